@@ -1,0 +1,70 @@
+//! Files are written to a sibling and renamed: a reader sees the old file or the new one, never half of one.
+
+use super::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+/// The largest JSON file that is read: 64 MiB. What we write stays far below it.
+const MAX_JSON_BYTES: u64 = 64 << 20;
+
+/// Writes `path` through a temporary sibling, flushes it to disk and renames it. Parent folders are made.
+///
+/// # Errors
+/// [`Error::Io`] with the path; the old file, if any, is untouched and the temporary one removed.
+pub fn write_atomic(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> Result<()> {
+    let io = |e| Error::io("write", path, e);
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(io)?;
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("file");
+    let temporary = parent.join(format!(".{name}.{}.tmp", std::process::id()));
+    let written = (|| {
+        let mut out = BufWriter::new(File::create(&temporary)?);
+        write(&mut out)?;
+        out.flush()?;
+        out.get_ref().sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written.map_err(io)
+}
+
+/// Writes `value` as indented JSON, atomically.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let text = serde_json::to_vec_pretty(value).map_err(|e| Error::json(path, e))?;
+    write_atomic(path, |out| {
+        out.write_all(&text)?;
+        out.write_all(b"\n")
+    })
+}
+
+/// Reads one JSON value; refuses files above 64 MiB.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let io = |e| Error::io("read", path, e);
+    let n_bytes = fs::metadata(path).map_err(io)?.len();
+    if n_bytes > MAX_JSON_BYTES {
+        return Err(Error::Corrupt { path: path.into(), what: format!("{n_bytes} bytes of JSON, more than the {MAX_JSON_BYTES} that are read") });
+    }
+    let text = fs::read(path).map_err(io)?;
+    serde_json::from_slice(&text).map_err(|e| Error::json(path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_temporary() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        write_json(&path, &1).unwrap();
+        let failed = write_atomic(&path, |_| Err(std::io::Error::other("disk full")));
+        assert!(failed.unwrap_err().to_string().contains("a.json"));
+        assert_eq!(read_json::<i32>(&path).unwrap(), 1);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,103 @@
+//! `manifest.json`: what a stage made, from what, with which settings. Its hash names the artifact to the stages that read it.
+
+use super::{Error, Result, read_json, write_json};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The record beside every stage's output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Which stage wrote it: `tokens`, `lm`, `activations`, `sae`, `features`.
+    pub stage: String,
+    /// Raised when the files beside it change meaning; a reader refuses another number.
+    pub format_version: u32,
+    /// The stage's resolved configuration, every default written out.
+    pub config: serde_json::Value,
+    pub seed: u64,
+    /// Sizes of what was made: tokens, documents, rows, steps.
+    pub counts: BTreeMap<String, u64>,
+    pub wall_seconds: f64,
+    pub program_version: String,
+    /// Stage name -> hash of the manifest it read.
+    pub inputs: BTreeMap<String, String>,
+    /// blake3 of the bytes of each large output file, by file name, hex.
+    pub files: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    pub fn new(stage: &str, format_version: u32, config: serde_json::Value, seed: u64) -> Self {
+        Manifest {
+            stage: stage.into(),
+            format_version,
+            config,
+            seed,
+            counts: BTreeMap::new(),
+            wall_seconds: 0.0,
+            program_version: env!("CARGO_PKG_VERSION").into(),
+            inputs: BTreeMap::new(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        write_json(&dir.join("manifest.json"), self)
+    }
+
+    /// Reads `dir/manifest.json` and checks its stage and format version.
+    pub fn read(dir: &Path, stage: &str, format_version: u32) -> Result<Self> {
+        let path = dir.join("manifest.json");
+        let manifest: Manifest = read_json(&path)?;
+        if manifest.stage != stage || manifest.format_version != format_version {
+            return Err(Error::Corrupt {
+                path,
+                what: format!("it is {} version {}, expected {stage} version {format_version}", manifest.stage, manifest.format_version),
+            });
+        }
+        Ok(manifest)
+    }
+
+    /// First 16 hex digits of the blake3 of what determines the artifact: everything but wall time and program version.
+    pub fn hash(&self) -> String {
+        let mut named = self.clone();
+        named.wall_seconds = 0.0;
+        named.program_version.clear();
+        let text = serde_json::to_vec(&named).expect("a manifest is plain data");
+        blake3::hash(&text).to_hex()[..16].to_string()
+    }
+
+    /// Refuses when the manifest of `input` is not the one that this artifact was made from.
+    pub fn check_input(&self, dir: &Path, input: &str, current: &Manifest, rerun: &str) -> Result<()> {
+        let (found, expected) = (self.inputs.get(input).cloned().unwrap_or_else(|| "nothing".into()), current.hash());
+        if found == expected {
+            return Ok(());
+        }
+        Err(Error::Stale { path: dir.into(), input: input.into(), found, expected, rerun: rerun.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_ignores_wall_time_and_sees_the_seed() {
+        let a = Manifest::new("lm", 1, serde_json::json!({"d_model": 4}), 0);
+        let b = Manifest { wall_seconds: 3.0, ..a.clone() };
+        let c = Manifest { seed: 1, ..a.clone() };
+        assert_eq!(a.hash(), b.hash());
+        assert_ne!(a.hash(), c.hash());
+    }
+
+    #[test]
+    fn a_reader_refuses_another_seed_with_the_next_step() {
+        let tokens = Manifest::new("tokens", 1, serde_json::json!({}), 0);
+        let mut lm = Manifest::new("lm", 1, serde_json::json!({}), 0);
+        lm.inputs.insert("tokens".into(), tokens.hash());
+        assert!(lm.check_input(Path::new("lm"), "tokens", &tokens, "x").is_ok());
+        let other = Manifest { seed: 7, ..tokens };
+        let error = lm.check_input(Path::new("lm"), "tokens", &other, "monosem lm train --run tiny").unwrap_err().to_string();
+        assert!(error.contains("monosem lm train --run tiny") && error.contains(&other.hash()), "{error}");
+    }
+}

@@ -1,0 +1,48 @@
+//! What every stage needs to meet in files: run folders, manifests with hashes, atomic writes, safetensors in and out, seeds.
+//! Knows no stage.
+
+mod atomic;
+mod manifest;
+mod progress;
+mod run;
+pub mod seed;
+mod tensors;
+
+pub use atomic::{read_json, write_atomic, write_json};
+pub use manifest::Manifest;
+pub use progress::{Progress, Silent};
+pub use run::{RunDir, RunLock};
+pub use tensors::{Dtype, Tensor, TensorFile, write_tensors};
+
+use std::path::{Path, PathBuf};
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong with files, said with the path, both values and the next step.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot {action} {path}: {source}")]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error(
+        "{path} is not the JSON that was expected: {source}\n  if the file was edited, undo that; otherwise delete it and rerun the stage that writes it"
+    )]
+    Json { path: PathBuf, source: serde_json::Error },
+    #[error("{path} is damaged: {what}\n  delete it and rerun the stage that writes it")]
+    Corrupt { path: PathBuf, what: String },
+    #[error("{path}: tensor {tensor} is {found}, expected {expected}")]
+    Tensor { path: PathBuf, tensor: String, found: String, expected: String },
+    #[error("{path} was made from {input} {found}, but {input} is now {expected}\n  rerun: {rerun}")]
+    Stale { path: PathBuf, input: String, found: String, expected: String, rerun: String },
+    #[error("{path} is in use by process {owner}\n  wait for it to end, or choose another --run")]
+    Locked { path: PathBuf, owner: String },
+}
+
+impl Error {
+    pub fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Error::Io { action, path: path.into(), source }
+    }
+
+    pub fn json(path: &Path, source: serde_json::Error) -> Self {
+        Error::Json { path: path.into(), source }
+    }
+}

@@ -1,0 +1,31 @@
+//! How a long stage tells its story and hears that it should stop. The command line shows a bar or plain lines; tests stay silent.
+
+/// Told by a stage how far it is; asked by it whether the user wants to stop.
+pub trait Progress {
+    /// A stage or part of one begins: `total` of `unit` ("tokens", "rows", "steps") are to come.
+    fn begin(&mut self, what: &str, total: u64, unit: &str);
+    /// `n` more units are done.
+    fn advance(&mut self, n: u64);
+    /// A figure worth showing beside the bar, such as the current loss.
+    fn figure(&mut self, text: &str);
+    /// A line of the story that stays on the screen.
+    fn note(&mut self, line: &str);
+    /// The part that began last is done.
+    fn end(&mut self);
+    /// Whether Ctrl-C was pressed: the stage then saves and returns its own `Interrupted` error.
+    fn interrupted(&self) -> bool;
+}
+
+/// Says nothing and never interrupts.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn begin(&mut self, _: &str, _: u64, _: &str) {}
+    fn advance(&mut self, _: u64) {}
+    fn figure(&mut self, _: &str) {}
+    fn note(&mut self, _: &str) {}
+    fn end(&mut self) {}
+    fn interrupted(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,93 @@
+//! The folder of one run: where each stage's files are, and the lock that keeps two processes from writing to it at once.
+
+use super::{Error, Result};
+use fs4::FileExt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// Paths inside `runs/<run>`. Makes nothing by itself.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    pub root: PathBuf,
+}
+
+impl RunDir {
+    pub fn new(dir: &Path, run: &str) -> Self {
+        RunDir { root: dir.join(run) }
+    }
+
+    pub fn name(&self) -> String {
+        self.root.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.root.join("run.toml")
+    }
+
+    pub fn tokens(&self) -> PathBuf {
+        self.root.join("tokens")
+    }
+
+    pub fn lm(&self) -> PathBuf {
+        self.root.join("lm")
+    }
+
+    /// `hook` is the printed hook point, e.g. `blocks.0.mlp.hook_post`.
+    pub fn activations(&self, hook: &str) -> PathBuf {
+        self.root.join("activations").join(hook)
+    }
+
+    pub fn sae(&self, name: &str) -> PathBuf {
+        self.root.join("sae").join(name)
+    }
+
+    pub fn features(&self, name: &str) -> PathBuf {
+        self.root.join("features").join(format!("{name}.sqlite"))
+    }
+
+    pub fn labels(&self, name: &str) -> PathBuf {
+        self.root.join("labels").join(format!("{name}.sqlite"))
+    }
+
+    pub fn checkpoints(&self, stage: &str) -> PathBuf {
+        self.root.join("checkpoints").join(stage)
+    }
+
+    /// Takes the run for writing until the lock is dropped (the operating system drops it when the process dies).
+    pub fn lock(&self) -> Result<RunLock> {
+        let path = self.root.join(".lock");
+        let io = |e| Error::io("lock", &path, e);
+        fs::create_dir_all(&self.root).map_err(io)?;
+        let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(io)?;
+        if FileExt::try_lock(&file).is_err() {
+            let mut owner = String::new();
+            let _ = file.read_to_string(&mut owner);
+            return Err(Error::Locked { path: self.root.clone(), owner: owner.trim().into() });
+        }
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(io)?;
+        Ok(RunLock { _file: file })
+    }
+}
+
+/// Held while a process writes to a run.
+#[derive(Debug)]
+pub struct RunLock {
+    _file: File,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_lock_on_a_run_is_refused_and_names_the_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::new(dir.path(), "r");
+        let held = run.lock().unwrap();
+        let error = run.lock().unwrap_err().to_string();
+        assert!(error.contains(&std::process::id().to_string()), "{error}");
+        drop(held);
+        run.lock().unwrap();
+    }
+}

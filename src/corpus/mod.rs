@@ -1,0 +1,38 @@
+//! Text -> tokens. Reads files, folders, data sets and the built-in planted corpus; writes `tokens/` (tokenizer and token shards).
+//! Does not know models.
+//!
+//! One stream: the training documents, then held-out half A, then held-out half B, each document followed by one `<|endoftext|>`.
+//! The index `t` of a token in that stream is the key that every later stage uses.
+
+mod stream;
+mod tokenizer;
+
+pub use stream::{ConceptLabels, Split, TokenStream};
+pub use tokenizer::Tokenizer;
+
+use serde::{Deserialize, Serialize};
+
+/// The text that ends every document in the stream.
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// A token's number in the vocabulary. Bulk arrays of token ids are plain `u32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TokenId(pub u32);
+
+/// One document as a source yields it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Document {
+    pub text: String,
+    /// A ground-truth label of the whole document (`kind` of a JSONL record, register of a planted one).
+    pub kind: Option<String>,
+    /// Bytes `start..end` of `text` that carry a planted concept; empty for real text.
+    pub spans: Vec<ConceptSpan>,
+}
+
+/// Bytes `start..end` of a document carry concept number `concept`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConceptSpan {
+    pub start: u32,
+    pub end: u32,
+    pub concept: u16,
+}
