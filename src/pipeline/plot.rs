@@ -1,0 +1,149 @@
+//! Plots of the report: SVG text that takes its ink from the page, so that it reads on light and dark.
+
+use plotters::prelude::*;
+
+const SIZE: (u32, u32) = (560, 260);
+const COLOURS: [RGBColor; 4] = [RGBColor(217, 95, 2), RGBColor(50, 110, 180), RGBColor(27, 140, 100), RGBColor(150, 90, 170)];
+
+/// One curve of a [`lines`] plot.
+pub struct Series<'a> {
+    pub name: &'a str,
+    pub points: Vec<(f64, f64)>,
+}
+
+/// Curves over a common axis, e.g. loss over tokens. Points that are not finite are left out; no points at all give an empty plot.
+pub fn lines(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> String {
+    let finite: Vec<Vec<(f64, f64)>> =
+        series.iter().map(|s| s.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect()).collect();
+    let (x, y) = bounds(finite.iter().flatten().copied());
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let mut chart = ChartBuilder::on(&area)
+            .caption(title, ("sans-serif", 15))
+            .margin(8)
+            .x_label_area_size(34)
+            .y_label_area_size(52)
+            .build_cartesian_2d(x.0..x.1, y.0..y.1)
+            .expect("the drawing area is larger than its labels");
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(BLACK.mix(0.12))
+            .x_desc(x_label)
+            .y_desc(y_label)
+            .x_labels(6)
+            .y_labels(6)
+            .x_label_formatter(&|v| short(*v))
+            .y_label_formatter(&|v| short(*v))
+            .draw()
+            .expect("drawing into a string cannot fail");
+        for (i, points) in finite.iter().enumerate() {
+            let colour = COLOURS[i % COLOURS.len()];
+            chart
+                .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))
+                .expect("drawing into a string cannot fail")
+                .label(series[i].name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(2)));
+        }
+        if series.len() > 1 {
+            chart.configure_series_labels().border_style(TRANSPARENT).draw().expect("drawing into a string cannot fail");
+        }
+    }
+    take_ink_from_page(svg)
+}
+
+/// Bars of a histogram: `edges` has one element more than `counts`.
+pub fn histogram(title: &str, x_label: &str, y_label: &str, edges: &[f64], counts: &[f64]) -> String {
+    assert_eq!(edges.len(), counts.len() + 1, "a histogram of {} bars has {} edges", counts.len(), edges.len());
+    let top = counts.iter().copied().fold(1.0, f64::max);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let mut chart = ChartBuilder::on(&area)
+            .caption(title, ("sans-serif", 15))
+            .margin(8)
+            .x_label_area_size(34)
+            .y_label_area_size(52)
+            .build_cartesian_2d(edges[0]..edges[counts.len()], 0.0..top * 1.05)
+            .expect("the drawing area is larger than its labels");
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(BLACK.mix(0.12))
+            .disable_x_mesh()
+            .x_desc(x_label)
+            .y_desc(y_label)
+            .y_labels(5)
+            .x_label_formatter(&|v| short(*v))
+            .y_label_formatter(&|v| short(*v))
+            .draw()
+            .expect("drawing into a string cannot fail");
+        let bars = counts.iter().enumerate().map(|(i, &n)| Rectangle::new([(edges[i], 0.0), (edges[i + 1], n)], COLOURS[0].mix(0.8).filled()));
+        chart.draw_series(bars).expect("drawing into a string cannot fail");
+    }
+    take_ink_from_page(svg)
+}
+
+/// Range of each axis with a little air; a single point still gets an interval.
+fn bounds(points: impl Iterator<Item = (f64, f64)>) -> ((f64, f64), (f64, f64)) {
+    let mut x = (f64::INFINITY, f64::NEG_INFINITY);
+    let mut y = x;
+    for (a, b) in points {
+        x = (x.0.min(a), x.1.max(a));
+        y = (y.0.min(b), y.1.max(b));
+    }
+    let airy = |(low, high): (f64, f64), share: f64| {
+        if low > high {
+            return (0.0, 1.0);
+        }
+        let air = if high > low { (high - low) * share } else { 0.5 };
+        (low - air, high + air)
+    };
+    (airy(x, 0.0), airy(y, 0.06))
+}
+
+/// 1234567 -> 1.2M, 0.00012 -> 1.2e-4.
+fn short(v: f64) -> String {
+    let magnitude = v.abs();
+    match magnitude {
+        0.0 => "0".into(),
+        m if m >= 1e6 => format!("{:.1}M", v / 1e6),
+        m if m >= 1e4 => format!("{:.0}k", v / 1e3),
+        m if m >= 100.0 => format!("{v:.0}"),
+        m if m >= 1.0 => format!("{v:.1}"),
+        m if m >= 0.01 => format!("{v:.2}"),
+        _ => format!("{v:.1e}"),
+    }
+}
+
+fn take_ink_from_page(svg: String) -> String {
+    svg.replace("#000000", "currentColor")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plot_names_its_curves_and_takes_ink_from_the_page() {
+        let svg = lines(
+            "loss",
+            "tokens",
+            "nats",
+            &[Series { name: "train", points: vec![(0.0, 3.0), (1e6, 2.0), (2e6, f64::NAN)] }, Series { name: "held out", points: vec![] }],
+        );
+        assert!(svg.contains("held out") && svg.contains("currentColor") && !svg.contains("NaN"), "{svg}");
+    }
+
+    #[test]
+    fn an_empty_plot_and_a_single_bar_are_drawn() {
+        assert!(lines("t", "x", "y", &[]).contains("</svg>"));
+        assert!(histogram("t", "x", "y", &[0.0, 1.0], &[0.0]).contains("</svg>"));
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!([0.0, 1_250_000.0, 12_345.0, 3.14159, 0.00012].map(short), ["0", "1.2M", "12k", "3.1", "1.2e-4"]);
+    }
+}
