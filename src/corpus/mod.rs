@@ -4,6 +4,7 @@
 //! One stream: the training documents, then held-out half A, then held-out half B, each document followed by one `<|endoftext|>`.
 //! The index `t` of a token in that stream is the key that every later stage uses.
 
+pub mod planted;
 mod stream;
 mod tokenizer;
 
