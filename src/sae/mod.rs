@@ -1,11 +1,21 @@
 //! Activations -> sparse autoencoder. Reads rows of numbers from a [`RowSource`]; writes `sae/<name>/` in SAELens layout.
 //! Does not know the language model, text or tokens.
 
+mod config;
+mod engine;
+mod error;
+mod metrics;
 mod model;
 mod rows;
+mod train;
 
+pub use config::{Recipe, Resample, SaeConfig, TrainConfig};
+pub use engine::{Engine, Params, Replacement, State, StepReport, StepSettings};
+pub use error::{Error, Result};
+pub use metrics::Eval;
 pub use model::{Sae, Select, SparseRows};
 pub use rows::RowSource;
+pub use train::{Origin, Place, TrainedSae, train};
 
 use serde::{Deserialize, Serialize};
 

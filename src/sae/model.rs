@@ -1,5 +1,6 @@
 //! A finished SAE: folded weights in raw model units, encode and decode.
 
+use super::Origin;
 use crate::artifact::Result;
 use std::path::Path;
 
@@ -55,7 +56,13 @@ impl SparseRows {
 }
 
 impl Sae {
+    /// Reads `sae/<name>/` and replays its self-test.
     pub fn load(_dir: &Path) -> Result<Self> {
+        todo!()
+    }
+    /// Writes `cfg.json`, `sae_weights.safetensors` and `selftest.safetensors` in SAELens' layout; `sample` (n, D) are raw model activations of
+    /// which up to 64 become the self-test.
+    pub fn save(&self, _dir: &Path, _origin: &Origin, _sample: &[f32]) -> Result<()> {
         todo!()
     }
     /// Encodes rows x (B, D) into `out` (reused between calls).

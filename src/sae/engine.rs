@@ -1,0 +1,96 @@
+//! What the training loop asks of the device that does the numbers. Schedules, data, resampling decisions, logging and checkpoints are outside.
+//!
+//! B = rows in the batch, D = d_in, F = d_sae. All matrices are row-major.
+
+use super::SparseRows;
+
+/// Weights as they are trained, in the units of the (normalised) rows that the engine is given.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Params {
+    /// (F, D): one latent per row.
+    pub w_enc: Vec<f32>,
+    /// (F,)
+    pub b_enc: Vec<f32>,
+    /// (F, D)
+    pub w_dec: Vec<f32>,
+    /// (D,)
+    pub b_dec: Vec<f32>,
+}
+
+/// Everything an engine holds between steps.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct State {
+    pub params: Params,
+    /// Adam's first moments, laid out like the weights.
+    pub first: Params,
+    /// Adam's second moments.
+    pub second: Params,
+    /// Steps taken: the exponent of Adam's bias correction.
+    pub steps: u64,
+}
+
+/// What one step needs beside the rows.
+#[derive(Debug, Clone, Copy)]
+pub struct StepSettings<'a> {
+    pub lr: f64,
+    /// Coefficient of L1 beside the squared error summed over d_in; unused by TopK.
+    pub l1: f64,
+    /// Dead latents, ascending, for AuxK; empty: no auxiliary loss.
+    pub dead: &'a [u32],
+}
+
+/// What one step did. Means over the rows of the batch, before the update.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StepReport {
+    /// mse + l1 coefficient * l1 + aux.
+    pub loss: f64,
+    /// Squared error summed over d_in.
+    pub mse: f64,
+    /// Sum of activations (weighted by decoder norms in the April recipe).
+    pub l1: f64,
+    /// Active latents.
+    pub l0: f64,
+    /// The auxiliary loss with its coefficient and scale.
+    pub aux: f64,
+    /// Norm of the whole gradient before clipping.
+    pub grad_norm: f64,
+    /// Sum over rows and inputs of squared values, and the sums that give the variance: mean squared distance from the batch mean.
+    pub variance: f64,
+}
+
+/// New weights of one latent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replacement {
+    pub latent: u32,
+    /// (D,)
+    pub w_enc: Vec<f32>,
+    pub b_enc: f32,
+    /// (D,)
+    pub w_dec: Vec<f32>,
+}
+
+/// One device that trains one SAE.
+pub trait Engine {
+    fn d_in(&self) -> usize;
+    fn d_sae(&self) -> usize;
+
+    /// One step on rows x (B, D).
+    fn step(&mut self, x: &[f32], settings: &StepSettings) -> StepReport;
+
+    /// How many rows of the last step each latent fired on, (F,).
+    fn fires(&self) -> &[u32];
+
+    fn encode(&mut self, x: &[f32], out: &mut SparseRows);
+
+    /// x_hat (B, D) of rows that were encoded.
+    fn decode(&mut self, rows: &SparseRows, x_hat: &mut [f32]);
+
+    fn read(&self) -> State;
+    fn write(&mut self, state: &State);
+
+    /// Puts new weights in place of these latents' and resets every Adam moment of theirs.
+    fn replace_latents(&mut self, replacements: &[Replacement]);
+
+    /// Mean norm of the encoder rows of the latents that `alive` says, and all of b_dec: what a resampling needs.
+    fn mean_encoder_norm(&self, alive: &[bool]) -> f64;
+}

@@ -1,0 +1,28 @@
+//! What can go wrong while training an SAE.
+
+use crate::artifact;
+use std::path::PathBuf;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Artifact(#[from] artifact::Error),
+    #[error("these settings cannot work: {what}")]
+    Config { what: String },
+    #[error("cannot read activation rows at row {position}: {source}")]
+    Source { position: u64, source: std::io::Error },
+    #[error("the activations are {found} wide, but the SAE was configured for {expected}\n  set d_in to {found}, or choose another hook")]
+    Width { found: usize, expected: usize },
+    #[error("the activations ended after {found} rows, {expected} were asked for\n  lower the number of rows or add text")]
+    TooFewRows { found: u64, expected: u64 },
+    #[error("an activation at row {row} is not finite ({value})\n  check the model with: monosem lm eval")]
+    NotFinite { row: u64, value: f32 },
+    #[error("the loss became {loss} at step {step}\n  lower the learning rate ({lr}) and train again")]
+    Diverged { step: u64, loss: f64, lr: f64 },
+    #[error("the checkpoint {path} is of another run: {what}\n  delete it, or train without --resume")]
+    OtherRun { path: PathBuf, what: String },
+    #[error("interrupted after {step} steps; saved in {path}")]
+    Interrupted { step: u64, path: PathBuf },
+}
