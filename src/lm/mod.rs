@@ -2,11 +2,20 @@
 //! layout. Does not know SAEs.
 
 mod config;
+mod cpu;
 mod engine;
+mod error;
+mod generate;
 mod hooks;
+mod hugging_face;
 mod model;
+mod train;
 
-pub use config::{Activation, LmConfig};
+pub use config::{Activation, LmConfig, TrainConfig};
+pub use cpu::CpuEngine;
 pub use engine::{Edit, Engine};
+pub use error::{Error, Result};
+pub use generate::{GenerateEdit, Generator, Sampling, generate, uniform};
 pub use hooks::{HookPoint, Site};
-pub use model::Lm;
+pub use model::{BlockWeights, Lm, TensorSpec, Weights, tensor_specs};
+pub use train::{TrainReport, train};
