@@ -1,1 +1,59 @@
-//! (under construction)
+//! Language model + tokens -> activation rows. Reads an engine and a token stream; writes `activations/<hook>/` where caching is asked
+//! for. Does not know the SAE: of `sae` it uses only [`RowSource`](crate::sae::RowSource), which its sources are.
+//!
+//! - [`Streamed`]: rows straight from the model through a shuffle buffer in RAM; what training normally reads.
+//! - [`Cached`]: the same rows, in the same order, from a cache on disk.
+//! - [`Sequential`]: windows in their order with token ids, for statistics and the feature dictionary.
+//!
+//! A row *counts* when its token is not `<|endoftext|>` and it is not the first position of its window ([`counts`]); the shuffled
+//! sources serve only rows that count.
+
+mod cached;
+mod plan;
+mod sequential;
+mod shuffled;
+mod streamed;
+
+pub use cached::{CacheConfig, CacheDtype, Cached, CachedRows, cache, cache_bytes};
+pub use plan::{Plan, ShuffleConfig};
+pub use sequential::{Batch, Sequential};
+pub use shuffled::{Shuffled, WindowRows};
+pub use streamed::{ModelRows, Streamed};
+
+use crate::artifact;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong on the way from tokens to activation rows.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Artifact(#[from] artifact::Error),
+    #[error("{n_windows} windows of {n_ctx} tokens hold no row that counts\n  build a larger corpus, or use a model with a smaller n_ctx")]
+    NoRows { n_windows: u64, n_ctx: usize },
+    #[error("hook {hook} is not in a model of {n_layers} layers\n  choose blocks.0 to blocks.{}", n_layers - 1)]
+    NoSuchLayer { hook: crate::lm::HookPoint, n_layers: usize },
+    #[error(
+        "the cache would take {gb:.2} GB, more than the {max_gb:.2} allowed\n  raise --max-gb, cache fewer --tokens, or stream instead: monosem sae train needs no cache"
+    )]
+    TooLarge { gb: f64, max_gb: f64 },
+    #[error("the model reads tokens below {d_vocab}, the stream has tokens up to {stream}\n  use the run's own model and tokens")]
+    Vocabulary { d_vocab: usize, stream: usize },
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Whether the row at `position` of a window is used for training and statistics: not `<|endoftext|>`, not the first position.
+pub fn counts(token: u32, position: usize, end_of_text: u32) -> bool {
+    position != 0 && token != end_of_text
+}
+
+pub(crate) fn check(config: &crate::lm::LmConfig, hook: crate::lm::HookPoint, stream: &crate::corpus::TokenStream) -> Result<()> {
+    if hook.layer >= config.n_layers {
+        return Err(Error::NoSuchLayer { hook, n_layers: config.n_layers });
+    }
+    if stream.d_vocab() > config.d_vocab {
+        return Err(Error::Vocabulary { d_vocab: config.d_vocab, stream: stream.d_vocab() });
+    }
+    Ok(())
+}

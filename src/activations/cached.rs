@@ -1,0 +1,315 @@
+//! Activation rows on disk: `activations/<hook>/rows-00000.safetensors ...` with a manifest; row i is token `first_token + i`.
+//!
+//! Every token of the cached windows has its row (those that do not count too), so that rows stay keyed by the index in the stream.
+//! A harvest that is interrupted keeps its finished shards, and goes on with them when it is run again with the same inputs.
+
+use super::{Error, Result, ShuffleConfig, Shuffled, WindowRows, check};
+use crate::artifact::{self, Dtype, Manifest, Progress, Tensor, TensorFile, write_tensors};
+use crate::corpus::{Split, TokenStream};
+use crate::lm::{Engine, HookPoint};
+use half::bf16;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+const STAGE: &str = "activations";
+const FORMAT_VERSION: u32 = 1;
+/// Rows are cut into files of about this many bytes.
+const SHARD_BYTES: usize = 256 << 20;
+
+/// Number format of the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheDtype {
+    /// 2 bytes, 8 bits of mantissa.
+    Bf16,
+    /// 4 bytes, exactly what the model computed.
+    F32,
+}
+
+impl CacheDtype {
+    fn bytes(self) -> usize {
+        match self {
+            CacheDtype::Bf16 => 2,
+            CacheDtype::F32 => 4,
+        }
+    }
+
+    fn dtype(self) -> Dtype {
+        match self {
+            CacheDtype::Bf16 => Dtype::BF16,
+            CacheDtype::F32 => Dtype::F32,
+        }
+    }
+}
+
+/// What is cached.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CacheConfig {
+    pub hook: HookPoint,
+    /// The first so many training tokens, rounded up to whole windows; `None` for all.
+    pub n_tokens: Option<u64>,
+    pub dtype: CacheDtype,
+    /// Refused above this size, GB of 10^9 bytes.
+    pub max_gb: f64,
+}
+
+/// What the manifest says of the cached rows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Recorded {
+    hook: HookPoint,
+    dtype: CacheDtype,
+    n_ctx: usize,
+    d_in: usize,
+    first_token: u64,
+    n_rows: u64,
+    rows_per_shard: u64,
+}
+
+impl Recorded {
+    fn plan(engine: &dyn Engine, stream: &TokenStream, config: CacheConfig) -> Result<Self> {
+        check(engine.config(), config.hook, stream)?;
+        let n_ctx = engine.config().n_ctx;
+        let d_in = config.hook.d_in(engine.config());
+        let windows = stream.windows(Split::Train, n_ctx);
+        let there = windows.end - windows.start;
+        let n_windows = config.n_tokens.map_or(there, |n| n.div_ceil(n_ctx as u64).min(there));
+        if n_windows == 0 {
+            return Err(Error::NoRows { n_windows, n_ctx });
+        }
+        let windows_per_shard = (SHARD_BYTES / (n_ctx * d_in * config.dtype.bytes())).max(1);
+        Ok(Recorded {
+            hook: config.hook,
+            dtype: config.dtype,
+            n_ctx,
+            d_in,
+            first_token: windows.start * n_ctx as u64,
+            n_rows: n_windows * n_ctx as u64,
+            rows_per_shard: (windows_per_shard * n_ctx) as u64,
+        })
+    }
+
+    fn n_bytes(&self) -> u64 {
+        self.n_rows * (self.d_in * self.dtype.bytes()) as u64
+    }
+
+    fn n_shards(&self) -> u64 {
+        self.n_rows.div_ceil(self.rows_per_shard)
+    }
+
+    fn rows_of_shard(&self, shard: u64) -> u64 {
+        (self.n_rows - shard * self.rows_per_shard).min(self.rows_per_shard)
+    }
+}
+
+fn shard_name(shard: u64) -> String {
+    format!("rows-{shard:05}.safetensors")
+}
+
+/// Rows and bytes that [`cache`] would write.
+pub fn cache_bytes(engine: &dyn Engine, stream: &TokenStream, config: CacheConfig) -> Result<(u64, u64)> {
+    let plan = Recorded::plan(engine, stream, config)?;
+    Ok((plan.n_rows, plan.n_bytes()))
+}
+
+/// Runs the training documents through the model and writes the rows at `config.hook` to `dir`; notes the size before it starts.
+/// `lm` is the manifest of the model that `engine` runs.
+///
+/// # Errors
+/// [`Error::TooLarge`] before anything is written; [`Error::Interrupted`] with the finished shards kept.
+pub fn cache(
+    engine: &mut dyn Engine,
+    lm: &Manifest,
+    stream: &TokenStream,
+    dir: &Path,
+    config: CacheConfig,
+    progress: &mut dyn Progress,
+) -> Result<Manifest> {
+    let started = std::time::Instant::now();
+    let plan = Recorded::plan(engine, stream, config)?;
+    let gb = plan.n_bytes() as f64 / 1e9;
+    progress.note(&format!("caching {} rows of {} at {} as {:?}: {gb:.2} GB in {}", plan.n_rows, plan.d_in, plan.hook, plan.dtype, dir.display()));
+    if gb > config.max_gb {
+        return Err(Error::TooLarge { gb, max_gb: config.max_gb });
+    }
+    let recorded = serde_json::to_value(plan).expect("plain data");
+    let mut manifest = Manifest::new(STAGE, FORMAT_VERSION, recorded, lm.seed);
+    manifest.inputs.insert("lm".into(), lm.hash());
+    manifest.inputs.insert("tokens".into(), stream.manifest().hash());
+    let made_from = manifest.hash();
+
+    fs::create_dir_all(dir).map_err(|e| artifact::Error::io("make", dir, e))?;
+    remove_other_shards(dir, &plan, &made_from)?;
+    progress.begin("harvest", plan.n_rows, "tokens");
+    for shard in 0..plan.n_shards() {
+        let path = dir.join(shard_name(shard));
+        if !path.exists() {
+            if progress.interrupted() {
+                progress.end();
+                return Err(Error::Interrupted);
+            }
+            write_shard(engine, stream, &plan, shard, &path, &made_from)?;
+        }
+        manifest.files.insert(shard_name(shard), hash_file(&path)?);
+        progress.advance(plan.rows_of_shard(shard));
+    }
+    progress.end();
+    manifest.counts.insert("rows".into(), plan.n_rows);
+    manifest.counts.insert("bytes".into(), plan.n_bytes());
+    manifest.wall_seconds = started.elapsed().as_secs_f64();
+    manifest.write(dir)?;
+    Ok(manifest)
+}
+
+/// Deletes shards of another harvest, and the manifest, so that what is found later is finished and of this one.
+fn remove_other_shards(dir: &Path, plan: &Recorded, made_from: &str) -> Result<()> {
+    let io = |e| artifact::Error::io("clear", dir, e);
+    for entry in fs::read_dir(dir).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let is_shard = name.starts_with("rows-") && name.ends_with(".safetensors");
+        let keep = is_shard && (0..plan.n_shards()).any(|s| shard_name(s) == name && is_whole(&path, plan, s, made_from));
+        if name == "manifest.json" || (is_shard && !keep) {
+            fs::remove_file(&path).map_err(io)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_whole(path: &Path, plan: &Recorded, shard: u64, made_from: &str) -> bool {
+    TensorFile::open(path).is_ok_and(|file| {
+        file.metadata().get("made_from").is_some_and(|m| m == made_from)
+            && file.shape("rows").is_ok_and(|s| s == [plan.rows_of_shard(shard) as usize, plan.d_in])
+    })
+}
+
+fn write_shard(engine: &mut dyn Engine, stream: &TokenStream, plan: &Recorded, shard: u64, path: &Path, made_from: &str) -> Result<()> {
+    let n_rows = plan.rows_of_shard(shard) as usize;
+    let t0 = plan.first_token + shard * plan.rows_per_shard;
+    let mut ids = vec![0; n_rows];
+    stream.read(t0, &mut ids);
+    let per_batch = (4096 / plan.n_ctx).max(1) * plan.n_ctx;
+    let mut rows = vec![0.0; per_batch.min(n_rows) * plan.d_in];
+    let shape = [n_rows, plan.d_in];
+    let metadata = [("made_from", made_from.to_string()), ("first_token", t0.to_string())];
+    let (mut narrow, mut wide) = (Vec::new(), Vec::new());
+    for ids in ids.chunks(per_batch) {
+        let rows = &mut rows[..ids.len() * plan.d_in];
+        engine.forward_to(ids, plan.n_ctx, plan.hook, rows);
+        match plan.dtype {
+            CacheDtype::Bf16 => narrow.extend(rows.iter().map(|&x| bf16::from_f32(x))),
+            CacheDtype::F32 => wide.extend_from_slice(rows),
+        }
+    }
+    let tensor = match plan.dtype {
+        CacheDtype::Bf16 => Tensor::bf16("rows", &shape, &narrow),
+        CacheDtype::F32 => Tensor::f32("rows", &shape, &wide),
+    };
+    Ok(write_tensors(path, &[tensor], &metadata)?)
+}
+
+fn hash_file(path: &Path) -> Result<String> {
+    let io = |e| artifact::Error::io("read", path, e);
+    let mut hasher = blake3::Hasher::new();
+    io::copy(&mut fs::File::open(path).map_err(io)?, &mut hasher).map_err(io)?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// The rows of windows as they are on disk.
+pub struct CachedRows {
+    dir: PathBuf,
+    recorded: Recorded,
+    shards: Vec<TensorFile>,
+}
+
+impl CachedRows {
+    /// Opens `dir` and checks manifest, shapes and sizes; refuses a cache that was made from another model or other tokens.
+    pub fn open(dir: &Path, lm: &Manifest, stream: &TokenStream) -> Result<Self> {
+        let manifest = Manifest::read(dir, STAGE, FORMAT_VERSION)?;
+        manifest.check_input(dir, "lm", lm, "monosem harvest")?;
+        manifest.check_input(dir, "tokens", stream.manifest(), "monosem harvest")?;
+        let path = dir.join("manifest.json");
+        let recorded: Recorded = serde_json::from_value(manifest.config).map_err(|e| artifact::Error::json(&path, e))?;
+        let corrupt = |what: String| artifact::Error::Corrupt { path: path.clone(), what };
+        let n_ctx = recorded.n_ctx as u64;
+        if recorded.n_ctx == 0 || recorded.d_in == 0 || recorded.rows_per_shard == 0 || recorded.rows_per_shard % n_ctx != 0 {
+            return Err(corrupt(format!("n_ctx {n_ctx}, d_in {}, rows_per_shard {} cannot be", recorded.d_in, recorded.rows_per_shard)).into());
+        }
+        let train = stream.windows(Split::Train, recorded.n_ctx);
+        if recorded.first_token != train.start * n_ctx
+            || recorded.n_rows == 0
+            || recorded.n_rows % n_ctx != 0
+            || recorded.n_rows / n_ctx > train.end - train.start
+        {
+            return Err(corrupt(format!("{} rows from token {} are not training windows of {n_ctx}", recorded.n_rows, recorded.first_token)).into());
+        }
+        let mut shards = Vec::new();
+        for s in 0..recorded.n_shards() {
+            let file = TensorFile::open(&dir.join(shard_name(s)))?;
+            file.bytes("rows", recorded.dtype.dtype(), &[Some(recorded.rows_of_shard(s) as usize), Some(recorded.d_in)])?;
+            shards.push(file);
+        }
+        Ok(CachedRows { dir: dir.into(), recorded, shards })
+    }
+
+    pub fn hook(&self) -> HookPoint {
+        self.recorded.hook
+    }
+
+    /// Token index of row 0.
+    pub fn first_token(&self) -> u64 {
+        self.recorded.first_token
+    }
+
+    pub fn n_rows(&self) -> u64 {
+        self.recorded.n_rows
+    }
+
+    /// Copies rows `first..first + n` of the cache, which must lie in one window, into `out` (n, d_in).
+    fn read(&self, first: u64, out: &mut [f32]) -> io::Result<()> {
+        let Recorded { dtype, d_in, rows_per_shard, .. } = self.recorded;
+        let (shard, row) = ((first / rows_per_shard) as usize, (first % rows_per_shard) as usize);
+        let file = self
+            .shards
+            .get(shard)
+            .ok_or_else(|| io::Error::other(format!("{} has {} rows, row {first} was asked for", self.dir.display(), self.recorded.n_rows)))?;
+        let bytes = file.bytes("rows", dtype.dtype(), &[None, Some(d_in)]).map_err(io::Error::other)?;
+        let bytes = &bytes[row * d_in * dtype.bytes()..][..out.len() * dtype.bytes()];
+        match dtype {
+            CacheDtype::Bf16 => out.iter_mut().zip(bytes.chunks_exact(2)).for_each(|(x, b)| *x = bf16::from_le_bytes([b[0], b[1]]).to_f32()),
+            CacheDtype::F32 => out.iter_mut().zip(bytes.chunks_exact(4)).for_each(|(x, b)| *x = f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+        }
+        Ok(())
+    }
+}
+
+impl WindowRows for CachedRows {
+    fn d_in(&self) -> usize {
+        self.recorded.d_in
+    }
+
+    fn fill(&mut self, windows: &[u64], _ids: &[u32], rows: &mut [f32]) -> io::Result<()> {
+        let Recorded { n_ctx, d_in, first_token, .. } = self.recorded;
+        for (&w, rows) in windows.iter().zip(rows.chunks_exact_mut(n_ctx * d_in)) {
+            self.read(w * n_ctx as u64 - first_token, rows)?;
+        }
+        Ok(())
+    }
+}
+
+/// Activation rows of a cache, shuffled by the same rules as [`Streamed`](super::Streamed): where the whole of the training documents is
+/// cached as f32, the rows are the same bit for bit.
+pub type Cached<'a> = Shuffled<'a, CachedRows>;
+
+impl<'a> Cached<'a> {
+    /// Opens a cache that [`cache`] wrote for this model and these tokens.
+    pub fn open(dir: &Path, lm: &Manifest, stream: &'a TokenStream, config: ShuffleConfig) -> Result<Self> {
+        let rows = CachedRows::open(dir, lm, stream)?;
+        let first = rows.recorded.first_token / rows.recorded.n_ctx as u64;
+        let windows = first..first + rows.recorded.n_rows / rows.recorded.n_ctx as u64;
+        let n_ctx = rows.recorded.n_ctx;
+        Shuffled::over(rows, stream, windows, n_ctx, config)
+    }
+}
