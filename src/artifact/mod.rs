@@ -9,7 +9,7 @@ pub mod seed;
 mod tensors;
 
 pub use atomic::{read_json, write_atomic, write_json};
-pub use manifest::Manifest;
+pub use manifest::{Manifest, hash_file};
 pub use progress::{Progress, Silent};
 pub use run::{RunDir, RunLock};
 pub use tensors::{Dtype, Tensor, TensorFile, write_tensors};
@@ -33,6 +33,8 @@ pub enum Error {
     Tensor { path: PathBuf, tensor: String, found: String, expected: String },
     #[error("{path} was made from {input} {found}, but {input} is now {expected}\n  rerun: {rerun}")]
     Stale { path: PathBuf, input: String, found: String, expected: String, rerun: String },
+    #[error("{path} cannot be used: {what}\n  {next}")]
+    Refused { path: PathBuf, what: String, next: String },
     #[error("{path} is in use by process {owner}\n  wait for it to end, or choose another --run")]
     Locked { path: PathBuf, owner: String },
 }

@@ -6,8 +6,9 @@ use memmap2::Mmap;
 pub use safetensors::Dtype;
 use safetensors::SafeTensors;
 use safetensors::tensor::{TensorView, serialize_to_file};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// One tensor to write: row-major little-endian bytes.
@@ -63,6 +64,15 @@ pub fn write_tensors(path: &Path, tensors: &[Tensor], metadata: &[(&str, String)
 pub struct TensorFile {
     path: PathBuf,
     map: Mmap,
+    tensors: BTreeMap<String, Entry>,
+    metadata: HashMap<String, String>,
+}
+
+/// Where one tensor lies in the map.
+struct Entry {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Range<usize>,
 }
 
 impl TensorFile {
@@ -73,30 +83,38 @@ impl TensorFile {
     pub fn open(path: &Path) -> Result<Self> {
         let io = |e| Error::io("open", path, e);
         let file = File::open(path).map_err(io)?;
+        let corrupt = |what: String| Error::Corrupt { path: path.into(), what };
         if file.metadata().map_err(io)?.len() < 8 {
-            return Err(Error::Corrupt { path: path.into(), what: "it is shorter than a safetensors header".into() });
+            return Err(corrupt("it is shorter than a safetensors header".into()));
         }
         // SAFETY: the map is read-only; files of a run are replaced by rename, never written in place, so the mapped bytes do not change.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        SafeTensors::deserialize(&map).map_err(|e| Error::Corrupt { path: path.into(), what: e.to_string() })?;
-        Ok(TensorFile { path: path.into(), map })
+        let parsed = SafeTensors::deserialize(&map).map_err(|e| corrupt(e.to_string()))?;
+        let (_, header) = SafeTensors::read_metadata(&map).map_err(|e| corrupt(e.to_string()))?;
+        let base = map.as_ptr() as usize;
+        let entry = |view: &TensorView| {
+            let start = view.data().as_ptr() as usize - base;
+            Entry { dtype: view.dtype(), shape: view.shape().to_vec(), bytes: start..start + view.data().len() }
+        };
+        let tensors = parsed.iter().map(|(name, view)| (name.to_string(), entry(&view))).collect();
+        let metadata = header.metadata().clone().unwrap_or_default();
+        Ok(TensorFile { path: path.into(), tensors, metadata, map })
     }
 
-    fn parsed(&self) -> SafeTensors<'_> {
-        SafeTensors::deserialize(&self.map).expect("checked when it was opened")
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     pub fn names(&self) -> Vec<String> {
-        self.parsed().names().into_iter().map(str::to_string).collect()
+        self.tensors.keys().cloned().collect()
     }
 
     pub fn metadata(&self) -> HashMap<String, String> {
-        let (_, metadata) = SafeTensors::read_metadata(&self.map).expect("checked when it was opened");
-        metadata.metadata().clone().unwrap_or_default()
+        self.metadata.clone()
     }
 
-    fn view(&self, name: &str) -> Result<TensorView<'_>> {
-        self.parsed().tensor(name).map_err(|_| Error::Tensor {
+    fn entry(&self, name: &str) -> Result<&Entry> {
+        self.tensors.get(name).ok_or_else(|| Error::Tensor {
             path: self.path.clone(),
             tensor: name.into(),
             found: "missing".into(),
@@ -105,45 +123,46 @@ impl TensorFile {
     }
 
     pub fn shape(&self, name: &str) -> Result<Vec<usize>> {
-        Ok(self.view(name)?.shape().to_vec())
+        Ok(self.entry(name)?.shape.clone())
     }
 
     pub fn dtype(&self, name: &str) -> Result<Dtype> {
-        Ok(self.view(name)?.dtype())
+        Ok(self.entry(name)?.dtype)
     }
 
     /// The raw little-endian bytes of a tensor of the given dtype and shape; a `None` in `shape` matches any size.
     pub fn bytes(&self, name: &str, dtype: Dtype, shape: &[Option<usize>]) -> Result<&[u8]> {
-        let view = self.view(name)?;
-        let fits = view.shape().len() == shape.len() && view.shape().iter().zip(shape).all(|(&a, b)| b.is_none_or(|b| a == b));
-        if view.dtype() != dtype || !fits {
-            return Err(self.mismatch(name, &view, &format!("{dtype:?} {shape:?}")));
+        let entry = self.entry(name)?;
+        let fits = entry.shape.len() == shape.len() && entry.shape.iter().zip(shape).all(|(&a, b)| b.is_none_or(|b| a == b));
+        if entry.dtype != dtype || !fits {
+            let sizes: Vec<String> = shape.iter().map(|n| n.map_or("any".into(), |n| n.to_string())).collect();
+            return Err(self.mismatch(name, entry, &format!("{dtype:?} [{}]", sizes.join(", "))));
         }
-        Ok(view.data())
+        Ok(&self.map[entry.bytes.clone()])
     }
 
-    fn mismatch(&self, name: &str, view: &TensorView, expected: &str) -> Error {
+    fn mismatch(&self, name: &str, entry: &Entry, expected: &str) -> Error {
         Error::Tensor {
             path: self.path.clone(),
             tensor: name.into(),
-            found: format!("{:?} {:?}", view.dtype(), view.shape()),
+            found: format!("{:?} {:?}", entry.dtype, entry.shape),
             expected: expected.into(),
         }
     }
 
     /// A floating-point tensor widened to f32 (from F32, F16, BF16 or F64); the shape must be exactly `shape`.
     pub fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let view = self.view(name)?;
-        if view.shape() != shape {
-            return Err(self.mismatch(name, &view, &format!("floats {shape:?}")));
+        let entry = self.entry(name)?;
+        if entry.shape != shape {
+            return Err(self.mismatch(name, entry, &format!("floats {shape:?}")));
         }
-        let data = view.data();
-        Ok(match view.dtype() {
+        let data = &self.map[entry.bytes.clone()];
+        Ok(match entry.dtype {
             Dtype::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
             Dtype::F16 => data.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
             Dtype::BF16 => data.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
             Dtype::F64 => data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("chunks of eight")) as f32).collect(),
-            _ => return Err(self.mismatch(name, &view, &format!("floats {shape:?}"))),
+            _ => return Err(self.mismatch(name, entry, &format!("floats {shape:?}"))),
         })
     }
 

@@ -5,16 +5,34 @@
 //! The index `t` of a token in that stream is the key that every later stage uses.
 
 pub mod planted;
+mod shards;
 mod stream;
 mod tokenizer;
 
+pub use shards::{EncodedDocument, SHARD_TOKENS, ShardWriter};
 pub use stream::{ConceptLabels, Split, TokenStream};
 pub use tokenizer::Tokenizer;
 
+use crate::artifact;
 use serde::{Deserialize, Serialize};
 
 /// The text that ends every document in the stream.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// What can go wrong between text and tokens.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Artifact(#[from] artifact::Error),
+    #[error("a vocabulary of {d_vocab} tokens cannot hold the 256 bytes and {END_OF_TEXT}\n  give a d_vocab of 257 or more")]
+    Vocabulary { d_vocab: usize },
+    #[error("the tokenizer cannot be trained: {what}")]
+    Training { what: String },
+    #[error("interrupted")]
+    Interrupted,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
 
 /// A token's number in the vocabulary. Bulk arrays of token ids are plain `u32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
