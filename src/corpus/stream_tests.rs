@@ -110,11 +110,12 @@ fn a_shorter_stream_leaves_no_shard_of_the_longer_one_before_it() {
     assert_eq!(all(&TokenStream::open(dir.path()).unwrap()), [1, END]);
 }
 
-/// sha256("") = e3b0.., sha256("a") = ca97..: both known from FIPS examples; the held-out ones were searched for with `sha256sum`.
+/// sha256 begins e3b0 for "", 0976 for "n 25" and 0b6b for "n 80" (`printf 'n 25' | sha256sum`).
 #[test]
 fn the_split_is_the_first_two_bytes_of_sha256() {
     assert_eq!(Split::of(""), Split::Train);
-    assert_eq!(Split::of("a"), Split::Train);
+    assert_eq!(Split::of("n 25"), Split::HeldOutA);
+    assert_eq!(Split::of("n 80"), Split::HeldOutB);
     let splits: Vec<Split> = (0..20_000).map(|i| Split::of(&format!("document {i}"))).collect();
     // 13/256 of 20,000 is 1,016 with a standard deviation of 31; each half 508 with 22.
     let n = |s| splits.iter().filter(|&&x| x == s).count();
