@@ -72,6 +72,43 @@ fn product(
     }
 }
 
+/// A matrix inside a larger one: first element, row stride, column stride (in elements).
+#[derive(Clone, Copy)]
+pub(super) struct Strided(pub *const f32, pub usize, pub usize);
+
+/// c = alpha a b, or c += alpha a b, on the calling thread, for operands inside larger matrices. c has unit column stride and row stride `c_rows`.
+///
+/// # Safety
+/// Every element that the sizes and strides reach must be valid, and nothing else may touch those of c meanwhile.
+#[allow(clippy::too_many_arguments)]
+pub(super) unsafe fn product_strided(m: usize, n: usize, k: usize, a: Strided, b: Strided, c: *mut f32, c_rows: usize, accumulate: bool, alpha: f32) {
+    // In `gemm` alpha scales what is there and beta the product.
+    // SAFETY: promised by the caller.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            c,
+            1,
+            c_rows as isize,
+            accumulate,
+            a.0,
+            a.2 as isize,
+            a.1 as isize,
+            b.0,
+            b.2 as isize,
+            b.1 as isize,
+            1.0,
+            alpha,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}
+
 /// The naive twin: c (m, n) = a (m, k) b (k, n), summed in f64.
 pub fn matmul_naive(m: usize, n: usize, k: usize, a: &[f32], b: &[f32]) -> Vec<f32> {
     let mut c = vec![0.0; m * n];

@@ -4,4 +4,13 @@
 //! Rules: all matrices are row-major; a wrong shape panics with both numbers; no allocation in hot loops, no I/O, no configuration;
 //! work is split into fixed blocks and reductions have a fixed order, so results do not depend on the number of threads.
 
+pub mod activation;
+pub mod adamw;
+pub mod attention;
+pub mod cross_entropy;
+pub mod embedding;
 pub mod gemm;
+pub mod layer_norm;
+pub mod simd;
+#[cfg(test)]
+pub mod testing;
