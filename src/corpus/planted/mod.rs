@@ -1,7 +1,16 @@
 //! A seeded, endless generator of English-like text whose features are known byte by byte. Reads nothing but a seed; writes nothing.
 //! Does not know tokenizers or models.
 
+mod recognise;
+mod statistics;
+mod tables;
+mod text;
+mod world;
+
+pub use statistics::{ConceptStatistics, Statistics, statistics};
+
 use super::Document;
+use crate::artifact::seed::rng;
 use std::ops::Range;
 
 /// What a planted concept is.
@@ -45,27 +54,41 @@ pub struct PlantedDocument {
 /// The generator of one seed.
 pub struct Planted {
     seed: u64,
+    world: world::World,
 }
 
 impl Planted {
-    /// The world of `seed`.
+    /// The world of `seed`: its words, their successors and its concepts.
     pub fn new(seed: u64) -> Self {
-        Self { seed }
+        Self { seed, world: world::World::new(seed) }
     }
+
     /// Document `index`: a pure function of (seed, index).
-    pub fn document(&self, _index: u64) -> PlantedDocument {
-        todo!("seed {}", self.seed)
+    pub fn document(&self, index: u64) -> PlantedDocument {
+        let (document, bayes_nats) = text::write(&self.world, rng(self.seed, "corpus/planted/document", index));
+        PlantedDocument { document, bayes_nats }
     }
+
     /// Documents 0, 1, 2, ... without end.
     pub fn documents(&self) -> impl Iterator<Item = PlantedDocument> + '_ {
         (0..).map(|index| self.document(index))
     }
+
     /// All concepts; [`super::ConceptSpan::concept`] indexes this.
     pub fn concepts(&self) -> &[Concept] {
-        todo!()
+        &self.world.concepts
     }
-    /// Byte ranges of unlabelled `text` that carry concept number `concept`.
-    pub fn recognise(&self, _concept: usize, _text: &str) -> Vec<Range<usize>> {
-        todo!()
+
+    /// Whether concept number `concept` can be found in text without labels.
+    pub fn has_recogniser(&self, concept: usize) -> bool {
+        !matches!(self.world.recognisers[concept], recognise::Recogniser::None)
+    }
+
+    /// Byte ranges of unlabelled `text` that carry concept number `concept`, in order; none where it has no recogniser.
+    pub fn recognise(&self, concept: usize, text: &str) -> Vec<Range<usize>> {
+        self.world.recognisers[concept].find(text)
     }
 }
+
+#[cfg(test)]
+mod tests;

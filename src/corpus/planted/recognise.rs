@@ -1,0 +1,114 @@
+//! Finds concepts in text that has no labels.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+/// How one concept is found in plain text.
+pub(super) enum Recogniser {
+    /// No recogniser: topics, registers and roles are known to the generator only.
+    None,
+    /// One of these words, in any case; not directly after one of the second list; where the third is not empty, only after one of it.
+    Words { words: HashSet<String>, not_after: HashSet<String>, only_after: HashSet<String> },
+    /// What stands between one of the opening strings and the closing one.
+    Between { opens: Vec<String>, close: String },
+    /// `word` where the nearest cue before it is of its own sense.
+    Sense { word: String, own: Vec<String>, other: Vec<String> },
+    /// The negative that depends on a hash of the bytes.
+    Idle,
+}
+
+impl Recogniser {
+    pub fn words(members: &[String], not_after: &[&str]) -> Self {
+        Self::Words {
+            words: members.iter().cloned().collect(),
+            not_after: not_after.iter().map(|s| s.to_string()).collect(),
+            only_after: HashSet::new(),
+        }
+    }
+    pub fn words_after(members: &[String], only_after: &[String]) -> Self {
+        Self::Words { words: members.iter().cloned().collect(), not_after: HashSet::new(), only_after: only_after.iter().cloned().collect() }
+    }
+    pub fn between(opens: &[&str], close: &str) -> Self {
+        Self::Between { opens: opens.iter().map(|s| s.to_string()).collect(), close: close.to_string() }
+    }
+    pub fn sense(word: &str, own: Vec<String>, other: Vec<String>) -> Self {
+        Self::Sense { word: word.to_string(), own, other }
+    }
+
+    /// Byte ranges of `text` that carry the concept, in order.
+    pub fn find(&self, text: &str) -> Vec<Range<usize>> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Words { words, not_after, only_after } => {
+                let mut previous = String::new();
+                let mut found = Vec::new();
+                for range in word_ranges(text) {
+                    let word = text[range.clone()].to_lowercase();
+                    if words.contains(&word) && !not_after.contains(&previous) && (only_after.is_empty() || only_after.contains(&previous)) {
+                        found.push(range);
+                    }
+                    previous = word;
+                }
+                found
+            }
+            Self::Between { opens, close } => {
+                let mut found = Vec::new();
+                let mut from = 0;
+                while let Some((at, open)) = opens.iter().filter_map(|o| Some((from + text[from..].find(o.as_str())?, o))).min() {
+                    // A question's opening word belongs to its cue; its label starts after "Will", before " the".
+                    let start = if open.ends_with(" the ") { at + open.len() - 5 } else { at + open.len() };
+                    let end = text[start..].find(close.as_str()).map_or(text.len(), |e| start + e);
+                    found.push(start..end);
+                    // The closing line break of a list item opens the next item.
+                    from = end;
+                }
+                found
+            }
+            Self::Sense { word, own, other } => {
+                let mut sense = None;
+                let mut found = Vec::new();
+                for range in word_ranges(text) {
+                    let here = text[range.clone()].to_lowercase();
+                    if own.contains(&here) {
+                        sense = Some(true);
+                    } else if other.contains(&here) {
+                        sense = Some(false);
+                    } else if here == *word && sense == Some(true) {
+                        found.push(range);
+                    }
+                }
+                found
+            }
+            Self::Idle => word_ranges(text).filter(|r| is_idle(text, r.end)).collect(),
+        }
+    }
+}
+
+/// Words are runs of ASCII letters, with an apostrophe inside.
+pub(super) fn word_ranges(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < bytes.len() && !bytes[at].is_ascii_alphabetic() {
+            at += 1;
+        }
+        if at == bytes.len() {
+            return None;
+        }
+        let start = at;
+        while at < bytes.len() && (bytes[at].is_ascii_alphabetic() || (bytes[at] == b'\'' && bytes.get(at + 1).is_some_and(u8::is_ascii_alphabetic)))
+        {
+            at += 1;
+        }
+        Some(start..at)
+    })
+}
+
+/// Whether the word that ends at byte `end` carries the label without consequence: one of 128 values of a hash of its last 24 bytes.
+pub(super) fn is_idle(text: &str, end: usize) -> bool {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for &b in &text.as_bytes()[end.saturating_sub(24)..end] {
+        hash = (hash ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    (hash >> 40) % 128 == 0
+}
