@@ -20,6 +20,8 @@ pub use sequential::{Batch, Sequential};
 pub use shuffled::{Shuffled, WindowRows};
 pub use streamed::{ModelRows, Streamed};
 
+pub use crate::corpus::counts;
+
 use crate::artifact;
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -41,11 +43,6 @@ pub enum Error {
     Vocabulary { d_vocab: usize, stream: usize },
     #[error("interrupted")]
     Interrupted,
-}
-
-/// Whether the row at `position` of a window is used for training and statistics: not `<|endoftext|>`, not the first position.
-pub fn counts(token: u32, position: usize, end_of_text: u32) -> bool {
-    position != 0 && token != end_of_text
 }
 
 pub(crate) fn check(config: &crate::lm::LmConfig, hook: crate::lm::HookPoint, stream: &crate::corpus::TokenStream) -> Result<()> {

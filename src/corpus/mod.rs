@@ -55,3 +55,8 @@ pub struct ConceptSpan {
     pub end: u32,
     pub concept: u16,
 }
+
+/// Whether the row at `position` of a window counts for SAE training and statistics: not `<|endoftext|>`, not the first position.
+pub fn counts(token: u32, position: usize, end_of_text: u32) -> bool {
+    position != 0 && token != end_of_text
+}
