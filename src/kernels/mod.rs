@@ -11,6 +11,8 @@ pub mod cross_entropy;
 pub mod embedding;
 pub mod gemm;
 pub mod layer_norm;
+pub mod select;
 pub mod simd;
+pub mod sparse;
 #[cfg(test)]
 pub mod testing;

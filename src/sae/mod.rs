@@ -1,17 +1,23 @@
 //! Activations -> sparse autoencoder. Reads rows of numbers from a [`RowSource`]; writes `sae/<name>/` in SAELens layout.
 //! Does not know the language model, text or tokens.
 
+mod auxk;
 mod config;
+mod cpu;
+mod encode;
 mod engine;
 mod error;
+mod format;
 mod metrics;
 mod model;
 mod rows;
 mod train;
 
 pub use config::{Recipe, Resample, SaeConfig, TrainConfig};
+pub use cpu::CpuEngine;
 pub use engine::{Engine, Params, Replacement, State, StepReport, StepSettings};
 pub use error::{Error, Result};
+pub use format::{SELFTEST_ROWS, read_origin};
 pub use metrics::Eval;
 pub use model::{Sae, Select, SparseRows};
 pub use rows::RowSource;

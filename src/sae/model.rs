@@ -1,8 +1,8 @@
-//! A finished SAE: folded weights in raw model units, encode and decode.
+//! A finished SAE: folded weights in raw model units, encode and decode. Files are in `format`.
 
-use super::Origin;
-use crate::artifact::Result;
-use std::path::Path;
+use super::encode::{self, EncodeScratch, EncoderView};
+use crate::kernels::sparse::dot;
+use std::cell::Cell;
 
 /// How pre-activations become activations.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +26,7 @@ pub struct Sae {
     pub select: Select,
     /// (F, D): one latent per row (transposed on disk).
     pub w_enc: Vec<f32>,
-    /// (F,)
+    /// (F,), in units of activations
     pub b_enc: Vec<f32>,
     /// (F, D): decoder direction of each latent.
     pub w_dec: Vec<f32>,
@@ -48,33 +48,103 @@ impl SparseRows {
     pub fn n_rows(&self) -> usize {
         self.row_start.len().saturating_sub(1)
     }
+
     /// (latents, acts) of one row.
     pub fn row(&self, r: usize) -> (&[u32], &[f32]) {
         let range = self.row_start[r]..self.row_start[r + 1];
         (&self.latent[range.clone()], &self.act[range])
     }
+
+    /// Active latents of all rows together.
+    pub fn n_active(&self) -> usize {
+        self.latent.len()
+    }
+
+    /// No rows; buffers are kept.
+    pub fn clear(&mut self) {
+        self.row_start.clear();
+        self.row_start.push(0);
+        self.latent.clear();
+        self.act.clear();
+    }
+
+    /// Adds one row; latents must ascend and acts be above zero.
+    pub fn push_row(&mut self, latent: &[u32], act: &[f32]) {
+        assert_eq!(latent.len(), act.len(), "{} latents with {} activations", latent.len(), act.len());
+        if self.row_start.is_empty() {
+            self.row_start.push(0);
+        }
+        self.latent.extend_from_slice(latent);
+        self.act.extend_from_slice(act);
+        self.row_start.push(self.latent.len());
+    }
+
+    /// Adds the rows of `other` behind these.
+    pub fn append(&mut self, other: &SparseRows) {
+        if self.row_start.is_empty() {
+            self.row_start.push(0);
+        }
+        let before = self.latent.len();
+        self.latent.extend_from_slice(&other.latent);
+        self.act.extend_from_slice(&other.act);
+        self.row_start.extend(other.row_start.iter().skip(1).map(|s| before + s));
+    }
+
+    /// The dense matrix (n_rows, d_sae).
+    pub fn to_dense(&self, d_sae: usize) -> Vec<f32> {
+        let mut dense = vec![0.0; self.n_rows() * d_sae];
+        for (r, dense) in dense.chunks_exact_mut(d_sae).enumerate() {
+            let (latent, act) = self.row(r);
+            for (&j, &a) in latent.iter().zip(act) {
+                dense[j as usize] = a;
+            }
+        }
+        dense
+    }
+}
+
+thread_local! {
+    /// Buffers of [`Sae::encode`], taken out while in use: a nested call on the same thread makes its own.
+    static SCRATCH: Cell<Option<Box<EncodeScratch>>> = const { Cell::new(None) };
 }
 
 impl Sae {
-    /// Reads `sae/<name>/` and replays its self-test.
-    pub fn load(_dir: &Path) -> Result<Self> {
-        todo!()
-    }
-    /// Writes `cfg.json`, `sae_weights.safetensors` and `selftest.safetensors` in SAELens' layout; `sample` (n, D) are raw model activations of
-    /// which up to 64 become the self-test.
-    pub fn save(&self, _dir: &Path, _origin: &Origin, _sample: &[f32]) -> Result<()> {
-        todo!()
-    }
     /// Encodes rows x (B, D) into `out` (reused between calls).
-    pub fn encode(&self, _x: &[f32], _out: &mut SparseRows) {
-        todo!()
+    pub fn encode(&self, x: &[f32], out: &mut SparseRows) {
+        let mut scratch = SCRATCH.take().unwrap_or_default();
+        encode::encode(self.encoder(), x, &mut scratch, out);
+        SCRATCH.set(Some(scratch));
     }
+
     /// x_hat (B, D) = b_dec + sum of act * decoder direction.
-    pub fn decode(&self, _rows: &SparseRows, _x_hat: &mut [f32]) {
-        todo!()
+    pub fn decode(&self, rows: &SparseRows, x_hat: &mut [f32]) {
+        encode::decode(rows, &self.w_dec, &self.b_dec, x_hat);
     }
+
+    /// The oracle of [`Sae::encode`]: all activations (B, F), by plain sums in f64.
+    pub fn encode_dense(&self, x: &[f32]) -> Vec<f32> {
+        encode::encode_dense(self.encoder(), x)
+    }
+
+    /// The oracle of [`Sae::decode`]: x_hat (B, D) of activations (B, F), as a dense product.
+    pub fn decode_dense(&self, acts: &[f32]) -> Vec<f32> {
+        encode::decode_dense(acts, &self.w_dec, &self.b_dec)
+    }
+
     /// Decoder direction of a latent, (D,).
     pub fn direction(&self, latent: u32) -> &[f32] {
         &self.w_dec[latent as usize * self.d_in..][..self.d_in]
+    }
+
+    /// Cosine between encoder row and decoder direction of each latent, (F,): near 0 for junk, near 1 for real features.
+    pub fn encoder_decoder_cosines(&self) -> Vec<f32> {
+        let norm = |v: &[f32]| dot(v, v).sqrt();
+        let cosine = |(e, d): (&[f32], &[f32])| if norm(e) * norm(d) > 0.0 { dot(e, d) / (norm(e) * norm(d)) } else { 0.0 };
+        self.w_enc.chunks_exact(self.d_in).zip(self.w_dec.chunks_exact(self.d_in)).map(cosine).collect()
+    }
+
+    fn encoder(&self) -> EncoderView<'_> {
+        let pre_bias = self.apply_b_dec_to_input.then_some(&self.b_dec[..]);
+        EncoderView { w_enc: &self.w_enc, b_enc: &self.b_enc, pre_bias, select: &self.select }
     }
 }

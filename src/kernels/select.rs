@@ -1,0 +1,220 @@
+//! From one row of pre-activations to its active latents: the k largest, or those above a threshold. F = number of latents.
+
+use super::simd::dispatch;
+
+/// Latents per group whose maximum is taken first.
+const GROUP: usize = 32;
+
+/// Buffers of one thread, kept between rows.
+#[derive(Debug, Default)]
+pub struct SelectScratch {
+    maxima: Vec<f32>,
+    bits: Vec<u32>,
+    keys: Vec<u64>,
+    latent: Vec<u32>,
+    act: Vec<f32>,
+}
+
+/// Appends the k largest of z = pre + bias that are above zero, latents ascending; of equal values the lower latent is kept.
+///
+/// Shapes: pre (F,), bias (F,). The k-th largest of the maxima of groups of 32 is a lower bound of the k-th largest value, so only groups that
+/// reach it are looked at again. `topk_naive` is the oracle.
+pub fn topk(pre: &[f32], bias: &[f32], k: usize, scratch: &mut SelectScratch, latent: &mut Vec<u32>, act: &mut Vec<f32>) {
+    assert_eq!(pre.len(), bias.len(), "{} pre-activations, {} biases", pre.len(), bias.len());
+    let SelectScratch { maxima, bits, keys, .. } = scratch;
+    maxima.resize(pre.len().div_ceil(GROUP), 0.0);
+    group_maxima(pre, bias, maxima);
+    let mut bound = 0.0f32;
+    if maxima.len() > k {
+        // The bits of floats that are not negative have the order of the floats.
+        bits.clear();
+        bits.extend(maxima.iter().map(|m| m.max(0.0).to_bits()));
+        let at = bits.len() - k;
+        bound = f32::from_bits(*bits.select_nth_unstable(at).1);
+    }
+    keys.clear();
+    candidates(pre, bias, maxima, bound, keys);
+    if keys.len() > k {
+        keys.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
+        keys.truncate(k);
+    }
+    keys.sort_unstable_by_key(|&key| !(key as u32));
+    latent.extend(keys.iter().map(|&key| !(key as u32)));
+    act.extend(keys.iter().map(|&key| f32::from_bits((key >> 32) as u32)));
+}
+
+/// Appends the latents with z = pre + bias above zero and above their threshold (none: zero), ascending.
+///
+/// Shapes: pre (F,), bias (F,), threshold (F,).
+pub fn above(pre: &[f32], bias: &[f32], threshold: Option<&[f32]>, scratch: &mut SelectScratch, latent: &mut Vec<u32>, act: &mut Vec<f32>) {
+    let f = pre.len();
+    assert_eq!(f, bias.len(), "{f} pre-activations, {} biases", bias.len());
+    assert!(threshold.is_none_or(|t| t.len() == f), "{f} pre-activations, {} thresholds", threshold.map_or(0, <[f32]>::len));
+    // A vector store may write 16 entries where fewer are kept.
+    scratch.latent.resize(f + 16, 0);
+    scratch.act.resize(f + 16, 0.0);
+    let n = above_into(pre, bias, threshold, &mut scratch.latent, &mut scratch.act);
+    latent.extend_from_slice(&scratch.latent[..n]);
+    act.extend_from_slice(&scratch.act[..n]);
+}
+
+/// How many of z = pre + bias are above zero.
+pub fn count_above_zero(pre: &[f32], bias: &[f32]) -> usize {
+    pre.iter().zip(bias).filter(|(p, b)| **p + **b > 0.0).count()
+}
+
+/// The oracle of [`topk`]: sorts everything.
+pub fn topk_naive(pre: &[f32], bias: &[f32], k: usize) -> (Vec<u32>, Vec<f32>) {
+    let z: Vec<f32> = pre.iter().zip(bias).map(|(p, b)| p + b).collect();
+    let mut order: Vec<usize> = (0..z.len()).filter(|&j| z[j] > 0.0).collect();
+    order.sort_by(|&a, &b| z[b].total_cmp(&z[a]).then(a.cmp(&b)));
+    order.truncate(k);
+    order.sort_unstable();
+    (order.iter().map(|&j| j as u32).collect(), order.iter().map(|&j| z[j]).collect())
+}
+
+dispatch! {
+    /// Largest pre + bias of each group of 32.
+    pub fn group_maxima(pre: &[f32], bias: &[f32], maxima: &mut [f32]) {
+        for ((pre, bias), out) in pre.chunks(GROUP).zip(bias.chunks(GROUP)).zip(maxima) {
+            let mut most = [f32::NEG_INFINITY; GROUP];
+            if pre.len() == GROUP {
+                for i in 0..GROUP {
+                    most[i] = pre[i] + bias[i];
+                }
+            } else {
+                for i in 0..pre.len() {
+                    most[i] = pre[i] + bias[i];
+                }
+            }
+            let mut width = GROUP / 2;
+            while width > 0 {
+                for i in 0..width {
+                    most[i] = if most[i] > most[i + width] { most[i] } else { most[i + width] };
+                }
+                width /= 2;
+            }
+            *out = most[0];
+        }
+    }
+}
+
+/// Keys of the values that reach `bound` and are above zero: the value's bits above the complement of the latent, so that descending keys are
+/// descending values with the lower latent first.
+fn candidates(pre: &[f32], bias: &[f32], maxima: &[f32], bound: f32, keys: &mut Vec<u64>) {
+    for (group, _) in maxima.iter().enumerate().filter(|(_, m)| **m >= bound && **m > 0.0) {
+        let start = group * GROUP;
+        let end = (start + GROUP).min(pre.len());
+        let mut mask = reaching(&pre[start..end], &bias[start..end], bound);
+        while mask != 0 {
+            let j = start + mask.trailing_zeros() as usize;
+            let z = pre[j] + bias[j];
+            keys.push((z.to_bits() as u64) << 32 | !(j as u32) as u64);
+            mask &= mask - 1;
+        }
+    }
+}
+
+dispatch! {
+    /// Bit i says whether pre[i] + bias[i] reaches the bound and is above zero; at most 32 values.
+    pub fn reaching(pre: &[f32], bias: &[f32], bound: f32) -> u32 {
+        let mut mask = 0;
+        for (i, (p, b)) in pre.iter().zip(bias).enumerate() {
+            let z = p + b;
+            mask |= ((z >= bound && z > 0.0) as u32) << i;
+        }
+        mask
+    }
+}
+
+fn above_into(pre: &[f32], bias: &[f32], threshold: Option<&[f32]>, latent: &mut [u32], act: &mut [f32]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if super::simd::level() == super::simd::Level::Avx512 {
+        // SAFETY: the CPU has AVX-512; inputs have equal length and outputs 16 more (the caller's duty, checked in `above`).
+        return unsafe { above_avx512(pre, bias, threshold, latent, act) };
+    }
+    above_portable(pre, bias, threshold, latent, act)
+}
+
+/// Branch-free: every entry is written, only those kept move the end.
+fn above_portable(pre: &[f32], bias: &[f32], threshold: Option<&[f32]>, latent: &mut [u32], act: &mut [f32]) -> usize {
+    let mut n = 0;
+    for (j, (p, b)) in pre.iter().zip(bias).enumerate() {
+        let z = p + b;
+        let least = threshold.map_or(0.0, |t| t[j].max(0.0));
+        latent[n] = j as u32;
+        act[n] = z;
+        n += (z > least) as usize;
+    }
+    n
+}
+
+/// # Safety
+/// The CPU must have AVX-512 F; pre, bias and threshold have F elements, latent and act at least F + 16.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn above_avx512(pre: &[f32], bias: &[f32], threshold: Option<&[f32]>, latent: &mut [u32], act: &mut [f32]) -> usize {
+    use std::arch::x86_64::*;
+    let f = pre.len();
+    let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    let zero = _mm512_setzero_ps();
+    let mut n = 0;
+    for start in (0..f).step_by(16) {
+        let width = 16.min(f - start);
+        let inside = (((1u32 << width) - 1) & 0xffff) as __mmask16;
+        // SAFETY: loads are masked to the F elements; n <= start, so a store of 16 ends at or before F + 16.
+        unsafe {
+            let z = _mm512_add_ps(_mm512_maskz_loadu_ps(inside, pre.as_ptr().add(start)), _mm512_maskz_loadu_ps(inside, bias.as_ptr().add(start)));
+            let least = match threshold {
+                Some(t) => _mm512_max_ps(_mm512_maskz_loadu_ps(inside, t.as_ptr().add(start)), zero),
+                None => zero,
+            };
+            let kept = _mm512_mask_cmp_ps_mask::<_CMP_GT_OQ>(inside, z, least);
+            if kept != 0 {
+                let number = _mm512_add_epi32(lanes, _mm512_set1_epi32(start as i32));
+                _mm512_storeu_ps(act.as_mut_ptr().add(n), _mm512_maskz_compress_ps(kept, z));
+                _mm512_storeu_si512(latent.as_mut_ptr().add(n).cast(), _mm512_maskz_compress_epi32(kept, number));
+                n += kept.count_ones() as usize;
+            }
+        }
+    }
+    n
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_k_largest_equal_the_sorted_oracle_with_ties_to_the_lower_latent(
+            // Few distinct values, so that ties are common.
+            values in prop::collection::vec(-3i8..12, 1..700), k in 1usize..40
+        ) {
+            let pre: Vec<f32> = values.iter().map(|&v| v as f32 * 0.5).collect();
+            let bias: Vec<f32> = (0..pre.len()).map(|j| if j % 3 == 0 { 0.5 } else { 0.0 }).collect();
+            let (mut latent, mut act) = (vec![], vec![]);
+            topk(&pre, &bias, k, &mut SelectScratch::default(), &mut latent, &mut act);
+            prop_assert_eq!((latent, act), topk_naive(&pre, &bias, k));
+        }
+
+        #[test]
+        fn the_latents_above_their_threshold_equal_a_plain_filter(values in prop::collection::vec(-3i8..6, 1..100)) {
+            let pre: Vec<f32> = values.iter().map(|&v| v as f32 * 0.5).collect();
+            let bias = vec![0.25; pre.len()];
+            let threshold: Vec<f32> = (0..pre.len()).map(|j| j as f32 % 4.0 - 1.0).collect();
+            for threshold in [None, Some(&threshold[..])] {
+                let keep = |j: &usize| pre[*j] + 0.25 > threshold.map_or(0.0, |t| t[*j].max(0.0));
+                let want: Vec<u32> = (0..pre.len()).filter(keep).map(|j| j as u32).collect();
+                let (mut latent, mut act) = (vec![9], vec![9.0]);
+                above(&pre, &bias, threshold, &mut SelectScratch::default(), &mut latent, &mut act);
+                prop_assert_eq!(&latent[1..], &want[..]);
+                prop_assert!(act[1..].iter().zip(&want).all(|(a, &j)| *a == pre[j as usize] + 0.25));
+                let (mut slow_latent, mut slow_act) = (vec![0; pre.len() + 16], vec![0.0; pre.len() + 16]);
+                let n = above_portable(&pre, &bias, threshold, &mut slow_latent, &mut slow_act);
+                prop_assert_eq!(&slow_latent[..n], &want[..]);
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! `sae/<name>/` in the layout of SAELens 6: cfg.json, sae_weights.safetensors, and a self-test that every load replays.
+//!
+//! On disk W_enc is (D, F), W_dec (F, D); activations and biases are in raw model units, decoder rows have unit norm, `normalize_activations` is none.
+
+use super::{Origin, Sae, Select, SparseRows};
+use crate::artifact::{Error, Result, Tensor, TensorFile, read_json, write_json, write_tensors};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Rows of the self-test.
+pub const SELFTEST_ROWS: usize = 64;
+
+/// Largest difference allowed on replay, as a share of the largest stored value: another CPU sums in another order.
+const SELFTEST_TOLERANCE: f32 = 1e-3;
+
+/// The version of SAELens whose layout this is; its loader chooses the meaning of cfg.json by it.
+const SAE_LENS_VERSION: &str = "6.54.12";
+
+impl Sae {
+    /// Writes `cfg.json`, `sae_weights.safetensors` and `selftest.safetensors`; `sample` (n, D) are raw model activations of which up to 64
+    /// become the self-test.
+    pub fn save(&self, dir: &Path, origin: &Origin, sample: &[f32]) -> Result<()> {
+        let (d, f) = (self.d_in, self.d_sae);
+        let w_enc = transpose(f, d, &self.w_enc);
+        let mut tensors = vec![
+            Tensor::f32("W_enc", &[d, f], &w_enc),
+            Tensor::f32("b_enc", &[f], &self.b_enc),
+            Tensor::f32("W_dec", &[f, d], &self.w_dec),
+            Tensor::f32("b_dec", &[d], &self.b_dec),
+        ];
+        if let Select::JumpRelu { threshold } = &self.select {
+            tensors.push(Tensor::f32("threshold", &[f], threshold));
+        }
+        write_tensors(&dir.join("sae_weights.safetensors"), &tensors, &[("format", "pt".into())])?;
+        let n = (sample.len() / d).min(SELFTEST_ROWS);
+        let x = &sample[..n * d];
+        let (acts, x_hat) = self.replay(x);
+        let selftest = [Tensor::f32("x", &[n, d], x), Tensor::f32("acts", &[n, f], &acts), Tensor::f32("x_hat", &[n, d], &x_hat)];
+        write_tensors(&dir.join("selftest.safetensors"), &selftest, &[])?;
+        // Last, so that a folder with a cfg.json is complete.
+        write_json(&dir.join("cfg.json"), &self.cfg(origin))
+    }
+
+    /// Reads the folder, checks every size, and replays the self-test.
+    ///
+    /// # Errors
+    /// Anything missing, of the wrong shape or type, an architecture that is not read here, or a self-test that comes out differently.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let sae = Self::load_weights(dir)?;
+        let path = dir.join("selftest.safetensors");
+        let file = TensorFile::open(&path)?;
+        let rows = file.shape("x")?.first().copied().unwrap_or(0);
+        let (d, f) = (sae.d_in, sae.d_sae);
+        let (acts, x_hat) = sae.replay(&file.f32("x", &[rows, d])?);
+        for (name, got, width) in [("acts", acts, f), ("x_hat", x_hat, d)] {
+            let want = file.f32(name, &[rows, width])?;
+            let most = want.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+            let off = got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0f32, |m, v| if v > m || v.is_nan() { v } else { m });
+            // Two latents that tie to the last bit may change places on another CPU; x_hat then stays the same, so it is the judge of ties.
+            let swapped = name == "acts" && matches!(sae.select, Select::TopK { .. }) && mostly_equal(&got, &want, most * SELFTEST_TOLERANCE);
+            if (off.is_nan() || off > SELFTEST_TOLERANCE * most) && !swapped {
+                let what = format!(
+                    "its self-test disagrees: {name} is off by {off:.3e} where values reach {most:.3e}; weights and self-test are not of one SAE"
+                );
+                return Err(Error::Corrupt { path, what });
+            }
+        }
+        Ok(sae)
+    }
+
+    fn load_weights(dir: &Path) -> Result<Self> {
+        let path = dir.join("cfg.json");
+        let cfg: Value = read_json(&path)?;
+        let corrupt = |what: String| Error::Corrupt { path: path.clone(), what };
+        let size = |key: &str| {
+            let n = cfg[key].as_u64().filter(|n| (1..1 << 31).contains(n));
+            n.map(|n| n as usize).ok_or_else(|| corrupt(format!("{key} is {}, expected a positive whole number", cfg[key])))
+        };
+        let (d_in, d_sae) = (size("d_in")?, size("d_sae")?);
+        for key in ["normalize_activations", "reshape_activations"] {
+            if !matches!(cfg[key].as_str(), None | Some("none")) {
+                return Err(corrupt(format!("{key} is {}, only none is read; import it first", cfg[key])));
+            }
+        }
+        if cfg["rescale_acts_by_decoder_norm"] == Value::Bool(true) {
+            return Err(corrupt("rescale_acts_by_decoder_norm is true, only folded weights are read; import it first".into()));
+        }
+        let apply_b_dec_to_input =
+            cfg["apply_b_dec_to_input"].as_bool().ok_or_else(|| corrupt(format!("apply_b_dec_to_input is {}", cfg["apply_b_dec_to_input"])))?;
+        let file = TensorFile::open(&dir.join("sae_weights.safetensors"))?;
+        let select = match cfg["architecture"].as_str() {
+            Some("standard") => Select::Relu,
+            Some("topk") => {
+                Select::TopK { k: size("k").and_then(|k| if k <= d_sae { Ok(k) } else { Err(corrupt(format!("k is {k} of {d_sae} latents"))) })? }
+            }
+            Some("jumprelu") => Select::JumpRelu { threshold: file.f32("threshold", &[d_sae])? },
+            _ => return Err(corrupt(format!("architecture is {}, expected standard, topk or jumprelu", cfg["architecture"]))),
+        };
+        let w_enc = transpose(d_in, d_sae, &file.f32("W_enc", &[d_in, d_sae])?);
+        let (b_enc, w_dec, b_dec) = (file.f32("b_enc", &[d_sae])?, file.f32("W_dec", &[d_sae, d_in])?, file.f32("b_dec", &[d_in])?);
+        if let Some((name, _)) =
+            [("W_enc", &w_enc), ("b_enc", &b_enc), ("W_dec", &w_dec), ("b_dec", &b_dec)].iter().find(|(_, t)| t.iter().any(|v| !v.is_finite()))
+        {
+            return Err(Error::Corrupt { path: dir.join("sae_weights.safetensors"), what: format!("{name} holds a value that is not finite") });
+        }
+        Ok(Sae { d_in, d_sae, select, w_enc, b_enc, w_dec, b_dec, apply_b_dec_to_input })
+    }
+
+    /// (acts (n, F) dense, x_hat (n, D)) of rows x.
+    fn replay(&self, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let mut rows = SparseRows::default();
+        self.encode(x, &mut rows);
+        let mut x_hat = vec![0.0; x.len()];
+        self.decode(&rows, &mut x_hat);
+        (rows.to_dense(self.d_sae), x_hat)
+    }
+
+    fn cfg(&self, origin: &Origin) -> Value {
+        let architecture = match self.select {
+            Select::Relu => "standard",
+            Select::TopK { .. } => "topk",
+            Select::JumpRelu { .. } => "jumprelu",
+        };
+        let mut cfg = json!({
+            "architecture": architecture,
+            "d_in": self.d_in,
+            "d_sae": self.d_sae,
+            "dtype": "float32",
+            "device": "cpu",
+            "apply_b_dec_to_input": self.apply_b_dec_to_input,
+            "normalize_activations": "none",
+            "reshape_activations": "none",
+            "metadata": {
+                "sae_lens_version": SAE_LENS_VERSION,
+                "sae_lens_training_version": null,
+                "monosem_version": env!("CARGO_PKG_VERSION"),
+                "model_name": origin.model_name,
+                "hook_name": origin.hook_name,
+                "hook_head_index": null,
+                "context_size": origin.context_size,
+                "prepend_bos": false,
+                "dataset_path": origin.dataset,
+                "exclude_special_tokens": true,
+            },
+        });
+        if let Select::TopK { k } = self.select {
+            cfg["k"] = k.into();
+            cfg["rescale_acts_by_decoder_norm"] = false.into();
+        }
+        cfg
+    }
+}
+
+/// Where an SAE says that it comes from.
+pub fn read_origin(dir: &Path) -> Result<Origin> {
+    let cfg: Value = read_json(&dir.join("cfg.json"))?;
+    let text = |key: &str| cfg["metadata"][key].as_str().unwrap_or_default().to_string();
+    Ok(Origin {
+        model_name: text("model_name"),
+        hook_name: text("hook_name"),
+        context_size: cfg["metadata"]["context_size"].as_u64().unwrap_or(0) as usize,
+        dataset: text("dataset_path"),
+    })
+}
+
+/// Whether all but one in ten thousand of the values agree.
+fn mostly_equal(got: &[f32], want: &[f32], tolerance: f32) -> bool {
+    let off = got.iter().zip(want).filter(|(g, w)| (*g - *w).abs() > tolerance || g.is_nan()).count();
+    off <= got.len() / 10_000
+}
+
+/// (rows, cols) -> (cols, rows).
+fn transpose(rows: usize, cols: usize, x: &[f32]) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    for (i, row) in x.chunks_exact(cols).enumerate() {
+        for (j, &v) in row.iter().enumerate() {
+            out[j * rows + i] = v;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::seed;
+    use rand::RngExt;
+
+    pub(crate) fn random_sae(select: Select, apply_b_dec_to_input: bool) -> Sae {
+        let (d_in, d_sae) = (5, 7);
+        let mut rng = seed::rng(0, "test/format", 0);
+        let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
+        Sae { d_in, d_sae, select, w_enc: random(35), b_enc: random(7), w_dec: random(35), b_dec: random(5), apply_b_dec_to_input }
+    }
+
+    fn sample() -> Vec<f32> {
+        let mut rng = seed::rng(0, "test/format", 1);
+        (0..70 * 5).map(|_| rng.random_range(-2.0..2.0)).collect()
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_for_every_architecture() {
+        for select in [Select::Relu, Select::TopK { k: 3 }, Select::JumpRelu { threshold: vec![0.1, 0.5, 0.0, 0.9, 0.2, 0.3, 0.4] }] {
+            let dir = tempfile::tempdir().unwrap();
+            let sae = random_sae(select, true);
+            let origin = Origin { model_name: "m".into(), hook_name: "blocks.0.hook_mlp_out".into(), context_size: 64, dataset: "t".into() };
+            sae.save(dir.path(), &origin, &sample()).unwrap();
+            assert_eq!(Sae::load(dir.path()).unwrap(), sae);
+            assert_eq!(read_origin(dir.path()).unwrap(), origin);
+            assert_eq!(TensorFile::open(&dir.path().join("selftest.safetensors")).unwrap().shape("acts").unwrap(), [64, 7]);
+        }
+    }
+
+    #[test]
+    fn weights_of_another_sae_are_caught_by_the_self_test() {
+        let dir = tempfile::tempdir().unwrap();
+        let sae = random_sae(Select::TopK { k: 3 }, true);
+        sae.save(dir.path(), &Origin::default(), &sample()).unwrap();
+        let mut cfg: Value = read_json(&dir.path().join("cfg.json")).unwrap();
+        cfg["apply_b_dec_to_input"] = false.into();
+        write_json(&dir.path().join("cfg.json"), &cfg).unwrap();
+        let error = Sae::load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("selftest.safetensors") && error.contains("disagrees"), "{error}");
+    }
+
+    #[test]
+    fn absurd_configurations_are_refused_and_say_what_they_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        random_sae(Select::TopK { k: 3 }, true).save(dir.path(), &Origin::default(), &sample()).unwrap();
+        let path = dir.path().join("cfg.json");
+        let good: Value = read_json(&path).unwrap();
+        for (key, value) in [
+            ("k", json!(8)),
+            ("d_in", json!(-5)),
+            ("d_sae", json!(1u64 << 40)),
+            ("architecture", json!("gated")),
+            ("normalize_activations", json!("layer_norm")),
+        ] {
+            let mut cfg = good.clone();
+            cfg[key] = value.clone();
+            write_json(&path, &cfg).unwrap();
+            let error = Sae::load(dir.path()).unwrap_err().to_string();
+            assert!(error.contains(key) || error.contains(value.to_string().as_str()), "{key}: {error}");
+        }
+        let mut cfg = good.clone();
+        cfg["d_in"] = json!(6);
+        write_json(&path, &cfg).unwrap();
+        let error = Sae::load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("W_enc") && error.contains("[5, 7]"), "{error}");
+    }
+
+    #[test]
+    fn encode_and_decode_equal_their_dense_oracles() {
+        for (select, pre_bias) in [(Select::Relu, true), (Select::TopK { k: 3 }, false), (Select::JumpRelu { threshold: vec![0.5; 7] }, true)] {
+            let sae = random_sae(select, pre_bias);
+            let (acts, x_hat) = sae.replay(&sample());
+            let dense = sae.encode_dense(&sample());
+            assert!(acts.iter().zip(&dense).all(|(a, b)| (a - b).abs() < 1e-5));
+            assert!(acts.iter().any(|&a| a > 0.0));
+            assert!(x_hat.iter().zip(sae.decode_dense(&dense)).all(|(a, b)| (a - b).abs() < 1e-4));
+        }
+    }
+
+    #[test]
+    fn encoding_is_bitwise_repeatable_at_any_thread_count() {
+        let sae = random_sae(Select::TopK { k: 2 }, true);
+        let run = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| sae.replay(&sample()));
+        assert_eq!(run(1), run(2));
+        assert_eq!(run(1), run(3));
+    }
+}
