@@ -3,7 +3,9 @@
 //!
 //! [`store`] is what others read: [`Dictionary`] and its plain structs.
 
+pub mod collect;
 pub mod store;
+pub mod text;
 
 pub use store::Dictionary;
 
