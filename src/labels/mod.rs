@@ -1,18 +1,39 @@
 //! Labels of people and programs. Reads and writes `labels/<name>.sqlite`, keyed by (hash of the SAE's weights, latent): they outlive
 //! every rebuild of the dictionary. Does not know what a feature fires on.
+//!
+//! Nothing is ever deleted: table `changes` has a row for every change, and a label is in force while it is the last change, not undone, of
+//! its (weights, latent, author) and its text is not empty. Columns: `id`, `weights_hash`, `latent`, `author`, `time` (RFC 3339, UTC),
+//! `text`, `undone`.
 
+mod exchange;
+
+pub use exchange::Format;
+
+use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// `PRAGMA user_version` of the file.
+const VERSION: i64 = 1;
+/// The longest label, in bytes.
+const MAX_TEXT: usize = 10_000;
 
 /// What can go wrong with labels.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot use the labels {path}: {source}")]
+    #[error("cannot use the labels {path}: {source}\n  move the file away if it is damaged; nothing else holds its labels")]
     Sql { path: PathBuf, source: rusqlite::Error },
+    #[error("{path} holds labels of version {found}, this program reads version {VERSION}\n  use the program that wrote it to export them")]
+    Version { path: PathBuf, found: i64 },
     #[error("{0}")]
     Invalid(String),
+    #[error("line {line} of the labels: {what}\n  nothing was imported")]
+    Import { line: usize, what: String },
+    #[error("cannot {action} {path}: {source}")]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
 }
 
 /// One label. A feature may have several; a replaced one stays in the history.
@@ -30,29 +51,109 @@ pub struct Label {
 
 /// An opened `labels/<name>.sqlite`.
 pub struct Labels {
-    #[allow(dead_code)]
-    sql: rusqlite::Connection,
+    path: PathBuf,
+    sql: Connection,
 }
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS changes (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, weights_hash TEXT NOT NULL, latent INTEGER NOT NULL, author TEXT NOT NULL,
+  time TEXT NOT NULL, text TEXT NOT NULL, undone INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS changes_of ON changes (weights_hash, latent, author, id);
+";
+
+const COLUMNS: &str = "id, weights_hash, latent, text, author, time";
 
 impl Labels {
     /// Opens the file, and makes it where there is none.
-    pub fn open(_path: &Path) -> Result<Self> {
-        todo!()
+    pub fn open(path: &Path) -> Result<Self> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|source| Error::Io { action: "make", path: folder.into(), source })?;
+        }
+        let sql_error = |source| Error::Sql { path: path.into(), source };
+        let sql = Connection::open(path).map_err(sql_error)?;
+        sql.busy_timeout(Duration::from_secs(5)).map_err(sql_error)?;
+        let found: i64 = sql.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(sql_error)?;
+        if found != 0 && found != VERSION {
+            return Err(Error::Version { path: path.into(), found });
+        }
+        sql.execute_batch(SCHEMA).map_err(sql_error)?;
+        sql.pragma_update(None, "user_version", VERSION).map_err(sql_error)?;
+        Ok(Labels { path: path.into(), sql })
     }
+
     /// Replaces the author's label of this feature; labels of others stay. An empty text removes it.
-    pub fn set(&mut self, _weights_hash: &str, _latent: u32, _text: &str, _author: &str) -> Result<()> {
-        todo!()
+    pub fn set(&mut self, weights_hash: &str, latent: u32, text: &str, author: &str) -> Result<()> {
+        self.insert(weights_hash, latent, text, author, &now())
     }
+
     /// Labels in force for one SAE, by latent, then time; one latent's with `latent`.
-    pub fn list(&self, _weights_hash: &str, _latent: Option<u32>) -> Result<Vec<Label>> {
-        todo!()
+    pub fn list(&self, weights_hash: &str, latent: Option<u32>) -> Result<Vec<Label>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM changes c WHERE weights_hash = ?1 AND (?2 IS NULL OR latent = ?2) AND NOT undone AND text != ''
+             AND id = (SELECT max(id) FROM changes o
+                       WHERE o.weights_hash = c.weights_hash AND o.latent = c.latent AND o.author = c.author AND NOT o.undone)
+             ORDER BY latent, id"
+        );
+        self.labels(&sql, params![weights_hash, latent])
     }
-    /// Every change ever made to one feature, oldest first; removals have an empty text.
-    pub fn history(&self, _weights_hash: &str, _latent: u32) -> Result<Vec<Label>> {
-        todo!()
+
+    /// Every change ever made to one feature and not undone, oldest first; removals have an empty text.
+    pub fn history(&self, weights_hash: &str, latent: u32) -> Result<Vec<Label>> {
+        let sql = format!("SELECT {COLUMNS} FROM changes WHERE weights_hash = ?1 AND latent = ?2 AND NOT undone ORDER BY id");
+        self.labels(&sql, params![weights_hash, latent])
     }
-    /// Takes back the last change made to this SAE's labels (or this latent's); says which.
-    pub fn undo(&mut self, _weights_hash: &str, _latent: Option<u32>) -> Result<Option<Label>> {
-        todo!()
+
+    /// Takes back the last change made to this SAE's labels (or this latent's); says which. Once more takes back the one before it.
+    pub fn undo(&mut self, weights_hash: &str, latent: Option<u32>) -> Result<Option<Label>> {
+        let sql = format!(
+            "UPDATE changes SET undone = 1 WHERE id = (SELECT max(id) FROM changes WHERE weights_hash = ?1 AND (?2 IS NULL OR latent = ?2) AND NOT undone)
+             RETURNING {COLUMNS}"
+        );
+        Ok(self.labels(&sql, params![weights_hash, latent])?.into_iter().next())
+    }
+
+    /// As [`Labels::set`], with the time given.
+    fn insert(&mut self, weights_hash: &str, latent: u32, text: &str, author: &str, time: &str) -> Result<()> {
+        let (text, author) = (text.trim(), author.trim());
+        if author.is_empty() || text.len() > MAX_TEXT {
+            return Err(Error::Invalid(format!("a label of {} bytes by {author:?}: it needs an author and at most {MAX_TEXT} bytes", text.len())));
+        }
+        let sql = "INSERT INTO changes (weights_hash, latent, text, author, time) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let done = self.sql.execute(sql, params![weights_hash, latent, text, author, time]);
+        done.map(|_| ()).map_err(|source| Error::Sql { path: self.path.clone(), source })
+    }
+
+    fn labels(&self, sql: &str, values: impl rusqlite::Params) -> Result<Vec<Label>> {
+        let run = || -> rusqlite::Result<Vec<Label>> {
+            let mut statement = self.sql.prepare_cached(sql)?;
+            let rows = statement.query_map(values, |r| {
+                Ok(Label { id: r.get(0)?, weights_hash: r.get(1)?, latent: r.get(2)?, text: r.get(3)?, author: r.get(4)?, time: r.get(5)? })
+            })?;
+            rows.collect()
+        };
+        run().map_err(|source| Error::Sql { path: self.path.clone(), source })
     }
 }
+
+/// This second as RFC 3339 in UTC.
+fn now() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    rfc3339(since.as_secs())
+}
+
+/// Days to a civil date by eras of 400 years (Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`).
+fn rfc3339(unix_seconds: u64) -> String {
+    let (days, second) = (unix_seconds / 86_400 + 719_468, unix_seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year_of_era + (month <= 2) as u64;
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,18 @@
 //! Questions to the dictionary.
 
-use super::types::*;
+use super::*;
 use crate::corpus::{TokenStream, Tokenizer};
-use crate::features::Result;
+use crate::features::text::{StreamText, Text};
+use crate::features::{Error, Result};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, params, params_from_iter};
 use std::path::{Path, PathBuf};
 
 /// An opened dictionary. One thread at a time (it holds one SQLite connection); open it again for another thread, that is cheap.
 pub struct Dictionary {
-    #[allow(dead_code)]
     path: PathBuf,
-    #[allow(dead_code)]
-    sql: rusqlite::Connection,
+    sql: Connection,
+    meta: Meta,
 }
 
 impl Dictionary {
@@ -18,34 +20,250 @@ impl Dictionary {
     ///
     /// # Errors
     /// The file is missing, of another version, or not SQLite.
-    pub fn open(_path: &Path) -> Result<Self> {
-        todo!()
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.is_file() {
+            return Err(Error::Missing { path: path.into() });
+        }
+        let sql_error = |source| Error::Sql { path: path.into(), source };
+        let sql = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(sql_error)?;
+        let found: i64 = sql.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(sql_error)?;
+        if found != VERSION {
+            return Err(Error::Version { path: path.into(), found, expected: VERSION });
+        }
+        let json: String = sql.query_row("SELECT json FROM meta", [], |r| r.get(0)).map_err(sql_error)?;
+        let meta = serde_json::from_str(&json).map_err(|e| Error::Corrupt { path: path.into(), what: format!("meta: {e}") })?;
+        Ok(Dictionary { path: path.into(), sql, meta })
     }
 
     pub fn meta(&self) -> &Meta {
-        todo!()
+        &self.meta
     }
 
     /// Refuses when the dictionary was made from another token stream.
-    pub fn check(&self, _stream: &TokenStream) -> Result<()> {
-        todo!()
+    pub fn check(&self, stream: &TokenStream) -> Result<()> {
+        let expected = stream.manifest().hash();
+        if self.meta.tokens_hash == expected {
+            return Ok(());
+        }
+        Err(Error::Stale { path: self.path.clone(), input: "tokens", found: self.meta.tokens_hash.clone(), expected })
     }
 
-    pub fn list(&self, _query: &ListQuery) -> Result<ListPage> {
-        todo!()
+    pub fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        let (filter, mut values) = filter(query);
+        let count = format!("SELECT count(*) FROM features WHERE {filter}");
+        let total: i64 = self.sql.query_row(&count, params_from_iter(&values), |r| r.get(0)).map_err(|e| self.sql_error(e))?;
+        let column = match query.sort {
+            Sort::Id => "id",
+            Sort::Density => "density",
+            Sort::Max => "max_act",
+            Sort::Mean => "mean_act",
+            Sort::Tokens => "effective_tokens",
+            Sort::Polysemantic => "polysemantic",
+            Sort::F1 => "f1",
+            Sort::Cosine => "cosine",
+        };
+        let order = if query.descending { "DESC" } else { "ASC" };
+        let page = format!("SELECT {COLUMNS} FROM features WHERE {filter} ORDER BY {column} {order} NULLS LAST, id LIMIT ? OFFSET ?");
+        values.push(Value::Integer(query.limit.min(i64::MAX as u64) as i64));
+        values.push(Value::Integer(query.offset.min(i64::MAX as u64) as i64));
+        Ok(ListPage { total: total as u64, features: self.summaries(&page, params_from_iter(values))? })
     }
 
-    pub fn summary(&self, _id: u32) -> Result<FeatureSummary> {
-        todo!()
+    pub fn summary(&self, id: u32) -> Result<FeatureSummary> {
+        let found = self.summaries(&format!("SELECT {COLUMNS} FROM features WHERE id = ?1"), [id])?;
+        let last = self.meta.n_units.saturating_sub(1);
+        found.into_iter().next().ok_or(Error::NoFeature { kind: self.meta.kind.name(), id, last })
     }
 
     /// Everything about one feature; contexts are cut from `stream`.
-    pub fn feature(&self, _id: u32, _stream: &TokenStream, _tokenizer: &Tokenizer) -> Result<FeatureDetail> {
-        todo!()
+    pub fn feature(&self, id: u32, stream: &TokenStream, tokenizer: &Tokenizer) -> Result<FeatureDetail> {
+        self.feature_in(id, &StreamText { stream, tokenizer })
+    }
+
+    /// As [`Dictionary::feature`], from any text.
+    pub fn feature_in(&self, id: u32, text: &dyn Text) -> Result<FeatureDetail> {
+        let summary = self.summary(id)?;
+        let json: String = self.sql.query_row("SELECT histogram FROM features WHERE id = ?1", [id], |r| r.get(0)).map_err(|e| self.sql_error(e))?;
+        let histogram = serde_json::from_str(&json).map_err(|e| self.corrupt(format!("histogram of {id}: {e}")))?;
+        let groups = "SELECT place, kind, low, high, n_firings FROM groups WHERE feature = ?1 ORDER BY place";
+        let groups = self.rows(groups, [id], |r| {
+            Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?, r.get::<_, f32>(2)?, r.get::<_, f32>(3)?, r.get::<_, i64>(4)?))
+        })?;
+        let groups = groups.into_iter().map(|(place, kind, low, high, n)| {
+            let kind = serde_json::from_value(kind.clone().into()).map_err(|_| self.corrupt(format!("a group of kind {kind}")))?;
+            let name = match kind {
+                GroupKind::Top => "strongest, one per document".to_string(),
+                GroupKind::Random => "random firings".to_string(),
+                GroupKind::Quantile => format!("activation {low:.3} to {high:.3}"),
+            };
+            Ok(ExampleGroup { kind, name, low, high, n_firings: n as u64, examples: self.examples(id, place, text)? })
+        });
+        let groups = groups.collect::<Result<Vec<_>>>()?;
+        Ok(FeatureDetail { summary, histogram, groups, logits_up: self.logits(id, true)?, logits_down: self.logits(id, false)? })
     }
 
     /// Features that fire on a token holding `text`, then features with `text` in a context, each sorted by share.
-    pub fn search(&self, _text: &str, _limit: usize, _stream: &TokenStream, _tokenizer: &Tokenizer) -> Result<Vec<Hit>> {
-        todo!()
+    pub fn search(&self, text: &str, limit: usize, stream: &TokenStream, tokenizer: &Tokenizer) -> Result<Vec<Hit>> {
+        self.search_in(text, limit, &StreamText { stream, tokenizer })
     }
+
+    /// As [`Dictionary::search`], in any text.
+    pub fn search_in(&self, wanted: &str, limit: usize, text: &dyn Text) -> Result<Vec<Hit>> {
+        let lower = wanted.to_lowercase();
+        if lower.trim().is_empty() {
+            return Ok(vec![]);
+        }
+        let tokens =
+            "SELECT feature, bytes, sum(mass), max(mass) FROM firing_tokens WHERE instr(text, ?1) > 0 GROUP BY feature ORDER BY 3 DESC, 1 LIMIT ?2";
+        let mut hits = self.rows(tokens, params![lower, limit as i64], |r| {
+            let bytes: Vec<u8> = r.get(1)?;
+            Ok(Hit { feature: r.get(0)?, why: Why::Token, snippet: String::from_utf8_lossy(&bytes).into_owned(), share: r.get(2)? })
+        })?;
+        let left = limit - hits.len().min(limit);
+        let contexts = "WITH found AS (SELECT rowid FROM contexts WHERE contexts MATCH ?1)
+            SELECT e.feature, min(e.t), count(*) * 1.0 / (SELECT count(*) FROM examples a JOIN groups g USING (feature, place)
+                                                        WHERE a.feature = e.feature AND g.kind != 'quantile') AS share
+            FROM examples e JOIN found ON e.id = found.rowid
+            WHERE e.feature NOT IN (SELECT feature FROM firing_tokens WHERE instr(text, ?2) > 0)
+            GROUP BY e.feature ORDER BY share DESC, 1 LIMIT ?3";
+        hits.extend(self.rows(contexts, params![phrase(wanted), lower, left as i64], |r| {
+            let t = r.get::<_, i64>(1)? as u64;
+            let context = text.lossy(&text.ids(t.saturating_sub(INDEXED.0), t + INDEXED.1 + 1));
+            Ok(Hit { feature: r.get(0)?, why: Why::Context, snippet: snippet(&context, wanted), share: r.get(2)? })
+        })?);
+        Ok(hits)
+    }
+
+    fn examples(&self, id: u32, place: i64, text: &dyn Text) -> Result<Vec<Example>> {
+        let rows = "SELECT t, act, around FROM examples WHERE feature = ?1 AND place = ?2 ORDER BY id";
+        let rows = self.rows(rows, params![id, place], |r| Ok((r.get::<_, i64>(0)? as u64, r.get::<_, f32>(1)?, r.get::<_, Vec<u8>>(2)?)))?;
+        rows.into_iter().map(|(t, act, around)| self.example(id, t, act, &around, text)).collect()
+    }
+
+    /// Cuts the context of a firing from the text and lays the stored activations over it.
+    fn example(&self, id: u32, t: u64, act: f32, around: &[u8], text: &dyn Text) -> Result<Example> {
+        if t >= text.n_tokens() {
+            return Err(self.corrupt(format!("an example of {id} at token {t} of {}", text.n_tokens())));
+        }
+        let start = t.saturating_sub(self.meta.n_before as u64);
+        let ids = text.ids(start, t + self.meta.n_after as u64 + 1);
+        let mut acts = vec![0.0; ids.len()];
+        for entry in around.chunks(5) {
+            let place = (entry.len() == 5).then(|| (t - start) as i64 + entry[0] as i8 as i64);
+            let slot = place.and_then(|p| acts.get_mut(usize::try_from(p).ok()?));
+            let slot = slot.ok_or_else(|| self.corrupt(format!("activations around token {t} of {id}")))?;
+            *slot = f32::from_le_bytes(entry[1..].try_into().expect("an entry has five bytes"));
+        }
+        let window = t - t % self.meta.n_ctx as u64;
+        let inside = |at: u64| at.clamp(start, start + ids.len() as u64) - start;
+        let doc = text.doc_of(t);
+        Ok(Example {
+            t,
+            start,
+            focus: (t - start) as usize,
+            act,
+            tokens: ids.iter().map(|&id| TokenText::new(id, text.bytes(id))).collect(),
+            acts,
+            window: (inside(window) as usize, inside(window + self.meta.n_ctx as u64) as usize),
+            doc,
+            doc_offset: t - text.doc_start(doc),
+        })
+    }
+
+    fn logits(&self, id: u32, up: bool) -> Result<Vec<LogitEffect>> {
+        self.rows("SELECT token, bytes, effect FROM logits WHERE feature = ?1 AND up = ?2 ORDER BY rank", params![id, up], |r| {
+            Ok(LogitEffect { token: TokenText::new(r.get(0)?, &r.get::<_, Vec<u8>>(1)?), effect: r.get(2)? })
+        })
+    }
+
+    fn summaries(&self, sql: &str, values: impl rusqlite::Params) -> Result<Vec<FeatureSummary>> {
+        let d_in = self.meta.d_in as u32;
+        let mut found = self.rows(sql, values, |r| {
+            let (id, bits): (u32, i64) = (r.get(0)?, r.get(5)?);
+            let concept: Option<String> = r.get(10)?;
+            Ok(FeatureSummary {
+                id,
+                neuron: (self.meta.kind == Kind::Neuron).then(|| id % d_in.max(1)),
+                positive: self.meta.kind == Kind::Latent || id < d_in,
+                density: r.get(1)?,
+                n_active: r.get::<_, i64>(2)? as u64,
+                max_act: r.get(3)?,
+                mean_act: r.get(4)?,
+                flags: Flag::ALL.into_iter().filter(|f| bits & f.bit() != 0).collect(),
+                top_tokens: vec![],
+                effective_tokens: r.get(6)?,
+                tokens_exact: r.get(7)?,
+                polysemantic: r.get(8)?,
+                enc_dec_cosine: r.get(9)?,
+                concept: concept.zip(r.get(11)?).map(|(name, f1)| BestConcept { name, f1 }),
+            })
+        })?;
+        let tokens = "SELECT token, bytes, n, mass FROM firing_tokens WHERE feature = ?1 ORDER BY rank";
+        for summary in &mut found {
+            summary.top_tokens = self.rows(tokens, [summary.id], |r| {
+                let token = TokenText::new(r.get(0)?, &r.get::<_, Vec<u8>>(1)?);
+                Ok(FiringToken { token, n: r.get::<_, i64>(2)? as u64, mass: r.get(3)? })
+            })?;
+        }
+        Ok(found)
+    }
+
+    fn rows<T>(&self, sql: &str, values: impl rusqlite::Params, read: impl FnMut(&rusqlite::Row) -> rusqlite::Result<T>) -> Result<Vec<T>> {
+        let run = || -> rusqlite::Result<Vec<T>> { self.sql.prepare_cached(sql)?.query_map(values, read)?.collect() };
+        run().map_err(|e| self.sql_error(e))
+    }
+
+    fn sql_error(&self, source: rusqlite::Error) -> Error {
+        Error::Sql { path: self.path.clone(), source }
+    }
+
+    fn corrupt(&self, what: String) -> Error {
+        Error::Corrupt { path: self.path.clone(), what }
+    }
+}
+
+const COLUMNS: &str = "id, density, n_active, max_act, mean_act, flags, effective_tokens, tokens_exact, polysemantic, cosine, concept, f1";
+
+/// The WHERE clause of a list and its values.
+fn filter(query: &ListQuery) -> (String, Vec<Value>) {
+    let (mut clauses, mut values) = (vec!["1".to_string()], vec![]);
+    let bits = |flags: &[Flag]| flags.iter().fold(0, |bits, f| bits | f.bit());
+    clauses.push(format!("flags & {0} = {0} AND flags & {1} = 0", bits(&query.with), bits(&query.without)));
+    for (bound, compare) in [(query.min_density, ">="), (query.max_density, "<=")] {
+        if let Some(bound) = bound {
+            clauses.push(format!("density {compare} ?"));
+            values.push(Value::Real(bound));
+        }
+    }
+    if let Some(ids) = &query.ids {
+        let ids: Vec<String> = ids.iter().map(|id| id.to_string()).collect();
+        clauses.push(format!("id IN ({})", ids.join(",")));
+    }
+    if let Some(text) = query.text.as_deref().filter(|t| !t.trim().is_empty()) {
+        clauses.push(
+            "(id IN (SELECT feature FROM firing_tokens WHERE instr(text, ?) > 0)
+              OR id IN (SELECT feature FROM examples WHERE id IN (SELECT rowid FROM contexts WHERE contexts MATCH ?)))"
+                .into(),
+        );
+        values.push(Value::Text(text.to_lowercase()));
+        values.push(Value::Text(phrase(text)));
+    }
+    (clauses.join(" AND "), values)
+}
+
+/// What a person typed as one FTS5 phrase whose last word may go on; nothing in it is an operator.
+fn phrase(text: &str) -> String {
+    format!("\"{}\" *", text.replace('"', "\"\""))
+}
+
+/// Some 30 characters on each side of the match, or the middle of the context where the index matched more loosely than we do.
+fn snippet(context: &str, wanted: &str) -> String {
+    let chars: Vec<char> = context.chars().collect();
+    let fold = |s: &[char]| s.iter().flat_map(|c| c.to_lowercase()).collect::<String>();
+    let wanted: Vec<char> = wanted.trim().chars().collect();
+    let found = chars.windows(wanted.len().max(1)).position(|w| fold(w) == fold(&wanted));
+    let middle = found.unwrap_or(chars.len() / 2);
+    let (low, high) = (middle.saturating_sub(30), (middle + wanted.len() + 30).min(chars.len()));
+    let dots = |cut: bool| if cut { "..." } else { "" };
+    format!("{}{}{}", dots(low > 0), chars[low..high].iter().collect::<String>(), dots(high < chars.len()))
 }

@@ -1,0 +1,151 @@
+use super::*;
+use crate::features::collect::{Collected, Firing, Group, TokenMass};
+use crate::features::text::fake::FakeText;
+use std::path::Path;
+
+fn text() -> FakeText {
+    // Token 5 and 6 are the two halves of the two-byte letter "\u{e9}".
+    let vocab = ["<|endoftext|>", " do", " did", " the", " cat"].map(|t| t.as_bytes().to_vec()).into_iter();
+    let vocab = vocab.chain([vec![0xC3], vec![0xA9], b" 100% \"quoted\"".to_vec()]).collect();
+    FakeText { vocab, ids: vec![3, 4, 1, 3, 5, 6, 4, 2, 0, 3, 7, 4], doc_starts: vec![0, 9] }
+}
+
+fn firing(t: u64, act: f32, around: &[(i8, f32)]) -> Firing {
+    Firing { t, act, doc: 0, around: around.to_vec() }
+}
+
+fn row(n: u64, token: u32, firings: Vec<Firing>, flags: &[Flag]) -> Row {
+    let group = |kind| Group { kind, low: 0.0, high: 9.0, n_firings: n, firings: firings.clone() };
+    let collected = Collected {
+        n_active: n,
+        max_act: firings.iter().map(|f| f.act).fold(0.0, f32::max),
+        mean_act: 1.5,
+        histogram: Histogram { edges: vec![1.0, 2.0, 4.0], counts: vec![n - 1, 1] },
+        groups: if n > 0 { vec![group(GroupKind::Random), group(GroupKind::Quantile), group(GroupKind::Top)] } else { vec![] },
+        top_tokens: vec![TokenMass { token, n: n as u32, mass: 3.0 }],
+        mass: 4.0,
+        top_share: 1.0,
+        effective_tokens: n as f64,
+        tokens_exact: true,
+    };
+    let (logits_up, logits_down) = (vec![(3, 2.0), (4, 1.0)], vec![(1, -3.0)]);
+    Row { collected, flags: flags.to_vec(), polysemantic: 1.0 / n as f64, enc_dec_cosine: Some(0.5), logits_up, logits_down }
+}
+
+fn meta() -> Meta {
+    Meta {
+        kind: Kind::Latent,
+        name: "small".into(),
+        hook: "blocks.0.mlp.hook_post".into(),
+        n_units: 3,
+        d_in: 2,
+        n_ctx: 4,
+        n_tokens: 10,
+        tokens_from: "train".into(),
+        seed: 0,
+        n_before: 3,
+        n_after: 2,
+        tokens_hash: "a".into(),
+        lm_hash: "b".into(),
+        sae_hash: None,
+        weights_hash: "c".into(),
+        n_dead: 0,
+        n_ultra_rare: 0,
+        n_dense: 1,
+        n_single_token: 0,
+        n_junk: 0,
+        wall_seconds: 0.0,
+        program_version: "0".into(),
+    }
+}
+
+fn made(path: &Path) -> Dictionary {
+    let rows = [
+        row(2, 1, vec![firing(2, 2.5, &[(-1, 0.25), (0, 2.5)])], &[]),
+        row(4, 2, vec![firing(7, 1.5, &[(0, 1.5)])], &[Flag::Dense, Flag::SingleToken]),
+        row(3, 6, vec![firing(5, 3.5, &[(0, 3.5)]), firing(11, 1.0, &[(0, 1.0)])], &[Flag::Dense]),
+    ];
+    write(path, &meta(), &rows, &text()).unwrap();
+    Dictionary::open(path).unwrap()
+}
+
+#[test]
+fn a_written_dictionary_is_read_back_with_its_contexts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("features/small.sqlite");
+    let dictionary = made(&path);
+    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+    assert_eq!(dictionary.meta(), &meta());
+    let detail = dictionary.feature_in(0, &text()).unwrap();
+    assert_eq!((detail.summary.density, detail.summary.n_active, detail.summary.max_act), (0.2, 2, 2.5));
+    assert_eq!(detail.summary.top_tokens, [FiringToken { token: TokenText::new(1, b" do"), n: 2, mass: 0.75 }]);
+    assert_eq!(detail.histogram, Histogram { edges: vec![1.0, 2.0, 4.0], counts: vec![1, 1] });
+    assert_eq!(detail.groups.iter().map(|g| g.kind).collect::<Vec<_>>(), [GroupKind::Random, GroupKind::Quantile, GroupKind::Top]);
+    let example = &detail.groups[2].examples[0];
+    // t = 2: three tokens before are cut to two by the stream's start; its window is tokens 0..4.
+    assert_eq!((example.t, example.start, example.focus, example.window), (2, 0, 2, (0, 4)));
+    assert_eq!(example.acts, [0.0, 0.25, 2.5, 0.0, 0.0]);
+    assert_eq!(example.tokens.iter().map(|t| t.id).collect::<Vec<_>>(), [3, 4, 1, 3, 5]);
+    assert_eq!(detail.logits_up[0], LogitEffect { token: TokenText::new(3, b" the"), effect: 2.0 });
+    assert_eq!(detail.logits_down[0].effect, -3.0);
+    // t = 11 is the last token: nothing comes after, and its document starts at 9.
+    let last = &dictionary.feature_in(2, &text()).unwrap().groups[0].examples[1];
+    assert_eq!((last.start, last.tokens.len(), last.window, last.doc, last.doc_offset), (8, 4, (0, 4), 1, 2));
+}
+
+#[test]
+fn lists_are_sorted_filtered_and_paged() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.sqlite");
+    let dictionary = made(&path);
+    let ids = |query: &ListQuery| {
+        let page = dictionary.list(query).unwrap();
+        (page.total, page.features.iter().map(|f| f.id).collect::<Vec<_>>())
+    };
+    let by = |sort, descending| ListQuery { sort, descending, ..Default::default() };
+    assert_eq!(ids(&by(Sort::Density, true)), (3, vec![1, 2, 0]));
+    assert_eq!(ids(&by(Sort::Max, false)), (3, vec![1, 0, 2]));
+    assert_eq!(ids(&ListQuery { limit: 1, offset: 1, ..by(Sort::Polysemantic, true) }), (3, vec![2]));
+    assert_eq!(ids(&ListQuery { with: vec![Flag::Dense], without: vec![Flag::SingleToken], ..Default::default() }), (1, vec![2]));
+    assert_eq!(ids(&ListQuery { min_density: Some(0.25), max_density: Some(0.35), ..Default::default() }), (1, vec![2]));
+    assert_eq!(ids(&ListQuery { ids: Some(vec![]), ..Default::default() }), (0, vec![]));
+    let with_text = |text: &str| ids(&ListQuery { text: Some(text.into()), max_density: Some(0.25), ..Default::default() });
+    assert_eq!((with_text("THE CAT"), with_text("zebra"), with_text("\" OR")), ((1, vec![0]), (0, vec![]), (0, vec![])));
+    set_concepts(&path, &[(2, "cats".into(), 0.5)]).unwrap();
+    let dictionary = Dictionary::open(&path).unwrap();
+    let best = &dictionary.list(&by(Sort::F1, true)).unwrap().features[0];
+    assert_eq!((best.id, best.concept.clone()), (2, Some(BestConcept { name: "cats".into(), f1: 0.5 })));
+}
+
+#[test]
+fn search_finds_tokens_first_then_words_of_contexts_and_no_operators() {
+    let dir = tempfile::tempdir().unwrap();
+    let dictionary = made(&dir.path().join("f.sqlite"));
+    let search = |wanted: &str| {
+        let hits = dictionary.search_in(wanted, 10, &text()).unwrap();
+        hits.into_iter().map(|h| (h.feature, h.why)).collect::<Vec<_>>()
+    };
+    assert_eq!(search("did"), [(1, Why::Token), (0, Why::Context), (2, Why::Context)]);
+    assert_eq!(search("the\u{e9} ca"), [(0, Why::Context), (1, Why::Context), (2, Why::Context)], "bytes are joined before the words are read");
+    for odd in ["", " ", "\"", "a OR b", "NEAR(", "100% \"q", "*", "-", "'; DROP TABLE features; --"] {
+        search(odd);
+    }
+    assert!(search("zebra").is_empty());
+    let hits = dictionary.search_in("cat", 10, &text()).unwrap();
+    assert!(hits.iter().all(|h| h.snippet.contains("cat") && h.share > 0.0), "{hits:?}");
+}
+
+#[test]
+fn a_file_of_another_version_or_not_a_dictionary_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.sqlite");
+    let error = |path: &Path| Dictionary::open(path).map(|_| ()).unwrap_err().to_string();
+    assert!(error(&path).contains("monosem features build"));
+    drop(made(&path));
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    assert!(error(&path).contains("version 7"), "{}", error(&path));
+    std::fs::write(&path, [7; 5000]).unwrap();
+    assert!(error(&path).contains("delete it"), "{}", error(&path));
+    let dictionary = made(&dir.path().join("g.sqlite"));
+    assert!(dictionary.summary(3).unwrap_err().to_string().contains("0 to 2"));
+}

@@ -1,0 +1,92 @@
+use super::*;
+
+fn texts(labels: &[Label]) -> Vec<(u32, &str, &str)> {
+    labels.iter().map(|l| (l.latent, l.text.as_str(), l.author.as_str())).collect()
+}
+
+#[test]
+fn a_label_is_replaced_by_its_author_only_and_its_history_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut labels = Labels::open(&dir.path().join("labels/x.sqlite")).unwrap();
+    labels.set("w", 7, "forms of do", "ann").unwrap();
+    labels.set("w", 7, "auxiliaries", "ben").unwrap();
+    labels.set("w", 7, "auxiliary do", "ann").unwrap();
+    labels.set("other", 7, "nothing of ours", "ann").unwrap();
+    assert_eq!(texts(&labels.list("w", None).unwrap()), [(7, "auxiliaries", "ben"), (7, "auxiliary do", "ann")]);
+    assert_eq!(labels.history("w", 7).unwrap().len(), 3);
+    labels.set("w", 7, "", "ben").unwrap();
+    assert_eq!(texts(&labels.list("w", Some(7)).unwrap()), [(7, "auxiliary do", "ann")]);
+    assert!(labels.set("w", 7, "x", " ").is_err() && labels.set("w", 7, &"x".repeat(20_000), "ann").is_err());
+}
+
+#[test]
+fn undo_takes_back_one_change_after_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut labels = Labels::open(&dir.path().join("x.sqlite")).unwrap();
+    labels.set("w", 1, "first", "ann").unwrap();
+    labels.set("w", 1, "second", "ann").unwrap();
+    labels.set("w", 2, "", "ann").unwrap();
+    assert_eq!(labels.undo("w", None).unwrap().unwrap().latent, 2);
+    assert_eq!(labels.undo("w", Some(1)).unwrap().unwrap().text, "second");
+    assert_eq!(texts(&labels.list("w", None).unwrap()), [(1, "first", "ann")]);
+    assert_eq!(labels.undo("w", None).unwrap().unwrap().text, "first");
+    assert_eq!(labels.undo("w", None).unwrap(), None);
+}
+
+#[test]
+fn labels_outlive_the_program_and_another_sae() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.sqlite");
+    Labels::open(&path).unwrap().set("w", 3, "Hebrew", "ann").unwrap();
+    let again = Labels::open(&path).unwrap();
+    assert_eq!(texts(&again.list("w", None).unwrap()), [(3, "Hebrew", "ann")]);
+    assert!(again.list("retrained", None).unwrap().is_empty(), "other weights have other labels");
+}
+
+#[test]
+fn every_label_survives_export_and_import_in_both_formats() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut labels = Labels::open(&dir.path().join("a.sqlite")).unwrap();
+    for (latent, text) in [(0, "plain"), (1, "commas, \"quotes\"\nand lines"), (2, "\u{5e9}\u{5dc}\u{5d5}\u{5dd} \u{1f600}"), (3, "\"")] {
+        labels.set("w", latent, text, "ann, the \"first\"").unwrap();
+    }
+    let want = labels.list("w", None).unwrap();
+    for (i, format) in [Format::Csv, Format::Jsonl].into_iter().enumerate() {
+        let mut out = Vec::new();
+        assert_eq!(labels.export("w", format, &mut out).unwrap(), 4);
+        let text = String::from_utf8(out).unwrap();
+        let mut other = Labels::open(&dir.path().join(format!("{i}.sqlite"))).unwrap();
+        assert_eq!(other.import(format, &text).unwrap(), 4);
+        assert_eq!(other.import(format, &text).unwrap(), 0, "what is there is not added again");
+        assert_eq!(other.list("w", None).unwrap(), want);
+    }
+}
+
+#[test]
+fn a_bad_line_is_named_and_nothing_is_imported() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut labels = Labels::open(&dir.path().join("a.sqlite")).unwrap();
+    let good = "weights_hash,latent,text,author,time\nw,1,x,ann,2026-01-01T00:00:00Z\n";
+    let bad = [
+        (Format::Csv, format!("{good}w,minus,x,ann,t\n"), "line 3"),
+        (Format::Csv, format!("{good}w,1\n"), "line 3"),
+        (Format::Csv, format!("{good}w,1,\"x"), "does not end"),
+        (Format::Csv, "latent,text\n".into(), "weights_hash"),
+        (Format::Csv, format!("{good}w,2,x,,t\n"), "author"),
+        (Format::Jsonl, "{}\n".into(), "line 1"),
+    ];
+    for (format, text, want) in bad {
+        let error = labels.import(format, &text).unwrap_err().to_string();
+        assert!(error.contains(want), "{error}");
+    }
+    assert!(labels.list("w", None).unwrap().is_empty());
+    assert_eq!(labels.import(Format::Csv, good).unwrap(), 1);
+}
+
+#[test]
+fn times_are_rfc_3339() {
+    // `date -u -d @SECONDS +%FT%TZ`
+    assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+    assert_eq!(rfc3339(951_827_696), "2000-02-29T12:34:56Z");
+    assert_eq!(rfc3339(1_795_366_799), "2026-11-22T16:59:59Z");
+}
