@@ -1,11 +1,277 @@
-//! `monosem corpus`
+//! `monosem corpus`: text -> tokens.
 
-use super::Global;
+use super::{Global, Interrupted, Terminal};
+use crate::artifact::{Manifest, RunDir};
+use crate::corpus::{self, CorpusConfig, OnError, Source, Split, TokenStream, Tokenizer};
+use anyhow::Context;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// Text -> tokenizer and token shards
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
 
-pub fn run(_args: Args, _global: &Global) -> anyhow::Result<()> {
-    todo!()
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Read text, train or load a tokenizer, write DIR/RUN/tokens
+    ///
+    /// Without --text and --dataset the text is the built-in planted corpus. Documents are shuffled by --seed; about 5 % are held out
+    /// by the hash of their text. Formats: txt, md, jsonl (each also .gz, .zst), parquet.
+    Build(Box<Build>),
+    /// Print what is in DIR/RUN/tokens
+    Stats(Stats),
+}
+
+#[derive(Debug, clap::Args)]
+struct Build {
+    /// A file, a folder or a quoted glob of text; may be given more than once
+    #[arg(long, value_name = "PATH")]
+    text: Vec<String>,
+    /// A data set of the Hugging Face Hub, NAME or NAME@REVISION (honours HF_ENDPOINT, HF_TOKEN, HF_HOME); may be given more than once
+    #[arg(long, value_name = "NAME")]
+    dataset: Vec<String>,
+    /// Which files of the data sets to read, as a glob [default: all Parquet files, else all JSONL and text files]
+    #[arg(long, value_name = "GLOB", default_value = "*", hide_default_value = true)]
+    dataset_files: String,
+    /// Size of the planted corpus in bytes [default: 40,000,000 where there is no other source]
+    #[arg(long, value_name = "BYTES")]
+    planted_bytes: Option<u64>,
+    /// Seed of the planted corpus's generator
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    generator_seed: u64,
+    /// JSONL field or Parquet column that holds the text
+    #[arg(long, default_value = "text")]
+    field: String,
+    /// JSONL field or Parquet column that holds the ground-truth kind, where there is one
+    #[arg(long, default_value = "kind")]
+    kind_field: String,
+    /// What a record does that cannot be used: stop with its place, or be left out and counted
+    #[arg(long, value_enum, default_value_t = OnError::Fail)]
+    on_error: OnError,
+    /// Use this tokenizer.json (or encoder.json with vocab.bpe, or a folder with either) instead of training one
+    #[arg(long, value_name = "PATH")]
+    tokenizer: Option<PathBuf>,
+    /// Tokens in a trained vocabulary, 257 or more
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    d_vocab: usize,
+    /// Bytes of text that the tokenizer is trained on
+    #[arg(long, value_name = "BYTES", default_value_t = 20_000_000)]
+    tokenizer_sample_bytes: u64,
+    /// Seed of the order of documents
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Take at most this many bytes of text
+    #[arg(long, value_name = "BYTES")]
+    max_bytes: Option<u64>,
+    /// Take at most this many tokens
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<u64>,
+    /// Shares by kind or file that add up to 1, such as 'english*=0.6,*=0.4': a kind, a glob over kinds or paths; * is divided evenly
+    /// among the kinds that no other key matches. Without --max-bytes: the largest corpus that has these shares
+    #[arg(long, value_name = "KEY=SHARE,...", value_delimiter = ',', value_parser = share)]
+    mix: Vec<(String, f64)>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Stats {
+    /// How many of the most frequent tokens to print
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    top: usize,
+}
+
+fn share(text: &str) -> Result<(String, f64), String> {
+    let (key, share) = text.rsplit_once('=').ok_or("expected KEY=SHARE")?;
+    Ok((key.to_string(), share.parse().map_err(|e| format!("{share:?}: {e}"))?))
+}
+
+pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    let run = RunDir::new(&global.dir, &global.run);
+    match args.command {
+        Command::Build(args) => build(*args, global, &run),
+        Command::Stats(args) => stats(&args, global, &run),
+    }
+}
+
+impl Build {
+    fn config(self) -> CorpusConfig {
+        let mut sources: Vec<Source> = self.text.into_iter().map(Source::Path).collect();
+        for name in self.dataset {
+            let (name, revision) = name.split_once('@').unwrap_or((&name, "main"));
+            sources.push(Source::Dataset { name: name.into(), revision: revision.into(), files: self.dataset_files.clone() });
+        }
+        if sources.is_empty() || self.planted_bytes.is_some() {
+            sources.push(Source::Planted { generator_seed: self.generator_seed, bytes: self.planted_bytes.unwrap_or(40_000_000) });
+        }
+        CorpusConfig {
+            sources,
+            field: self.field,
+            kind_field: self.kind_field,
+            on_error: self.on_error,
+            tokenizer: self.tokenizer,
+            d_vocab: self.d_vocab,
+            tokenizer_sample_bytes: self.tokenizer_sample_bytes,
+            seed: self.seed,
+            max_bytes: self.max_bytes,
+            max_tokens: self.max_tokens,
+            mix: self.mix.into_iter().collect(),
+        }
+    }
+}
+
+fn build(args: Build, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    let config = args.config();
+    config.check()?;
+    let _lock = run.lock()?;
+    let vocabulary = match &config.tokenizer {
+        Some(path) => format!("the tokenizer {}", path.display()),
+        None => format!("a new vocabulary of {}", config.d_vocab),
+    };
+    eprintln!("writes {} with {vocabulary}, seed {}; reads:", run.tokens().display(), config.seed);
+    for source in &config.sources {
+        match source {
+            Source::Planted { generator_seed, bytes } => eprintln!("  {bytes} bytes of the planted corpus, generator seed {generator_seed}"),
+            Source::Path(path) => eprintln!("  {path}"),
+            Source::Dataset { name, revision, files } => eprintln!("  data set {name} at {revision}, files {files}"),
+        }
+    }
+    let mut progress = Terminal::new();
+    let manifest = match corpus::build(&config, run, &mut progress) {
+        Err(corpus::Error::Interrupted) => {
+            return Err(Interrupted { resume: "run the same command again; text is read from its beginning".into() }.into());
+        }
+        done => done.with_context(|| format!("cannot build {}", run.tokens().display()))?,
+    };
+    let n = |name: &str| manifest.counts.get(name).copied().unwrap_or(0);
+    if global.json {
+        println!("{}", serde_json::to_string(&manifest)?);
+    } else {
+        let per_token = n("bytes") as f64 / n("tokens") as f64;
+        println!("{} documents, {} tokens, {} bytes ({per_token:.2} bytes a token)", n("documents"), n("tokens"), n("bytes"));
+        for split in Split::ALL {
+            let name = split.name();
+            println!("  {name:<11} {:>9} documents {:>12} tokens", n(&format!("{name}_documents")), n(&format!("{name}_tokens")));
+        }
+        if n("skipped_records") > 0 {
+            println!("{} records were left out", n("skipped_records"));
+        }
+    }
+    eprintln!("{}\n  next: monosem lm train --run {}", run.tokens().display(), global.run);
+    Ok(())
+}
+
+/// What `corpus stats` prints.
+#[derive(serde::Serialize)]
+struct Report {
+    counts: BTreeMap<String, u64>,
+    bytes_per_token: f64,
+    /// Kind -> documents and tokens.
+    kinds: BTreeMap<String, Kind>,
+    /// Concept -> tokens that carry it.
+    concepts: BTreeMap<String, u64>,
+    /// The most frequent tokens: id, text, count.
+    top_tokens: Vec<(u32, String, u64)>,
+    /// Tokens of the vocabulary that never occur.
+    unused_tokens: usize,
+}
+
+#[derive(Default, serde::Serialize)]
+struct Kind {
+    documents: u64,
+    tokens: u64,
+}
+
+fn stats(args: &Stats, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    let dir = run.tokens();
+    let open = || format!("cannot read {}; build it with: monosem corpus build --run {}", dir.display(), global.run);
+    let stream = TokenStream::open(&dir).with_context(open)?;
+    let tokenizer = Tokenizer::load(&dir.join("tokenizer.json")).with_context(open)?;
+    let report = gather(&stream, &tokenizer, args.top);
+    if global.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print(&report, stream.manifest());
+    }
+    Ok(())
+}
+
+fn gather(stream: &TokenStream, tokenizer: &Tokenizer, top: usize) -> Report {
+    let mut n_of = vec![0u64; stream.d_vocab()];
+    let mut buffer = vec![0; 1 << 16];
+    let mut t = 0;
+    while t < stream.len() {
+        let n = buffer.len().min((stream.len() - t) as usize);
+        stream.read(t, &mut buffer[..n]);
+        buffer[..n].iter().for_each(|&id| n_of[id as usize] += 1);
+        t += n as u64;
+    }
+    let n_bytes: u64 =
+        n_of.iter().enumerate().map(|(id, n)| if id as u32 == stream.end_of_text() { 0 } else { n * tokenizer.bytes(id as u32).len() as u64 }).sum();
+    let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
+    for doc in 0..stream.n_docs() {
+        let name = stream.doc_kind(doc).map_or("none", |kind| &stream.kinds()[kind as usize]);
+        let kind = kinds.entry(name.to_string()).or_default();
+        kind.documents += 1;
+        kind.tokens += stream.doc_end(doc) - stream.doc_start(doc);
+    }
+    let mut concepts = BTreeMap::new();
+    if let Some(labels) = stream.concepts() {
+        let mut counts = vec![0u64; labels.names.len()];
+        labels.concept.iter().for_each(|&c| counts[c as usize] += 1);
+        concepts = labels.names.iter().cloned().zip(counts).collect();
+    }
+    let mut ids: Vec<u32> = (0..n_of.len() as u32).collect();
+    ids.sort_by_key(|&id| (std::cmp::Reverse(n_of[id as usize]), id));
+    let spell = |id: u32| (id, String::from_utf8_lossy(tokenizer.bytes(id)).into_owned(), n_of[id as usize]);
+    Report {
+        counts: stream.manifest().counts.clone(),
+        bytes_per_token: n_bytes as f64 / stream.len() as f64,
+        kinds,
+        concepts,
+        top_tokens: ids.into_iter().take(top).filter(|&id| n_of[id as usize] > 0).map(spell).collect(),
+        unused_tokens: n_of.iter().filter(|&&n| n == 0).count(),
+    }
+}
+
+fn print(report: &Report, manifest: &Manifest) {
+    let n = |name: &str| report.counts.get(name).copied().unwrap_or(0);
+    println!(
+        "{} documents, {} tokens, {:.2} bytes a token, vocabulary {} ({} never occur)",
+        n("documents"),
+        n("tokens"),
+        report.bytes_per_token,
+        n("d_vocab"),
+        report.unused_tokens
+    );
+    for split in Split::ALL {
+        let name = split.name();
+        print!("  {name:<11} {:>9} documents {:>12} tokens", n(&format!("{name}_documents")), n(&format!("{name}_tokens")));
+        let nats = manifest.details["bayes_nats"][name].as_f64().filter(|_| n(&format!("{name}_tokens")) > 0);
+        nats.iter().for_each(|nats| print!("   Bayes loss {:.3} nats a token", nats / n(&format!("{name}_tokens")) as f64));
+        println!();
+    }
+    if n("skipped_records") > 0 {
+        println!("{} records were left out when it was built", n("skipped_records"));
+    }
+    println!("\nkind                        documents       tokens");
+    for (name, kind) in &report.kinds {
+        println!("{name:<24} {:>12} {:>12}", kind.documents, kind.tokens);
+    }
+    if !report.concepts.is_empty() {
+        let mut concepts: Vec<_> = report.concepts.iter().collect();
+        concepts.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
+        println!("\nplanted concept                              tokens   per 1,000");
+        for (name, &count) in concepts.into_iter().take(40) {
+            println!("{name:<40} {count:>10} {:>11.3}", 1000.0 * count as f64 / n("tokens") as f64);
+        }
+        if report.concepts.len() > 40 {
+            println!("... and {} more (--json prints all)", report.concepts.len() - 40);
+        }
+    }
+    println!("\ntoken                           count");
+    for (id, text, count) in &report.top_tokens {
+        println!("{id:>6} {:<18} {count:>10}", format!("{text:?}"));
+    }
 }

@@ -4,11 +4,20 @@
 //! One stream: the training documents, then held-out half A, then held-out half B, each document followed by one `<|endoftext|>`.
 //! The index `t` of a token in that stream is the key that every later stage uses.
 
+mod build;
+mod config;
+mod formats;
+mod labels;
+mod mix;
 pub mod planted;
 mod shards;
+mod source;
+mod spill;
 mod stream;
 mod tokenizer;
 
+pub use build::build;
+pub use config::{CorpusConfig, OnError, Source};
 pub use shards::{EncodedDocument, SHARD_TOKENS, ShardWriter};
 pub use stream::{ConceptLabels, Split, TokenStream};
 pub use tokenizer::Tokenizer;
@@ -28,8 +37,30 @@ pub enum Error {
     Vocabulary { d_vocab: usize },
     #[error("the tokenizer cannot be trained: {what}")]
     Training { what: String },
+    #[error("the corpus cannot be made as asked: {what}")]
+    Config { what: String },
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("data set {name}: {what}\n  check its name and HF_ENDPOINT; a private one needs HF_TOKEN")]
+    Dataset { name: String, what: String },
     #[error("interrupted")]
     Interrupted,
+}
+
+/// A record, or the rest of a file, that cannot be used.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{file}, {place}: {what}\n  mend it, or leave such records out with --on-error skip")]
+pub struct RecordError {
+    pub file: String,
+    /// `line 7`, `row 7` or `whole file`.
+    pub place: String,
+    pub what: String,
+}
+
+impl RecordError {
+    fn new(file: &str, place: impl Into<String>, what: impl Into<String>) -> Self {
+        RecordError { file: file.into(), place: place.into(), what: what.into() }
+    }
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
