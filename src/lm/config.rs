@@ -181,7 +181,7 @@ impl TrainConfig {
 
     /// Learning rate of step `step` (from 0) of `steps`.
     pub fn lr_at(&self, step: u64, steps: u64) -> f32 {
-        let warmup = (self.warmup as f64 * steps as f64).ceil();
+        let warmup = (self.warmup as f64 * steps as f64).round();
         let s = step as f64;
         let part = if s < warmup {
             (s + 1.0) / warmup

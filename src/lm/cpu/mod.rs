@@ -1,0 +1,99 @@
+//! The CPU engine: forward, backward and step over slices, with buffers that are kept and reused.
+
+mod backward;
+mod forward;
+#[cfg(test)]
+mod tests;
+
+use super::{Edit, Engine, HookPoint, Lm, LmConfig, Site};
+use crate::kernels::cross_entropy::cross_entropy_forward;
+use crate::kernels::gemm::matmul_nt;
+use crate::kernels::layer_norm::layer_norm_forward;
+pub use backward::Training;
+pub(super) use forward::{Acts, forward};
+
+/// Tokens that go through the model together when nothing ties them together: few enough for the caches, enough for the products.
+const CHUNK_TOKENS: usize = 2048;
+
+/// A model on the CPU.
+pub struct CpuEngine {
+    lm: Lm,
+    acts: Acts,
+    training: Option<Box<Training>>,
+}
+
+impl CpuEngine {
+    pub fn new(lm: Lm) -> Self {
+        CpuEngine { lm, acts: Acts::default(), training: None }
+    }
+
+    pub fn lm(&self) -> &Lm {
+        &self.lm
+    }
+
+    pub fn into_lm(self) -> Lm {
+        self.lm
+    }
+}
+
+impl Engine for CpuEngine {
+    fn config(&self) -> &LmConfig {
+        &self.lm.config
+    }
+
+    fn forward_to(&mut self, ids: &[u32], window: usize, hook: HookPoint, rows: &mut [f32]) {
+        let width = hook.d_in(&self.lm.config);
+        assert_eq!(rows.len(), ids.len() * width, "{} rows at {hook}: elements", ids.len());
+        let chunk = chunk_tokens(window);
+        for (ids, rows) in ids.chunks(chunk).zip(rows.chunks_mut(chunk * width)) {
+            forward(&self.lm, &mut self.acts, ids, window, false, Some(hook), &mut None);
+            let n = ids.len();
+            let acts = &self.acts;
+            rows.copy_from_slice(match hook.site {
+                Site::ResidPre | Site::ResidPost => &acts.x[..n * width],
+                Site::ResidMid => &acts.blocks[0].mid[..n * width],
+                Site::MlpPre => &acts.blocks[0].pre[..n * width],
+                Site::MlpPost => &acts.blocks[0].post[..n * width],
+                Site::MlpOut => &acts.mlp_out[..n * width],
+            });
+        }
+    }
+
+    fn nll(&mut self, ids: &[u32], targets: &[u32], window: usize, mut edit: Option<Edit>, nll: &mut [f32]) {
+        assert!(targets.len() == ids.len() && nll.len() == ids.len(), "{} ids, {} targets, {} losses", ids.len(), targets.len(), nll.len());
+        // An edit is promised all rows at once.
+        let chunk = if edit.is_some() { ids.len().max(1) } else { chunk_tokens(window) };
+        for ((ids, targets), nll) in ids.chunks(chunk).zip(targets.chunks(chunk)).zip(nll.chunks_mut(chunk)) {
+            forward(&self.lm, &mut self.acts, ids, window, false, None, &mut edit);
+            self.acts.final_norm(&self.lm, ids.len());
+            let Acts { normed, logits, .. } = &mut self.acts;
+            cross_entropy_forward(&normed[..ids.len() * self.lm.config.d_model], self.lm.weights.unembedding(), targets, nll, logits);
+        }
+    }
+
+    fn logits(&mut self, ids: &[u32], window: usize, positions: &[usize], mut edit: Option<Edit>, logits: &mut [f32]) {
+        let LmConfig { d_model: d, d_vocab, .. } = self.lm.config;
+        assert_eq!(logits.len(), positions.len() * d_vocab, "logits of {} positions: elements", positions.len());
+        if positions.is_empty() {
+            return;
+        }
+        forward(&self.lm, &mut self.acts, ids, window, false, None, &mut edit);
+        let rows: Vec<f32> = positions.iter().flat_map(|&p| self.acts.x[p * d..(p + 1) * d].to_vec()).collect();
+        let (mut normed, mut stats) = (vec![0.0; rows.len()], vec![0.0; positions.len() * 2]);
+        layer_norm_forward(&rows, &self.lm.weights.ln_f_w, &self.lm.weights.ln_f_b, &mut normed, &mut stats);
+        matmul_nt(positions.len(), d_vocab, d, &normed, self.lm.weights.unembedding(), logits, false);
+    }
+}
+
+/// Whole windows of about [`CHUNK_TOKENS`].
+fn chunk_tokens(window: usize) -> usize {
+    (CHUNK_TOKENS / window.max(1)).max(1) * window.max(1)
+}
+
+/// The first `n` elements of a buffer that only grows.
+pub(super) fn sized(buffer: &mut Vec<f32>, n: usize) -> &mut [f32] {
+    if buffer.len() < n {
+        buffer.resize(n, 0.0);
+    }
+    &mut buffer[..n]
+}
