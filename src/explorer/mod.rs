@@ -1,10 +1,24 @@
 //! The web server and its pages: a tour, the list of features, one feature or neuron, live text, steering; each also as JSON under `/api`.
 //! Reads a finished run folder; writes only labels. Does not train, and knows no file by a name that came from a URL.
 //!
-//! `guard` decides who may ask, `state` holds what a run has, `view` turns rows of the dictionary into what templates show,
-//! `pages` and `api` are the handlers: functions from request to response.
+//! `guard` decides who may ask; `app` holds what a run has; `tour`, `list`, `unit`, `live` and `steering` each answer one kind of question
+//! with plain data; `view` and `text` are what that data is made of; `pages` and `api` turn it into HTML and JSON.
 
+mod api;
+mod app;
+mod assets;
+mod guard;
+mod list;
+mod live;
+mod pages;
+mod server;
+mod steering;
 mod text;
+mod tour;
+mod unit;
+mod view;
+
+pub use server::Bound;
 
 use crate::artifact::RunDir;
 use std::net::{IpAddr, Ipv4Addr};
@@ -41,6 +55,27 @@ pub enum Error {
 }
 
 /// Serves the run until Ctrl-C. `ready` is told the URL as soon as connections are accepted.
-pub fn serve(_run: &RunDir, _options: &Options, _ready: impl FnOnce(&str)) -> Result<()> {
-    todo!()
+pub fn serve(run: &RunDir, options: &Options, ready: impl FnOnce(&str)) -> Result<()> {
+    let bound = Bound::new(run, options)?;
+    let url = bound.url();
+    ready(&url);
+    if options.open {
+        open_in_desktop(&url);
+    }
+    bound.run(async {
+        // Without a way to hear Ctrl-C the server would end at once; it then runs until the process is ended.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}
+
+/// Asks the desktop for its browser. That there is none is no error: the URL has been printed.
+fn open_in_desktop(url: &str) {
+    use std::process::{Command, Stdio};
+    let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let started = Command::new(program).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    if let Ok(mut child) = started {
+        std::thread::spawn(move || child.wait());
+    }
 }

@@ -45,6 +45,17 @@ pub fn plain(bytes: &[u8]) -> String {
     parts[0].iter().map(|piece| if let Piece::Text(text) | Piece::Mark(text) = piece { text.as_str() } else { "" }).collect()
 }
 
+/// Bytes of running text: line breaks stay, other invisible characters get their marks, what is not UTF-8 its bytes.
+pub fn flowing(bytes: &[u8]) -> String {
+    let mut lines = bytes.split(|&b| b == b'\n').map(plain_with_spaces);
+    let first = lines.next().unwrap_or_default();
+    lines.fold(first, |text, line| text + "\n" + &line)
+}
+
+fn plain_with_spaces(bytes: &[u8]) -> String {
+    if bytes.iter().all(|&b| b == b' ') { String::from_utf8_lossy(bytes).into_owned() } else { plain(bytes) }
+}
+
 /// Bytes as hexadecimal pairs.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ")

@@ -1,0 +1,223 @@
+//! What the pages of one run ask: its token stream, dictionaries, labels and model. Reads files by the names of [`RunDir`] alone.
+//!
+//! Dictionaries and labels are opened anew for each question (that is cheap), so a page shows what was built since the server started.
+
+use super::view::{UnitView, Units};
+use super::{Error, Options, Result};
+use crate::artifact::RunDir;
+use crate::corpus::{TokenStream, Tokenizer};
+use crate::features::store::{FeatureSummary, Meta};
+use crate::features::{self, Dictionary, NEURONS};
+use crate::labels::{self, Labels};
+use crate::lm::{CpuEngine, HookPoint, Lm};
+use crate::sae::Sae;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// An opened run.
+pub struct App {
+    pub run: RunDir,
+    /// Name of the SAE; also of its dictionary and labels.
+    pub sae: String,
+    pub stream: TokenStream,
+    pub tokenizer: Tokenizer,
+    model: Mutex<Option<Model>>,
+    summaries: Mutex<Option<(Meta, Arc<Vec<FeatureSummary>>)>>,
+}
+
+/// The language model and the SAE, in memory.
+pub struct Model {
+    pub engine: CpuEngine,
+    pub sae: Sae,
+    pub hook: HookPoint,
+}
+
+/// A part of the run that is not there, and the command that makes it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Missing {
+    pub what: String,
+    pub next: String,
+}
+
+/// Why a page cannot be shown.
+#[derive(Debug, Clone, Serialize)]
+pub struct Problem {
+    #[serde(skip)]
+    pub status: u16,
+    pub title: &'static str,
+    pub message: String,
+    pub next: String,
+}
+
+impl Problem {
+    pub fn new(status: u16, title: &'static str, error: &dyn std::fmt::Display) -> Self {
+        let text = error.to_string();
+        let (message, next) = text.split_once('\n').unwrap_or((&text, ""));
+        let next = next.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+        Problem { status, title, message: message.into(), next }
+    }
+
+    pub fn not_found(what: &str) -> Self {
+        Problem::new(404, "There is no such page", &what)
+    }
+
+    pub fn bad(what: &str) -> Self {
+        Problem::new(400, "That cannot be done", &what)
+    }
+}
+
+impl From<features::Error> for Problem {
+    fn from(error: features::Error) -> Self {
+        match error {
+            features::Error::NoFeature { .. } => Problem::new(404, "There is no such feature", &error),
+            _ => Problem::new(500, "The dictionary cannot be read", &error),
+        }
+    }
+}
+
+impl From<labels::Error> for Problem {
+    fn from(error: labels::Error) -> Self {
+        match error {
+            labels::Error::Invalid(_) => Problem::new(400, "That label cannot be kept", &error),
+            _ => Problem::new(500, "The labels cannot be read or written", &error),
+        }
+    }
+}
+
+impl From<Missing> for Problem {
+    fn from(missing: Missing) -> Self {
+        Problem { status: 404, title: "This part of the run is not there yet", message: missing.what, next: missing.next }
+    }
+}
+
+/// Whether a part of a page is there.
+pub type Part<T> = std::result::Result<T, Missing>;
+/// Whether a page can be shown.
+pub type Page<T> = std::result::Result<T, Problem>;
+
+impl App {
+    pub fn open(run: &RunDir, options: &Options) -> Result<Self> {
+        let nothing = |what: String, next: String| Error::Nothing { path: run.root.clone(), what, next };
+        let build = format!("monosem quickstart --run {}", run.name());
+        let stream = TokenStream::open(&run.tokens()).map_err(|e| nothing(e.to_string(), build.clone()))?;
+        let tokenizer = Tokenizer::load(&run.tokens().join("tokenizer.json")).map_err(|e| nothing(e.to_string(), build))?;
+        let sae = match &options.sae {
+            Some(name) if run.sae(name).is_dir() => name.clone(),
+            Some(name) => {
+                let known = saes(run).join(", ");
+                return Err(nothing(format!("there is no SAE named {name}; known are: {known}"), format!("monosem sae train --run {}", run.name())));
+            }
+            None => saes(run).into_iter().next().unwrap_or_else(|| "main".into()),
+        };
+        Ok(App { run: run.clone(), sae, stream, tokenizer, model: Mutex::new(None), summaries: Mutex::new(None) })
+    }
+
+    fn name(&self, units: Units) -> &str {
+        match units {
+            Units::Features => &self.sae,
+            Units::Neurons => NEURONS,
+        }
+    }
+
+    /// The dictionary of the features or of the neurons, checked against the token stream.
+    pub fn dictionary(&self, units: Units) -> Part<Dictionary> {
+        let (what, flags) = match units {
+            Units::Features => ("The feature dictionary", format!("--sae {}", self.sae)),
+            Units::Neurons => ("The dictionary of the model's own neurons", "--neurons".to_string()),
+        };
+        let next = format!("monosem features build {flags} --run {} --dir {}", self.run.name(), self.parent());
+        let missing = |what: String| Missing { what, next: next.clone() };
+        let path = self.run.features(self.name(units));
+        if !path.is_file() {
+            return Err(missing(format!("{what} has not been built yet.")));
+        }
+        let first_line = |e: features::Error| e.to_string().lines().next().unwrap_or_default().to_string();
+        let dictionary = Dictionary::open(&path).map_err(|e| missing(format!("{what} cannot be used: {}.", first_line(e))))?;
+        dictionary.check(&self.stream).map_err(|e| missing(format!("{what} is out of date: {}.", first_line(e))))?;
+        Ok(dictionary)
+    }
+
+    fn parent(&self) -> String {
+        self.run.root.parent().map(|p| p.display().to_string()).filter(|p| !p.is_empty()).unwrap_or_else(|| ".".into())
+    }
+
+    fn labels_path(&self, units: Units) -> PathBuf {
+        self.run.labels(self.name(units))
+    }
+
+    /// The labels, where somebody has written one; reading makes no file.
+    pub fn labels(&self, units: Units) -> Page<Option<Labels>> {
+        let path = self.labels_path(units);
+        if path.is_file() { Ok(Some(Labels::open(&path)?)) } else { Ok(None) }
+    }
+
+    /// The labels for writing.
+    pub fn labels_to_write(&self, units: Units) -> Page<Labels> {
+        Ok(Labels::open(&self.labels_path(units))?)
+    }
+
+    /// The newest label in force of every unit that has one. Labels that cannot be read are as good as none here; the unit's page says why.
+    pub fn label_texts(&self, units: Units, meta: &Meta) -> HashMap<u32, String> {
+        let listed = self.labels(units).ok().flatten().and_then(|l| l.list(&meta.weights_hash, None).ok()).unwrap_or_default();
+        // Listed by latent, then time: the newest comes last and stays.
+        listed.into_iter().map(|l| (l.latent, l.text)).collect()
+    }
+
+    pub fn unit_view(&self, units: Units, summary: &FeatureSummary, labels: &HashMap<u32, String>) -> UnitView {
+        UnitView::new(units, summary, labels.get(&summary.id).cloned())
+    }
+
+    /// Every feature's summary by number, read once per dictionary: ranking live text asks for hundreds at each keystroke.
+    pub fn summaries(&self, dictionary: &Dictionary) -> Page<Arc<Vec<FeatureSummary>>> {
+        let mut cached = locked(&self.summaries);
+        if let Some((meta, all)) = &*cached
+            && meta == dictionary.meta()
+        {
+            return Ok(all.clone());
+        }
+        let query = features::store::ListQuery { limit: u64::from(dictionary.meta().n_units), ..Default::default() };
+        let all = Arc::new(dictionary.list(&query)?.features);
+        *cached = Some((dictionary.meta().clone(), all.clone()));
+        Ok(all)
+    }
+
+    /// Runs `work` with the model, loading it at the first use. One at a time.
+    pub fn with_model<T>(&self, meta: &Meta, work: impl FnOnce(&mut Model) -> Page<T>) -> Page<T> {
+        let mut slot = locked(&self.model);
+        if slot.is_none() {
+            let failed = |e: &dyn std::fmt::Display| Problem::new(500, "The model cannot be loaded", e);
+            let lm = Lm::load(&self.run.lm()).map_err(|e| failed(&e))?;
+            let sae = Sae::load(&self.run.sae(&self.sae)).map_err(|e| failed(&e))?;
+            let hook: HookPoint = meta.hook.parse().map_err(|e: String| failed(&e))?;
+            let d_in = hook.d_in(&lm.config);
+            if sae.d_in != d_in || lm.config.d_vocab != self.stream.d_vocab() {
+                let what = format!(
+                    "the SAE reads {} numbers and {hook} has {d_in}; the model knows {} tokens and the stream {}\nmonosem info {}",
+                    sae.d_in,
+                    lm.config.d_vocab,
+                    self.stream.d_vocab(),
+                    self.run.name()
+                );
+                return Err(failed(&what));
+            }
+            *slot = Some(Model { engine: CpuEngine::new(lm), sae, hook });
+        }
+        work(slot.as_mut().expect("it was loaded above"))
+    }
+}
+
+/// A panic in another request leaves plain data behind, so its lock is good to use.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Names of the run's SAEs; those with a dictionary first.
+fn saes(run: &RunDir) -> Vec<String> {
+    let folder = run.sae("x").parent().map(PathBuf::from).unwrap_or_default();
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter(|e| e.path().is_dir()).filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.sort_by_key(|name| (!run.features(name).is_file(), name.clone()));
+    names
+}

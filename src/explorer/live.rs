@@ -1,0 +1,178 @@
+//! Which features fire on a text that somebody types. Runs the model to the hook and the SAE's encoder, nothing above.
+//!
+//! The text is read as a document is in the stream: after `<|endoftext|>`, in windows of n_ctx whose first position does not count.
+
+use super::app::{App, Model, Page, Part, Problem};
+use super::text;
+use super::view::{self, TokenView, UnitView, Units, percent};
+use crate::corpus::counts;
+use crate::features::store::{FeatureSummary, Meta};
+use crate::lm::Engine;
+use crate::sae::SparseRows;
+use serde::Serialize;
+
+/// Longest text, in characters.
+pub const MAX_CHARS: usize = 2000;
+/// Features that a table shows.
+const N_SHOWN: usize = 40;
+
+#[derive(Debug, Serialize)]
+pub struct LiveResult {
+    /// Something the reader should know about the text, or nothing.
+    pub warning: String,
+    pub caption: String,
+    pub tokens: Vec<LiveToken>,
+    pub firing: Vec<Firing>,
+    #[serde(skip)]
+    pub rtl: bool,
+}
+
+/// A token of the text; `token.act` is the largest share of a feature's maximum among those that fire on it.
+#[derive(Debug, Serialize)]
+pub struct LiveToken {
+    pub token: TokenView,
+    /// How many features fire on it.
+    pub n_features: usize,
+    /// Whether the table beneath is about this token.
+    pub here: bool,
+}
+
+/// A feature that fires on the text.
+#[derive(Debug, Serialize)]
+pub struct Firing {
+    pub unit: UnitView,
+    /// The token on which it is strongest (or the chosen one).
+    pub token: String,
+    pub act: f32,
+    /// act over the feature's maximum in the dictionary.
+    pub share: f32,
+    /// (token, act) wherever it fires.
+    pub at: Vec<(usize, f32)>,
+}
+
+impl Firing {
+    pub fn share_text(&self) -> String {
+        format!("{:.0} %", 100.0 * self.share)
+    }
+
+    /// `token:shade` pairs for the script, which shades the text by one feature.
+    pub fn shades(&self) -> String {
+        let max = self.unit.max_act;
+        self.at.iter().map(|&(i, act)| format!("{i}:{}", view::shade(act, max))).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl App {
+    /// `at`: rank by what fires on this token alone.
+    pub fn live(&self, typed: &str, at: Option<usize>) -> Page<Part<LiveResult>> {
+        if typed.chars().count() > MAX_CHARS {
+            return Err(Problem::bad(&format!("A text has at most {MAX_CHARS} characters here.")));
+        }
+        let dictionary = match self.dictionary(Units::Features) {
+            Ok(dictionary) => dictionary,
+            Err(missing) => return Ok(Err(missing)),
+        };
+        let meta = dictionary.meta().clone();
+        let summaries = self.summaries(&dictionary)?;
+        let mut ids = vec![self.tokenizer.end_of_text()];
+        ids.extend(self.tokenizer.encode(typed));
+        let acts = self.with_model(&meta, |model| Ok(encode(model, &ids)))?;
+        let n_ctx = self.with_model(&meta, |model| Ok(model.engine.config().n_ctx))?;
+
+        let density_of = |latent: u32| summaries.get(latent as usize).map_or(0.0, |s| s.density);
+        let max_of = |latent: u32, act: f32| summaries.get(latent as usize).map_or(act, |s| s.max_act.max(f32::MIN_POSITIVE));
+        let mut where_it_fires: std::collections::BTreeMap<u32, Vec<(usize, f32)>> = Default::default();
+        let mut strongest = vec![0.0f32; ids.len() - 1];
+        let mut n_features = vec![0; ids.len() - 1];
+        for (i, &token) in ids.iter().enumerate().skip(1) {
+            if !counts(token, i % n_ctx, self.tokenizer.end_of_text()) {
+                continue;
+            }
+            let (latents, values) = acts.row(i);
+            for (&latent, &act) in latents.iter().zip(values) {
+                where_it_fires.entry(latent).or_default().push((i - 1, act));
+                n_features[i - 1] += 1;
+                if density_of(latent) <= DENSE {
+                    strongest[i - 1] = strongest[i - 1].max(act / max_of(latent, act));
+                }
+            }
+        }
+
+        let bytes: Vec<(u32, &[u8])> = ids[1..].iter().map(|&id| (id, self.tokenizer.bytes(id))).collect();
+        let slices: Vec<&[u8]> = bytes.iter().map(|(_, b)| *b).collect();
+        let views = view::tokens(&bytes, &strongest, 1.0);
+        let at = at.filter(|&i| i < views.len());
+        let labels = self.label_texts(Units::Features, &meta);
+        let mut ranked: Vec<(f64, u32, usize, f32)> = where_it_fires
+            .iter()
+            .filter_map(|(&latent, places)| {
+                let best = places.iter().filter(|p| at.is_none_or(|i| p.0 == i)).max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))?;
+                let share = (best.1 / max_of(latent, best.1)).min(1.0);
+                Some((f64::from(share) * surprise(density_of(latent), &meta), latent, best.0, best.1))
+            })
+            .collect();
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let n_firing = ranked.len();
+        let firing = ranked.into_iter().take(N_SHOWN).filter_map(|(_, latent, place, act)| {
+            let summary: &FeatureSummary = summaries.get(latent as usize)?;
+            let unit = self.unit_view(Units::Features, summary, &labels);
+            let share = (act / max_of(latent, act)).min(1.0);
+            Some(Firing { unit, token: text::plain(slices[place]), act, share, at: where_it_fires[&latent].clone() })
+        });
+        let over = match at {
+            Some(i) => format!("on “{}”", text::plain(slices[i])),
+            None => format!("on these {} tokens", views.len()),
+        };
+        let firing: Vec<Firing> = firing.collect();
+        Ok(Ok(LiveResult {
+            warning: if ids.len() > n_ctx {
+                format!("The model reads {n_ctx} tokens at a time: what comes after is read without what stands before.")
+            } else {
+                String::new()
+            },
+            caption: if views.is_empty() {
+                "Nothing typed yet.".into()
+            } else {
+                format!(
+                    "{n_firing} features fire {over}; the {} that are strongest for themselves and rarest come first. A token is as dark as its strongest feature that fires on less than {} of tokens; click one to see only its features.",
+                    firing.len(),
+                    percent(DENSE)
+                )
+            },
+            tokens: views
+                .into_iter()
+                .zip(n_features)
+                .enumerate()
+                .map(|(i, (token, n_features))| LiveToken { token, n_features, here: at == Some(i) })
+                .collect(),
+            firing,
+            rtl: text::is_right_to_left(&slices),
+        }))
+    }
+}
+
+/// Features above this density do not darken a token: they fire on anything.
+const DENSE: f64 = 0.1;
+
+/// Nats of surprise that a feature of this density fires at a token; a dead one counts as one firing.
+fn surprise(density: f64, meta: &Meta) -> f64 {
+    -density.max(1.0 / (meta.n_tokens.max(1) as f64)).ln()
+}
+
+/// Activations of every position of `ids`, in windows of n_ctx, the last one shorter.
+fn encode(model: &mut Model, ids: &[u32]) -> SparseRows {
+    let Model { engine, sae, hook } = model;
+    let n_ctx = engine.config().n_ctx;
+    let mut x = vec![0.0; ids.len() * sae.d_in];
+    let whole = ids.len() / n_ctx * n_ctx;
+    let (head, tail) = x.split_at_mut(whole * sae.d_in);
+    if whole > 0 {
+        engine.forward_to(&ids[..whole], n_ctx, *hook, head);
+    }
+    if whole < ids.len() {
+        engine.forward_to(&ids[whole..], ids.len() - whole, *hook, tail);
+    }
+    let mut acts = SparseRows::default();
+    sae.encode(&x, &mut acts);
+    acts
+}

@@ -1,0 +1,154 @@
+//! The HTTP server: addresses, limits, beginning and end. Every question to the run is asked on a thread that may block.
+
+use super::app::{App, Page, Problem};
+use super::guard::{self, Guard};
+use super::view::Units;
+use super::{Error, Options, Result, api, assets, pages};
+use crate::artifact::RunDir;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequestParts};
+use axum::http::request::Parts;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Longest body of a POST, bytes.
+const MAX_BODY: usize = 16 << 10;
+/// Questions that are worked on at once, and that may wait for it.
+const AT_ONCE: usize = 4;
+const WAITING: usize = 32;
+/// How long open answers may take to end after Ctrl-C.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What handlers share.
+#[derive(Clone)]
+pub struct Server {
+    pub app: Arc<App>,
+    queue: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+}
+
+/// A server that accepts connections once it is run.
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+}
+
+impl Bound {
+    /// Opens the run and takes the port.
+    pub fn new(run: &RunDir, options: &Options) -> Result<Self> {
+        let app = App::open(run, options)?;
+        let asked = SocketAddr::new(options.host, options.port);
+        let listen = |source| Error::Listen { address: asked.to_string(), source };
+        let listener = TcpListener::bind(asked).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        Ok(Bound { listener, address, router: router(app, Guard { bound: options.host }) })
+    }
+
+    /// Where a browser on this machine finds the pages.
+    pub fn url(&self) -> String {
+        match self.address.ip() {
+            ip if ip.is_unspecified() => format!("http://localhost:{}/", self.address.port()),
+            _ => format!("http://{}/", self.address),
+        }
+    }
+
+    /// Answers until `stop` is done.
+    pub fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        let listen = |source| Error::Listen { address: self.address.to_string(), source };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(listen)?;
+        let done = runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(self.listener)?;
+            let (begin_end, ending) = tokio::sync::oneshot::channel();
+            let stop = async move {
+                stop.await;
+                let _ = begin_end.send(());
+            };
+            let serving = axum::serve(listener, self.router).with_graceful_shutdown(stop).into_future();
+            tokio::select! {
+                done = serving => done,
+                _ = async { let _ = ending.await; tokio::time::sleep(GRACE).await } => Ok(()),
+            }
+        });
+        runtime.shutdown_timeout(GRACE);
+        done.map_err(listen)
+    }
+}
+
+fn router(app: App, guard: Guard) -> Router {
+    let server = Server { app: Arc::new(app), queue: Arc::new(Semaphore::new(AT_ONCE + WAITING)), turns: Arc::new(Semaphore::new(AT_ONCE)) };
+    let mut router = Router::new().route("/", get(pages::tour)).route("/assets/{name}", get(assets::file));
+    for units in ["features", "neurons"] {
+        router = router
+            .route(&format!("/{units}"), get(pages::list))
+            .route(&format!("/{units}/rows"), get(pages::rows))
+            .route(&format!("/{units}/{{id}}"), get(pages::unit))
+            .route(&format!("/{units}/{{id}}/label"), post(pages::set_label))
+            .route(&format!("/{units}/{{id}}/label/undo"), post(pages::undo_label))
+            .route(&format!("/api/{units}"), get(api::list))
+            .route(&format!("/api/{units}/{{id}}"), get(api::unit))
+            .route(&format!("/api/{units}/{{id}}/label"), post(api::set_label))
+            .route(&format!("/api/{units}/{{id}}/label/undo"), post(api::undo_label));
+    }
+    router
+        .route("/live", get(pages::live))
+        .route("/live/result", get(pages::live_result))
+        .route("/steer", get(pages::steer))
+        .route("/steer/result", get(pages::steer_result))
+        .route("/api", get(api::index))
+        .route("/api/tour", get(api::tour))
+        .route("/api/live", get(api::live))
+        .route("/api/steer", get(api::steer))
+        .route("/api/{*rest}", get(api::nothing))
+        .fallback(pages::nothing)
+        .with_state(server)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(guard, guard::watch))
+}
+
+/// Asks the run, on a thread that may block, when it is one's turn. Too long a queue and a panic are answered like any other problem.
+pub async fn blocking<T: Send + 'static>(server: &Server, work: impl FnOnce(&App) -> Page<T> + Send + 'static) -> Page<T> {
+    let busy = |_| Problem::new(503, "The server is busy", &"Too many questions are waiting; try again in a moment.");
+    let place = server.queue.clone().try_acquire_owned().map_err(busy)?;
+    let ended = || Problem::new(503, "The server is ending", &"Start it again with monosem explore.");
+    let turn = server.turns.clone().acquire_owned().await.map_err(|_| ended())?;
+    let app = server.app.clone();
+    let task = tokio::task::spawn_blocking(move || {
+        let _held = (place, turn);
+        work(&app)
+    });
+    task.await.unwrap_or_else(|failed| {
+        let panic = failed.try_into_panic().ok();
+        let said = panic.as_ref().and_then(|p| p.downcast_ref::<String>().map(String::as_str).or_else(|| p.downcast_ref::<&str>().copied()));
+        let message = format!("A part of this page failed: {}", said.unwrap_or("no reason was given"));
+        Err(Problem {
+            status: 500,
+            title: "This page cannot be shown",
+            message,
+            next: "the other pages still work; please report this with the address".into(),
+        })
+    })
+}
+
+/// The number of a feature in an address.
+pub fn id_of(text: &str) -> Page<u32> {
+    text.parse().map_err(|_| Problem::not_found(&format!("“{}” is not the number of a feature.", text.chars().take(40).collect::<String>())))
+}
+
+/// Features or neurons, by the address.
+impl<S: Sync> FromRequestParts<S> for Units {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> std::result::Result<Self, Infallible> {
+        let path = parts.uri.path();
+        let path = path.strip_prefix("/api").unwrap_or(path);
+        Ok(if path.starts_with(Units::Neurons.path()) { Units::Neurons } else { Units::Features })
+    }
+}

@@ -1,0 +1,126 @@
+//! The page of one feature or neuron: its contexts, histogram, logit effects, and its label with who wrote it when.
+
+use super::app::{App, Page, Part, Problem};
+use super::view::{self, EffectView, Fact, GroupView, HistogramView, UnitView, Units};
+use crate::features::store::{Flag, Histogram, ListQuery, Meta};
+use serde::Serialize;
+
+/// Longest label and author, in characters.
+pub const MAX_LABEL: usize = 500;
+pub const MAX_AUTHOR: usize = 80;
+
+#[derive(Debug, Serialize)]
+pub struct UnitPage {
+    pub unit: UnitView,
+    pub n_tokens: String,
+    pub facts: Vec<Fact>,
+    /// Addresses of the neighbours that are not dead.
+    pub previous: Option<String>,
+    pub next: Option<String>,
+    pub groups: Vec<GroupView>,
+    pub raised: Vec<EffectView>,
+    pub lowered: Vec<EffectView>,
+    pub labels: Part<LabelsView>,
+    #[serde(rename = "histogram")]
+    pub counts: Histogram,
+    #[serde(skip)]
+    pub histogram: HistogramView,
+    /// Address of the steering page for this feature.
+    pub steer: Option<String>,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct LabelsView {
+    /// What the form starts with: the newest label in force and its author.
+    pub current: String,
+    pub author: String,
+    /// Newest first.
+    pub history: Vec<Change>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Change {
+    /// Empty where a label was removed.
+    pub text: String,
+    pub author: String,
+    pub when: String,
+}
+
+impl App {
+    pub fn unit(&self, units: Units, id: u32) -> Page<UnitPage> {
+        let dictionary = self.dictionary(units)?;
+        let meta = dictionary.meta().clone();
+        let detail = dictionary.feature(id, &self.stream, &self.tokenizer)?;
+        let labels = self.labels_of(units, &meta, id);
+        let label = labels.as_ref().ok().map(|l| l.current.clone()).filter(|text| !text.is_empty());
+        let beside = |descending: bool| -> Page<Option<String>> {
+            // The list cannot start at a number, so the nearest living neighbours are looked for in steps.
+            for reach in [16u32, 256, 4096, 1 << 20] {
+                let ids: Vec<u32> = if descending {
+                    (id.saturating_sub(reach)..id).collect()
+                } else {
+                    (id + 1..(id + reach).saturating_add(1).min(meta.n_units)).collect()
+                };
+                if ids.is_empty() {
+                    return Ok(None);
+                }
+                let query = ListQuery { ids: Some(ids), without: vec![Flag::Dead], descending, limit: 1, ..Default::default() };
+                if let Some(found) = dictionary.list(&query)?.features.first() {
+                    return Ok(Some(format!("{}/{}", units.path(), found.id)));
+                }
+            }
+            Ok(None)
+        };
+        Ok(UnitPage {
+            previous: beside(true)?,
+            next: beside(false)?,
+            unit: UnitView::new(units, &detail.summary, label),
+            n_tokens: view::thousands(meta.n_tokens),
+            facts: view::facts(&detail.summary, meta.n_tokens),
+            groups: view::groups(&detail),
+            raised: view::effects(&detail.logits_up),
+            lowered: view::effects(&detail.logits_down),
+            labels,
+            histogram: view::histogram(&detail.histogram),
+            counts: detail.histogram,
+            steer: (units == Units::Features && detail.summary.n_active > 0).then(|| format!("/steer?feature={id}")),
+        })
+    }
+
+    fn labels_of(&self, units: Units, meta: &Meta, id: u32) -> Part<LabelsView> {
+        let missing = |p: Problem| super::app::Missing { what: format!("Labels cannot be shown: {}", p.message), next: p.next };
+        let Some(store) = self.labels(units).map_err(missing)? else { return Ok(LabelsView::default()) };
+        let read = || -> Page<LabelsView> {
+            let in_force = store.list(&meta.weights_hash, Some(id))?;
+            let mut history = store.history(&meta.weights_hash, id)?;
+            history.reverse();
+            let newest = in_force.last();
+            Ok(LabelsView {
+                current: newest.map(|l| l.text.clone()).unwrap_or_default(),
+                author: newest.map(|l| l.author.clone()).unwrap_or_default(),
+                history: history.into_iter().map(|l| Change { text: l.text, author: l.author, when: l.time }).collect(),
+            })
+        };
+        read().map_err(missing)
+    }
+
+    pub fn set_label(&self, units: Units, id: u32, text: &str, author: &str) -> Page<()> {
+        let dictionary = self.dictionary(units)?;
+        dictionary.summary(id)?;
+        let (text, author) = (text.trim(), author.trim());
+        if author.is_empty() || author.chars().count() > MAX_AUTHOR || text.chars().count() > MAX_LABEL {
+            return Err(Problem::bad(&format!("A label has an author of 1 to {MAX_AUTHOR} characters and at most {MAX_LABEL} characters of text.")));
+        }
+        if text.chars().chain(author.chars()).any(|c| c.is_control() && c != '\n') {
+            return Err(Problem::bad("A label is plain text without control characters."));
+        }
+        Ok(self.labels_to_write(units)?.set(&dictionary.meta().weights_hash, id, text, author)?)
+    }
+
+    pub fn undo_label(&self, units: Units, id: u32) -> Page<()> {
+        let dictionary = self.dictionary(units)?;
+        dictionary.summary(id)?;
+        self.labels_to_write(units)?.undo(&dictionary.meta().weights_hash, Some(id))?;
+        Ok(())
+    }
+}

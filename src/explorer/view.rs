@@ -1,0 +1,424 @@
+//! Rows of the dictionary -> what templates and the JSON API show. Pure functions of plain data: no files, no HTTP, no HTML.
+
+use super::text::{self, Piece};
+use crate::features::store::{Example, ExampleGroup, FeatureDetail, FeatureSummary, Histogram, LogitEffect};
+use serde::Serialize;
+
+/// Shades of orange in the style sheet, a1 ... a20.
+const N_SHADES: f32 = 20.0;
+
+/// Features of an SAE, or the model's own neurons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Units {
+    Features,
+    Neurons,
+}
+
+impl Units {
+    pub fn title(self) -> &'static str {
+        match self {
+            Units::Features => "Features",
+            Units::Neurons => "Neurons",
+        }
+    }
+
+    pub fn path(self) -> &'static str {
+        match self {
+            Units::Features => "/features",
+            Units::Neurons => "/neurons",
+        }
+    }
+
+    fn one(self) -> &'static str {
+        match self {
+            Units::Features => "Feature",
+            Units::Neurons => "Neuron",
+        }
+    }
+}
+
+/// A token as it is shown: its text in pieces, its shade, its activation.
+#[derive(Debug, Clone, Serialize)]
+pub struct TokenView {
+    pub id: u32,
+    /// Hexadecimal pairs.
+    pub bytes: String,
+    /// What is shown, with marks for what is invisible.
+    pub text: String,
+    pub act: f32,
+    /// The token that made the example.
+    pub fires: bool,
+    /// Whether the model's window held it; tokens outside are greyed.
+    pub in_window: bool,
+    #[serde(skip)]
+    pub pieces: Vec<Piece>,
+    #[serde(skip)]
+    shade: u32,
+}
+
+impl TokenView {
+    pub fn class(&self) -> String {
+        let mut class = String::from("t");
+        if self.shade > 0 {
+            class += &format!(" a{}", self.shade);
+        }
+        if self.fires {
+            class += " fires";
+        }
+        if !self.in_window {
+            class += " out";
+        }
+        class
+    }
+
+    pub fn value(&self) -> String {
+        significant(self.act as f64)
+    }
+}
+
+/// A run of tokens with one activation each; `max` is the activation of the darkest shade.
+pub fn tokens(bytes: &[(u32, &[u8])], acts: &[f32], max: f32) -> Vec<TokenView> {
+    let slices: Vec<&[u8]> = bytes.iter().map(|(_, b)| *b).collect();
+    let view = |((&(id, bytes), pieces), &act): ((&(u32, &[u8]), Vec<Piece>), &f32)| TokenView {
+        id,
+        bytes: text::hex(bytes),
+        text: pieces.iter().map(|p| if let Piece::Text(s) | Piece::Mark(s) = p { s.as_str() } else { "" }).collect(),
+        act,
+        fires: false,
+        in_window: true,
+        pieces,
+        shade: shade(act, max),
+    };
+    bytes.iter().zip(text::pieces(&slices)).zip(acts).map(view).collect()
+}
+
+/// act / max in twentieths, rounded up, so that whatever fires is tinted.
+pub fn shade(act: f32, max: f32) -> u32 {
+    if act > 0.0 && max > 0.0 { (N_SHADES * act / max).ceil().clamp(1.0, N_SHADES) as u32 } else { 0 }
+}
+
+/// A firing in its context, cut at the firing token.
+#[derive(Debug, Clone, Serialize)]
+pub struct ContextView {
+    /// Index in the token stream.
+    pub t: u64,
+    pub document: usize,
+    /// Tokens from the start of the document.
+    pub document_offset: u64,
+    pub act: f32,
+    pub before: Vec<TokenView>,
+    /// The firing token alone.
+    pub at: Vec<TokenView>,
+    pub after: Vec<TokenView>,
+    #[serde(skip)]
+    pub rtl: bool,
+}
+
+impl ContextView {
+    pub fn new(example: &Example, max: f32) -> Self {
+        let bytes: Vec<(u32, &[u8])> = example.tokens.iter().map(|t| (t.id, t.bytes.as_slice())).collect();
+        let mut all = tokens(&bytes, &example.acts, max);
+        for (i, token) in all.iter_mut().enumerate() {
+            token.fires = i == example.focus;
+            token.in_window = (example.window.0..example.window.1).contains(&i);
+        }
+        let mut at = all.split_off(example.focus.min(all.len()));
+        let after = at.split_off(at.len().min(1));
+        let slices: Vec<&[u8]> = bytes.iter().map(|(_, b)| *b).collect();
+        ContextView {
+            t: example.t,
+            document: example.doc,
+            document_offset: example.doc_offset,
+            act: example.act,
+            before: all,
+            at,
+            after,
+            rtl: text::is_right_to_left(&slices),
+        }
+    }
+
+    pub fn value(&self) -> String {
+        significant(self.act as f64)
+    }
+}
+
+/// Contexts that were chosen in one way, with what the page says above them.
+#[derive(Debug, Clone, Serialize)]
+pub struct GroupView {
+    /// Anchor on the page.
+    pub id: &'static str,
+    pub title: &'static str,
+    pub note: &'static str,
+    pub parts: Vec<PartView>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct PartView {
+    pub title: String,
+    pub contexts: Vec<ContextView>,
+}
+
+/// Random firings, then intervals from the strongest down, then the strongest: the unchosen before the chosen.
+pub fn groups(detail: &FeatureDetail) -> Vec<GroupView> {
+    use crate::features::store::GroupKind::{Quantile, Random, Top};
+    let max = detail.summary.max_act;
+    let part = |group: &ExampleGroup| {
+        let title = match group.kind {
+            Quantile => format!("{}, {} firings", group.name, thousands(group.n_firings)),
+            Top | Random => String::new(),
+        };
+        PartView { title, contexts: group.examples.iter().map(|e| ContextView::new(e, max)).collect() }
+    };
+    [
+        (Random, "random", "Random", "a uniform sample of every firing: what it mostly does"),
+        (Quantile, "range", "Across its range", "samples within each interval of activation"),
+        (Top, "top", "Strongest", "at most one per document: what it does at its clearest"),
+    ]
+    .into_iter()
+    .map(|(kind, id, title, note)| {
+        let parts = detail.groups.iter().filter(|g| g.kind == kind && !g.examples.is_empty()).map(part).collect();
+        GroupView { id, title, note, parts }
+    })
+    .filter(|g: &GroupView| !g.parts.is_empty())
+    .collect()
+}
+
+/// One row of a list, and the head of a page.
+#[derive(Debug, Clone, Serialize)]
+pub struct UnitView {
+    pub units: Units,
+    pub index: u32,
+    /// The newest label in force.
+    pub label: Option<String>,
+    pub flags: Vec<&'static str>,
+    /// Tokens with most activation.
+    pub tokens: Vec<String>,
+    pub density: f64,
+    pub max_act: f32,
+    /// The neuron's number, and whether this is its negative side.
+    pub neuron: Option<(u32, bool)>,
+    pub summary: FeatureSummary,
+}
+
+impl UnitView {
+    pub fn new(units: Units, summary: &FeatureSummary, label: Option<String>) -> Self {
+        UnitView {
+            units,
+            index: summary.id,
+            label,
+            flags: summary.flags.iter().map(|f| f.name()).collect(),
+            tokens: summary.top_tokens.iter().take(6).map(|t| text::plain(&t.token.bytes)).collect(),
+            density: summary.density,
+            max_act: summary.max_act,
+            neuron: summary.neuron.map(|n| (n, !summary.positive)),
+            summary: summary.clone(),
+        }
+    }
+
+    pub fn href(&self) -> String {
+        format!("{}/{}", self.units.path(), self.index)
+    }
+
+    /// `Feature 12`; `Neuron 5, negative side`.
+    pub fn name(&self) -> String {
+        match self.neuron {
+            Some((n, true)) => format!("Neuron {n}, negative side"),
+            Some((n, false)) => format!("Neuron {n}"),
+            None => format!("{} {}", self.units.one(), self.index),
+        }
+    }
+
+    /// The label, or the name where there is none.
+    pub fn title(&self) -> String {
+        self.label.clone().unwrap_or_else(|| self.name())
+    }
+
+    pub fn density_text(&self) -> String {
+        percent(self.density)
+    }
+
+    pub fn max_text(&self) -> String {
+        significant(self.max_act as f64)
+    }
+}
+
+/// A named figure.
+#[derive(Debug, Clone, Serialize)]
+pub struct Fact {
+    pub name: String,
+    pub value: String,
+    pub note: String,
+}
+
+impl Fact {
+    pub fn new(name: &str, value: String, note: &str) -> Self {
+        Fact { name: name.into(), value, note: note.into() }
+    }
+}
+
+/// What a page says about one unit beside its histogram.
+pub fn facts(summary: &FeatureSummary, n_tokens: u64) -> Vec<Fact> {
+    let mut facts = vec![
+        Fact::new("density", format!("{} of {} tokens", percent(summary.density), thousands(n_tokens)), ""),
+        Fact::new("firings", thousands(summary.n_active), ""),
+        Fact::new("largest", significant(summary.max_act as f64), ""),
+        Fact::new("mean where it fires", significant(summary.mean_act as f64), ""),
+        Fact::new("effective tokens", format!("{}{}", if summary.tokens_exact { "" } else { "≥ " }, significant(summary.effective_tokens)), ""),
+        Fact::new("polysemanticity", significant(summary.polysemantic), ""),
+    ];
+    if let Some(cosine) = summary.enc_dec_cosine {
+        facts.push(Fact::new("encoder · decoder", format!("{cosine:.2}"), ""));
+    }
+    if let Some(concept) = &summary.concept {
+        facts.push(Fact::new("best concept", format!("{}, F1 {:.2}", concept.name, concept.f1), ""));
+    }
+    facts
+}
+
+/// A row of a table of logit effects.
+#[derive(Debug, Clone, Serialize)]
+pub struct EffectView {
+    pub text: String,
+    pub value: String,
+}
+
+pub fn effects(list: &[LogitEffect]) -> Vec<EffectView> {
+    let view = |e: &LogitEffect| EffectView { text: text::plain(&e.token.bytes), value: format!("{:+.2}", e.effect) };
+    list.iter().take(10).map(view).collect()
+}
+
+/// Bars of an inline SVG, view box 300 x 110, baseline at y = 90.
+#[derive(Debug, Clone, Default)]
+pub struct HistogramView {
+    pub bars: Vec<Bar>,
+    pub ticks: Vec<Tick>,
+    pub note: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Bar {
+    pub x: String,
+    pub y: String,
+    pub width: String,
+    pub height: String,
+    pub title: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Tick {
+    pub x: String,
+    pub anchor: &'static str,
+    pub text: String,
+}
+
+/// Both axes logarithmic: bins are four to a doubling, counts span decades.
+pub fn histogram(h: &Histogram) -> HistogramView {
+    let Some(first) = h.counts.iter().position(|&n| n > 0) else { return HistogramView::default() };
+    let last = h.counts.iter().rposition(|&n| n > 0).unwrap_or(first);
+    let n_bars = (last - first + 1).max(8);
+    let most = h.counts.iter().copied().max().unwrap_or(1);
+    let width = 300.0 / n_bars as f64;
+    let height = |n: u64| if n == 0 { 0.0 } else { 74.0 * (1.0 + n as f64).ln() / (1.0 + most as f64).ln() };
+    let bar = |i: usize| {
+        let tall = height(h.counts[i]);
+        Bar {
+            x: format!("{:.1}", (i - first) as f64 * width),
+            y: format!("{:.1}", 90.0 - tall),
+            width: format!("{:.1}", (width - 1.0).max(0.5)),
+            height: format!("{tall:.1}"),
+            title: format!("{} to {}: {} firings", significant(h.edges[i] as f64), significant(h.edges[i + 1] as f64), thousands(h.counts[i])),
+        }
+    };
+    let tick = |i: usize, anchor| Tick { x: format!("{:.1}", (i - first) as f64 * width), anchor, text: significant(h.edges[i] as f64) };
+    let mut ticks = vec![tick(first, "start"), tick(last + 1, if n_bars > last + 1 - first { "middle" } else { "end" })];
+    if last - first >= 6 {
+        ticks.insert(1, tick(first + (last + 1 - first) / 2, "middle"));
+    }
+    HistogramView { bars: (first..=last).map(bar).collect(), ticks, note: format!("most: {} firings a bin", thousands(most)) }
+}
+
+/// Three significant digits, without exponent where that reads better.
+pub fn significant(x: f64) -> String {
+    if x == 0.0 {
+        return "0".into();
+    }
+    let digits = (2 - x.abs().log10().floor() as i32).clamp(0, 12) as usize;
+    if x.abs() < 1e-4 { format!("{x:.1e}") } else { format!("{x:.digits$}") }
+}
+
+/// A share as a percentage with two significant digits.
+pub fn percent(share: f64) -> String {
+    let p = 100.0 * share;
+    if p == 0.0 {
+        "0 %".into()
+    } else if p < 0.001 {
+        format!("{p:.1e} %")
+    } else {
+        let digits = (1 - p.log10().floor() as i32).clamp(0, 4) as usize;
+        format!("{p:.digits$} %")
+    }
+}
+
+/// 1234567 -> 1,234,567
+pub fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, d) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(d);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::store::TokenText;
+
+    #[test]
+    fn numbers_are_written_for_reading() {
+        assert_eq!(["1,234,567", "12", "999"], [thousands(1_234_567), thousands(12), thousands(999)]);
+        assert_eq!(["0.00123", "12.3", "1235", "0", "1.2e-5"], [0.001234, 12.34, 1234.5, 0.0, 0.000012].map(significant));
+        assert_eq!(["1.2 %", "0.012 %", "45 %", "1.0e-4 %"], [0.0123, 0.000123, 0.45, 1e-6].map(percent));
+    }
+
+    #[test]
+    fn the_shade_grows_with_the_activation_and_nothing_that_fires_is_blank() {
+        let shades = [0.0, 1e-6, 0.5, 0.51, 1.0, 7.0].map(|a| shade(a, 1.0));
+        assert_eq!(shades, [0, 1, 10, 11, 20, 20]);
+        assert_eq!(shade(1.0, 0.0), 0);
+    }
+
+    #[test]
+    fn a_context_is_cut_at_its_firing_token_and_greys_what_the_model_did_not_see() {
+        let token = |id: u32, s: &str| TokenText::new(id, s.as_bytes());
+        let example = Example {
+            t: 42,
+            start: 40,
+            focus: 2,
+            act: 3.0,
+            tokens: vec![token(1, "old"), token(2, " we"), token(3, " do"), token(4, " it")],
+            acts: vec![0.0, 0.0, 3.0, 1.0],
+            window: (1, 4),
+            doc: 7,
+            doc_offset: 2,
+        };
+        let view = ContextView::new(&example, 6.0);
+        assert_eq!(view.before.iter().map(TokenView::class).collect::<Vec<_>>(), ["t out", "t"]);
+        assert_eq!(view.at.iter().map(TokenView::class).collect::<Vec<_>>(), ["t a10 fires"]);
+        assert_eq!(view.after.iter().map(TokenView::class).collect::<Vec<_>>(), ["t a4"]);
+    }
+
+    #[test]
+    fn the_tallest_bar_is_the_fullest_bin_and_empty_ends_are_cut() {
+        let h = Histogram { edges: vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0], counts: vec![0, 5, 100, 1, 0] };
+        let view = histogram(&h);
+        assert_eq!(view.bars.len(), 3);
+        assert_eq!(view.bars[1].height, "74.0");
+        assert_eq!(view.ticks[0].text, "2.00");
+        assert!(histogram(&Histogram::default()).bars.is_empty());
+    }
+}
