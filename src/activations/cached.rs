@@ -69,7 +69,7 @@ struct Recorded {
 }
 
 impl Recorded {
-    fn plan(engine: &dyn Engine, stream: &TokenStream, config: CacheConfig) -> Result<Self> {
+    fn plan(engine: &dyn Engine, stream: &TokenStream, config: CacheConfig, shard_bytes: usize) -> Result<Self> {
         check(engine.config(), config.hook, stream)?;
         let n_ctx = engine.config().n_ctx;
         let d_in = config.hook.d_in(engine.config());
@@ -79,7 +79,7 @@ impl Recorded {
         if n_windows == 0 {
             return Err(Error::NoRows { n_windows, n_ctx });
         }
-        let windows_per_shard = (SHARD_BYTES / (n_ctx * d_in * config.dtype.bytes())).max(1);
+        let windows_per_shard = (shard_bytes / (n_ctx * d_in * config.dtype.bytes())).max(1);
         Ok(Recorded {
             hook: config.hook,
             dtype: config.dtype,
@@ -110,7 +110,7 @@ fn shard_name(shard: u64) -> String {
 
 /// Rows and bytes that [`cache`] would write.
 pub fn cache_bytes(engine: &dyn Engine, stream: &TokenStream, config: CacheConfig) -> Result<(u64, u64)> {
-    let plan = Recorded::plan(engine, stream, config)?;
+    let plan = Recorded::plan(engine, stream, config, SHARD_BYTES)?;
     Ok((plan.n_rows, plan.n_bytes()))
 }
 
@@ -127,8 +127,21 @@ pub fn cache(
     config: CacheConfig,
     progress: &mut dyn Progress,
 ) -> Result<Manifest> {
+    cache_in_shards(engine, lm, stream, dir, config, SHARD_BYTES, progress)
+}
+
+/// [`cache`] with files of about `shard_bytes` bytes; at least one window each.
+pub(super) fn cache_in_shards(
+    engine: &mut dyn Engine,
+    lm: &Manifest,
+    stream: &TokenStream,
+    dir: &Path,
+    config: CacheConfig,
+    shard_bytes: usize,
+    progress: &mut dyn Progress,
+) -> Result<Manifest> {
     let started = std::time::Instant::now();
-    let plan = Recorded::plan(engine, stream, config)?;
+    let plan = Recorded::plan(engine, stream, config, shard_bytes)?;
     let gb = plan.n_bytes() as f64 / 1e9;
     progress.note(&format!("caching {} rows of {} at {} as {:?}: {gb:.2} GB in {}", plan.n_rows, plan.d_in, plan.hook, plan.dtype, dir.display()));
     if gb > config.max_gb {
@@ -193,7 +206,8 @@ fn write_shard(engine: &mut dyn Engine, stream: &TokenStream, plan: &Recorded, s
     let per_batch = (4096 / plan.n_ctx).max(1) * plan.n_ctx;
     let mut rows = vec![0.0; per_batch.min(n_rows) * plan.d_in];
     let shape = [n_rows, plan.d_in];
-    let metadata = [("made_from", made_from.to_string()), ("first_token", t0.to_string())];
+    // One entry only: more would be written in any order, and the file's hash would not be repeatable.
+    let metadata = [("made_from", made_from.to_string())];
     let (mut narrow, mut wide) = (Vec::new(), Vec::new());
     for ids in ids.chunks(per_batch) {
         let rows = &mut rows[..ids.len() * plan.d_in];

@@ -13,6 +13,10 @@ mod plan;
 mod sequential;
 mod shuffled;
 mod streamed;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use cached::{CacheConfig, CacheDtype, Cached, CachedRows, cache, cache_bytes};
 pub use plan::{Plan, ShuffleConfig};

@@ -5,16 +5,17 @@
 //! a refill are permuted together, by a permutation drawn for (seed, refill), and all served before the next refill begins.
 //!
 //! **How often neighbours share a document.** Let N be the rows of an epoch in R refills of N / R rows, S_w the ordered pairs of rows of
-//! one document in one window, S_x those in different windows. Under a perfect permutation of all N rows the expected number of adjacent
-//! pairs from one document is (S_w + S_x) / N. Here a pair of one window is taken in the same visit with probability about 1/V and is then
-//! in one refill; a pair of different windows, whose order is random, meets in a refill with probability about 1/R; within a refill a pair
-//! is adjacent with probability 1 / (N / R). So the expected number is (S_w R / V + S_x) / N, and the ratio
+//! one document in one window, S_v those of them that are taken in one visit, S_x the pairs in different windows. Under a perfect
+//! permutation of all N rows the expected number of adjacent pairs from one document is (S_w + S_x) / N. Here a pair of one visit is
+//! always in one refill, a pair of one window in different visits never, and a pair of different windows, whose order is random, meets in a
+//! refill with probability about 1 / R; within a refill a pair is adjacent with probability 1 / (N / R) for each order. So the expected
+//! number is (S_v R + S_x) / N, and the ratio
 //!
-//! > (S_w R / V + S_x) / (S_w + S_x)
+//! > (S_v R + S_x) / (S_w + S_x)
 //!
 //! is [`Plan::adjacency_ratio`]. With one visit it exceeds 2 where documents are short and the stream is many buffers long; a window's
 //! rows are then taken in several visits. Each visit costs a forward pass of the window, so V is the smallest that keeps the ratio below
-//! [`MAX_RATIO`]; it is 1 when the epoch fits two buffers or when documents are long.
+//! the promise of 2; it is 1 when the epoch fits two buffers or when documents are long.
 
 use super::{Error, Result, counts};
 use crate::artifact::seed;
@@ -57,8 +58,10 @@ pub struct Plan {
     rows_per_epoch: u64,
     visits: usize,
     refills_per_pass: usize,
-    /// Ordered pairs of counted rows of one document, in one window and in different windows.
-    pairs: (f64, f64),
+    /// Of a document's counted rows in one window, how many runs have how many rows: `runs[n]` runs of n rows.
+    runs: Vec<u64>,
+    /// Ordered pairs of counted rows of one document in different windows.
+    pairs_apart: f64,
 }
 
 /// One refill of the buffer, found by [`Plan::locate`].
@@ -73,12 +76,12 @@ impl Plan {
     /// Counts the rows of `windows` of `n_ctx` tokens (reads every token of them once) and chooses visits and refills for a buffer of
     /// `buffer_rows` rows.
     pub fn new(stream: &TokenStream, windows: Range<u64>, n_ctx: usize, buffer_rows: usize, seed: u64, visits: Option<usize>) -> Result<Self> {
-        let (kept, pairs) = count(stream, windows.clone(), n_ctx);
+        let (kept, runs, pairs_apart) = count(stream, windows.clone(), n_ctx);
         let rows_per_epoch = kept.iter().map(|&k| u64::from(k)).sum();
         if rows_per_epoch == 0 {
             return Err(Error::NoRows { n_windows: windows.end - windows.start, n_ctx });
         }
-        let mut plan = Plan { seed, first_window: windows.start, n_ctx, kept, rows_per_epoch, visits: 1, refills_per_pass: 1, pairs };
+        let mut plan = Plan { seed, first_window: windows.start, n_ctx, kept, rows_per_epoch, visits: 1, refills_per_pass: 1, runs, pairs_apart };
         let candidates = visits.map_or(1..=MAX_VISITS, |v| v.max(1)..=v.max(1));
         for visits in candidates {
             plan.visits = visits;
@@ -115,11 +118,10 @@ impl Plan {
 
     /// Expected adjacent pairs from one document over those under a perfect permutation of the epoch; see the module's derivation.
     pub fn adjacency_ratio(&self) -> f64 {
-        let (same_window, different) = self.pairs;
-        if same_window + different == 0.0 {
-            return 1.0;
-        }
-        (same_window * self.refills_per_pass as f64 + different) / (same_window + different)
+        let pairs_in = |visits: usize| -> f64 { self.runs.iter().enumerate().map(|(n, &runs)| runs as f64 * pairs_of_a_visit(n, visits)).sum() };
+        let all = pairs_in(1) + self.pairs_apart;
+        let refills = (self.visits * self.refills_per_pass) as f64;
+        if all == 0.0 { 1.0 } else { (pairs_in(self.visits) * refills + self.pairs_apart) / all }
     }
 
     /// The most rows that any refill of a pass may hold.
@@ -199,38 +201,48 @@ impl Plan {
     }
 }
 
-/// Counted rows of each window, and ordered pairs of counted rows of one document (in one window, in different windows).
-fn count(stream: &TokenStream, windows: Range<u64>, n_ctx: usize) -> (Vec<u32>, (f64, f64)) {
+/// Ordered pairs among n rows with ranks in sequence that are taken in the same visit: ranks that differ by a multiple of V.
+fn pairs_of_a_visit(n: usize, visits: usize) -> f64 {
+    let (least, more) = (n / visits, n % visits);
+    (more * (least + 1) * least + (visits - more) * least * least.saturating_sub(1)) as f64
+}
+
+/// Counted rows of each window; runs by length of counted rows of one document in one window; ordered pairs of counted rows of one
+/// document in different windows.
+fn count(stream: &TokenStream, windows: Range<u64>, n_ctx: usize) -> (Vec<u32>, Vec<u64>, f64) {
+    let mut runs = vec![0u64; n_ctx + 1];
     if windows.is_empty() {
-        return (Vec::new(), (0.0, 0.0));
+        return (Vec::new(), runs, 0.0);
     }
     let end_of_text = stream.end_of_text();
     let mut ids = vec![0; n_ctx];
     let mut kept = Vec::with_capacity((windows.end - windows.start) as usize);
     let mut doc = stream.doc_of(windows.start * n_ctx as u64);
-    let doc_end = |doc: usize| if doc + 1 < stream.n_docs() { stream.doc_start(doc + 1) } else { u64::MAX };
-    let (mut end, mut of_doc, mut same, mut all) = (doc_end(doc), 0.0f64, 0.0f64, 0.0f64);
+    let (mut end, mut of_doc, mut together, mut all) = (stream.doc_end(doc), 0u64, 0.0f64, 0.0f64);
+    let pairs = |n: u64| (n * n.saturating_sub(1)) as f64;
     for w in windows {
         let t0 = w * n_ctx as u64;
         stream.read(t0, &mut ids);
-        let (mut of_window, mut of_both) = (0u32, 0.0f64);
+        let (mut of_window, mut run) = (0u32, 0u64);
         for (position, &token) in ids.iter().enumerate() {
             while t0 + position as u64 >= end {
-                all += of_doc * (of_doc - 1.0);
-                same += of_both * (of_both - 1.0);
-                (of_doc, of_both) = (0.0, 0.0);
+                all += pairs(of_doc);
+                together += pairs(run);
+                runs[run as usize] += 1;
+                (of_doc, run) = (0, 0);
                 doc += 1;
-                end = doc_end(doc);
+                end = stream.doc_end(doc);
             }
             if counts(token, position, end_of_text) {
                 of_window += 1;
-                of_both += 1.0;
-                of_doc += 1.0;
+                run += 1;
+                of_doc += 1;
             }
         }
-        same += of_both * (of_both - 1.0);
+        together += pairs(run);
+        runs[run as usize] += 1;
         kept.push(of_window);
     }
-    all += of_doc * (of_doc - 1.0);
-    (kept, (same, all - same))
+    all += pairs(of_doc);
+    (kept, runs, all - together)
 }

@@ -61,6 +61,11 @@ impl<'a, S: WindowRows> Shuffled<'a, S> {
         &self.plan
     }
 
+    /// Rows in the buffer now, served or not.
+    pub fn buffered(&self) -> usize {
+        self.t.len()
+    }
+
     /// RAM that the buffer, its token indices and the plan take, bytes.
     pub fn memory_bytes(&self) -> u64 {
         let buffer = self.plan.max_refill_rows() as u64 * (4 * self.source.d_in() as u64 + 8 + 4);

@@ -12,6 +12,14 @@ pub struct ModelRows<'a> {
     d_in: usize,
 }
 
+impl<'a> ModelRows<'a> {
+    /// Rows at `hook`, which must be in the engine's model.
+    pub fn new(engine: &'a mut dyn Engine, hook: HookPoint) -> Self {
+        let d_in = hook.d_in(engine.config());
+        ModelRows { engine, hook, d_in }
+    }
+}
+
 impl WindowRows for ModelRows<'_> {
     fn d_in(&self) -> usize {
         self.d_in
@@ -30,8 +38,7 @@ impl<'a> Streamed<'a> {
     /// Rows of [`Split::Train`] at `hook`, windows of the model's n_ctx.
     pub fn open(engine: &'a mut dyn Engine, stream: &'a TokenStream, hook: HookPoint, config: ShuffleConfig) -> Result<Self> {
         check(engine.config(), hook, stream)?;
-        let (d_in, n_ctx) = (hook.d_in(engine.config()), engine.config().n_ctx);
-        let windows = stream.windows(Split::Train, n_ctx);
-        Shuffled::over(ModelRows { engine, hook, d_in }, stream, windows, n_ctx, config)
+        let n_ctx = engine.config().n_ctx;
+        Shuffled::over(ModelRows::new(engine, hook), stream, stream.windows(Split::Train, n_ctx), n_ctx, config)
     }
 }

@@ -1,0 +1,304 @@
+use super::testing::{END_OF_TEXT, Fake, stream};
+use super::*;
+use crate::artifact::{Manifest, Progress, Silent};
+use crate::corpus::{Split, TokenStream};
+use crate::lm::{Engine, HookPoint};
+use crate::sae::RowSource;
+use std::collections::BTreeSet;
+
+const D_IN: usize = 5;
+
+fn hook() -> HookPoint {
+    HookPoint::mlp_post(0)
+}
+
+/// 40 documents of 3 to 41 tokens and two held-out ones.
+fn lengths() -> Vec<usize> {
+    (0..42).map(|i| 3 + (i * 17) % 39).collect()
+}
+
+/// Token indices of the rows that an epoch has to serve.
+fn counted(stream: &TokenStream, n_ctx: usize) -> BTreeSet<u64> {
+    let mut ids = vec![0];
+    let windows = stream.windows(Split::Train, n_ctx);
+    (windows.start * n_ctx as u64..windows.end * n_ctx as u64)
+        .filter(|&t| {
+            stream.read(t, &mut ids);
+            ids[0] != END_OF_TEXT && t % n_ctx as u64 != 0
+        })
+        .collect()
+}
+
+fn shuffled<'a>(engine: &'a mut Fake, stream: &'a TokenStream, buffer_rows: usize, visits: Option<usize>) -> Streamed<'a> {
+    let n_ctx = engine.config().n_ctx;
+    let plan = Plan::new(stream, stream.windows(Split::Train, n_ctx), n_ctx, buffer_rows, 3, visits).unwrap();
+    Shuffled::with_plan(ModelRows::new(engine, hook()), stream, plan)
+}
+
+#[test]
+fn every_row_that_counts_is_served_once_per_epoch_and_equals_a_forward_of_its_window() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = stream(dir.path(), &lengths());
+    let n_ctx = 7;
+    let expected = counted(&stream, n_ctx);
+    for (buffer_rows, visits) in [(50, Some(1)), (50, None), (64, Some(3)), (100_000, None), (1, Some(2))] {
+        let mut engine = Fake::new(n_ctx);
+        let mut rows = shuffled(&mut engine, &stream, buffer_rows, visits);
+        assert_eq!(rows.plan().rows_per_epoch(), expected.len() as u64);
+        let (mut out, mut t) = (vec![0.0; expected.len() * D_IN], Vec::new());
+        let mut orders = Vec::new();
+        for epoch in 0..3 {
+            assert_eq!(rows.next_rows_with_t(&mut out, &mut t).unwrap(), expected.len());
+            assert_eq!(t.iter().copied().collect::<BTreeSet<_>>(), expected, "epoch {epoch} of {buffer_rows} {visits:?}");
+            orders.push(t.clone());
+        }
+        assert!(orders[0] != orders[1] && orders[1] != orders[2], "each epoch has an order of its own");
+        let (mut oracle, mut ids, mut window) = (Fake::new(n_ctx), vec![0; n_ctx], vec![0.0; n_ctx * D_IN]);
+        for (row, &t) in out.chunks(D_IN).zip(&t) {
+            stream.read(t - t % n_ctx as u64, &mut ids);
+            oracle.forward_to(&ids, n_ctx, hook(), &mut window);
+            assert_eq!(row, &window[(t % n_ctx as u64) as usize * D_IN..][..D_IN]);
+        }
+    }
+}
+
+#[test]
+fn seeking_reproduces_the_rows_that_followed_bit_for_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = stream(dir.path(), &lengths());
+    let (mut one, mut other) = (Fake::new(7), Fake::new(7));
+    let mut rows = shuffled(&mut one, &stream, 60, Some(3));
+    let n = rows.plan().rows_per_epoch() as usize;
+    let mut all = vec![0.0; 3 * n * D_IN];
+    rows.next_rows(&mut all).unwrap();
+    assert_eq!(rows.position(), 3 * n as u64);
+    let mut resumed = shuffled(&mut other, &stream, 60, Some(3));
+    for position in [0, 1, 59, 60, n - 1, n, n + 77, 2 * n + 200, 5] {
+        resumed.seek(position as u64).unwrap();
+        assert_eq!(resumed.position(), position as u64);
+        let mut again = vec![0.0; 100 * D_IN];
+        resumed.next_rows(&mut again).unwrap();
+        assert_eq!(again, all[position * D_IN..][..100 * D_IN], "after seeking to {position}");
+        assert_eq!(resumed.position(), position as u64 + 100);
+    }
+}
+
+#[test]
+fn another_seed_gives_another_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = stream(dir.path(), &lengths());
+    let mut first = |seed| {
+        let mut engine = Fake::new(7);
+        let mut rows = Streamed::open(&mut engine, &stream, hook(), ShuffleConfig { seed, ..Default::default() }).unwrap();
+        let (mut out, mut t) = (vec![0.0; 20 * D_IN], Vec::new());
+        rows.next_rows_with_t(&mut out, &mut t).unwrap();
+        t
+    };
+    assert_eq!(first(1), first(1));
+    assert_ne!(first(1), first(2));
+}
+
+/// Adjacent pairs from one document in an epoch over their expected number under a perfect permutation, sum over documents of m (m - 1) / N.
+fn measured_ratio(rows: &mut Streamed, stream: &TokenStream, epochs: usize) -> f64 {
+    let n = rows.plan().rows_per_epoch() as usize;
+    let (mut out, mut t, mut pairs) = (vec![0.0; n * D_IN], Vec::new(), 0.0);
+    for _ in 0..epochs {
+        rows.next_rows_with_t(&mut out, &mut t).unwrap();
+        pairs += t.windows(2).filter(|two| stream.doc_of(two[0]) == stream.doc_of(two[1])).count() as f64;
+    }
+    let mut of_doc = vec![0.0f64; stream.n_docs()];
+    t.iter().for_each(|&t| of_doc[stream.doc_of(t)] += 1.0);
+    pairs / epochs as f64 / of_doc.iter().map(|m| m * (m - 1.0) / n as f64).sum::<f64>()
+}
+
+#[test]
+fn neighbours_from_one_document_are_at_most_twice_as_frequent_as_under_a_perfect_permutation() {
+    let dir = tempfile::tempdir().unwrap();
+    // Documents about as long as a window and a stream of about ten buffers: the worst case for whole windows in a buffer.
+    let stream = stream(dir.path(), &(0..402).map(|i| 20 + i % 13).collect::<Vec<_>>());
+    let n_ctx = 33;
+    let (mut a, mut b) = (Fake::new(n_ctx), Fake::new(n_ctx));
+    let mut chosen = shuffled(&mut a, &stream, 1024, None);
+    let mut whole = shuffled(&mut b, &stream, 1024, Some(1));
+    // Some 25 pairs are expected per epoch; over 16 epochs their number is known to 5 %, here three sigma are allowed.
+    let (ratio, predicted) = (measured_ratio(&mut chosen, &stream, 16), chosen.plan().adjacency_ratio());
+    assert!(ratio <= 2.0 * 1.15 && predicted <= 2.0, "{ratio} measured, {predicted} predicted with {} visits", chosen.plan().visits());
+    assert!((ratio / predicted - 1.0).abs() < 0.2, "{ratio} measured, {predicted} predicted");
+    let (ratio, predicted) = (measured_ratio(&mut whole, &stream, 16), whole.plan().adjacency_ratio());
+    assert!(ratio > 3.0 && (ratio / predicted - 1.0).abs() < 0.2, "with whole windows {ratio} measured, {predicted} predicted");
+}
+
+#[test]
+fn long_documents_and_large_buffers_need_one_visit() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = stream(dir.path(), &[900, 1100, 800, 30, 40]);
+    let mut engine = Fake::new(9);
+    assert_eq!(shuffled(&mut engine, &stream, 300, None).plan().visits(), 1);
+    let plan = shuffled(&mut engine, &stream, 100_000, None).plan().clone();
+    assert_eq!((plan.visits(), plan.adjacency_ratio()), (1, 1.0));
+}
+
+#[test]
+fn a_refill_fits_the_buffer() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = stream(dir.path(), &lengths());
+    for visits in [Some(1), Some(2), Some(3), None] {
+        let mut engine = Fake::new(7);
+        let mut rows = shuffled(&mut engine, &stream, 100, visits);
+        assert!(rows.plan().max_refill_rows() <= 100);
+        for _ in 0..500 {
+            rows.next_rows(&mut [0.0; D_IN]).unwrap();
+            assert!(rows.buffered() <= rows.plan().max_refill_rows());
+        }
+    }
+}
+
+#[test]
+fn a_stream_without_rows_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = stream(dir.path(), &[4, 3, 2]);
+    let error = Streamed::open(&mut Fake::new(64), &stream, hook(), ShuffleConfig::default()).err().unwrap().to_string();
+    assert!(error.contains("windows of 64"), "{error}");
+    let deep = HookPoint::mlp_post(3);
+    assert!(Streamed::open(&mut Fake::new(2), &stream, deep, ShuffleConfig::default()).err().unwrap().to_string().contains("blocks.3"));
+}
+
+#[test]
+fn sequential_windows_cover_a_split_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut lengths = lengths();
+    lengths[40] = 9_000;
+    let stream = stream(dir.path(), &lengths);
+    let n_ctx = 7;
+    let windows = stream.windows(Split::HeldOutA, n_ctx);
+    let mut engine = Fake::new(n_ctx);
+    let mut sequential = Sequential::open(&mut engine, &stream, hook(), Split::HeldOutA, None).unwrap();
+    let (mut t, mut n_counted) = (windows.start * n_ctx as u64, 0);
+    while let Some(batch) = sequential.next() {
+        assert_eq!((batch.t0, batch.rows.len()), (t, batch.ids.len() * D_IN));
+        let mut ids = vec![0; batch.ids.len()];
+        stream.read(t, &mut ids);
+        assert_eq!(batch.ids, ids);
+        n_counted += (0..ids.len()).filter(|&i| batch.counts(i)).count();
+        t += ids.len() as u64;
+    }
+    assert_eq!(t, windows.end * n_ctx as u64);
+    // One position of seven is the first; the document has no <|endoftext|> before its end.
+    assert!(n_counted as u64 >= (windows.end - windows.start) * (n_ctx as u64 - 1) - 1);
+    let some = Sequential::open(&mut engine, &stream, hook(), Split::HeldOutA, Some(15)).unwrap();
+    assert_eq!(some.n_tokens(), 21);
+}
+
+fn lm_manifest(seed: u64) -> Manifest {
+    Manifest::new("lm", 1, serde_json::json!({}), seed)
+}
+
+fn cache_config(dtype: CacheDtype) -> CacheConfig {
+    CacheConfig { hook: hook(), n_tokens: None, dtype, max_gb: 1.0 }
+}
+
+#[test]
+fn a_cache_in_f32_serves_the_same_rows_as_the_model_and_bf16_nearly() {
+    let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stream = stream(tokens.path(), &lengths());
+    let config = ShuffleConfig { seed: 4, ..Default::default() };
+    for (dtype, tolerance) in [(CacheDtype::F32, 0.0), (CacheDtype::Bf16, 1.0 / 256.0)] {
+        let mut engine = Fake::new(7);
+        let manifest = cache(&mut engine, &lm_manifest(0), &stream, dir.path(), cache_config(dtype), &mut Silent).unwrap();
+        assert_eq!(manifest.counts["rows"] % 7, 0);
+        let mut streamed = Streamed::open(&mut engine, &stream, hook(), config).unwrap();
+        let mut cached = Cached::open(dir.path(), &lm_manifest(0), &stream, config).unwrap();
+        let (mut a, mut b) = (vec![0.0; 900 * D_IN], vec![0.0; 900 * D_IN]);
+        let (mut ta, mut tb) = (Vec::new(), Vec::new());
+        streamed.next_rows_with_t(&mut a, &mut ta).unwrap();
+        cached.next_rows_with_t(&mut b, &mut tb).unwrap();
+        assert_eq!(ta, tb);
+        assert!(a.iter().zip(&b).all(|(x, y)| (x - y).abs() <= tolerance * x.abs()));
+    }
+}
+
+#[test]
+fn row_i_of_the_cache_is_token_first_token_plus_i() {
+    let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stream = stream(tokens.path(), &lengths());
+    let mut engine = Fake::new(7);
+    cache(&mut engine, &lm_manifest(0), &stream, dir.path(), CacheConfig { n_tokens: Some(20), ..cache_config(CacheDtype::F32) }, &mut Silent)
+        .unwrap();
+    let file = crate::artifact::TensorFile::open(&dir.path().join("rows-00000.safetensors")).unwrap();
+    let rows = file.f32("rows", &[21, D_IN]).unwrap();
+    let mut ids = vec![0; 21];
+    stream.read(stream.windows(Split::Train, 7).start * 7, &mut ids);
+    let mut expected = vec![0.0; 21 * D_IN];
+    engine.forward_to(&ids, 7, hook(), &mut expected);
+    assert_eq!(rows, expected);
+}
+
+#[test]
+fn a_cache_that_is_too_large_is_refused_before_anything_is_written() {
+    let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stream = stream(tokens.path(), &lengths());
+    let target = dir.path().join("activations");
+    let config = CacheConfig { max_gb: 1e-6, ..cache_config(CacheDtype::Bf16) };
+    let error = cache(&mut Fake::new(7), &lm_manifest(0), &stream, &target, config, &mut Silent).unwrap_err().to_string();
+    assert!(error.contains("--max-gb") && !target.exists(), "{error}");
+}
+
+#[test]
+fn a_cache_of_another_model_is_refused_with_the_next_step() {
+    let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stream = stream(tokens.path(), &lengths());
+    cache(&mut Fake::new(7), &lm_manifest(0), &stream, dir.path(), cache_config(CacheDtype::Bf16), &mut Silent).unwrap();
+    let error = CachedRows::open(dir.path(), &lm_manifest(9), &stream).err().unwrap().to_string();
+    assert!(error.contains("monosem harvest"), "{error}");
+}
+
+#[test]
+fn a_truncated_shard_is_refused() {
+    let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stream = stream(tokens.path(), &lengths());
+    cache(&mut Fake::new(7), &lm_manifest(0), &stream, dir.path(), cache_config(CacheDtype::Bf16), &mut Silent).unwrap();
+    let path = dir.path().join("rows-00000.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 10]).unwrap();
+    assert!(CachedRows::open(dir.path(), &lm_manifest(0), &stream).is_err());
+    // Harvesting again mends it.
+    cache(&mut Fake::new(7), &lm_manifest(0), &stream, dir.path(), cache_config(CacheDtype::Bf16), &mut Silent).unwrap();
+    assert!(std::fs::read(&path).unwrap() == bytes, "the same bytes as before");
+}
+
+/// Asks for a stop once so many units are done.
+struct StopAfter(u64);
+
+impl Progress for StopAfter {
+    fn begin(&mut self, _: &str, _: u64, _: &str) {}
+    fn advance(&mut self, n: u64) {
+        self.0 = self.0.saturating_sub(n);
+    }
+    fn figure(&mut self, _: &str) {}
+    fn note(&mut self, _: &str) {}
+    fn end(&mut self) {}
+    fn interrupted(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+#[test]
+fn an_interrupted_harvest_goes_on_with_its_finished_shards() {
+    let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stream = stream(tokens.path(), &lengths());
+    let config = cache_config(CacheDtype::F32);
+    let mut engine = Fake::new(7);
+    // Shards of one window.
+    let harvest =
+        |engine: &mut Fake, progress: &mut dyn Progress| cached::cache_in_shards(engine, &lm_manifest(0), &stream, dir.path(), config, 1, progress);
+    assert!(matches!(harvest(&mut engine, &mut StopAfter(70)), Err(Error::Interrupted)));
+    assert_eq!(engine.n_tokens, 70);
+    assert!(Cached::open(dir.path(), &lm_manifest(0), &stream, ShuffleConfig::default()).is_err(), "half a harvest is not opened");
+    let manifest = harvest(&mut engine, &mut Silent).unwrap();
+    assert_eq!(engine.n_tokens, manifest.counts["rows"], "no window is run twice");
+    let (mut cached, mut a, mut b) =
+        (Cached::open(dir.path(), &lm_manifest(0), &stream, ShuffleConfig::default()).unwrap(), vec![0.0; 300 * D_IN], vec![0.0; 300 * D_IN]);
+    cached.next_rows(&mut a).unwrap();
+    Streamed::open(&mut engine, &stream, hook(), ShuffleConfig::default()).unwrap().next_rows(&mut b).unwrap();
+    assert_eq!(a, b);
+}
