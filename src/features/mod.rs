@@ -1,12 +1,18 @@
 //! The feature dictionary. Reads windows of the token stream, the language model and an SAE (or the model's own neurons); writes
 //! `features/<name>.sqlite`: statistics, examples, logit effects, search. Does not know labels, pages or recipes.
 //!
-//! [`store`] is what others read: [`Dictionary`] and its plain structs.
+//! [`build`] makes it; [`collect`] is the one pass over the text; [`store`] is what others read: [`Dictionary`] and its plain structs.
 
+mod build;
 pub mod collect;
+#[cfg(test)]
+mod fake;
+mod logits;
+mod polysemantic;
 pub mod store;
 pub mod text;
 
+pub use build::{BuildConfig, Inputs, Units, build, can_be_negative, pass, weights_hash};
 pub use store::Dictionary;
 
 use std::path::PathBuf;
