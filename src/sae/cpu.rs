@@ -362,6 +362,10 @@ impl Engine for CpuEngine {
         }
     }
 
+    fn read_b_dec(&self) -> Vec<f32> {
+        self.state.params.b_dec.clone()
+    }
+
     fn mean_encoder_norm(&self, alive: &[bool]) -> f64 {
         let rows = self.state.params.w_enc.chunks_exact(self.d_in).zip(alive);
         let norms: Vec<f64> = rows.filter(|(_, alive)| **alive).map(|(w, _)| w.iter().map(|&v| (v as f64).powi(2)).sum::<f64>().sqrt()).collect();
@@ -575,3 +579,7 @@ fn assert_shapes(params: &Params, d: usize, f: usize) {
         b_dec.len()
     );
 }
+
+#[cfg(test)]
+#[path = "cpu_tests.rs"]
+mod tests;

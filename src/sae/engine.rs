@@ -54,7 +54,7 @@ pub struct StepReport {
     pub aux: f64,
     /// Norm of the whole gradient before clipping.
     pub grad_norm: f64,
-    /// Sum over rows and inputs of squared values, and the sums that give the variance: mean squared distance from the batch mean.
+    /// Mean squared distance of the rows from the mean of the batch.
     pub variance: f64,
 }
 
@@ -91,6 +91,9 @@ pub trait Engine {
     /// Puts new weights in place of these latents' and resets every Adam moment of theirs.
     fn replace_latents(&mut self, replacements: &[Replacement]);
 
-    /// Mean norm of the encoder rows of the latents that `alive` says, and all of b_dec: what a resampling needs.
+    /// (D,)
+    fn read_b_dec(&self) -> Vec<f32>;
+
+    /// Mean norm of the encoder rows of the latents where `alive` is true.
     fn mean_encoder_norm(&self, alive: &[bool]) -> f64;
 }

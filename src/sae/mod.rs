@@ -2,14 +2,18 @@
 //! Does not know the language model, text or tokens.
 
 mod auxk;
+mod checkpoint;
 mod config;
 mod cpu;
 mod encode;
 mod engine;
 mod error;
+mod fold;
 mod format;
+mod init;
 mod metrics;
 mod model;
+mod resample;
 mod rows;
 mod train;
 
@@ -21,7 +25,7 @@ pub use format::{SELFTEST_ROWS, read_origin};
 pub use metrics::Eval;
 pub use model::{Sae, Select, SparseRows};
 pub use rows::RowSource;
-pub use train::{Origin, Place, TrainedSae, train};
+pub use train::{Origin, Place, SAE_FORMAT_VERSION, TrainedSae, train};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,131 @@
+//! Checkpoints of a training: everything that the next step depends on, in one safetensors file, written atomically, the last two kept.
+
+use super::init::Normaliser;
+use super::{Error, Params, Result, State};
+use crate::artifact::{self, Tensor, TensorFile, write_tensors};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What a training continues from.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Checkpoint {
+    pub state: State,
+    pub normaliser: Normaliser,
+    /// (F,): rows that had been trained on when the latent last fired or was replaced.
+    pub last_fired: Vec<u64>,
+    /// (n, D): raw rows kept for the self-test.
+    pub sample: Vec<f32>,
+    pub step: u64,
+    /// Position of the source where the next step reads, and where training began.
+    pub position: u64,
+    pub start: u64,
+    /// Hash of the configuration and inputs: a checkpoint of another run is refused.
+    pub run: String,
+}
+
+const PARTS: [&str; 3] = ["weights", "first_moments", "second_moments"];
+
+impl Checkpoint {
+    /// Writes `dir/step-<step>.safetensors` and deletes all but the last two.
+    pub fn write(&self, dir: &Path) -> Result<PathBuf> {
+        let path = dir.join(format!("step-{:010}.safetensors", self.step));
+        let State { params, first, second, steps } = &self.state;
+        let (d, f) = (params.b_dec.len(), params.b_enc.len());
+        let mut tensors = Vec::new();
+        for (part, params) in PARTS.iter().zip([params, first, second]) {
+            tensors.push(Tensor::f32(format!("{part}/w_enc"), &[f, d], &params.w_enc));
+            tensors.push(Tensor::f32(format!("{part}/b_enc"), &[f], &params.b_enc));
+            tensors.push(Tensor::f32(format!("{part}/w_dec"), &[f, d], &params.w_dec));
+            tensors.push(Tensor::f32(format!("{part}/b_dec"), &[d], &params.b_dec));
+        }
+        let numbers = [*steps, self.step, self.position, self.start];
+        let scale = [self.normaliser.scale];
+        tensors.push(Tensor::f32("mean", &[d], &self.normaliser.mean));
+        tensors.push(Tensor::f32("scale", &[1], &scale));
+        tensors.push(Tensor::f32("sample", &[self.sample.len() / d, d], &self.sample));
+        tensors.push(Tensor::u64("last_fired", &[f], &self.last_fired));
+        tensors.push(Tensor::u64("numbers", &[4], &numbers));
+        write_tensors(&path, &tensors, &[("run", self.run.clone())])?;
+        for old in all(dir)?.iter().rev().skip(2) {
+            fs::remove_file(old).map_err(|e| artifact::Error::io("delete", old, e))?;
+        }
+        Ok(path)
+    }
+
+    /// The newest checkpoint of `dir`, if there is one. One that is damaged is passed over for the one before it.
+    ///
+    /// # Errors
+    /// [`Error::OtherRun`] when it was written under other settings or from other inputs.
+    pub fn newest(dir: &Path, d: usize, f: usize, run: &str) -> Result<Option<Self>> {
+        let mut damaged = None;
+        for path in all(dir)?.iter().rev() {
+            match Self::read(path, d, f, run) {
+                Ok(checkpoint) => return Ok(Some(checkpoint)),
+                Err(Error::Artifact(error)) => damaged = damaged.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        damaged.map_or(Ok(None), |error| Err(error.into()))
+    }
+
+    fn read(path: &Path, d: usize, f: usize, run: &str) -> Result<Self> {
+        let file = TensorFile::open(path)?;
+        let found = file.metadata().get("run").cloned().unwrap_or_default();
+        if found != run {
+            return Err(Error::OtherRun { path: path.into(), what: format!("its settings and inputs are {found}, these are {run}") });
+        }
+        let params = |part: &str| -> Result<Params> {
+            Ok(Params {
+                w_enc: file.f32(&format!("{part}/w_enc"), &[f, d])?,
+                b_enc: file.f32(&format!("{part}/b_enc"), &[f])?,
+                w_dec: file.f32(&format!("{part}/w_dec"), &[f, d])?,
+                b_dec: file.f32(&format!("{part}/b_dec"), &[d])?,
+            })
+        };
+        let numbers = file.u64s("numbers")?;
+        let last_fired = file.u64s("last_fired")?;
+        let &[steps, step, position, start] = &numbers[..] else {
+            return Err(artifact::Error::Corrupt { path: path.into(), what: format!("it holds {} numbers, expected 4", numbers.len()) }.into());
+        };
+        if last_fired.len() != f {
+            return Err(artifact::Error::Corrupt { path: path.into(), what: format!("it counts {} latents, expected {f}", last_fired.len()) }.into());
+        }
+        let n_sample = file.shape("sample")?.first().copied().unwrap_or(0);
+        Ok(Checkpoint {
+            state: State { params: params(PARTS[0])?, first: params(PARTS[1])?, second: params(PARTS[2])?, steps },
+            normaliser: Normaliser { mean: file.f32("mean", &[d])?, scale: file.f32("scale", &[1])?[0] },
+            last_fired,
+            sample: file.f32("sample", &[n_sample, d])?,
+            step,
+            position,
+            start,
+            run: found,
+        })
+    }
+
+    /// Deletes every checkpoint of a folder: the training is done, or begins anew.
+    pub fn clear(dir: &Path) -> Result<()> {
+        for path in all(dir)? {
+            fs::remove_file(&path).map_err(|e| artifact::Error::io("delete", &path, e))?;
+        }
+        Ok(())
+    }
+}
+
+/// Checkpoints of a folder, oldest first.
+fn all(dir: &Path) -> Result<Vec<PathBuf>> {
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
+    let io = |e| artifact::Error::io("read", dir, e);
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        if name.starts_with("step-") && name.ends_with(".safetensors") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}

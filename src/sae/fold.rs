@@ -1,0 +1,80 @@
+//! From the units of training to raw model units: the input scaling and decoder norms are folded into the weights.
+//!
+//! With x' = s (x - m), decoder norms n_j and beta = 1 where b_dec is subtracted from the input:
+//! z' = w_enc (x' - beta b_dec) + b_enc, x_hat' = acts' w_dec + b_dec. In raw units acts = acts' n_j / s, so
+//! w_dec <- w_dec / n_j, b_dec <- b_dec / s + m, w_enc <- n_j w_enc, b_enc <- n_j b_enc / s, less n_j w_enc m where beta = 0
+//! (where beta = 1 the new b_dec holds m already).
+
+use super::init::Normaliser;
+use super::{Params, Recipe, Sae, SaeConfig, Select};
+use rayon::prelude::*;
+
+/// The SAE as it is saved: same x_hat in raw units, activations scaled by n_j / s.
+pub(super) fn fold(config: &SaeConfig, params: &Params, normaliser: &Normaliser) -> Sae {
+    let (d, f) = (config.d_in, config.d_sae);
+    let s = normaliser.scale as f64;
+    let pre_bias = config.recipe.pre_bias();
+    let Params { mut w_enc, mut b_enc, mut w_dec, b_dec } = params.clone();
+    (w_enc.par_chunks_exact_mut(d), w_dec.par_chunks_exact_mut(d), b_enc.par_iter_mut()).into_par_iter().for_each(|(e, w, b)| {
+        let norm = w.iter().map(|&v| (v as f64).powi(2)).sum::<f64>().sqrt();
+        // TopK compares latents with each other: norms that are 1 but for rounding must not reorder them.
+        let factor = if config.recipe.unit_decoder() { 1.0 } else { norm };
+        if norm > 0.0 {
+            w.iter_mut().for_each(|v| *v = (*v as f64 / norm) as f32);
+        }
+        let through_mean: f64 = if pre_bias { 0.0 } else { e.iter().zip(&normaliser.mean).map(|(e, m)| *e as f64 * *m as f64).sum() };
+        *b = (factor * (*b as f64 / s - through_mean)) as f32;
+        e.iter_mut().for_each(|v| *v = (*v as f64 * factor) as f32);
+    });
+    let b_dec = b_dec.iter().zip(&normaliser.mean).map(|(b, m)| (*b as f64 / s + *m as f64) as f32).collect();
+    let select = match config.recipe {
+        Recipe::TopK { k, .. } => Select::TopK { k },
+        _ => Select::Relu,
+    };
+    Sae { d_in: d, d_sae: f, select, w_enc, b_enc, w_dec, b_dec, apply_b_dec_to_input: pre_bias }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::seed;
+    use crate::sae::{CpuEngine, Engine, SparseRows, TrainConfig};
+    use rand::RngExt;
+
+    #[test]
+    fn the_folded_sae_gives_the_reconstruction_of_training_in_raw_units() {
+        let (d, f, n) = (5, 9, 6);
+        let mut rng = seed::rng(0, "test/fold", 0);
+        let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
+        for recipe in [Recipe::TopK { k: 3, auxk: false }, Recipe::Relu2023 { l1: 0.1 }, Recipe::ReluApril2024 { l1: 1.0 }] {
+            let config = SaeConfig { d_in: d, d_sae: f, recipe };
+            let mut params = Params { w_enc: random(f * d), b_enc: random(f), w_dec: random(f * d), b_dec: random(d) };
+            if recipe.unit_decoder() {
+                params.w_dec.chunks_exact_mut(d).for_each(crate::sae::cpu::normalise);
+            }
+            let normaliser = Normaliser { mean: random(d), scale: 1.7 };
+            let sae = fold(&config, &params, &normaliser);
+            let x = random(n * d);
+            let mut scaled = x.clone();
+            normaliser.apply(&mut scaled);
+            let norms: Vec<f32> = params.w_dec.chunks_exact(d).map(|w| w.iter().map(|v| v * v).sum::<f32>().sqrt()).collect();
+            let mut engine = CpuEngine::new(&TrainConfig::short(config, 1000, 10, 0), params);
+            let (mut rows, mut raw_rows) = (SparseRows::default(), SparseRows::default());
+            let (mut x_hat, mut raw_hat) = (vec![0.0; n * d], vec![0.0; n * d]);
+            engine.encode(&scaled, &mut rows);
+            engine.decode(&rows, &mut x_hat);
+            sae.encode(&x, &mut raw_rows);
+            sae.decode(&raw_rows, &mut raw_hat);
+            for (i, (raw, trained)) in raw_hat.iter().zip(&x_hat).enumerate() {
+                let want = trained / 1.7 + normaliser.mean[i % d];
+                assert!((raw - want).abs() < 1e-5, "{recipe:?}: {raw} {want}");
+            }
+            assert_eq!(rows.latent, raw_rows.latent);
+            assert!(rows.n_active() > 0);
+            for ((a, raw), &j) in rows.act.iter().zip(&raw_rows.act).zip(&rows.latent) {
+                assert!((raw - a * norms[j as usize] / 1.7).abs() < 1e-5);
+            }
+            assert!(sae.w_dec.chunks_exact(d).all(|w| (w.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5));
+        }
+    }
+}

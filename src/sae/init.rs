@@ -1,0 +1,211 @@
+//! What is estimated from a first sample of rows, and the weights before the first step.
+//!
+//! N = rows of the sample, D = d_in, F = d_sae.
+
+use super::cpu::normalise;
+use super::encode::CHUNK;
+use super::{Params, Recipe, SaeConfig};
+use crate::artifact::seed;
+use crate::kernels::sparse::{axpy, dot};
+use rand::RngExt;
+use rayon::prelude::*;
+
+/// x' = scale (x - mean): the units in which the engine works. Folded away when the SAE is saved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Normaliser {
+    /// (D,)
+    pub mean: Vec<f32>,
+    pub scale: f32,
+}
+
+impl Normaliser {
+    /// The units of a recipe, estimated from rows (N, D): 2023 raw; April 2024 E|x'| = sqrt(D) without a shift; the others E|x'|^2 = D around the mean.
+    pub fn estimate(recipe: Recipe, rows: &[f32], d: usize) -> Self {
+        let n = (rows.len() / d).max(1) as f64;
+        let zero = vec![0.0; d];
+        let root = (d as f64).sqrt();
+        match recipe {
+            Recipe::Relu2023 { .. } => Normaliser { mean: zero, scale: 1.0 },
+            Recipe::ReluApril2024 { .. } => {
+                let mean_norm = rows.chunks_exact(d).map(|x| norm(x)).sum::<f64>() / n;
+                Normaliser { mean: zero, scale: inverse(mean_norm / root) }
+            }
+            Recipe::TopK { .. } => {
+                let mean = mean_row(rows, d);
+                let squares: f64 = rows.chunks_exact(d).map(|x| distance(x, &mean).powi(2)).sum();
+                Normaliser { mean, scale: inverse((squares / n).sqrt() / root) }
+            }
+        }
+    }
+
+    /// x' in place of x, rows (n, D).
+    pub fn apply(&self, rows: &mut [f32]) {
+        if self.scale == 1.0 && self.mean.iter().all(|&m| m == 0.0) {
+            return;
+        }
+        let d = self.mean.len();
+        rows.par_chunks_mut(CHUNK * d).for_each(|rows| {
+            for row in rows.chunks_exact_mut(d) {
+                row.iter_mut().zip(&self.mean).for_each(|(v, m)| *v = (*v - m) * self.scale);
+            }
+        });
+    }
+}
+
+/// |mean| / sqrt(mean squared distance from it): above some 3, much of the SAE's work is the mean, and latents die early.
+pub fn mean_to_spread(rows: &[f32], d: usize) -> f64 {
+    let mean = mean_row(rows, d);
+    let squares: f64 = rows.chunks_exact(d).map(|x| distance(x, &mean).powi(2)).sum();
+    norm(&mean) / (squares / (rows.len() / d).max(1) as f64).sqrt().max(f64::MIN_POSITIVE)
+}
+
+/// Weights before the first step, in normalised units; `rows` (N, D) are normalised.
+///
+/// 2023: Kaiming-uniform like PyTorch's linear layers (bounds 1/sqrt(D) and 1/sqrt(F)), biases 0, unit decoder rows, b_dec at the geometric median.
+/// April 2024: random directions of norm 0.1, w_enc = w_dec, biases 0. TopK: random unit directions, w_enc = w_dec, biases 0.
+pub fn init_params(config: &SaeConfig, run_seed: u64, rows: &[f32]) -> Params {
+    let (d, f) = (config.d_in, config.d_sae);
+    let mut w_dec = vec![0.0; f * d];
+    let uniform = matches!(config.recipe, Recipe::Relu2023 { .. });
+    w_dec.par_chunks_mut(d).enumerate().for_each(|(j, row)| {
+        let mut rng = seed::rng(run_seed, "sae/init/decoder", j as u64);
+        row.iter_mut().for_each(|v| *v = if uniform { rng.random_range(-1.0..1.0) } else { gaussian(&mut rng) });
+        normalise(row);
+    });
+    let mut b_dec = vec![0.0; d];
+    let w_enc = match config.recipe {
+        Recipe::Relu2023 { .. } => {
+            b_dec = geometric_median(rows, d);
+            let bound = 1.0 / (d as f32).sqrt();
+            let mut w_enc = vec![0.0; f * d];
+            w_enc.par_chunks_mut(d).enumerate().for_each(|(j, row)| {
+                let mut rng = seed::rng(run_seed, "sae/init/encoder", j as u64);
+                row.iter_mut().for_each(|v| *v = rng.random_range(-bound..bound));
+            });
+            w_enc
+        }
+        Recipe::ReluApril2024 { .. } => {
+            w_dec.iter_mut().for_each(|v| *v *= 0.1);
+            w_dec.clone()
+        }
+        Recipe::TopK { .. } => w_dec.clone(),
+    };
+    Params { w_enc, b_enc: vec![0.0; f], w_dec, b_dec }
+}
+
+/// The point with the least sum of distances to the rows (N, D), by Weiszfeld's iteration until it moves less than 1e-5 of the mean distance.
+pub fn geometric_median(rows: &[f32], d: usize) -> Vec<f32> {
+    let mut median = mean_row(rows, d);
+    for _ in 0..100 {
+        // (sum of weights, sum of distances, weighted sum of rows) of fixed blocks, added in order.
+        let block = |rows: &[f32]| {
+            let (mut weights, mut distances, mut sum) = (0.0, 0.0, vec![0.0; d]);
+            for x in rows.chunks_exact(d) {
+                let far = distance(x, &median).max(1e-12);
+                weights += 1.0 / far;
+                distances += far;
+                axpy((1.0 / far) as f32, x, &mut sum);
+            }
+            (weights, distances, sum)
+        };
+        let parts: Vec<(f64, f64, Vec<f32>)> = rows.par_chunks(CHUNK * d).map(block).collect();
+        let weights: f64 = parts.iter().map(|p| p.0).sum();
+        let mean_distance = parts.iter().map(|p| p.1).sum::<f64>() / (rows.len() / d).max(1) as f64;
+        if weights == 0.0 {
+            break;
+        }
+        let next: Vec<f32> = (0..d).map(|i| (parts.iter().map(|p| p.2[i] as f64).sum::<f64>() / weights) as f32).collect();
+        let moved = distance(&next, &median);
+        median = next;
+        if moved <= 1e-5 * mean_distance {
+            break;
+        }
+    }
+    median
+}
+
+fn mean_row(rows: &[f32], d: usize) -> Vec<f32> {
+    let mut sum = vec![0.0f64; d];
+    for row in rows.chunks_exact(d) {
+        sum.iter_mut().zip(row).for_each(|(s, v)| *s += *v as f64);
+    }
+    let n = (rows.len() / d).max(1) as f64;
+    sum.iter().map(|s| (s / n) as f32).collect()
+}
+
+fn norm(x: &[f32]) -> f64 {
+    (dot(x, x) as f64).sqrt()
+}
+
+fn distance(x: &[f32], y: &[f32]) -> f64 {
+    x.iter().zip(y).map(|(x, y)| ((x - y) as f64).powi(2)).sum::<f64>().sqrt()
+}
+
+/// 1 / x; rows that are all alike have no scale and keep theirs.
+fn inverse(x: f64) -> f32 {
+    if x > 0.0 && x.is_finite() { (1.0 / x) as f32 } else { 1.0 }
+}
+
+/// A standard normal draw (Box and Muller).
+pub(super) fn gaussian(rng: &mut impl rand::Rng) -> f32 {
+    let radius = (-2.0 * (1.0 - rng.random_range(0.0..1.0f64)).ln()).sqrt();
+    (radius * (std::f64::consts::TAU * rng.random_range(0.0..1.0f64)).cos()) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(n: usize, d: usize) -> Vec<f32> {
+        let mut rng = seed::rng(0, "test/init", 0);
+        (0..n * d).map(|i| 3.0 * gaussian(&mut rng) + (i % d) as f32).collect()
+    }
+
+    #[test]
+    fn the_units_of_each_recipe_are_as_stated() {
+        let d = 5;
+        let sample = rows(200, d);
+        let mut topk = sample.clone();
+        Normaliser::estimate(Recipe::TopK { k: 2, auxk: true }, &sample, d).apply(&mut topk);
+        let mean_square = topk.iter().map(|v| (*v as f64).powi(2)).sum::<f64>() / 200.0;
+        assert!((mean_square - 5.0).abs() < 1e-4 && mean_row(&topk, d).iter().all(|m| m.abs() < 1e-5), "{mean_square}");
+        let mut april = sample.clone();
+        Normaliser::estimate(Recipe::ReluApril2024 { l1: 1.0 }, &sample, d).apply(&mut april);
+        let mean_norm = april.chunks_exact(d).map(norm).sum::<f64>() / 200.0;
+        assert!((mean_norm - 5f64.sqrt()).abs() < 1e-4, "{mean_norm}");
+        let ratio = april[0] / sample[0];
+        assert!(april.iter().zip(&sample).all(|(a, s)| (a - ratio * s).abs() < 1e-4), "April only scales");
+        let mut raw = sample.clone();
+        Normaliser::estimate(Recipe::Relu2023 { l1: 1.0 }, &sample, d).apply(&mut raw);
+        assert_eq!(raw, sample);
+    }
+
+    #[test]
+    fn the_geometric_median_ignores_an_outlier_that_moves_the_mean() {
+        // Four points around (1, 2) and one far away: the median of these five is (1, 2) itself, since the four unit pulls cancel in pairs
+        // and (1, 2) is one of the points.
+        let mut points = vec![0.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 3.0, 1.0, 2.0];
+        points.extend([1000.0, 2.0]);
+        let median = geometric_median(&points, 2);
+        assert!((median[0] - 1.0).abs() < 0.05 && (median[1] - 2.0).abs() < 0.01, "{median:?}");
+        // Gradient of the sum of distances at the result is no larger than the pull of the point it sits on.
+        assert!(mean_row(&points, 2)[0] > 160.0);
+    }
+
+    #[test]
+    fn initial_weights_have_the_norms_of_their_recipe() {
+        let sample = rows(50, 6);
+        let norms = |w: &[f32]| w.chunks_exact(6).map(norm).collect::<Vec<_>>();
+        let config = |recipe| SaeConfig { d_in: 6, d_sae: 11, recipe };
+        let topk = init_params(&config(Recipe::TopK { k: 2, auxk: true }), 1, &sample);
+        assert!(norms(&topk.w_dec).iter().all(|n| (n - 1.0).abs() < 1e-5));
+        assert_eq!(topk.w_enc, topk.w_dec);
+        let april = init_params(&config(Recipe::ReluApril2024 { l1: 5.0 }), 1, &sample);
+        assert!(norms(&april.w_dec).iter().all(|n| (n - 0.1).abs() < 1e-6));
+        let old = init_params(&config(Recipe::Relu2023 { l1: 1e-3 }), 1, &sample);
+        assert!(norms(&old.w_dec).iter().all(|n| (n - 1.0).abs() < 1e-5));
+        assert!(old.w_enc.iter().all(|w| w.abs() <= 1.0 / 6f32.sqrt()) && old.w_enc != old.w_dec);
+        assert_eq!(old.b_dec, geometric_median(&sample, 6));
+        assert_ne!(init_params(&config(Recipe::TopK { k: 2, auxk: true }), 2, &sample), topk);
+    }
+}

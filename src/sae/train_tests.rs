@@ -1,0 +1,221 @@
+//! The loop on synthetic rows with known features.
+
+use super::*;
+use crate::artifact::Silent;
+use crate::sae::init::gaussian;
+use crate::sae::{Resample, SaeConfig};
+use rand::RngExt;
+use std::io;
+
+/// Rows that are sparse sums of unit directions, row i a pure function of (seed, i).
+struct Synthetic {
+    d: usize,
+    features: Vec<f32>,
+    active: usize,
+    position: u64,
+    n_rows: u64,
+}
+
+impl Synthetic {
+    fn new(d: usize, n_features: usize, active: usize, n_rows: u64) -> Self {
+        let mut rng = seed::rng(5, "test/features", 0);
+        let mut features: Vec<f32> = (0..n_features * d).map(|_| gaussian(&mut rng)).collect();
+        features.chunks_exact_mut(d).for_each(super::super::cpu::normalise);
+        Synthetic { d, features, active, position: 0, n_rows }
+    }
+}
+
+impl RowSource for Synthetic {
+    fn d_in(&self) -> usize {
+        self.d
+    }
+    fn next_rows(&mut self, out: &mut [f32]) -> io::Result<usize> {
+        let mut n = 0;
+        for row in out.chunks_exact_mut(self.d) {
+            if self.position == self.n_rows {
+                break;
+            }
+            let mut rng = seed::rng(5, "test/rows", self.position);
+            row.iter_mut().enumerate().for_each(|(i, v)| *v = 0.3 * (i % 3) as f32);
+            for _ in 0..self.active {
+                let j = rng.random_range(0..self.features.len() / self.d);
+                let a = rng.random_range(0.5..1.5f32);
+                row.iter_mut().zip(&self.features[j * self.d..]).for_each(|(v, f)| *v += a * f);
+            }
+            self.position += 1;
+            n += 1;
+        }
+        Ok(n)
+    }
+    fn position(&self) -> u64 {
+        self.position
+    }
+    fn seek(&mut self, position: u64) -> io::Result<()> {
+        self.position = position;
+        Ok(())
+    }
+}
+
+/// Interrupts after some number of batches; remembers what was noted.
+#[derive(Default)]
+struct Watch {
+    stop_after_rows: Option<u64>,
+    rows: u64,
+    notes: Vec<String>,
+}
+
+impl Progress for Watch {
+    fn begin(&mut self, _: &str, _: u64, _: &str) {}
+    fn advance(&mut self, n: u64) {
+        self.rows += n;
+    }
+    fn figure(&mut self, _: &str) {}
+    fn note(&mut self, line: &str) {
+        self.notes.push(line.into());
+    }
+    fn end(&mut self) {}
+    fn interrupted(&self) -> bool {
+        self.stop_after_rows.is_some_and(|n| self.rows >= n)
+    }
+}
+
+fn place(dir: &Path) -> Place {
+    Place { out: dir.join("sae"), checkpoints: dir.join("checkpoints"), ..Place::default() }
+}
+
+fn small(recipe: Recipe, rows: u64) -> TrainConfig {
+    let mut config = TrainConfig::short(SaeConfig { d_in: 12, d_sae: 40, recipe }, rows, 64, 1);
+    (config.init_rows, config.log_every, config.checkpoint_every) = (500, 5, 7);
+    config
+}
+
+#[test]
+fn a_planted_dictionary_is_recovered() {
+    let (d, n_features) = (32, 48);
+    let mut source = Synthetic::new(d, n_features, 3, 400_000);
+    let mut config = TrainConfig::short(SaeConfig { d_in: d, d_sae: 64, recipe: Recipe::TopK { k: 3, auxk: true } }, 400_000, 256, 0);
+    (config.lr, config.dead_window_rows, config.init_rows) = (3e-3, 20_000, 4000);
+    let dir = tempfile::tempdir().unwrap();
+    let trained = train(&mut source, &config, &place(dir.path()), &mut Silent).unwrap();
+    let best = |feature: &[f32]| {
+        let cosine = |w: &[f32]| w.iter().zip(feature).map(|(a, b)| a * b).sum::<f32>();
+        trained.sae.w_dec.chunks_exact(d).map(cosine).fold(0.0, f32::max)
+    };
+    let mean = source.features.chunks_exact(d).map(best).sum::<f32>() / n_features as f32;
+    assert!(mean > 0.9, "mean max cosine {mean}, fvu {}, dead {}", trained.fvu, trained.dead_frac);
+}
+
+#[test]
+fn an_interrupted_training_goes_on_bit_for_bit() {
+    let recipes = [Recipe::TopK { k: 3, auxk: true }, Recipe::Relu2023 { l1: 2e-3 }, Recipe::ReluApril2024 { l1: 0.5 }];
+    for recipe in recipes {
+        let mut config = small(recipe, 64 * 60);
+        config.dead_window_rows = 300;
+        if let Some(resample) = &mut config.resample {
+            (resample.window, resample.sample_rows) = (0.05, 300);
+        }
+        let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        // The source ends in the middle, so that starting over is part of what must repeat.
+        let source = || Synthetic::new(12, 30, 3, 64 * 41 + 17);
+        let mut watch = Watch::default();
+        train(&mut source(), &config, &place(whole.path()), &mut watch).unwrap();
+        assert!(watch.notes.iter().any(|n| n.contains("starting over")), "{:?}", watch.notes);
+        let mut going = Place { resume: true, ..place(parts.path()) };
+        for stop in [64 * 11, 64 * 20] {
+            let mut watch = Watch { stop_after_rows: Some(stop), ..Watch::default() };
+            let error = train(&mut source(), &config, &going, &mut watch).unwrap_err();
+            assert!(matches!(error, Error::Interrupted { .. }), "{error}");
+        }
+        train(&mut source(), &config, &going, &mut Silent).unwrap();
+        for name in ["sae_weights.safetensors", "selftest.safetensors", "cfg.json"] {
+            assert!(
+                fs::read(whole.path().join("sae").join(name)).unwrap() == fs::read(parts.path().join("sae").join(name)).unwrap(),
+                "{name} {recipe:?}"
+            );
+        }
+        let log = |dir: &Path| -> Vec<serde_json::Value> {
+            let text = fs::read_to_string(dir.join("sae/train.jsonl")).unwrap();
+            let line = |l: &str| {
+                let mut v: serde_json::Value = serde_json::from_str(l).unwrap();
+                v["rows_per_s"].take();
+                v
+            };
+            text.lines().map(line).collect()
+        };
+        assert_eq!(log(whole.path()), log(parts.path()));
+        // Done: nothing is left to go on from, and asking again trains nothing.
+        assert_eq!(fs::read_dir(parts.path().join("checkpoints")).unwrap().count(), 0);
+        let mut watch = Watch::default();
+        train(&mut source(), &config, &going, &mut watch).unwrap();
+        assert_eq!(watch.rows, 0);
+        going.inputs.insert("lm".into(), "other".into());
+        let mut watch = Watch { stop_after_rows: Some(64), ..Watch::default() };
+        train(&mut source(), &config, &going, &mut watch).unwrap_err();
+        assert_eq!(watch.rows, 64, "other inputs are trained anew");
+        going.inputs.insert("lm".into(), "third".into());
+        let error = train(&mut source(), &config, &going, &mut Silent).unwrap_err();
+        assert!(matches!(error, Error::OtherRun { .. }), "{error}");
+    }
+}
+
+#[test]
+fn dead_latents_are_resampled_and_come_alive() {
+    let mut config = small(Recipe::Relu2023 { l1: 4e-3 }, 64 * 200);
+    config.lr = 2e-2;
+    config.resample = Some(Resample { at: vec![0.3, 0.6], window: 0.1, sample_rows: 1000, centred: true });
+    let dir = tempfile::tempdir().unwrap();
+    let mut watch = Watch::default();
+    let trained = train(&mut Synthetic::new(12, 30, 3, 1 << 40), &config, &place(dir.path()), &mut watch).unwrap();
+    assert!(watch.notes.iter().any(|n| n.contains("resampled")), "{:?}", watch.notes);
+    config.resample = None;
+    let without = train(&mut Synthetic::new(12, 30, 3, 1 << 40), &config, &place(dir.path()), &mut Silent).unwrap();
+    assert!(trained.dead_frac < without.dead_frac, "{} {}", trained.dead_frac, without.dead_frac);
+}
+
+#[test]
+fn a_cure_for_dead_latents_that_can_never_fire_is_refused() {
+    let mut config = small(Recipe::TopK { k: 3, auxk: true }, 640);
+    config.dead_window_rows = 640;
+    let refused = |config: &TrainConfig| train(&mut Synthetic::new(12, 30, 3, 9), config, &Place::default(), &mut Silent).unwrap_err().to_string();
+    assert!(refused(&config).contains("could never act"));
+    let config = small(Recipe::Relu2023 { l1: 1e-3 }, 64 * 5);
+    assert!(refused(&config).contains("can never fire"));
+}
+
+#[test]
+fn schedules_rise_and_fall_where_they_should() {
+    let mut config = small(Recipe::ReluApril2024 { l1: 5.0 }, 64 * 100);
+    (config.lr_warmup, config.lr_decay) = (0.1, 0.2);
+    assert!((lr_factor(&config, 0) - 0.1).abs() < 1e-12);
+    assert_eq!((lr_factor(&config, 9), lr_factor(&config, 50), lr_factor(&config, 80)), (1.0, 1.0, 1.0));
+    assert!((lr_factor(&config, 90) - 0.5).abs() < 1e-12 && (lr_factor(&config, 99) - 0.05).abs() < 1e-12);
+    assert_eq!(l1_coefficient(&small(Recipe::Relu2023 { l1: 0.004 }, 6400)), 0.004 * 12.0);
+}
+
+#[test]
+fn activations_that_are_not_finite_stop_the_training_with_their_row() {
+    struct Broken(Synthetic);
+    impl RowSource for Broken {
+        fn d_in(&self) -> usize {
+            self.0.d_in()
+        }
+        fn next_rows(&mut self, out: &mut [f32]) -> io::Result<usize> {
+            let first = self.0.position();
+            let n = self.0.next_rows(out)?;
+            if (first..first + n as u64).contains(&1000) {
+                out[(1000 - first) as usize * 12 + 3] = f32::NAN;
+            }
+            Ok(n)
+        }
+        fn position(&self) -> u64 {
+            self.0.position()
+        }
+        fn seek(&mut self, position: u64) -> io::Result<()> {
+            self.0.seek(position)
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut source = Broken(Synthetic::new(12, 30, 3, 1 << 40));
+    let error = train(&mut source, &small(Recipe::TopK { k: 3, auxk: false }, 6400), &place(dir.path()), &mut Silent).unwrap_err().to_string();
+    assert!(error.contains("row 1000"), "{error}");
+}
