@@ -1,7 +1,19 @@
 //! Metrics of an SAE over held-out rows, as global sums in f64; each formula is named in `formulas` of eval.json.
 
+use super::{Error, Result, RowSource, Sae, SparseRows};
+use crate::artifact::Progress;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// A latent is junk when the cosine between its encoder row and its decoder direction is below this: real features lie near 1, the cluster
+/// that never learned is spread about 0.
+pub const JUNK_COSINE: f64 = 0.1;
+
+/// Below this density a latent that fired is ultra-rare (Bricken et al. 2023).
+const ULTRA_RARE: f64 = 1e-6;
+
+/// Rows encoded at a time; no figure depends on it but for rounding.
+const BATCH: usize = 2048;
 
 /// What `eval.json` holds. The cross-entropies need the language model and are added by the stage that has it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -39,8 +51,277 @@ pub struct Eval {
     pub mean_encoder_decoder_cosine: f64,
     pub n_latents: u64,
     pub n_eval_tokens: u64,
-    /// Latents by floor(log10(density)): entry 0 is dead, then [1e-8, 1e-7) ... [1e-1, 1].
+    /// Latents by density: entry 0 never fired, entry 1 is below 1e-7, then a decade each, [1e-7, 1e-6) ... [1e-1, 1].
     pub density_histogram: Vec<u64>,
     /// Name of a number -> its formula.
     pub formulas: BTreeMap<String, String>,
+}
+
+/// Encodes and decodes up to `n_rows` rows of `source` and measures.
+pub fn evaluate(sae: &Sae, source: &mut dyn RowSource, n_rows: u64, progress: &mut dyn Progress) -> Result<Eval> {
+    let d = sae.d_in;
+    if source.d_in() != d {
+        return Err(Error::Width { found: source.d_in(), expected: d });
+    }
+    let mut metrics = Metrics::new(sae);
+    let (mut x, mut x_hat) = (vec![0.0; BATCH * d], vec![0.0; BATCH * d]);
+    let mut rows = SparseRows::default();
+    let mut left = n_rows;
+    progress.begin("evaluate", n_rows, "rows");
+    while left > 0 && !progress.interrupted() {
+        let want = BATCH.min(left as usize);
+        let position = source.position();
+        let n = source.next_rows(&mut x[..want * d]).map_err(|source| Error::Source { position, source })?;
+        if n == 0 {
+            break;
+        }
+        sae.encode(&x[..n * d], &mut rows);
+        sae.decode(&rows, &mut x_hat[..n * d]);
+        metrics.add(&x[..n * d], &x_hat[..n * d], &rows);
+        left -= n as u64;
+        progress.advance(n as u64);
+    }
+    progress.end();
+    if metrics.n == 0 {
+        return Err(Error::TooFewRows { found: 0, expected: n_rows });
+    }
+    Ok(metrics.finish(sae))
+}
+
+/// Running sums over rows, all in f64.
+pub struct Metrics {
+    d_in: usize,
+    n: u64,
+    /// The first row: sums of squares are taken around it, so that a large mean does not cancel them away.
+    shift: Vec<f64>,
+    /// Sum of x - shift, (D,), and of |x - shift|^2.
+    sum: Vec<f64>,
+    shifted_squares: f64,
+    squares: f64,
+    squared_error: f64,
+    cosine: f64,
+    ratio: f64,
+    /// Rows with a norm, over which cosine and ratio are means.
+    n_directed: u64,
+    l1: f64,
+    active: u64,
+    /// (F,): rows that each latent fired on.
+    fires: Vec<u64>,
+}
+
+impl Metrics {
+    pub fn new(sae: &Sae) -> Self {
+        Metrics {
+            d_in: sae.d_in,
+            n: 0,
+            shift: Vec::new(),
+            sum: vec![0.0; sae.d_in],
+            shifted_squares: 0.0,
+            squares: 0.0,
+            squared_error: 0.0,
+            cosine: 0.0,
+            ratio: 0.0,
+            n_directed: 0,
+            l1: 0.0,
+            active: 0,
+            fires: vec![0; sae.d_sae],
+        }
+    }
+
+    /// Adds rows x (n, D), their reconstruction x_hat (n, D) and their activations.
+    pub fn add(&mut self, x: &[f32], x_hat: &[f32], rows: &SparseRows) {
+        let d = self.d_in;
+        assert!(x.len() == x_hat.len() && x.len() == rows.n_rows() * d, "{} and {} elements for {} rows", x.len(), x_hat.len(), rows.n_rows());
+        if self.shift.is_empty() && !x.is_empty() {
+            self.shift = x[..d].iter().map(|&v| v as f64).collect();
+        }
+        for (x, x_hat) in x.chunks_exact(d).zip(x_hat.chunks_exact(d)) {
+            let (mut square, mut square_hat, mut product) = (0.0, 0.0, 0.0);
+            for (i, (&x, &x_hat)) in x.iter().zip(x_hat).enumerate() {
+                let (x, x_hat) = (x as f64, x_hat as f64);
+                let shifted = x - self.shift[i];
+                self.sum[i] += shifted;
+                self.shifted_squares += shifted * shifted;
+                self.squared_error += (x - x_hat) * (x - x_hat);
+                square += x * x;
+                square_hat += x_hat * x_hat;
+                product += x * x_hat;
+            }
+            self.squares += square;
+            if square > 0.0 {
+                self.n_directed += 1;
+                self.ratio += (square_hat / square).sqrt();
+                self.cosine += if square_hat > 0.0 { product / (square * square_hat).sqrt() } else { 0.0 };
+            }
+        }
+        self.n += rows.n_rows() as u64;
+        self.active += rows.n_active() as u64;
+        self.l1 += rows.act.iter().map(|&a| a as f64).sum::<f64>();
+        rows.latent.iter().for_each(|&j| self.fires[j as usize] += 1);
+    }
+
+    pub fn finish(self, sae: &Sae) -> Eval {
+        let n = self.n.max(1) as f64;
+        let f = sae.d_sae as f64;
+        let variance = self.shifted_squares - self.sum.iter().map(|s| s * s).sum::<f64>() / n;
+        // Rows that are all alike have no variance to explain: exact reconstruction explains all of it, anything else none.
+        let fvu = match variance > 1e-12 * self.squares.max(f64::MIN_POSITIVE) {
+            true => self.squared_error / variance,
+            false => f64::from(u8::from(self.squared_error > 1e-12 * self.squares)),
+        };
+        let cosines = sae.encoder_decoder_cosines();
+        let share = |count: usize| count as f64 / f;
+        let density = |fires: u64| fires as f64 / n;
+        let mut density_histogram = vec![0; 9];
+        for &fires in &self.fires {
+            let decade = (density(fires).log10().floor() as i64 + 9).clamp(1, 8) as usize;
+            density_histogram[if fires == 0 { 0 } else { decade }] += 1;
+        }
+        let directed = self.n_directed.max(1) as f64;
+        Eval {
+            l0: self.active as f64 / n,
+            l1: self.l1 / n,
+            mse: self.squared_error / n,
+            nmse: if self.squares > 0.0 { self.squared_error / self.squares } else { 0.0 },
+            fvu,
+            explained_variance: 1.0 - fvu,
+            cosine: self.cosine / directed,
+            l2_ratio: self.ratio / directed,
+            dead_frac: share(self.fires.iter().filter(|&&k| k == 0).count()),
+            ultra_rare_frac: share(self.fires.iter().filter(|&&k| k > 0 && density(k) < ULTRA_RARE).count()),
+            junk_frac: share(cosines.iter().filter(|&&c| (c as f64) < JUNK_COSINE).count()),
+            junk_cosine: JUNK_COSINE,
+            mean_encoder_decoder_cosine: cosines.iter().map(|&c| c as f64).sum::<f64>() / f,
+            n_latents: sae.d_sae as u64,
+            n_eval_tokens: self.n,
+            density_histogram,
+            formulas: formulas(),
+            ..Eval::default()
+        }
+    }
+}
+
+/// The formula of each number of [`Eval`]; t runs over the evaluated tokens, i over latents.
+fn formulas() -> BTreeMap<String, String> {
+    let list = [
+        ("l0", "mean_t #{i: act_ti > 0}"),
+        ("l1", "mean_t sum_i act_ti"),
+        ("mse", "mean_t |x_t - x_hat_t|^2 (summed over d_in)"),
+        ("nmse", "sum_t |x_t - x_hat_t|^2 / sum_t |x_t|^2"),
+        ("fvu", "sum_t |x_t - x_hat_t|^2 / sum_t |x_t - mean(x)|^2"),
+        ("explained_variance", "1 - fvu"),
+        ("cosine", "mean over t with x_t != 0 of cos(x_t, x_hat_t)"),
+        ("l2_ratio", "mean over t with x_t != 0 of |x_hat_t| / |x_t|"),
+        ("ce_clean", "mean next-token cross-entropy in nats, model unchanged"),
+        ("ce_spliced", "the same with x replaced by x_hat"),
+        ("ce_zero", "the same with x replaced by zero"),
+        ("ce_mean", "the same with x replaced by its mean"),
+        ("ce_recovered_zero", "(ce_zero - ce_spliced) / (ce_zero - ce_clean)"),
+        ("ce_recovered_mean", "(ce_mean - ce_spliced) / (ce_mean - ce_clean)"),
+        ("kl", "mean_t KL(clean || spliced) of the next-token distributions, nats"),
+        ("dead_frac", "share of latents with no firing on n_eval_tokens"),
+        ("ultra_rare_frac", "share of latents that fired on fewer than 1e-6 of n_eval_tokens"),
+        ("junk_frac", "share of latents with cos(w_enc_i, w_dec_i) < junk_cosine"),
+        ("mean_encoder_decoder_cosine", "mean_i cos(w_enc_i, w_dec_i)"),
+        ("density_histogram", "latents by density: none, < 1e-7, then [1e-7, 1e-6) to [1e-1, 1] by decade"),
+    ];
+    list.into_iter().map(|(name, formula)| (name.into(), formula.into())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::{Silent, seed};
+    use crate::sae::Select;
+    use rand::RngExt;
+
+    /// Rows around a large mean, positive.
+    fn rows(n: usize, d: usize) -> Vec<f32> {
+        let mut rng = seed::rng(0, "test/metrics", 0);
+        (0..n * d).map(|i| 100.0 * (1 + i % d) as f32 + rng.random_range(0.0..1.0f32)).collect()
+    }
+
+    fn identity(d: usize) -> Sae {
+        let eye: Vec<f32> = (0..d * d).map(|i| f32::from(u8::from(i / d == i % d))).collect();
+        Sae {
+            d_in: d,
+            d_sae: d,
+            select: Select::Relu,
+            w_enc: eye.clone(),
+            b_enc: vec![0.0; d],
+            w_dec: eye,
+            b_dec: vec![0.0; d],
+            apply_b_dec_to_input: false,
+        }
+    }
+
+    fn measure(sae: &Sae, x: &[f32], batch: usize) -> Eval {
+        let mut metrics = Metrics::new(sae);
+        let mut encoded = SparseRows::default();
+        for x in x.chunks(batch * sae.d_in) {
+            let mut x_hat = vec![0.0; x.len()];
+            sae.encode(x, &mut encoded);
+            sae.decode(&encoded, &mut x_hat);
+            metrics.add(x, &x_hat, &encoded);
+        }
+        metrics.finish(sae)
+    }
+
+    #[test]
+    fn the_identity_explains_everything() {
+        let eval = measure(&identity(5), &rows(60, 5), 7);
+        assert_eq!((eval.explained_variance, eval.fvu, eval.mse, eval.l0), (1.0, 0.0, 0.0, 5.0));
+        assert!((eval.cosine - 1.0).abs() < 1e-12 && (eval.l2_ratio - 1.0).abs() < 1e-12);
+        assert_eq!((eval.dead_frac, eval.junk_frac, eval.mean_encoder_decoder_cosine), (0.0, 0.0, 1.0));
+        assert_eq!(eval.density_histogram, [0, 0, 0, 0, 0, 0, 0, 0, 5]);
+    }
+
+    #[test]
+    fn predicting_the_mean_explains_nothing() {
+        let x = rows(60, 5);
+        let mut sae = identity(5);
+        sae.w_dec.fill(0.0);
+        for i in 0..5 {
+            sae.b_dec[i] = (x.iter().skip(i).step_by(5).map(|&v| v as f64).sum::<f64>() / 60.0) as f32;
+        }
+        let eval = measure(&sae, &x, 60);
+        // The mean is rounded to f32 at values of some 500: error 3e-5 beside a spread of 0.3.
+        assert!(eval.explained_variance.abs() < 1e-6, "{}", eval.explained_variance);
+        assert_eq!(eval.junk_frac, 1.0);
+    }
+
+    #[test]
+    fn figures_do_not_depend_on_how_rows_are_cut_into_batches() {
+        let x = rows(60, 5);
+        let mut sae = identity(5);
+        sae.b_enc = vec![-150.0; 5];
+        let (whole, parts) = (measure(&sae, &x, 60), measure(&sae, &x, 7));
+        assert_eq!(whole.l0, 4.0);
+        assert_eq!(whole.density_histogram[0], 1);
+        for (a, b) in [(whole.fvu, parts.fvu), (whole.mse, parts.mse), (whole.cosine, parts.cosine), (whole.l1, parts.l1)] {
+            assert!((a - b).abs() <= 1e-12 * a.abs(), "{a} {b}");
+        }
+        assert!(whole.formulas.contains_key("fvu") && !serde_json::to_string(&whole).unwrap().contains("\"ce_clean\":n"));
+    }
+
+    #[test]
+    fn evaluating_nothing_is_an_error() {
+        struct Empty;
+        impl RowSource for Empty {
+            fn d_in(&self) -> usize {
+                5
+            }
+            fn next_rows(&mut self, _: &mut [f32]) -> std::io::Result<usize> {
+                Ok(0)
+            }
+            fn position(&self) -> u64 {
+                0
+            }
+            fn seek(&mut self, _: u64) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        assert!(evaluate(&identity(5), &mut Empty, 9, &mut Silent).is_err());
+        assert!(evaluate(&identity(6), &mut Empty, 9, &mut Silent).unwrap_err().to_string().contains('5'));
+    }
 }

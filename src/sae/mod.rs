@@ -4,6 +4,7 @@
 mod auxk;
 mod checkpoint;
 mod config;
+pub mod controls;
 mod cpu;
 mod encode;
 mod engine;
@@ -22,7 +23,7 @@ pub use cpu::CpuEngine;
 pub use engine::{Engine, Params, Replacement, State, StepReport, StepSettings};
 pub use error::{Error, Result};
 pub use format::{SELFTEST_ROWS, read_origin};
-pub use metrics::Eval;
+pub use metrics::{Eval, JUNK_COSINE, Metrics, evaluate};
 pub use model::{Sae, Select, SparseRows};
 pub use rows::RowSource;
 pub use train::{Origin, Place, SAE_FORMAT_VERSION, TrainedSae, train};
