@@ -87,7 +87,7 @@ fn seeking_reproduces_the_rows_that_followed_bit_for_bit() {
 fn another_seed_gives_another_order() {
     let dir = tempfile::tempdir().unwrap();
     let stream = stream(dir.path(), &lengths());
-    let mut first = |seed| {
+    let first = |seed| {
         let mut engine = Fake::new(7);
         let mut rows = Streamed::open(&mut engine, &stream, hook(), ShuffleConfig { seed, ..Default::default() }).unwrap();
         let (mut out, mut t) = (vec![0.0; 20 * D_IN], Vec::new());

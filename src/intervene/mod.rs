@@ -15,6 +15,10 @@ pub mod exact;
 pub mod measure;
 pub mod splice;
 pub mod steer;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use edit::{Editor, LatentEdit, Rule, Scope, Steering};
 pub use splice::{Baseline, CeReport, NeuronsReport, evaluate};

@@ -234,12 +234,12 @@ fn where_counted(counted: &[bool], rows: &mut [f32], change: &mut dyn FnMut(&[bo
     }
 }
 
-fn recovered(clean: f64, ce: f64, ablated: f64) -> Option<f64> {
+pub(super) fn recovered(clean: f64, ce: f64, ablated: f64) -> Option<f64> {
     (ablated > clean).then(|| (ablated - ce) / (ablated - clean))
 }
 
 /// Keeps the k entries of `row` that are farthest from `mean`, ties to the lower index; the rest become the mean.
-fn keep_largest(row: &mut [f32], mean: &[f32], k: usize, order: &mut Vec<u32>) {
+pub(super) fn keep_largest(row: &mut [f32], mean: &[f32], k: usize, order: &mut Vec<u32>) {
     if k >= row.len() {
         return;
     }

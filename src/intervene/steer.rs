@@ -147,11 +147,14 @@ impl<'a> Writer<'a> {
     fn advance(&mut self, prefill: bool) {
         let (ids, d_in) = (&self.ids, self.rig.sae.d_in);
         let editor = &mut self.editor;
-        // The rows belong to the last tokens of the text: one, or more where the generator reads a whole context again.
+        // The rows belong to the last tokens of the text: one, or more where the generator reads a context (again). The first of those is
+        // the first of a window and does not count.
         let mut apply = |rows: &mut [f32]| {
-            let first = ids.len() - rows.len() / d_in;
+            let n_new = rows.len() / d_in;
+            let skip = usize::from(n_new > 1);
+            let first = ids.len() - n_new + skip;
             if let Some(editor) = editor {
-                editor.apply(first, &ids[first..], rows);
+                editor.apply(first, &ids[first..], &mut rows[skip * d_in..]);
             }
         };
         let mut edit = GenerateEdit { hook: self.rig.hook, apply: &mut apply };

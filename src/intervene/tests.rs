@@ -1,0 +1,379 @@
+//! Claims about edits and splices, tested by intervening.
+
+use super::testing::{model, perfect, random, sae, silent};
+use super::*;
+use crate::artifact::Silent;
+use crate::corpus::{EncodedDocument, ShardWriter, Split, TokenStream};
+use crate::lm::{CpuEngine, Edit, Engine, HookPoint, LmConfig, Site};
+use crate::sae::{Sae, Select, SparseRows};
+use std::path::Path;
+
+const END: u32 = 16;
+const N_CTX: usize = 9;
+const D_IN: usize = 10;
+
+fn hook() -> HookPoint {
+    HookPoint::mlp_post(0)
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+fn act(sae: &Sae, x: &[f32], latent: u32) -> f32 {
+    let mut acts = SparseRows::default();
+    sae.encode(x, &mut acts);
+    let (latents, acts) = acts.row(0);
+    latents.iter().position(|&l| l == latent).map_or(0.0, |i| acts[i])
+}
+
+/// The edited copy of rows that belong to `ids`.
+fn edited(sae: &Sae, steering: &Steering, prompt_len: usize, ids: &[u32], rows: &[f32]) -> Vec<f32> {
+    let mut out = rows.to_vec();
+    Editor::new(sae, steering, prompt_len, END).unwrap().apply(0, ids, &mut out);
+    out
+}
+
+#[test]
+fn raising_a_latent_adds_exactly_its_direction_at_the_hook_and_nothing_else() {
+    let sae = sae(D_IN, 23, Select::TopK { k: 4 });
+    let (ids, rows) = ([3, 5, END, 7, 2], random(5 * D_IN, 50));
+    let got = edited(&sae, &Steering::one(8, Rule::Add(2.5)), 5, &ids, &rows);
+    for (i, (x, got)) in rows.chunks(D_IN).zip(got.chunks(D_IN)).enumerate() {
+        if i == 0 || ids[i] == END {
+            assert_eq!(bits(x), bits(got), "position {i} does not count");
+            continue;
+        }
+        for ((x, got), w) in x.iter().zip(got).zip(sae.direction(8)) {
+            assert_eq!(*got, (*x as f64 + 2.5 * *w as f64) as f32);
+        }
+    }
+}
+
+#[test]
+fn clamping_moves_x_by_target_minus_activation_along_the_direction() {
+    let sae = sae(D_IN, 23, Select::Relu);
+    let (ids, rows) = ([1, 2, 3, 4], random(4 * D_IN, 51));
+    for rule in [Rule::Set(3.0), Rule::Set(-1.0), Rule::Scale(2.5), Rule::Zero] {
+        let got = edited(&sae, &Steering::one(11, rule), 4, &ids, &rows);
+        for (x, got) in rows.chunks(D_IN).zip(got.chunks(D_IN)).skip(1) {
+            let a = act(&sae, x, 11);
+            for ((x, got), w) in x.iter().zip(got).zip(sae.direction(11)) {
+                assert!((got - (x + (rule.target(a) - a) * w)).abs() < 1e-6);
+            }
+        }
+    }
+}
+
+#[test]
+fn zero_with_the_error_kept_equals_decoding_without_the_latent_plus_the_error() {
+    let sae = sae(D_IN, 23, Select::TopK { k: 6 });
+    let x = random(D_IN, 52);
+    let mut acts = SparseRows::default();
+    sae.encode(&x, &mut acts);
+    let latent = acts.latent[2];
+    let (mut with, mut without) = (vec![0.0; D_IN], vec![0.0; D_IN]);
+    sae.decode(&acts, &mut with);
+    acts.act[2] = 0.0;
+    sae.decode(&acts, &mut without);
+    let rows = [vec![0.0; D_IN], x.clone()].concat();
+    let got = edited(&sae, &Steering::one(latent, Rule::Zero), 2, &[1, 2], &rows);
+    for j in 0..D_IN {
+        let expected = without[j] + (x[j] - with[j]);
+        assert!((got[D_IN + j] - expected).abs() < 1e-5, "{} and {expected}", got[D_IN + j]);
+    }
+    assert_ne!(got, rows);
+}
+
+#[test]
+fn an_edit_to_the_present_activation_changes_no_bit() {
+    let sae = sae(D_IN, 23, Select::Relu);
+    let rows = [random(D_IN, 53), random(D_IN, 54)].concat();
+    let a = act(&sae, &rows[D_IN..], 4);
+    for rule in [Rule::Set(a), Rule::Add(0.0), Rule::Scale(1.0)] {
+        assert_eq!(bits(&edited(&sae, &Steering::one(4, rule), 2, &[1, 2], &rows)), bits(&rows), "{rule:?}");
+    }
+    assert_eq!(bits(&edited(&sae, &Steering::default(), 2, &[1, 2], &rows)), bits(&rows));
+}
+
+#[test]
+fn the_order_of_several_edits_does_not_matter() {
+    let sae = sae(D_IN, 23, Select::Relu);
+    let (ids, rows) = ([1, 2, 3], random(3 * D_IN, 55));
+    let edits = [(9, Rule::Set(1.3)), (2, Rule::Zero), (17, Rule::Add(0.7)), (5, Rule::Scale(3.0))].map(|(latent, rule)| LatentEdit { latent, rule });
+    let forward = Steering { edits: edits.to_vec(), scope: Scope::All };
+    let backward = Steering { edits: edits.iter().rev().copied().collect(), scope: Scope::All };
+    let one = edited(&sae, &forward, 3, &ids, &rows);
+    assert_eq!(bits(&one), bits(&edited(&sae, &backward, 3, &ids, &rows)));
+    // Activations are read before anything is changed, so the changes add up.
+    let mut sum = rows.clone();
+    for edit in edits {
+        let alone = edited(&sae, &Steering { edits: vec![edit], scope: Scope::All }, 3, &ids, &rows);
+        sum.iter_mut().zip(alone.iter().zip(&rows)).for_each(|(s, (a, x))| *s += a - x);
+    }
+    assert!(sum.iter().zip(&one).all(|(a, b)| (a - b).abs() < 1e-5));
+}
+
+#[test]
+fn positions_out_of_scope_keep_every_bit() {
+    let sae = sae(D_IN, 23, Select::Relu);
+    let (ids, rows) = ([1, 2, 3, 4, 5, 6], random(6 * D_IN, 56));
+    let changed = |scope| -> Vec<usize> {
+        let steering = Steering { edits: vec![LatentEdit { latent: 3, rule: Rule::Add(1.0) }], scope };
+        let got = edited(&sae, &steering, 4, &ids, &rows);
+        (0..6).filter(|&i| bits(&got[i * D_IN..][..D_IN]) != bits(&rows[i * D_IN..][..D_IN])).collect()
+    };
+    // Position 0 is the first of its window and never edited.
+    assert_eq!(changed(Scope::All), [1, 2, 3, 4, 5]);
+    assert_eq!(changed(Scope::Prompt), [1, 2, 3]);
+    assert_eq!(changed(Scope::Generated), [3, 4, 5], "the last position of the prompt writes the first new token");
+    assert_eq!(changed(Scope::From(5)), [5]);
+}
+
+#[test]
+fn edits_that_cannot_be_are_refused() {
+    let sae = sae(D_IN, 23, Select::Relu);
+    let refused = |edits: &[(u32, Rule)]| {
+        let edits = edits.iter().map(|&(latent, rule)| LatentEdit { latent, rule }).collect();
+        Steering { edits, scope: Scope::All }.check(&sae).unwrap_err().to_string()
+    };
+    assert!(refused(&[(23, Rule::Zero)]).contains("0 to 22"));
+    assert!(refused(&[(4, Rule::Zero), (4, Rule::Set(1.0))]).contains("twice"));
+    assert!(refused(&[(4, Rule::Set(f32::NAN))]).contains("finite"));
+    let wide = Sae { d_in: 11, ..sae };
+    assert!(check_width(&model(1, 17).config, hook(), &wide).unwrap_err().to_string().contains("11"));
+}
+
+#[test]
+fn edits_are_written_the_same_in_toml_and_json() {
+    let steering =
+        Steering { edits: vec![LatentEdit { latent: 7, rule: Rule::Set(2.0) }, LatentEdit { latent: 9, rule: Rule::Zero }], scope: Scope::From(3) };
+    let json = serde_json::to_string(&steering).unwrap();
+    assert_eq!(json, r#"{"edits":[{"latent":7,"rule":{"set":2.0}},{"latent":9,"rule":"zero"}],"scope":{"from":3}}"#);
+    assert_eq!(serde_json::from_str::<Steering>(&json).unwrap(), steering);
+    assert_eq!(toml::from_str::<Steering>(&toml::to_string(&steering).unwrap()).unwrap(), steering);
+    let short: Steering = toml::from_str("edits = [{ latent = 1, rule = { add = 0.5 } }]").unwrap();
+    assert_eq!(short.scope, Scope::All);
+}
+
+/// 60 documents of 4 to 40 tokens of a 17-token vocabulary, a long one in each held-out half.
+fn stream(dir: &Path) -> TokenStream {
+    let mut writer = ShardWriter::create(dir, 17, END, &[], 1000).unwrap();
+    for i in 0..60usize {
+        let n = if i >= 58 { 600 } else { 4 + (i * 13) % 37 };
+        let ids = random(n, 1000 + i as u64).iter().map(|x| ((x + 1.0) * 7.99) as u32).collect();
+        let split = [Split::Train, Split::HeldOutA, Split::HeldOutB][i.saturating_sub(57)];
+        writer.push(split, EncodedDocument { ids, ..Default::default() }).unwrap();
+    }
+    writer.finish(crate::artifact::Manifest::new("tokens", 1, serde_json::json!({}), 0)).unwrap();
+    TokenStream::open(dir).unwrap()
+}
+
+fn report(sae: &Sae) -> CeReport {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = stream(dir.path());
+    evaluate(&mut CpuEngine::new(model(1, 17)), &stream, Split::HeldOutB, hook(), sae, 500, &mut Silent).unwrap()
+}
+
+#[test]
+fn a_perfect_reconstruction_recovers_everything() {
+    let report = report(&perfect(D_IN));
+    assert!((report.ce_spliced - report.ce_clean).abs() < 1e-6 && report.kl.abs() < 1e-6, "{report:?}");
+    // On random text ablation changes the loss, but need not raise it.
+    assert!((report.ce_zero - report.ce_clean).abs() > 1e-3 && (report.ce_mean - report.ce_clean).abs() > 1e-3, "{report:?}");
+    // One side of each of the ten neurons is active, since GELU is never exactly 0 on these.
+    assert!((report.l0 - 10.0).abs() < 1e-9);
+}
+
+#[test]
+fn a_silent_sae_is_zero_ablation_or_mean_ablation_by_its_bias() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = stream(dir.path());
+    let mut engine = CpuEngine::new(model(1, 17));
+    let base = Baseline::measure(&mut engine, &stream, Split::HeldOutB, hook(), 500, &mut Silent).unwrap();
+    let zero = base.spliced(&mut engine, &stream, &silent(vec![0.0; D_IN]), &mut Silent).unwrap();
+    assert_eq!((zero.ce_spliced, zero.l0), (zero.ce_zero, 0.0));
+    let mean = base.spliced(&mut engine, &stream, &silent(base.mean().to_vec()), &mut Silent).unwrap();
+    assert_eq!(mean.ce_spliced, mean.ce_mean);
+    assert!(zero.kl > 1e-3 && mean.kl > 1e-3);
+}
+
+#[test]
+fn what_is_recovered_is_the_part_of_the_damage_that_is_undone() {
+    // Clean 1, ablated 3, spliced 1.5: of 2 nats of damage 1.5 are undone.
+    assert_eq!(splice::recovered(1.0, 1.5, 3.0), Some(0.75));
+    assert_eq!(splice::recovered(1.0, 1.5, 1.0), None, "where ablation does no damage there is nothing to recover");
+}
+
+#[test]
+fn keeping_all_neurons_is_the_clean_model_and_keeping_none_is_mean_ablation() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = stream(dir.path());
+    let mut engine = CpuEngine::new(model(1, 17));
+    let base = Baseline::measure(&mut engine, &stream, Split::HeldOutB, hook(), 500, &mut Silent).unwrap();
+    let mut ce = |k| base.largest_neurons(&mut engine, &stream, k, &mut Silent).unwrap().ce;
+    assert!((ce(D_IN) - base.ce_clean).abs() < 1e-6);
+    assert_eq!(ce(0), base.ce_mean);
+    assert!((ce(8) - base.ce_clean).abs() < (ce(0) - base.ce_clean).abs());
+}
+
+#[test]
+fn the_k_neurons_farthest_from_their_mean_are_kept() {
+    let mut row = [1.0, -3.0, 0.5, 2.0, 2.0];
+    splice::keep_largest(&mut row, &[0.9, 0.0, 0.0, 0.0, 4.0], 3, &mut Vec::new());
+    // Distances 0.1, 3, 0.5, 2, 2: the first and the third are nearest to their means.
+    assert_eq!(row, [0.9, -3.0, 0.0, 2.0, 2.0]);
+}
+
+#[test]
+fn clean_cross_entropy_is_the_mean_over_tokens_that_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = stream(dir.path());
+    let mut engine = CpuEngine::new(model(1, 17));
+    let base = Baseline::measure(&mut engine, &stream, Split::HeldOutB, hook(), 1 << 40, &mut Silent).unwrap();
+    let (mut sum, mut n) = (0.0f64, 0u64);
+    for w in stream.windows(Split::HeldOutB, N_CTX) {
+        let mut tokens = [0; N_CTX + 1];
+        stream.read(w * N_CTX as u64, &mut tokens);
+        let mut logits = vec![0.0; N_CTX * 17];
+        engine.logits(&tokens[..N_CTX], N_CTX, &(0..N_CTX).collect::<Vec<_>>(), None, &mut logits);
+        for p in (1..N_CTX).filter(|&p| tokens[p] != END) {
+            let z: Vec<f64> = logits[p * 17..][..17].iter().map(|&x| x as f64).collect();
+            sum += z.iter().map(|x| x.exp()).sum::<f64>().ln() - z[tokens[p + 1] as usize];
+            n += 1;
+        }
+    }
+    assert_eq!(base.n_tokens, n);
+    assert!((base.ce_clean - sum / n as f64).abs() < 1e-5);
+}
+
+/// A model whose edits reach one position too early.
+struct Leaky(CpuEngine);
+
+impl Engine for Leaky {
+    fn config(&self) -> &LmConfig {
+        self.0.config()
+    }
+    fn forward_to(&mut self, ids: &[u32], window: usize, hook: HookPoint, rows: &mut [f32]) {
+        self.0.forward_to(ids, window, hook, rows);
+    }
+    fn nll(&mut self, ids: &[u32], targets: &[u32], window: usize, edit: Option<Edit>, nll: &mut [f32]) {
+        self.0.nll(ids, targets, window, edit, nll);
+    }
+    fn logits(&mut self, ids: &[u32], window: usize, positions: &[usize], edit: Option<Edit>, logits: &mut [f32]) {
+        let Some(Edit { hook, apply }) = edit else { return self.0.logits(ids, window, positions, None, logits) };
+        let mut early = |rows: &mut [f32]| {
+            let mut shifted = rows.to_vec();
+            apply(&mut shifted);
+            let changed: Vec<f32> = shifted.iter().zip(&*rows).map(|(s, x)| s - x).collect();
+            rows.iter_mut().zip(&changed[D_IN..]).for_each(|(x, c)| *x += c);
+        };
+        self.0.logits(ids, window, positions, Some(Edit { hook, apply: &mut early }), logits);
+    }
+}
+
+#[test]
+fn the_checks_pass_at_every_hook_and_catch_an_edit_at_the_wrong_position() {
+    let ids: Vec<u32> = (0..2 * N_CTX as u32).map(|i| (i * 5 + 1) % 16).collect();
+    for layer in 0..2 {
+        for site in [Site::ResidPre, Site::ResidMid, Site::MlpPre, Site::MlpPost, Site::MlpOut, Site::ResidPost] {
+            splice::check(&mut CpuEngine::new(model(2, 17)), HookPoint { layer, site }, &ids, N_CTX).unwrap();
+        }
+    }
+    let error = splice::check(&mut Leaky(CpuEngine::new(model(1, 17))), hook(), &ids, N_CTX).unwrap_err().to_string();
+    assert!(error.contains("position 4") && error.contains("position 3"), "{error}");
+}
+
+#[test]
+fn removing_a_latent_changes_the_loss_as_the_edited_logits_say_and_only_where_it_is_active() {
+    let sae = sae(D_IN, 23, Select::TopK { k: 5 });
+    let ids: Vec<u32> = (0..2 * N_CTX as u32).map(|i| (i * i + 3) % 16).collect();
+    let targets: Vec<u32> = ids.iter().map(|i| (i + 5) % 16).collect();
+    let mut engine = CpuEngine::new(model(1, 17));
+    let mut rows = vec![0.0; ids.len() * D_IN];
+    engine.forward_to(&ids, N_CTX, hook(), &mut rows);
+    let mut acts = SparseRows::default();
+    sae.encode(&rows, &mut acts);
+    let latent = acts.row(4).0[0];
+    let windows = ablation::Windows { ids: &ids, targets: &targets, window: N_CTX, end_of_text: END };
+    let changes = ablation::loss_change(&mut engine, &sae, hook(), latent, windows).unwrap();
+    for (i, change) in changes.iter().enumerate() {
+        let a = act(&sae, &rows[i * D_IN..][..D_IN], latent);
+        if a == 0.0 || i % N_CTX == 0 {
+            // Nothing was changed there, but the loss is that of another product of another shape: rounding only.
+            assert!(change.abs() < 1e-6, "{change} at {i}");
+            continue;
+        }
+        let mut log_prob = |edit: Option<Edit>| {
+            let mut z = vec![0.0; 17];
+            engine.logits(&ids, N_CTX, &[i], edit, &mut z);
+            z[targets[i] as usize] as f64 - z.iter().map(|&x| (x as f64).exp()).sum::<f64>().ln()
+        };
+        let clean = log_prob(None);
+        let mut remove = |rows: &mut [f32]| rows[i * D_IN..][..D_IN].iter_mut().zip(sae.direction(latent)).for_each(|(x, w)| *x -= a * w);
+        let without = log_prob(Some(Edit { hook: hook(), apply: &mut remove }));
+        assert!((*change as f64 - (clean - without)).abs() < 1e-5, "{change} and {} at {i}", clean - without);
+        assert!(change.abs() > 1e-5);
+    }
+}
+
+#[test]
+fn the_exact_effect_equals_running_the_model_again() {
+    let ids: Vec<u32> = (0..N_CTX as u32).map(|i| (i * 7 + 2) % 16).collect();
+    for (site, d_in) in [(Site::MlpPost, 10), (Site::MlpOut, 6), (Site::ResidPost, 6)] {
+        let lm = model(2, 17);
+        let (hook, sae) = (HookPoint { layer: 1, site }, sae(d_in, 23, Select::Relu));
+        let effect = exact::ExactEffect::new(&lm, hook, &sae, &[3, 8]).unwrap();
+        let mut engine = CpuEngine::new(lm.clone());
+        let mut resid = vec![0.0; N_CTX * 6];
+        engine.forward_to(&ids, N_CTX, HookPoint { layer: 1, site: Site::ResidPost }, &mut resid);
+        for changes in [[0.0, 0.0], [2.0, 0.0], [-1.5, 3.0]] {
+            let mut again = vec![0.0; 17];
+            let mut add = |rows: &mut [f32]| {
+                for (latent, change) in [3, 8].into_iter().zip(changes) {
+                    rows[5 * d_in..][..d_in].iter_mut().zip(sae.direction(latent)).for_each(|(x, w)| *x += change * w);
+                }
+            };
+            engine.logits(&ids, N_CTX, &[5], Some(Edit { hook, apply: &mut add }), &mut again);
+            let got = effect.logits(&resid[5 * 6..][..6], &changes);
+            let error = got.iter().zip(&again).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(error < 1e-5, "{site:?} {changes:?}: off by {error}");
+        }
+    }
+    let early = HookPoint::mlp_post(0);
+    assert!(exact::ExactEffect::new(&model(2, 17), early, &sae(10, 23, Select::Relu), &[0]).is_err());
+}
+
+#[test]
+fn the_largest_activation_is_that_of_brute_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = stream(dir.path());
+    let sae = sae(D_IN, 23, Select::Relu);
+    let mut engine = CpuEngine::new(model(1, 17));
+    let got = measure::max_activations(&mut engine, &stream, Split::HeldOutA, hook(), &sae, 1 << 40).unwrap();
+    let mut expected = vec![0.0f32; 23];
+    for w in stream.windows(Split::HeldOutA, N_CTX) {
+        let mut ids = [0; N_CTX];
+        stream.read(w * N_CTX as u64, &mut ids);
+        let mut rows = vec![0.0; N_CTX * D_IN];
+        engine.forward_to(&ids, N_CTX, hook(), &mut rows);
+        for p in (1..N_CTX).filter(|&p| ids[p] != END) {
+            (0..23u32).for_each(|l| expected[l as usize] = expected[l as usize].max(act(&sae, &rows[p * D_IN..][..D_IN], l)));
+        }
+    }
+    assert!(got.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6) && got.iter().any(|&a| a > 0.0));
+}
+
+#[test]
+fn distinct_bigrams_fall_with_repetition() {
+    assert_eq!(steer::distinct_2(&[1, 2, 1, 2, 1]), 0.5);
+    assert_eq!(steer::distinct_2(&[1, 2, 3, 4]), 1.0);
+    assert_eq!(steer::distinct_2(&[1]), 1.0);
+}
+
+#[test]
+fn the_divergence_of_two_coins_is_worked_out_by_hand() {
+    // p = (1/2, 1/2), q = (3/4, 1/4): KL = 1/2 ln(2/3) + 1/2 ln 2.
+    let expected = 0.5 * (2.0f64 / 3.0).ln() + 0.5 * 2.0f64.ln();
+    assert!((splice::kl_divergence(&[1.0, 1.0], &[3.0f32.ln(), 0.0]) - expected).abs() < 1e-6);
+}
