@@ -21,7 +21,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// What can go wrong with files, said with the path, both values and the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}{}", next_step(source))]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
     #[error(
         "{path} is not the JSON that was expected: {source}\n  if the file was edited, undo that; otherwise delete it and rerun the stage that writes it"
@@ -37,6 +37,16 @@ pub enum Error {
     Refused { path: PathBuf, what: String, next: String },
     #[error("{path} is in use by process {owner}\n  wait for it to end, or choose another --run")]
     Locked { path: PathBuf, owner: String },
+}
+
+/// What a person can do about the commonest failures of disks.
+fn next_step(source: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::*;
+    match source.kind() {
+        StorageFull | QuotaExceeded => "\n  free some space, or choose another disk with --dir",
+        ReadOnlyFilesystem | PermissionDenied => "\n  choose a folder that you may write to with --dir, or change its permissions",
+        _ => "",
+    }
 }
 
 impl Error {

@@ -51,7 +51,10 @@ pub fn write_tensors(path: &Path, tensors: &[Tensor], metadata: &[(&str, String)
     let temporary = parent.join(format!(".{}.{}.tmp", path.file_name().and_then(|n| n.to_str()).unwrap_or("tensors"), std::process::id()));
     let metadata = (!metadata.is_empty()).then_some(metadata);
     let written = serialize_to_file(views, metadata, &temporary)
-        .map_err(|e| std::io::Error::other(e.to_string()))
+        .map_err(|e| match e {
+            safetensors::SafeTensorError::IoError(e) => e,
+            e => std::io::Error::other(e.to_string()),
+        })
         .and_then(|()| File::open(&temporary)?.sync_all())
         .and_then(|()| std::fs::rename(&temporary, path));
     if written.is_err() {
