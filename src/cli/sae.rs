@@ -1,11 +1,327 @@
-//! `monosem sae`
+//! `monosem sae`: activations -> sparse autoencoder.
 
-use super::Global;
+use super::{Global, Interrupted, Terminal};
+use crate::activations::{Sequential, ShuffleConfig, Streamed};
+use crate::artifact::{Manifest, Progress, RunDir, read_json, write_json};
+use crate::corpus::{Split, TokenStream};
+use crate::lm::{self, HookPoint, Lm};
+use crate::sae::{self, Eval, Metrics, Origin, Place, Recipe, Sae, SaeConfig, Select, SparseRows, TrainConfig, controls};
+use anyhow::{Context, bail};
+use std::collections::BTreeMap;
+
+/// Of the `lm/` folder that is read.
+const LM_FORMAT_VERSION: u32 = 1;
 
 /// Train, evaluate and inspect sparse autoencoders
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
 
-pub fn run(_args: Args, _global: &Global) -> anyhow::Result<()> {
-    todo!()
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Train on activations streamed from the run's model, write DIR/RUN/sae/NAME
+    Train(Train),
+    /// Measure on held-out text, write eval.json; a random-decoder SAE of the same L0 beside it
+    Eval(Evaluate),
+    /// Print what is in DIR/RUN/sae/NAME
+    Info(Info),
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum RecipeName {
+    /// The k largest latents of a row, AuxK for dead ones (Gao et al. 2024)
+    Topk,
+    /// ReLU + L1 with resampling (Bricken et al. 2023)
+    #[value(name = "relu-2023")]
+    Relu2023,
+    /// ReLU + L1 weighted by decoder norms (Anthropic, April 2024)
+    #[value(name = "relu-april-2024")]
+    ReluApril2024,
+}
+
+#[derive(Debug, clap::Args)]
+struct Train {
+    /// Name of the SAE: its files are in DIR/RUN/sae/NAME
+    #[arg(long, default_value = "main")]
+    name: String,
+    /// Where activations are read
+    #[arg(long, default_value = "blocks.0.mlp.hook_post", value_name = "HOOK")]
+    hook: HookPoint,
+    #[arg(long, value_enum, default_value_t = RecipeName::Topk)]
+    recipe: RecipeName,
+    /// Latents [default: 8 times the width of the activations]
+    #[arg(long, value_name = "N")]
+    d_sae: Option<usize>,
+    /// Latents kept per token (topk)
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    k: usize,
+    /// Leave dead latents dead (topk)
+    #[arg(long)]
+    no_auxk: bool,
+    /// L1 coefficient in the recipe's own units [default: 0.001 for relu-2023, 5 for relu-april-2024]
+    #[arg(long, value_name = "X")]
+    l1: Option<f64>,
+    /// Rows (tokens) to train on
+    #[arg(long, value_name = "N", default_value_t = 4_000_000)]
+    rows: u64,
+    /// Rows per step
+    #[arg(long, value_name = "N", default_value_t = 2048)]
+    batch: usize,
+    /// Highest learning rate [default: the recipe's]
+    #[arg(long, value_name = "X")]
+    lr: Option<f64>,
+    /// Rows without firing after which a latent is dead [default: 200,000, at most a fifth of the rows]
+    #[arg(long, value_name = "ROWS")]
+    dead_window: Option<u64>,
+    /// Do not resample dead latents (relu-2023)
+    #[arg(long)]
+    no_resample: bool,
+    /// The paper's schedule instead of the short one
+    #[arg(long)]
+    paper: bool,
+    /// Seed of weights, shuffle and resampling
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Shuffle buffer in RAM, MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    buffer_mib: usize,
+    /// Go on from the last checkpoint
+    #[arg(long)]
+    resume: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Evaluate {
+    /// Name of the SAE
+    #[arg(long, default_value = "main")]
+    name: String,
+    /// Held-out tokens to measure on
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    tokens: u64,
+    /// Seed of the random control
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Debug, clap::Args)]
+struct Info {
+    /// Name of the SAE
+    #[arg(long, default_value = "main")]
+    name: String,
+}
+
+pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    let run = RunDir::new(&global.dir, &global.run);
+    match args.command {
+        Command::Train(args) => train(&args, global, &run),
+        Command::Eval(args) => evaluate(&args, global, &run),
+        Command::Info(args) => info(&args, global, &run),
+    }
+}
+
+impl Train {
+    fn config(&self, d_in: usize) -> TrainConfig {
+        let recipe = match self.recipe {
+            RecipeName::Topk => Recipe::TopK { k: self.k, auxk: !self.no_auxk },
+            RecipeName::Relu2023 => Recipe::Relu2023 { l1: self.l1.unwrap_or(1e-3) },
+            RecipeName::ReluApril2024 => Recipe::ReluApril2024 { l1: self.l1.unwrap_or(5.0) },
+        };
+        let sae = SaeConfig { d_in, d_sae: self.d_sae.unwrap_or(8 * d_in), recipe };
+        let preset = if self.paper { TrainConfig::paper } else { TrainConfig::short };
+        let mut config = preset(sae, self.rows, self.batch, self.seed);
+        config.lr = self.lr.unwrap_or(config.lr);
+        config.dead_window_rows = self.dead_window.unwrap_or(config.dead_window_rows);
+        if self.no_resample {
+            config.resample = None;
+        }
+        config
+    }
+}
+
+fn train(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    let _lock = run.lock()?;
+    let stream = open_stream(run)?;
+    let lm = open_lm(run, &stream)?;
+    let lm_manifest = Manifest::read(&run.lm(), "lm", LM_FORMAT_VERSION)?;
+    let d_in = args.hook.d_in(&lm.config);
+    let config = args.config(d_in);
+    config.check()?;
+    let mut engine = lm::CpuEngine::new(lm);
+    let n_ctx = lm::Engine::config(&engine).n_ctx;
+    let shuffle = ShuffleConfig { seed: args.seed, buffer_mib: args.buffer_mib, visits: None };
+    let mut source = Streamed::open(&mut engine, &stream, args.hook, shuffle)?;
+    let place = Place {
+        out: run.sae(&args.name),
+        checkpoints: run.checkpoints(&format!("sae-{}", args.name)),
+        resume: args.resume,
+        origin: Origin { model_name: run.name(), hook_name: args.hook.to_string(), context_size: n_ctx, dataset: run.name() },
+        inputs: BTreeMap::from([("lm".into(), lm_manifest.hash()), ("tokens".into(), stream.manifest().hash())]),
+    };
+    let weights = 2 * config.sae.d_sae * d_in * 4;
+    eprintln!(
+        "training {:?}: {} latents on {} rows of {} ({d_in} wide), batch {}, seed {}",
+        config.sae.recipe, config.sae.d_sae, config.rows, args.hook, config.batch, config.seed
+    );
+    eprintln!("  {}", source.describe());
+    eprintln!("  writes {} ({} MB) and checkpoints of {} MB", place.out.display(), weights / 1_000_000, 3 * weights / 1_000_000);
+    let trained = match sae::train(&mut source, &config, &place, &mut Terminal::new()) {
+        Err(sae::Error::Interrupted { .. }) => return Err(Interrupted { resume: format!("{} --resume", command_line()) }.into()),
+        done => done?,
+    };
+    if global.json {
+        let sae::TrainedSae { steps, rows, fvu, l0, dead_frac, .. } = trained;
+        println!("{}", serde_json::json!({"sae": place.out, "steps": steps, "rows": rows, "fvu": fvu, "l0": l0, "dead_frac": dead_frac}));
+    } else {
+        println!(
+            "{}: fvu {:.4}, l0 {:.1}, dead {:.1} % (of the last batch and window)\nnext: monosem sae eval --dir {} --run {} --name {}",
+            place.out.display(),
+            trained.fvu,
+            trained.l0,
+            100.0 * trained.dead_frac,
+            global.dir.display(),
+            global.run,
+            args.name
+        );
+    }
+    Ok(())
+}
+
+fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    let _lock = run.lock()?;
+    let dir = run.sae(&args.name);
+    let (sae, origin) = (load(run, &args.name)?, sae::read_origin(&dir)?);
+    let hook: HookPoint = origin.hook_name.parse().map_err(|e| anyhow::anyhow!("{}: {e}", dir.join("cfg.json").display()))?;
+    let stream = open_stream(run)?;
+    let mut engine = lm::CpuEngine::new(open_lm(run, &stream)?);
+    if hook.d_in(lm::Engine::config(&engine)) != sae.d_in {
+        bail!(
+            "the SAE reads rows of {} numbers, {hook} of this model has {}\n  rerun: monosem sae train --name {}",
+            sae.d_in,
+            hook.d_in(lm::Engine::config(&engine)),
+            args.name
+        );
+    }
+    let mut progress = Terminal::new();
+    let (mut metrics, mut control) = (Metrics::new(&sae), None);
+    let mut left = args.tokens;
+    progress.begin("evaluate", left, "tokens");
+    for split in [Split::HeldOutA, Split::HeldOutB] {
+        let mut windows = Sequential::open(&mut engine, &stream, hook, split, None)?;
+        while left > 0 && !progress.interrupted() {
+            let Some(batch) = windows.next() else { break };
+            let counted = (0..batch.ids.len()).filter(|&i| batch.counts(i)).take(left as usize);
+            let x: Vec<f32> = counted.flat_map(|i| &batch.rows[i * sae.d_in..][..sae.d_in]).copied().collect();
+            let n = (x.len() / sae.d_in) as u64;
+            measure(&sae, &x, &mut metrics);
+            let l0 = if control.is_none() { metrics.l0() } else { 0.0 };
+            let (random, sums) = control.get_or_insert_with(|| {
+                let random = controls::random_decoder(&sae, l0, &x, args.seed);
+                let sums = Metrics::new(&random);
+                (random, sums)
+            });
+            measure(random, &x, sums);
+            left -= n;
+            progress.advance(n);
+        }
+    }
+    progress.end();
+    if progress.interrupted() {
+        return Err(Interrupted { resume: command_line() }.into());
+    }
+    let Some((random, control)) = control else { bail!("no held-out text to measure on\n  build a larger corpus: monosem corpus build") };
+    let (mut eval, control) = (metrics.finish(&sae), control.finish(&random));
+    let path = dir.join("eval.json");
+    // Cross-entropies are measured by another stage; what it wrote about these weights stays.
+    if path.exists() {
+        let old: Eval = read_json(&path)?;
+        eval.keep_cross_entropies(&old);
+    }
+    write_json(&path, &eval)?;
+    if global.json {
+        println!("{}", serde_json::json!({"eval": eval, "random_decoder": control}));
+        return Ok(());
+    }
+    println!("{} on {} held-out tokens (beside it a random decoder of the same L0)", dir.display(), eval.n_eval_tokens);
+    for (name, ours, theirs) in [
+        ("l0", eval.l0, control.l0),
+        ("explained_variance", eval.explained_variance, control.explained_variance),
+        ("nmse", eval.nmse, control.nmse),
+        ("cosine", eval.cosine, control.cosine),
+        ("l2_ratio", eval.l2_ratio, control.l2_ratio),
+        ("dead_frac", eval.dead_frac, control.dead_frac),
+        ("ultra_rare_frac", eval.ultra_rare_frac, control.ultra_rare_frac),
+        ("junk_frac", eval.junk_frac, control.junk_frac),
+    ] {
+        println!("  {name:20} {ours:9.4}   {theirs:9.4}   {}", eval.formulas[name]);
+    }
+    println!("next: monosem features build --dir {} --run {}", global.dir.display(), global.run);
+    Ok(())
+}
+
+fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    let dir = run.sae(&args.name);
+    let sae = load(run, &args.name)?;
+    let origin = sae::read_origin(&dir)?;
+    let manifest = Manifest::read(&dir, "sae", sae::SAE_FORMAT_VERSION)?;
+    let eval: Option<Eval> = dir.join("eval.json").exists().then(|| read_json(&dir.join("eval.json"))).transpose()?;
+    if global.json {
+        println!("{}", serde_json::json!({"d_in": sae.d_in, "d_sae": sae.d_sae, "hook": origin.hook_name, "manifest": manifest, "eval": eval}));
+        return Ok(());
+    }
+    let select = match &sae.select {
+        Select::Relu => "ReLU".to_string(),
+        Select::TopK { k } => format!("the {k} largest"),
+        Select::JumpRelu { .. } => "JumpReLU".to_string(),
+    };
+    println!("{}: {} latents ({select}) of {} numbers at {} of {}", dir.display(), sae.d_sae, sae.d_in, origin.hook_name, origin.model_name);
+    println!(
+        "  trained on {} rows in {} steps, seed {}, {:.0} s",
+        manifest.counts["rows"], manifest.counts["steps"], manifest.seed, manifest.wall_seconds
+    );
+    println!("  self-test replayed: agrees");
+    match eval {
+        Some(eval) => println!(
+            "  l0 {:.1}, explained variance {:.4}, dead {:.1} % of {} tokens",
+            eval.l0,
+            eval.explained_variance,
+            100.0 * eval.dead_frac,
+            eval.n_eval_tokens
+        ),
+        None => println!("  not evaluated yet: monosem sae eval --run {}", global.run),
+    }
+    Ok(())
+}
+
+fn measure(sae: &Sae, x: &[f32], metrics: &mut Metrics) {
+    let (mut rows, mut x_hat) = (SparseRows::default(), vec![0.0; x.len()]);
+    sae.encode(x, &mut rows);
+    sae.decode(&rows, &mut x_hat);
+    metrics.add(x, &x_hat, &rows);
+}
+
+fn load(run: &RunDir, name: &str) -> anyhow::Result<Sae> {
+    let dir = run.sae(name);
+    Sae::load(&dir).with_context(|| {
+        format!("cannot read the SAE {name} of {}\n  train it with: monosem sae train --run {} --name {name}", run.root.display(), run.name())
+    })
+}
+
+fn open_stream(run: &RunDir) -> anyhow::Result<TokenStream> {
+    TokenStream::open(&run.tokens())
+        .with_context(|| format!("cannot read the tokens of {}\n  make them with: monosem corpus build --run {}", run.root.display(), run.name()))
+}
+
+fn open_lm(run: &RunDir, stream: &TokenStream) -> anyhow::Result<Lm> {
+    let manifest = Manifest::read(&run.lm(), "lm", LM_FORMAT_VERSION)
+        .with_context(|| format!("cannot read the model of {}\n  make it with: monosem lm train --run {}", run.root.display(), run.name()))?;
+    manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train --run {}", run.name()))?;
+    Ok(Lm::load(&run.lm())?)
+}
+
+/// The command as it was typed, to be repeated.
+fn command_line() -> String {
+    let words: Vec<String> = std::env::args().filter(|a| a != "--resume").collect();
+    words.join(" ")
 }

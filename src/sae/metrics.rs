@@ -57,6 +57,19 @@ pub struct Eval {
     pub formulas: BTreeMap<String, String>,
 }
 
+impl Eval {
+    /// Takes the cross-entropies over from an earlier evaluation of the same weights.
+    pub fn keep_cross_entropies(&mut self, old: &Eval) {
+        self.ce_clean = old.ce_clean;
+        self.ce_spliced = old.ce_spliced;
+        self.ce_zero = old.ce_zero;
+        self.ce_mean = old.ce_mean;
+        self.ce_recovered_zero = old.ce_recovered_zero;
+        self.ce_recovered_mean = old.ce_recovered_mean;
+        self.kl = old.kl;
+    }
+}
+
 /// Encodes and decodes up to `n_rows` rows of `source` and measures.
 pub fn evaluate(sae: &Sae, source: &mut dyn RowSource, n_rows: u64, progress: &mut dyn Progress) -> Result<Eval> {
     let d = sae.d_in;
@@ -160,6 +173,12 @@ impl Metrics {
         rows.latent.iter().for_each(|&j| self.fires[j as usize] += 1);
     }
 
+    /// Mean active latents so far.
+    pub fn l0(&self) -> f64 {
+        self.active as f64 / self.n.max(1) as f64
+    }
+
+    /// The figures of the rows that were added.
     pub fn finish(self, sae: &Sae) -> Eval {
         let n = self.n.max(1) as f64;
         let f = sae.d_sae as f64;

@@ -344,6 +344,11 @@ impl<'a> Training<'a> {
 
     fn finish(self) -> Result<TrainedSae> {
         let sae = fold(&self.config.sae, &self.engine.read().params, &self.normaliser);
+        // Figures of the weights that were here before are not figures of these.
+        let eval = self.place.out.join("eval.json");
+        if eval.exists() {
+            fs::remove_file(&eval).map_err(|e| artifact::Error::io("delete", &eval, e))?;
+        }
         sae.save(&self.place.out, &self.place.origin, &self.sample)?;
         let rows = self.step * self.config.batch as u64;
         Ok(TrainedSae { steps: self.step, rows, fvu: self.fvu(), l0: self.last.l0, dead_frac: self.dead_frac(), sae })

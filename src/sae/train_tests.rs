@@ -159,17 +159,38 @@ fn an_interrupted_training_goes_on_bit_for_bit() {
 }
 
 #[test]
-fn dead_latents_are_resampled_and_come_alive() {
-    let mut config = small(Recipe::Relu2023 { l1: 4e-3 }, 64 * 200);
-    config.lr = 2e-2;
-    config.resample = Some(Resample { at: vec![0.3, 0.6], window: 0.1, sample_rows: 1000, centred: true });
+fn dead_latents_are_resampled_on_time_come_alive_and_cost_no_rows() {
+    let mut config = small(Recipe::Relu2023 { l1: 1e-3 }, 64 * 200);
+    config.resample = Some(Resample { at: vec![0.3], window: 0.1, sample_rows: 1000, centred: true });
     let dir = tempfile::tempdir().unwrap();
+    let place = place(dir.path());
+    let mut source = Synthetic::new(12, 30, 3, 1 << 40);
+    let mut training = Training::start(&mut source, &config, &place, "run".into(), &mut Silent).unwrap();
+    let killed = [3usize, 8, 20];
+    let mut state = training.engine.read();
+    killed.iter().for_each(|&j| state.params.b_enc[j] = -100.0);
+    training.engine.write(&state);
     let mut watch = Watch::default();
-    let trained = train(&mut Synthetic::new(12, 30, 3, 1 << 40), &config, &place(dir.path()), &mut watch).unwrap();
-    assert!(watch.notes.iter().any(|n| n.contains("resampled")), "{:?}", watch.notes);
-    config.resample = None;
-    let without = train(&mut Synthetic::new(12, 30, 3, 1 << 40), &config, &place(dir.path()), &mut Silent).unwrap();
-    assert!(trained.dead_frac < without.dead_frac, "{} {}", trained.dead_frac, without.dead_frac);
+    while training.step < 59 {
+        training.one_step(&mut watch).unwrap();
+    }
+    let before = training.engine.read();
+    assert!(watch.notes.is_empty() && killed.iter().all(|&j| before.params.b_enc[j] < -99.0));
+    training.one_step(&mut watch).unwrap();
+    // Step 60 of 200 is 0.3; 20 steps are the window.
+    assert_eq!(watch.notes, ["step 60: resampled 3 dead latents of 40"]);
+    assert_eq!(training.source.position(), 60 * 64);
+    let after = training.engine.read();
+    for j in killed {
+        let row = &after.params.w_dec[j * 12..][..12];
+        assert_eq!(after.params.b_enc[j], 0.0);
+        assert!((row.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5);
+        assert!(after.second.w_enc[j * 12..][..12].iter().all(|&v| v == 0.0));
+    }
+    for _ in 0..5 {
+        training.one_step(&mut watch).unwrap();
+    }
+    assert!(killed.iter().all(|&j| training.last_fired[j] > 60 * 64), "the new latents fire");
 }
 
 #[test]

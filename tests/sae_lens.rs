@@ -1,0 +1,56 @@
+//! SAEs saved here are read by SAELens and give there what they give here. Needs `MONOSEM_PEER_PYTHON`, a Python with sae_lens; says so and is skipped
+//! without it.
+
+use monosem::artifact::{Silent, seed};
+use monosem::sae::{Origin, Place, Recipe, RowSource, SaeConfig, TrainConfig, train};
+use rand::RngExt;
+use std::process::Command;
+
+/// Positive rows of width 12 around a mean.
+struct Rows(u64);
+
+impl RowSource for Rows {
+    fn d_in(&self) -> usize {
+        12
+    }
+    fn next_rows(&mut self, out: &mut [f32]) -> std::io::Result<usize> {
+        for row in out.chunks_exact_mut(12) {
+            let mut rng = seed::rng(1, "test/sae_lens", self.0);
+            row.iter_mut().for_each(|v| *v = 3.0 + rng.random_range(-2.0..2.0f32));
+            self.0 += 1;
+        }
+        Ok(out.len() / 12)
+    }
+    fn position(&self) -> u64 {
+        self.0
+    }
+    fn seek(&mut self, position: u64) -> std::io::Result<()> {
+        self.0 = position;
+        Ok(())
+    }
+}
+
+#[test]
+fn sae_lens_reads_every_architecture_that_is_trained_here() {
+    let Ok(python) = std::env::var("MONOSEM_PEER_PYTHON") else {
+        eprintln!("skipped: MONOSEM_PEER_PYTHON is not set");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let recipes = [Recipe::TopK { k: 3, auxk: true }, Recipe::Relu2023 { l1: 1e-3 }, Recipe::ReluApril2024 { l1: 0.2 }];
+    let mut folders = Vec::new();
+    for (i, recipe) in recipes.into_iter().enumerate() {
+        let mut config = TrainConfig::short(SaeConfig { d_in: 12, d_sae: 40, recipe }, 6400, 64, 0);
+        config.resample = None;
+        let origin = Origin { model_name: "tiny".into(), hook_name: "blocks.0.mlp.hook_post".into(), context_size: 64, dataset: "planted".into() };
+        let out = dir.path().join(i.to_string());
+        let place = Place { out: out.clone(), checkpoints: dir.path().join("checkpoints"), origin, ..Place::default() };
+        train(&mut Rows(0), &config, &place, &mut Silent).unwrap();
+        folders.push(out);
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/check_sae_lens.py");
+    let output = Command::new(python).arg(script).args(&folders).output().unwrap();
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).matches("agrees").count(), 3);
+}
