@@ -1,7 +1,11 @@
 //! Text from a model: one token at a time with cached keys and values, sampled so that two runs can share their draws.
 
-use super::{HookPoint, Lm};
+use super::cpu::{Acts, Keep, forward};
+use super::{Activation, Edit, HookPoint, Lm, Site};
 use crate::artifact::seed;
+use crate::kernels::activation::{gelu_forward, relu_forward};
+use crate::kernels::gemm::{matmul_nn, matmul_nt};
+use crate::kernels::layer_norm::layer_norm_forward;
 use rand::RngExt;
 
 /// How the next token is drawn.
@@ -16,7 +20,48 @@ pub struct Sampling {
     pub seed: u64,
 }
 
-/// An edit that is applied at a hook in every step. `apply` gets the rows of the tokens that are new in this step, (n_new, d_in).
+impl Sampling {
+    /// The token where the cumulative distribution over what temperature, top-k and top-p leave, likeliest first, passes `u` in [0, 1).
+    ///
+    /// Equal logits stand in the order of their ids. With the same `u`, slightly other logits give the same token most of the time.
+    pub fn pick(&self, logits: &[f32], u: f64) -> u32 {
+        let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+        let by_logit = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+        if self.temperature <= 0.0 {
+            return ids.into_iter().min_by(by_logit).expect("a vocabulary is not empty");
+        }
+        if let Some(k) = self.top_k.filter(|&k| k < ids.len()) {
+            ids.select_nth_unstable_by(k.max(1) - 1, by_logit);
+            ids.truncate(k.max(1));
+        }
+        ids.sort_unstable_by(by_logit);
+        let largest = logits[ids[0] as usize] as f64;
+        let weights: Vec<f64> = ids.iter().map(|&id| ((logits[id as usize] as f64 - largest) / self.temperature as f64).exp()).collect();
+        let mut total: f64 = weights.iter().sum();
+        let mut kept = ids.len();
+        if let Some(p) = self.top_p {
+            let mut sum = 0.0;
+            let enough = weights.iter().position(|w| {
+                sum += w;
+                sum >= p as f64 * total
+            });
+            if let Some(last) = enough {
+                (kept, total) = (last + 1, sum);
+            }
+        }
+        let mut left = u * total;
+        for (&id, weight) in ids[..kept].iter().zip(&weights) {
+            left -= weight;
+            if left < 0.0 {
+                return id;
+            }
+        }
+        ids[kept - 1]
+    }
+}
+
+/// An edit that is applied at a hook in every step. `apply` gets the rows of the tokens that are new in this step, (n_new, d_in): one, or
+/// the last of the text where a context is read again.
 pub struct GenerateEdit<'a> {
     pub hook: HookPoint,
     pub apply: &'a mut dyn FnMut(&mut [f32]),
@@ -27,29 +72,233 @@ pub fn uniform(seed: u64, step: u64) -> f64 {
     seed::rng(seed, "lm/generate", step).random()
 }
 
-/// A model in the middle of a text.
+/// A model in the middle of a text. When its context is full it forgets the first half and reads the second again.
 pub struct Generator<'a> {
     lm: &'a Lm,
+    acts: Acts,
+    /// Keys and values of each layer, (n_ctx, 2 d_model).
+    cache: Vec<Vec<f32>>,
+    /// The tokens that the cache covers.
+    ids: Vec<u32>,
+    logits: Vec<f32>,
 }
 
 impl<'a> Generator<'a> {
     pub fn new(lm: &'a Lm) -> Self {
-        Generator { lm }
+        let cache = vec![vec![0.0; lm.config.n_ctx * 2 * lm.config.d_model]; lm.config.n_layers];
+        Generator { lm, acts: Acts::default(), cache, ids: Vec::new(), logits: vec![0.0; lm.config.d_vocab] }
     }
 
     /// Forgets everything, reads `ids` (at least one; the last n_ctx are used) and returns the logits after the last, (d_vocab,).
-    pub fn prefill(&mut self, _ids: &[u32], _edit: Option<&mut GenerateEdit>) -> &[f32] {
-        let _ = self.lm;
-        todo!()
+    pub fn prefill(&mut self, ids: &[u32], edit: Option<&mut GenerateEdit>) -> &[f32] {
+        assert!(!ids.is_empty(), "a prompt needs at least one token");
+        let d = self.lm.config.d_model;
+        self.ids = ids[ids.len().saturating_sub(self.lm.config.n_ctx)..].to_vec();
+        let n = self.ids.len();
+        let mut edit = edit.map(|e| Edit { hook: e.hook, apply: &mut *e.apply });
+        forward(self.lm, &mut self.acts, &self.ids, n, Keep::Layers, None, &mut edit);
+        for (cache, block) in self.cache.iter_mut().zip(&self.acts.blocks) {
+            for (kept, qkv) in cache.chunks_exact_mut(2 * d).zip(block.qkv.chunks_exact(3 * d)).take(n) {
+                kept.copy_from_slice(&qkv[d..]);
+            }
+        }
+        let last = self.acts.x[(n - 1) * d..n * d].to_vec();
+        self.read_logits(&last)
     }
 
     /// Reads one more token and returns the logits after it, (d_vocab,).
-    pub fn step(&mut self, _id: u32, _edit: Option<&mut GenerateEdit>) -> &[f32] {
-        todo!()
+    pub fn step(&mut self, id: u32, mut edit: Option<&mut GenerateEdit>) -> &[f32] {
+        let config = &self.lm.config;
+        let (d, m) = (config.d_model, config.d_mlp);
+        assert!((id as usize) < config.d_vocab, "token {id} is outside the vocabulary of {}", config.d_vocab);
+        if self.ids.len() >= config.n_ctx {
+            let mut tail = self.ids[config.n_ctx - config.n_ctx / 2..].to_vec();
+            tail.push(id);
+            return self.prefill(&tail, edit);
+        }
+        let at = self.ids.len();
+        self.ids.push(id);
+        let row = |matrix: &'a [f32], i: usize| &matrix[i * d..(i + 1) * d];
+        let mut x: Vec<f32> = row(&self.lm.weights.wte, id as usize).iter().zip(row(&self.lm.weights.wpe, at)).map(|(a, b)| a + b).collect();
+        let (mut normed, mut stats) = (vec![0.0; d], [0.0; 2]);
+        for (layer, w) in self.lm.weights.blocks.iter().enumerate() {
+            let mut see = |site: Site, rows: &mut [f32]| {
+                if let Some(edit) = edit.as_mut().filter(|e| e.hook == HookPoint { layer, site }) {
+                    (edit.apply)(rows);
+                }
+            };
+            see(Site::ResidPre, &mut x);
+            layer_norm_forward(&x, &w.ln_1_w, &w.ln_1_b, &mut normed, &mut stats);
+            let mut qkv = w.c_attn_b.clone();
+            matmul_nn(1, 3 * d, d, &normed, &w.c_attn_w, &mut qkv, true);
+            let cache = &mut self.cache[layer];
+            cache[at * 2 * d..(at + 1) * 2 * d].copy_from_slice(&qkv[d..]);
+            let z = attend(&qkv[..d], &cache[..(at + 1) * 2 * d], config.n_heads);
+            add_linear(&z, &w.attn_proj_w, &w.attn_proj_b, &mut x);
+            see(Site::ResidMid, &mut x);
+            layer_norm_forward(&x, &w.ln_2_w, &w.ln_2_b, &mut normed, &mut stats);
+            let mut pre = w.c_fc_b.clone();
+            matmul_nn(1, m, d, &normed, &w.c_fc_w, &mut pre, true);
+            see(Site::MlpPre, &mut pre);
+            let mut post = vec![0.0; m];
+            match config.activation {
+                Activation::Relu => relu_forward(&pre, &mut post),
+                Activation::Gelu => gelu_forward(&pre, &mut post),
+            }
+            see(Site::MlpPost, &mut post);
+            let mut out = w.mlp_proj_b.clone();
+            matmul_nn(1, d, m, &post, &w.mlp_proj_w, &mut out, true);
+            see(Site::MlpOut, &mut out);
+            x.iter_mut().zip(&out).for_each(|(x, y)| *x += y);
+            see(Site::ResidPost, &mut x);
+        }
+        self.read_logits(&x)
+    }
+
+    fn read_logits(&mut self, x: &[f32]) -> &[f32] {
+        let d = x.len();
+        let (mut normed, mut stats) = (vec![0.0; d], [0.0; 2]);
+        layer_norm_forward(x, &self.lm.weights.ln_f_w, &self.lm.weights.ln_f_b, &mut normed, &mut stats);
+        matmul_nt(1, self.logits.len(), d, &normed, self.lm.weights.unembedding(), &mut self.logits, false);
+        &self.logits
     }
 }
 
-/// `n` tokens after `prompt`; stops early after the token `stop`, which is not returned.
-pub fn generate(_lm: &Lm, _prompt: &[u32], _n: usize, _sampling: &Sampling, _stop: Option<u32>, _edit: Option<GenerateEdit>) -> Vec<u32> {
-    todo!()
+/// x += y w + b for one row.
+fn add_linear(y: &[f32], w: &[f32], b: &[f32], x: &mut [f32]) {
+    x.iter_mut().zip(b).for_each(|(x, b)| *x += b);
+    matmul_nn(1, x.len(), y.len(), y, w, x, true);
+}
+
+/// Attention of one query (d_model,) over cached keys and values (n, 2 d_model).
+fn attend(q: &[f32], cache: &[f32], n_heads: usize) -> Vec<f32> {
+    let d = q.len();
+    let e = d / n_heads;
+    let mut z = vec![0.0; d];
+    for h in 0..n_heads {
+        let q = &q[h * e..(h + 1) * e];
+        let scale = 1.0 / (e as f32).sqrt();
+        let mut p: Vec<f32> = cache.chunks_exact(2 * d).map(|kv| q.iter().zip(&kv[h * e..]).map(|(q, k)| q * k).sum::<f32>() * scale).collect();
+        let max = p.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
+        p.iter_mut().for_each(|p| *p = (*p - max).exp());
+        let total: f32 = p.iter().sum();
+        for (p, kv) in p.iter().zip(cache.chunks_exact(2 * d)) {
+            z[h * e..(h + 1) * e].iter_mut().zip(&kv[d + h * e..]).for_each(|(z, v)| *z += p / total * v);
+        }
+    }
+    z
+}
+
+/// `n` tokens after `prompt`; stops early after the token `stop`, which is not returned. Step i is drawn with [`uniform`]`(seed, i)`.
+pub fn generate(lm: &Lm, prompt: &[u32], n: usize, sampling: &Sampling, stop: Option<u32>, mut edit: Option<GenerateEdit>) -> Vec<u32> {
+    let mut generator = Generator::new(lm);
+    let mut tokens = Vec::with_capacity(n);
+    generator.prefill(prompt, edit.as_mut());
+    for step in 0..n {
+        let token = sampling.pick(&generator.logits, uniform(sampling.seed, step as u64));
+        if stop == Some(token) {
+            break;
+        }
+        tokens.push(token);
+        if step + 1 < n {
+            generator.step(token, edit.as_mut());
+        }
+    }
+    tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::random;
+    use crate::lm::{CpuEngine, Engine, LmConfig};
+
+    fn model() -> Lm {
+        let config = LmConfig { d_vocab: 13, n_ctx: 9, d_model: 8, n_layers: 2, n_heads: 2, d_mlp: 12, activation: Activation::Gelu, tied: false };
+        let mut lm = Lm::init(&config, 2);
+        for (i, tensor) in lm.weights.tensors_mut().into_iter().enumerate() {
+            let noise = random(tensor.len(), 2000 + i as u64);
+            tensor.iter_mut().zip(noise).for_each(|(w, x)| *w += 0.5 * x);
+        }
+        lm
+    }
+
+    fn uncached(lm: &Lm, ids: &[u32], edit: Option<Edit>) -> Vec<f32> {
+        let mut logits = vec![0.0; lm.config.d_vocab];
+        CpuEngine::new(lm.clone()).logits(ids, ids.len(), &[ids.len() - 1], edit, &mut logits);
+        logits
+    }
+
+    fn close(a: &[f32], b: &[f32]) -> bool {
+        a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-5)
+    }
+
+    #[test]
+    fn cached_logits_equal_uncached_ones_with_and_without_an_edit_at_every_hook() {
+        let lm = model();
+        let ids = [3u32, 1, 4, 1, 5, 9, 2, 6];
+        for site in [Site::ResidPre, Site::ResidMid, Site::MlpPre, Site::MlpPost, Site::MlpOut, Site::ResidPost] {
+            let hook = HookPoint { layer: 1, site };
+            for strength in [0.0, 1.5] {
+                let mut apply = |rows: &mut [f32]| rows.iter_mut().for_each(|x| *x += strength * x.cos());
+                let mut generator = Generator::new(&lm);
+                let mut got = generator.prefill(&ids[..3], Some(&mut GenerateEdit { hook, apply: &mut apply })).to_vec();
+                for n in 3..=ids.len() {
+                    assert!(close(&got, &uncached(&lm, &ids[..n], Some(Edit { hook, apply: &mut apply }))), "{hook} after {n}");
+                    if n < ids.len() {
+                        got = generator.step(ids[n], Some(&mut GenerateEdit { hook, apply: &mut apply })).to_vec();
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_context_goes_on_from_its_second_half() {
+        let lm = model();
+        let ids: Vec<u32> = (0..10).map(|i| i * 5 % 13).collect();
+        let mut generator = Generator::new(&lm);
+        generator.prefill(&ids[..9], None);
+        let got = generator.step(ids[9], None).to_vec();
+        assert!(close(&got, &uncached(&lm, &ids[5..], None)));
+        let long: Vec<u32> = (0..30).map(|i| i % 13).collect();
+        assert!(close(Generator::new(&lm).prefill(&long, None), &uncached(&lm, &long[21..], None)));
+    }
+
+    #[test]
+    fn draws_follow_the_softmax_and_the_cuts() {
+        let logits = [0.0f32, 2.0, 1.0, -1.0];
+        let base = Sampling { temperature: 1.0, top_k: None, top_p: None, seed: 0 };
+        let share = |sampling: &Sampling| {
+            let mut counts = [0.0; 4];
+            (0..10_000).for_each(|i| counts[sampling.pick(&logits, (i as f64 + 0.5) / 10_000.0) as usize] += 1e-4);
+            counts
+        };
+        let softmax = |keep: &[usize]| {
+            let total: f64 = keep.iter().map(|&i| (logits[i] as f64).exp()).sum();
+            std::array::from_fn::<f64, 4, _>(|i| if keep.contains(&i) { (logits[i] as f64).exp() / total } else { 0.0 })
+        };
+        let near = |a: [f64; 4], b: [f64; 4]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-4);
+        assert!(near(share(&base), softmax(&[0, 1, 2, 3])));
+        assert!(near(share(&Sampling { top_k: Some(2), ..base.clone() }), softmax(&[1, 2])));
+        // Softmax is 0.087, 0.644, 0.237, 0.032: the two likeliest hold 0.881.
+        assert!(near(share(&Sampling { top_p: Some(0.85), ..base.clone() }), softmax(&[1, 2])));
+        assert!(near(share(&Sampling { top_p: Some(0.5), ..base.clone() }), softmax(&[1])));
+        assert!(near(share(&Sampling { temperature: 0.0, ..base.clone() }), softmax(&[1])));
+        assert_eq!(base.pick(&logits, 0.999_999_999), 3);
+    }
+
+    #[test]
+    fn generation_is_a_function_of_its_seed() {
+        let lm = model();
+        let run = |seed| generate(&lm, &[1], 25, &Sampling { temperature: 1.0, top_k: None, top_p: None, seed }, None, None);
+        assert_eq!(run(1), run(1));
+        assert_ne!(run(1), run(2));
+        assert_eq!(run(1).len(), 25);
+        let stop = run(1)[4];
+        let first = run(1).iter().position(|&t| t == stop).unwrap();
+        let sampling = Sampling { temperature: 1.0, top_k: None, top_p: None, seed: 1 };
+        assert_eq!(generate(&lm, &[1], 25, &sampling, Some(stop), None), run(1)[..first]);
+        assert!((0..100).all(|i| (0.0..1.0).contains(&uniform(1, i))) && uniform(1, 0) != uniform(1, 1));
+    }
 }

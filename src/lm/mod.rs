@@ -1,6 +1,7 @@
 //! The language model: a GPT-2-style decoder with hand-written forward and backward. Reads token shards; writes `lm/` in Hugging Face
 //! layout. Does not know SAEs.
 
+mod checkpoint;
 mod config;
 mod cpu;
 mod engine;
@@ -10,6 +11,8 @@ mod hooks;
 mod hugging_face;
 mod model;
 mod train;
+#[cfg(test)]
+mod train_tests;
 
 pub use config::{Activation, LmConfig, TrainConfig};
 pub use cpu::CpuEngine;
@@ -18,4 +21,4 @@ pub use error::{Error, Result};
 pub use generate::{GenerateEdit, Generator, Sampling, generate, uniform};
 pub use hooks::{HookPoint, Site};
 pub use model::{BlockWeights, Lm, TensorSpec, Weights, tensor_specs};
-pub use train::{TrainReport, train};
+pub use train::{TrainLine, TrainReport, held_out_loss, train};

@@ -158,6 +158,24 @@ impl Weights {
         }
     }
 
+    /// No tensors yet; [`Weights::set`] puts them in.
+    pub(super) fn empty(n_layers: usize) -> Self {
+        let none = LmConfig { d_vocab: 0, n_ctx: 0, d_model: 0, n_layers, n_heads: 1, d_mlp: 0, activation: super::Activation::Relu, tied: true };
+        Weights::zeros(&none)
+    }
+
+    /// Puts in `tensors`, which stand in the order of [`tensor_specs`].
+    pub(super) fn set(&mut self, mut tensors: Vec<Vec<f32>>, tied: bool) {
+        self.lm_head = if tied { Vec::new() } else { tensors.pop().expect("an untied model has an unembedding") };
+        let places = self.tensors_mut();
+        // The unembedding, when there is one, was put in first.
+        let n = places.len() - usize::from(!tied);
+        assert_eq!(n, tensors.len(), "tensors of the model");
+        for (place, tensor) in places.into_iter().zip(tensors) {
+            *place = tensor;
+        }
+    }
+
     /// Every tensor in the order of [`tensor_specs`].
     pub fn tensors(&self) -> Vec<&Vec<f32>> {
         list_tensors!(self, tensors, iter)

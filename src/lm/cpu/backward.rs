@@ -1,7 +1,7 @@
 //! Gradients of the mean cross-entropy and the AdamW step. The order of the backward pass is the forward pass read from its end.
 
 use super::super::{Activation, Lm, TrainConfig, Weights, tensor_specs};
-use super::{Acts, CpuEngine, forward, sized};
+use super::{Acts, CpuEngine, Keep, forward, sized};
 use crate::kernels::activation::{gelu_backward, relu_backward, sum_rows};
 use crate::kernels::adamw::{AdamWStep, adamw_step, sum_of_squares};
 use crate::kernels::attention::{AttentionShape, attention_backward};
@@ -38,6 +38,17 @@ impl CpuEngine {
         self.training.get_or_insert_with(|| Box::new(Training::new(&self.lm)))
     }
 
+    /// The model and, once made, what training adds to it.
+    pub(in super::super) fn parts(&mut self) -> (&Lm, &Training) {
+        self.training();
+        (&self.lm, self.training.as_ref().expect("made above"))
+    }
+
+    pub(in super::super) fn parts_mut(&mut self) -> (&mut Lm, &mut Training) {
+        self.training();
+        (&mut self.lm, self.training.as_mut().expect("made above"))
+    }
+
     /// Forward and backward over whole windows; returns the sum of the losses in nats.
     ///
     /// Gradients of `scale` times that sum are written with `first`, otherwise added to what is there.
@@ -45,7 +56,7 @@ impl CpuEngine {
         self.training();
         let CpuEngine { lm, acts, training } = self;
         let training = training.as_mut().expect("made above");
-        forward(lm, acts, ids, window, true, None, &mut None);
+        forward(lm, acts, ids, window, Keep::Backward, None, &mut None);
         acts.final_norm(lm, ids.len());
         backward(lm, acts, training, ids, targets, window, scale, first);
         training.nll[..ids.len()].iter().map(|&x| x as f64).sum()

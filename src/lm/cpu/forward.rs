@@ -46,24 +46,35 @@ pub(in super::super) struct BlockActs {
     pub post: Vec<f32>,
 }
 
+/// What a pass leaves behind beside the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Keep {
+    /// Nothing: every layer uses the same buffers.
+    Nothing,
+    /// The activations of every layer: keys and values for a cache.
+    Layers,
+    /// All that the backward pass reads. No hooks.
+    Backward,
+}
+
 /// Runs the model on `ids`, whole windows of `window`, leaving the residual stream in `acts.x`, or stops where `stop` has been computed.
-pub(in super::super) fn forward(lm: &Lm, acts: &mut Acts, ids: &[u32], window: usize, keep: bool, stop: Option<HookPoint>, edit: &mut Option<Edit>) {
+pub(in super::super) fn forward(lm: &Lm, acts: &mut Acts, ids: &[u32], window: usize, keep: Keep, stop: Option<HookPoint>, edit: &mut Option<Edit>) {
     let (config, weights) = (&lm.config, &lm.weights);
     let (n, d, m) = (ids.len(), config.d_model, config.d_mlp);
     assert!(window > 0 && window <= config.n_ctx && n.is_multiple_of(window), "{n} tokens in windows of {window}, n_ctx {}", config.n_ctx);
     assert!(ids.iter().all(|&id| (id as usize) < config.d_vocab), "a token is outside the vocabulary of {}", config.d_vocab);
-    assert!(!keep || (stop.is_none() && edit.is_none()), "a pass that is kept has no hooks");
+    assert!(keep != Keep::Backward || (stop.is_none() && edit.is_none()), "a pass that is kept has no hooks");
     for hook in stop.iter().chain(edit.iter().map(|e| &e.hook)) {
         assert!(hook.layer < config.n_layers, "{hook} of a model with {} layers", config.n_layers);
     }
-    let n_slots = if keep { config.n_layers } else { 1 };
+    let n_slots = if keep == Keep::Nothing { 1 } else { config.n_layers };
     if acts.blocks.len() < n_slots {
         acts.blocks.resize_with(n_slots, BlockActs::default);
     }
     let shape = AttentionShape { n_windows: n / window, window, n_heads: config.n_heads, d_head: config.d_head() };
     embedding_forward(ids, window, d, &weights.wte, &weights.wpe, sized(&mut acts.x, n * d));
     for (layer, w) in weights.blocks.iter().enumerate() {
-        let b = &mut acts.blocks[if keep { layer } else { 0 }];
+        let b = &mut acts.blocks[if keep == Keep::Nothing { 0 } else { layer }];
         // What happens at a site: the edit is applied; true means that the pass ends here.
         let mut at = |site: Site, rows: &mut [f32]| {
             let here = HookPoint { layer, site };
@@ -105,12 +116,12 @@ pub(in super::super) fn forward(lm: &Lm, acts: &mut Acts, ids: &[u32], window: u
         if at(Site::MlpPost, post) {
             return;
         }
-        if keep {
+        if keep == Keep::Backward {
             // Training has no hooks. The old residual stream stays for LayerNorm's backward pass; the buffer that comes instead is overwritten below.
             sized(&mut b.resid_pre, n * d);
             std::mem::swap(&mut b.resid_pre, &mut acts.x);
         }
-        if keep {
+        if keep == Keep::Backward {
             let x = sized(&mut acts.x, n * d);
             add_rows(mid, &w.mlp_proj_b, x);
             matmul_nn(n, d, m, post, &w.mlp_proj_w, x, true);

@@ -10,7 +10,7 @@ use crate::kernels::cross_entropy::cross_entropy_forward;
 use crate::kernels::gemm::matmul_nt;
 use crate::kernels::layer_norm::layer_norm_forward;
 pub use backward::Training;
-pub(super) use forward::{Acts, forward};
+pub(super) use forward::{Acts, Keep, forward};
 
 /// Tokens that go through the model together when nothing ties them together: few enough for the caches, enough for the products.
 const CHUNK_TOKENS: usize = 2048;
@@ -46,7 +46,7 @@ impl Engine for CpuEngine {
         assert_eq!(rows.len(), ids.len() * width, "{} rows at {hook}: elements", ids.len());
         let chunk = chunk_tokens(window);
         for (ids, rows) in ids.chunks(chunk).zip(rows.chunks_mut(chunk * width)) {
-            forward(&self.lm, &mut self.acts, ids, window, false, Some(hook), &mut None);
+            forward(&self.lm, &mut self.acts, ids, window, Keep::Nothing, Some(hook), &mut None);
             let n = ids.len();
             let acts = &self.acts;
             rows.copy_from_slice(match hook.site {
@@ -64,7 +64,7 @@ impl Engine for CpuEngine {
         // An edit is promised all rows at once.
         let chunk = if edit.is_some() { ids.len().max(1) } else { chunk_tokens(window) };
         for ((ids, targets), nll) in ids.chunks(chunk).zip(targets.chunks(chunk)).zip(nll.chunks_mut(chunk)) {
-            forward(&self.lm, &mut self.acts, ids, window, false, None, &mut edit);
+            forward(&self.lm, &mut self.acts, ids, window, Keep::Nothing, None, &mut edit);
             self.acts.final_norm(&self.lm, ids.len());
             let Acts { normed, logits, .. } = &mut self.acts;
             cross_entropy_forward(&normed[..ids.len() * self.lm.config.d_model], self.lm.weights.unembedding(), targets, nll, logits);
@@ -77,7 +77,7 @@ impl Engine for CpuEngine {
         if positions.is_empty() {
             return;
         }
-        forward(&self.lm, &mut self.acts, ids, window, false, None, &mut edit);
+        forward(&self.lm, &mut self.acts, ids, window, Keep::Nothing, None, &mut edit);
         let rows: Vec<f32> = positions.iter().flat_map(|&p| self.acts.x[p * d..(p + 1) * d].to_vec()).collect();
         let (mut normed, mut stats) = (vec![0.0; rows.len()], vec![0.0; positions.len() * 2]);
         layer_norm_forward(&rows, &self.lm.weights.ln_f_w, &self.lm.weights.ln_f_b, &mut normed, &mut stats);

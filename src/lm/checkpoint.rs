@@ -1,0 +1,80 @@
+//! Checkpoints of training: weights, both moments and where the run stands, in one safetensors file each, the newest two kept.
+
+use super::train::Standing;
+use super::{CpuEngine, Error, Result, tensor_specs};
+use crate::artifact::{Error as FileError, Tensor, TensorFile, write_tensors};
+use std::fs;
+use std::path::PathBuf;
+
+/// Checkpoints that are kept: the newest and, should it be damaged, the one before.
+const KEPT: usize = 2;
+
+pub(super) struct Checkpoints {
+    dir: PathBuf,
+    /// Settings and inputs of the run; a checkpoint of another run is refused.
+    identity: String,
+}
+
+impl Checkpoints {
+    pub fn new(dir: PathBuf, identity: String) -> Self {
+        Checkpoints { dir, identity }
+    }
+
+    pub fn save(&self, engine: &mut CpuEngine, at: &Standing) -> Result<()> {
+        let floats = [at.loss_sum, at.train_loss, at.held_out_loss, at.seconds];
+        let counts = [at.step, at.loss_steps, engine.training().step];
+        // The moments are made here if a run is interrupted before its first step.
+        let (lm, training) = engine.parts();
+        let specs = tensor_specs(&lm.config);
+        let mut tensors = vec![Tensor::f64("figures", &[floats.len()], &floats), Tensor::u64("counts", &[counts.len()], &counts)];
+        for (prefix, weights) in [("w", &lm.weights), ("m", &training.m), ("v", &training.v)] {
+            tensors.extend(specs.iter().zip(weights.tensors()).map(|(spec, data)| Tensor::f32(format!("{prefix}.{}", spec.name), &spec.shape, data)));
+        }
+        write_tensors(&self.dir.join(format!("step-{:012}.safetensors", at.step)), &tensors, &[("run", self.identity.clone())])?;
+        let files = self.files();
+        for old in &files[..files.len().saturating_sub(KEPT)] {
+            fs::remove_file(old).map_err(|e| FileError::io("remove", old, e))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the newest checkpoint into the engine.
+    pub fn load(&self, engine: &mut CpuEngine) -> Result<Standing> {
+        let path = self.files().pop().ok_or_else(|| Error::NoCheckpoint { path: self.dir.clone() })?;
+        let file = TensorFile::open(&path)?;
+        if file.metadata().get("run") != Some(&self.identity) {
+            return Err(Error::OtherRun { path, what: "configuration or other tokens" });
+        }
+        let counts = file.u64s("counts")?;
+        let figures = file.bytes("figures", crate::artifact::Dtype::F64, &[Some(4)])?;
+        let figures: Vec<f64> = figures.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("chunks of eight"))).collect();
+        let &[step, loss_steps, optimiser_steps] = &counts[..] else {
+            return Err(FileError::Corrupt { path, what: format!("{} counts, expected 3", counts.len()) }.into());
+        };
+        let specs = tensor_specs(&engine.lm().config);
+        engine.training().step = optimiser_steps;
+        let (lm, training) = engine.parts_mut();
+        for (prefix, weights) in [("w", &mut lm.weights), ("m", &mut training.m), ("v", &mut training.v)] {
+            for (spec, place) in specs.iter().zip(weights.tensors_mut()) {
+                *place = file.f32(&format!("{prefix}.{}", spec.name), &spec.shape)?;
+            }
+        }
+        Ok(Standing { step, loss_steps, loss_sum: figures[0], train_loss: figures[1], held_out_loss: figures[2], seconds: figures[3] })
+    }
+
+    pub fn clear(&self) -> Result<()> {
+        for path in self.files() {
+            fs::remove_file(&path).map_err(|e| FileError::io("remove", &path, e))?;
+        }
+        Ok(())
+    }
+
+    /// Oldest first.
+    fn files(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
+        let ours = |p: &PathBuf| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("step-") && n.ends_with(".safetensors"));
+        let mut files: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(ours).collect();
+        files.sort();
+        files
+    }
+}
