@@ -92,3 +92,5 @@ impl Planted {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod token_tests;

@@ -1,5 +1,6 @@
 //! Finds concepts in text that has no labels.
 
+use super::tables::{DETERMINERS, QUESTION_OPENERS};
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -10,7 +11,8 @@ pub(super) enum Recogniser {
     /// One of these words, in any case; not directly after one of the second list; where the third is not empty, only after one of it.
     Words { words: HashSet<String>, not_after: HashSet<String>, only_after: HashSet<String> },
     /// What stands between one of the opening strings and the closing one.
-    Between { opens: Vec<String>, close: String },
+    /// With `from_second_word` the opening string's own words after the first belong to the stretch.
+    Between { opens: Vec<String>, close: String, from_second_word: bool },
     /// `word` where the nearest cue before it is of its own sense.
     Sense { word: String, own: Vec<String>, other: Vec<String> },
     /// The negative that depends on a hash of the bytes.
@@ -29,7 +31,12 @@ impl Recogniser {
         Self::Words { words: members.iter().cloned().collect(), not_after: HashSet::new(), only_after: only_after.iter().cloned().collect() }
     }
     pub fn between(opens: &[&str], close: &str) -> Self {
-        Self::Between { opens: opens.iter().map(|s| s.to_string()).collect(), close: close.to_string() }
+        Self::Between { opens: opens.iter().map(|s| s.to_string()).collect(), close: close.to_string(), from_second_word: false }
+    }
+    /// "Will this" ... "?", in small letters or shouted.
+    pub fn question() -> Self {
+        let small = QUESTION_OPENERS.iter().flat_map(|q| DETERMINERS.iter().map(move |d| format!("{q} {d} ")));
+        Self::Between { opens: small.flat_map(|s| [s.to_uppercase(), s]).collect(), close: "?".to_string(), from_second_word: true }
     }
     pub fn sense(word: &str, own: Vec<String>, other: Vec<String>) -> Self {
         Self::Sense { word: word.to_string(), own, other }
@@ -51,12 +58,12 @@ impl Recogniser {
                 }
                 found
             }
-            Self::Between { opens, close } => {
+            Self::Between { opens, close, from_second_word } => {
                 let mut found = Vec::new();
                 let mut from = 0;
                 while let Some((at, open)) = opens.iter().filter_map(|o| Some((from + text[from..].find(o.as_str())?, o))).min() {
-                    // A question's opening word belongs to its cue; its label starts after "Will", before " the".
-                    let start = if open.ends_with(" the ") { at + open.len() - 5 } else { at + open.len() };
+                    let cue = if *from_second_word { open.find(' ').expect("an opener of two words") } else { open.len() };
+                    let start = at + cue;
                     let end = text[start..].find(close.as_str()).map_or(text.len(), |e| start + e);
                     found.push(start..end);
                     // The closing line break of a list item opens the next item.

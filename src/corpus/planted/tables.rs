@@ -57,6 +57,8 @@ pub(super) enum Slot {
     Verb,
     /// After the predicate.
     Adjunct,
+    /// As subject without the words before it, or after the predicate with them.
+    Both,
 }
 
 /// A class of the exam: its members stand after one of `lead` and are followed by `after` (in speech by `after_speech`).
@@ -247,5 +249,6 @@ pub(super) const SERIES: [&str; 8] = ["Accounts", "Tides", "Scores", "Weights", 
 pub(super) const PREPOSITIONS: [&str; 12] =
     ["near", "behind", "above", "below", "against", "inside", "across", "around", "along", "beyond", "beneath", "opposite"];
 pub(super) const CONJUNCTIONS: [&str; 6] = ["and", "but", "while", "because", "although", "so"];
+pub(super) const DETERMINERS: [&str; 6] = ["the", "a", "this", "that", "every", "one"];
 pub(super) const SAID: [&str; 6] = ["said", "asked", "replied", "shouted", "muttered", "declared"];
 pub(super) const QUESTION_OPENERS: [&str; 5] = ["Will", "Can", "Could", "Should", "May"];

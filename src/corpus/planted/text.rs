@@ -111,6 +111,7 @@ impl Writer<'_> {
         let end = self.text.trim_end().len();
         self.text.truncate(end);
         self.label(start..end, self.world.at.topics + self.topic as u16);
+        self.label(start..end, self.world.at.themes + (self.topic % THEMES.len()) as u16);
         self.label(start..end, self.world.at.registers + self.register as u16);
     }
 
@@ -148,12 +149,16 @@ impl Writer<'_> {
     // ---- sentences
 
     fn sentence(&mut self, end: &str) {
+        let from = self.text.len();
         self.clause();
         if self.weighted(&[0.75, 0.25]) == 1 {
             self.raw(",");
             let c = self.uniform(CONJUNCTIONS.len());
             self.word(CONJUNCTIONS[c]);
             self.clause();
+        }
+        if self.mode == Mode::Narration && !self.speech {
+            self.label(from..self.text.len(), self.world.at.parents + 4);
         }
         self.raw(end);
         self.capital = true;
@@ -219,7 +224,8 @@ impl Writer<'_> {
             1 => self.class_in(Slot::Adjunct),
             2 => {
                 let p = self.mixed(&self.world.prepositions_of[self.last_noun], &[], PREPOSITIONS.len());
-                self.word(PREPOSITIONS[p as usize]);
+                let range = self.word(PREPOSITIONS[p as usize]);
+                self.label(range, self.world.at.parts + 5);
                 self.noun_phrase(None, false);
             }
             3 => {
@@ -240,7 +246,9 @@ impl Writer<'_> {
     fn noun_phrase(&mut self, verb: Option<u16>, subject: bool) -> u16 {
         let world = self.world;
         if self.mode != Mode::Telegram {
-            self.word("the");
+            let d = self.weighted(&DETERMINER);
+            let range = self.word(DETERMINERS[d]);
+            self.label(range, world.at.parts + 4);
         }
         if self.weighted(&[1.0 - ADJECTIVE, ADJECTIVE]) == 1 {
             let adjective = self.mixed(&[], &world.topic_adjectives[self.topic], N_ADJECTIVES);
@@ -258,12 +266,15 @@ impl Writer<'_> {
     /// One of the classes that stand in `slot`, a member of it, and what follows its members.
     fn class_in(&mut self, slot: Slot) {
         let world = self.world;
-        let n = world.classes.iter().filter(|c| c.slot == slot).count();
-        let nth = self.uniform(n);
-        let class = world.classes.iter().filter(|c| c.slot == slot).nth(nth).expect("nth is below the number of classes in the slot");
-        let lead = self.uniform(class.lead.len());
-        for word in &class.lead[lead] {
-            self.word(word);
+        let stands = |c: &&Class| c.slot == slot || (c.slot == Slot::Both && slot != Slot::Verb);
+        let choices: Vec<&Class> = world.classes.iter().filter(stands).collect();
+        let weights: Vec<f64> = choices.iter().map(|c| class_weight(c.concept as usize)).collect();
+        let class = choices[self.weighted(&weights)];
+        if class.slot != Slot::Both || slot == Slot::Adjunct {
+            let lead = self.uniform(class.lead.len());
+            for word in &class.lead[lead] {
+                self.word(word);
+            }
         }
         let member = self.uniform(class.members.len());
         let is_name = matches!(CLASSES[class.concept as usize].name, "month" | "day of the week");
@@ -286,11 +297,16 @@ impl Writer<'_> {
         self.raw(", \"");
         self.begin_quote();
         let from = self.text.len();
+        self.all_capitals = self.weighted(&[1.0 - SHOUT, SHOUT]) == 1;
         let sentences = 1 + self.weighted(&[0.4, 0.4, 0.2]);
         for _ in 0..sentences {
             if self.weighted(&[0.8, 0.2]) == 0 { self.sentence(".") } else { self.question() }
         }
         self.mode_label(from, Mode::Quotation);
+        self.label(from..self.text.len(), self.world.at.parents + 5);
+        if std::mem::take(&mut self.all_capitals) {
+            self.label(from..self.text.len(), self.world.at.parents);
+        }
         self.raw("\"");
         self.speech = false;
         self.capital = true;
@@ -413,14 +429,15 @@ impl Writer<'_> {
 
     /// Instructions for an imagined machine: the same words in another order.
     fn program(&mut self) {
-        self.line();
-        self.raw("begin\n");
+        self.word("Begin");
         let outer = std::mem::replace(&mut self.mode, Mode::Program);
-        let from = self.text.len();
+        let from = self.text.len() + 1;
         let world = self.world;
         let n = 3 + self.uniform(4);
-        for _ in 0..n {
-            (self.tight, self.capital) = (true, false);
+        for i in 0..n {
+            if i > 0 {
+                self.raw(",");
+            }
             match self.uniform(3) {
                 0 => {
                     self.word("set");
@@ -447,12 +464,12 @@ impl Writer<'_> {
                     self.verb(verb);
                 }
             }
-            self.raw("\n");
         }
         self.mode_label(from, Mode::Program);
         self.mode = outer;
-        self.raw("halt\n");
-        (self.tight, self.capital) = (true, true);
+        self.word("halt");
+        self.raw(".");
+        self.capital = true;
     }
 
     /// Syllables of an invented tongue: eight tongues share 24 syllables and differ in the third that each favours.
@@ -512,7 +529,8 @@ impl Writer<'_> {
         self.raw(" ");
         let n = 24 + 4 * self.uniform(7);
         let from = self.text.len();
-        let (alphabet, group, separator) = [(BASE64, 99, ' '), (HEX, 99, ' '), (&BASE64[..62], 5, '-'), (&BASE64[..62], 4, '.'), (SERIAL, 3, '-')][k];
+        let (alphabet, group, separator): (&[u8], usize, char) =
+            [(BASE64, 99, ' '), (HEX, 99, ' '), (&BASE64[..62], 5, '-'), (&BASE64[..62], 4, '.'), (SERIAL, 3, '-'), (b"0123456789", 99, ' ')][k];
         for i in 0..n {
             if i > 0 && i % group == 0 {
                 self.text.push(separator);
@@ -580,7 +598,7 @@ impl Writer<'_> {
         self.word("then");
         self.noun(a, false);
         let range = self.word("yields");
-        if end < 12 {
+        if end < 6 {
             self.label(range, world.at.two_hop);
         }
         self.word(SYLLABLES[end]);
@@ -590,7 +608,7 @@ impl Writer<'_> {
 
     /// Words that look like members of a class and are not.
     fn distractor(&mut self) {
-        match self.uniform(4) {
+        match self.uniform(6) {
             0 => {
                 self.word("some");
                 let noun = self.mixed(&[], &self.world.topic_nouns[self.topic], N_NOUNS);
@@ -609,6 +627,24 @@ impl Writer<'_> {
                 self.noun(noun, true);
                 self.predicate(Some(noun));
             }
+            3 => {
+                self.word("they set");
+                let noun = self.mixed(&[], &self.world.topic_nouns[self.topic], N_NOUNS);
+                self.noun(noun, false);
+                self.word("to");
+                let number = 2 + self.uniform(98);
+                self.word(&number.to_string());
+            }
+            4 => {
+                self.word("they call");
+                let verb = self.mixed(&[], &self.world.topic_verbs[self.topic], N_VERBS);
+                self.verb(verb);
+                self.word("if");
+                let noun = self.mixed(&[], &self.world.topic_nouns[self.topic], N_NOUNS);
+                self.noun(noun, false);
+                self.word("then");
+                self.predicate(Some(noun));
+            }
             _ => {
                 self.noun_phrase(None, true);
                 self.word("lay a light year");
@@ -624,7 +660,7 @@ impl Writer<'_> {
     /// A name of the document's cast. Names are made of four of thirty syllables, so that documents hardly ever share one.
     fn name(&mut self) {
         let n = self.cast.len();
-        let known = if n == 0 { 0 } else { self.weighted(&[0.25, 0.75]) };
+        let known = if n == 0 { 0 } else { self.weighted(&[1.0 - KNOWN_NAME, KNOWN_NAME]) };
         let name = if known == 1 {
             let i = self.uniform(n);
             self.cast[i].clone()
@@ -638,7 +674,8 @@ impl Writer<'_> {
             name
         };
         self.capital = true;
-        self.word(&name);
+        let range = self.word(&name);
+        self.label(range, self.world.at.parts + 6);
     }
 
     // ---- words
@@ -776,8 +813,8 @@ impl Writer<'_> {
     }
 }
 
-/// Zipf weights of ranks 0..32 and their running sums.
-static ZIPF_TABLE: std::sync::LazyLock<[(f64, f64); 32]> = std::sync::LazyLock::new(|| {
+/// Zipf weights of ranks 0..64 and their running sums.
+static ZIPF_TABLE: std::sync::LazyLock<[(f64, f64); 64]> = std::sync::LazyLock::new(|| {
     let mut sum = 0.0;
     std::array::from_fn(|r| {
         let w = (r as f64 + 1.5).powf(-ZIPF);
