@@ -7,7 +7,7 @@ use super::{Error, Result, logits, polysemantic};
 use crate::artifact::Progress;
 use crate::corpus::{Split, TokenStream, Tokenizer, counts};
 use crate::lm::{Activation, CpuEngine, Engine, HookPoint, LmConfig, Site};
-use crate::sae::{Sae, SparseRows};
+use crate::sae::{JUNK_COSINE, Sae, SparseRows};
 use std::path::Path;
 use std::time::Instant;
 
@@ -53,8 +53,6 @@ pub const DENSE_ABOVE: f64 = 0.1;
 pub const ULTRA_RARE_BELOW: f64 = 1e-6;
 /// At least this share of firings on one token: [`Flag::SingleToken`].
 pub const SINGLE_TOKEN_FROM: f64 = 0.9;
-/// |cosine| of encoder row and decoder direction below this: [`Flag::Junk`].
-pub const JUNK_BELOW: f32 = 0.1;
 
 /// Makes the dictionary at `path`. The old file stays until the new one is complete.
 ///
@@ -278,7 +276,7 @@ fn flags(unit: &Collected, n_tokens: u64, cosine: Option<f32>) -> Vec<Flag> {
         Flag::UltraRare => fires && density < ULTRA_RARE_BELOW,
         Flag::Dense => density > DENSE_ABOVE,
         Flag::SingleToken => fires && unit.top_share >= SINGLE_TOKEN_FROM,
-        Flag::Junk => cosine.is_some_and(|c| c.abs() < JUNK_BELOW),
+        Flag::Junk => cosine.is_some_and(|c| (c as f64) < JUNK_COSINE),
     };
     Flag::ALL.into_iter().filter(is).collect()
 }

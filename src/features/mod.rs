@@ -5,10 +5,12 @@
 
 mod build;
 pub mod collect;
+pub mod exam;
 #[cfg(test)]
 mod fake;
 mod logits;
 mod polysemantic;
+pub mod render;
 pub mod store;
 pub mod text;
 

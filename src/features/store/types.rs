@@ -66,7 +66,7 @@ pub enum Flag {
     Dense,
     /// At least 90 % of its firings are on one token.
     SingleToken,
-    /// |cosine| of encoder row and decoder direction below 0.1.
+    /// Cosine of encoder row and decoder direction below `sae::JUNK_COSINE`.
     Junk,
 }
 

@@ -1,0 +1,245 @@
+//! The text of the exam: the two held-out halves, and which of their tokens have which concept.
+
+use super::{Error, Result};
+use crate::corpus::{Split, TokenStream, counts};
+use crate::features::text::Text;
+use regex::bytes::Regex;
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// What makes a token a positive.
+#[derive(Debug, Clone)]
+pub enum Truth {
+    /// It carries this planted concept.
+    Label(u16),
+    /// It holds the last byte of a match; other tokens that overlap a match are left out. Documents are searched one by one.
+    Regex(Regex),
+    /// It is one of these tokens.
+    Tokens(Vec<u32>),
+    /// It is in a document of this kind.
+    Kind(u16),
+}
+
+/// A concept to be found among latents.
+#[derive(Debug, Clone)]
+pub struct ExamConcept {
+    pub name: String,
+    /// For the report: `class`, `context`, `sense`, `regex`, `tokens`, `kind`, ...
+    pub kind: String,
+    pub truth: Truth,
+}
+
+/// What a token is to a concept it is listed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    Positive,
+    /// Neither positive nor negative.
+    LeftOut,
+}
+
+/// One half: its tokens that count are rows 0..n.
+pub struct Half {
+    /// Tokens `first..first + n_read` were read, in whole windows.
+    pub first: u64,
+    pub n_read: u64,
+    /// (n,)
+    pub ids: Vec<u32>,
+    /// Row of token `first + i`; `NO_ROW` where it does not count.
+    pub row_of: Vec<u32>,
+    /// (concept, mark) of row r: `marks[mark_start[r]..mark_start[r + 1]]`.
+    pub mark_start: Vec<u32>,
+    pub marks: Vec<(u16, Mark)>,
+    /// Per concept: (row, form) of its positives, rows rising; forms index `Halves::forms`.
+    pub positives: Vec<Vec<(u32, u32)>>,
+    /// Per concept: rows left out.
+    pub left_out: Vec<Vec<u32>>,
+}
+
+/// Row of a token that does not count.
+pub const NO_ROW: u32 = u32::MAX;
+
+impl Half {
+    pub fn n(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub fn marks_of(&self, row: u32) -> &[(u16, Mark)] {
+        &self.marks[self.mark_start[row as usize] as usize..self.mark_start[row as usize + 1] as usize]
+    }
+
+    /// 0 = negative, 1 = positive, 2 = left out, for each row, shape (n,).
+    pub fn truth(&self, concept: usize) -> Vec<u8> {
+        let mut truth = vec![0; self.n()];
+        self.left_out[concept].iter().for_each(|&r| truth[r as usize] = 2);
+        self.positives[concept].iter().for_each(|&(r, _)| truth[r as usize] = 1);
+        truth
+    }
+}
+
+/// Both halves. Everything is chosen on A and scored once on B.
+pub struct Halves {
+    pub a: Half,
+    pub b: Half,
+    /// Surface forms of positives, lower case.
+    pub forms: Vec<String>,
+}
+
+impl Halves {
+    /// Reads the first `n_tokens` of each half, in whole windows.
+    pub fn read(stream: &TokenStream, text: &dyn Text, n_ctx: usize, n_tokens: u64, concepts: &[ExamConcept]) -> Result<Self> {
+        if concepts.len() > u16::MAX as usize {
+            return Err(Error::Invalid(format!("{} concepts, at most 65535", concepts.len())));
+        }
+        let mut forms = Forms::default();
+        let mut half = |split: Split| {
+            let windows = stream.windows(split, n_ctx);
+            let n = windows.end.saturating_sub(windows.start).min(n_tokens.div_ceil(n_ctx as u64)) * n_ctx as u64;
+            if n == 0 {
+                return Err(Error::Invalid(format!("no window of {n_ctx} tokens in {}\n  build a larger corpus", split.name())));
+            }
+            let first = windows.start * n_ctx as u64;
+            Ok(read_half(stream, text, n_ctx, first..first + n, concepts, &mut forms))
+        };
+        let (a, b) = (half(Split::HeldOutA)?, half(Split::HeldOutB)?);
+        Ok(Halves { a, b, forms: forms.names })
+    }
+}
+
+#[derive(Default)]
+struct Forms {
+    names: Vec<String>,
+    numbers: HashMap<String, u32>,
+}
+
+impl Forms {
+    fn number(&mut self, bytes: &[u8]) -> u32 {
+        let name = String::from_utf8_lossy(bytes).trim().to_lowercase();
+        *self.numbers.entry(name.clone()).or_insert_with(|| {
+            self.names.push(name);
+            self.names.len() as u32 - 1
+        })
+    }
+}
+
+/// Forms of positives in runs longer than this many tokens are their own tokens.
+const LONGEST_FORM: usize = 8;
+
+fn read_half(stream: &TokenStream, text: &dyn Text, n_ctx: usize, range: Range<u64>, concepts: &[ExamConcept], forms: &mut Forms) -> Half {
+    let mut all = vec![0; (range.end - range.start) as usize];
+    text.read(range.start, &mut all);
+    let end_of_text = text.end_of_text();
+    let (mut ids, mut row_of) = (Vec::new(), Vec::with_capacity(all.len()));
+    for (i, &id) in all.iter().enumerate() {
+        let counts = counts(id, i % n_ctx, end_of_text);
+        row_of.push(if counts { ids.len() as u32 } else { NO_ROW });
+        if counts {
+            ids.push(id);
+        }
+    }
+    // (token offset, form) of positives, and offsets left out, per concept.
+    let mut finder = Finder { range: range.clone(), all: &all, text, forms };
+    let found: Vec<(Vec<(usize, u32)>, Vec<usize>)> = concepts
+        .iter()
+        .map(|concept| match &concept.truth {
+            Truth::Label(number) => (finder.labelled(stream, *number), vec![]),
+            Truth::Regex(regex) => finder.matches(regex),
+            Truth::Tokens(tokens) => (finder.tokens(tokens), vec![]),
+            Truth::Kind(kind) => (finder.kind(stream, *kind), vec![]),
+        })
+        .collect();
+    let row = |i: usize| Some(row_of[i]).filter(|&r| r != NO_ROW);
+    let positives: Vec<Vec<(u32, u32)>> =
+        found.iter().map(|(positive, _)| positive.iter().filter_map(|&(i, form)| Some((row(i)?, form))).collect()).collect();
+    let left_out: Vec<Vec<u32>> = found.iter().map(|(_, out)| out.iter().filter_map(|&i| row(i)).collect()).collect();
+
+    let mut mark_start = vec![0u32; ids.len() + 1];
+    let listed = || {
+        let positive = positives.iter().enumerate().flat_map(|(c, p)| p.iter().map(move |&(r, _)| (r, c as u16, Mark::Positive)));
+        positive.chain(left_out.iter().enumerate().flat_map(|(c, out)| out.iter().map(move |&r| (r, c as u16, Mark::LeftOut))))
+    };
+    listed().for_each(|(r, _, _)| mark_start[r as usize + 1] += 1);
+    (0..ids.len()).for_each(|r| mark_start[r + 1] += mark_start[r]);
+    let mut next = mark_start.clone();
+    let mut marks = vec![(0, Mark::Positive); mark_start[ids.len()] as usize];
+    for (r, c, mark) in listed() {
+        marks[next[r as usize] as usize] = (c, mark);
+        next[r as usize] += 1;
+    }
+    Half { first: range.start, n_read: range.end - range.start, ids, row_of, mark_start, marks, positives, left_out }
+}
+
+struct Finder<'a> {
+    range: Range<u64>,
+    all: &'a [u32],
+    text: &'a dyn Text,
+    forms: &'a mut Forms,
+}
+
+impl Finder<'_> {
+    fn labelled(&mut self, stream: &TokenStream, number: u16) -> Vec<(usize, u32)> {
+        let Some(labels) = stream.concepts() else { return vec![] };
+        let pairs = labels.within(self.range.clone());
+        let with = pairs.filter(|&p| labels.concept[p] == number).map(|p| (labels.token[p] - self.range.start) as usize);
+        let with: Vec<usize> = with.collect();
+        let mut found = Vec::with_capacity(with.len());
+        for run in with.chunk_by(|a, b| a + 1 == *b) {
+            let whole = (run.len() <= LONGEST_FORM).then(|| self.form(run[0]..run[run.len() - 1] + 1));
+            for &i in run {
+                let form = whole.unwrap_or_else(|| self.form(i..i + 1));
+                found.push((i, form));
+            }
+        }
+        found
+    }
+
+    fn matches(&mut self, regex: &Regex) -> (Vec<(usize, u32)>, Vec<usize>) {
+        let (mut positives, mut left_out) = (Vec::new(), Vec::new());
+        let end_of_text = self.text.end_of_text();
+        let mut begin = 0;
+        while begin < self.all.len() {
+            let end = self.all[begin..].iter().position(|&id| id == end_of_text).map_or(self.all.len(), |n| begin + n);
+            // starts[i] = first byte of token begin + i; one more for the end.
+            let (mut bytes, mut starts) = (Vec::new(), vec![0]);
+            for &id in &self.all[begin..end] {
+                bytes.extend_from_slice(self.text.bytes(id));
+                starts.push(bytes.len());
+            }
+            for found in regex.find_iter(&bytes).filter(|m| !m.is_empty()) {
+                let token_of = |byte: usize| begin + starts.partition_point(|&s| s <= byte) - 1;
+                let (first, last) = (token_of(found.start()), token_of(found.end() - 1));
+                positives.push((last, self.forms.number(found.as_bytes())));
+                left_out.extend(first..last);
+            }
+            begin = end + 1;
+        }
+        positives.dedup_by_key(|p| p.0);
+        // A token that ends one match and begins the next is a positive.
+        left_out.dedup();
+        left_out.retain(|i| positives.binary_search_by_key(i, |p| p.0).is_err());
+        (positives, left_out)
+    }
+
+    fn tokens(&mut self, tokens: &[u32]) -> Vec<(usize, u32)> {
+        let with: Vec<usize> = (0..self.all.len()).filter(|&i| tokens.contains(&self.all[i])).collect();
+        with.into_iter().map(|i| (i, self.form(i..i + 1))).collect()
+    }
+
+    fn kind(&mut self, stream: &TokenStream, kind: u16) -> Vec<(usize, u32)> {
+        let mut doc = stream.doc_of(self.range.start);
+        let mut found = Vec::new();
+        for i in 0..self.all.len() {
+            while self.range.start + i as u64 >= stream.doc_end(doc) {
+                doc += 1;
+            }
+            if stream.doc_kind(doc) == Some(kind) {
+                found.push((i, self.form(i..i + 1)));
+            }
+        }
+        found
+    }
+
+    fn form(&mut self, tokens: Range<usize>) -> u32 {
+        let bytes: Vec<u8> = self.all[tokens].iter().flat_map(|&id| self.text.bytes(id)).copied().collect();
+        self.forms.number(&bytes)
+    }
+}

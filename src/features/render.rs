@@ -1,0 +1,93 @@
+//! An example as text for the screen: bytes of all tokens are joined before they are decoded, so a character that is split between tokens
+//! comes out whole and is coloured when any of its bytes belongs to a firing token.
+
+use super::store::Example;
+
+/// How a piece of text is shown. Later ones win where a character belongs to several tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Style {
+    /// Outside the model's window: it was not seen.
+    Outside,
+    Plain,
+    /// The feature fires here too.
+    Fires,
+    /// The firing that the example is about.
+    Focus,
+}
+
+/// Pieces of one style, in order. Invalid UTF-8 becomes U+FFFD, control characters visible signs (nothing in a text can steer a terminal).
+pub fn pieces(example: &Example) -> Vec<(Style, String)> {
+    let tokens = example.tokens.iter().enumerate().map(|(i, token)| {
+        let style = match i {
+            _ if i == example.focus => Style::Focus,
+            _ if example.acts[i] > 0.0 => Style::Fires,
+            _ if (example.window.0..example.window.1).contains(&i) => Style::Plain,
+            _ => Style::Outside,
+        };
+        (style, token.bytes.as_slice())
+    });
+    styled(tokens)
+}
+
+fn styled<'a>(tokens: impl Iterator<Item = (Style, &'a [u8])>) -> Vec<(Style, String)> {
+    let (mut bytes, mut styles) = (Vec::new(), Vec::new());
+    for (style, token) in tokens {
+        bytes.extend_from_slice(token);
+        styles.resize(bytes.len(), style);
+    }
+    let mut out: Vec<(Style, String)> = Vec::new();
+    let mut at = 0;
+    let mut put = |c: char, n_bytes: usize, at: &mut usize| {
+        let style = *styles[*at..*at + n_bytes].iter().max().expect("a character has a byte");
+        *at += n_bytes;
+        match out.last_mut() {
+            Some(last) if last.0 == style => last.1.push(visible(c)),
+            _ => out.push((style, visible(c).to_string())),
+        }
+    };
+    for chunk in bytes.utf8_chunks() {
+        chunk.valid().chars().for_each(|c| put(c, c.len_utf8(), &mut at));
+        if !chunk.invalid().is_empty() {
+            put(char::REPLACEMENT_CHARACTER, chunk.invalid().len(), &mut at);
+        }
+    }
+    out
+}
+
+/// Line ends and tabs as arrows, other control characters as their pictures.
+fn visible(c: char) -> char {
+    match c {
+        '\n' => '\u{21b5}',
+        '\t' => '\u{2192}',
+        '\u{7f}' => '\u{2421}',
+        c if (c as u32) < 0x20 => char::from_u32(0x2400 + c as u32).expect("a picture for every control character"),
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_character_split_between_tokens_is_whole_and_in_colour() {
+        // U+20AC is E2 82 AC; only its last byte belongs to the firing token.
+        let tokens: [(Style, &[u8]); 3] = [(Style::Plain, b"a \xE2\x82"), (Style::Focus, b"\xAC"), (Style::Plain, b" b\n")];
+        let want = [(Style::Plain, "a ".to_string()), (Style::Focus, "\u{20ac}".into()), (Style::Plain, " b\u{21b5}".into())];
+        assert_eq!(styled(tokens.into_iter()), want);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_cut_into_any_tokens_read_as_their_lossy_text(tokens in prop::collection::vec((0..4usize, prop::collection::vec(any::<u8>(), 0..6)), 0..20)) {
+            let styles = [Style::Outside, Style::Plain, Style::Fires, Style::Focus];
+            let joined: Vec<u8> = tokens.iter().flat_map(|t| t.1.clone()).collect();
+            let want: String = String::from_utf8_lossy(&joined).chars().map(visible).collect();
+            let got: String = styled(tokens.iter().map(|t| (styles[t.0], t.1.as_slice()))).into_iter().map(|p| p.1).collect();
+            prop_assert!(!got.chars().any(|c| c.is_control()));
+            prop_assert_eq!(got, want);
+        }
+    }
+}
