@@ -37,7 +37,7 @@ impl Buckets {
 
     /// Puts a document into the bucket of its key. `number` breaks ties and comes back with it.
     pub fn push(&mut self, key: u64, number: u64, document: &EncodedDocument) -> Result<()> {
-        let bucket = (u128::from(key) * self.files.len() as u128 >> 64) as usize;
+        let bucket = ((u128::from(key) * self.files.len() as u128) >> 64) as usize;
         let kind = document.kind.as_deref();
         let mut record = Vec::with_capacity(64 + 4 * document.ids.len() + 6 * document.labels.len());
         record.extend(key.to_le_bytes());
