@@ -377,3 +377,157 @@ fn the_divergence_of_two_coins_is_worked_out_by_hand() {
     let expected = 0.5 * (2.0f64 / 3.0).ln() + 0.5 * 2.0f64.ln();
     assert!((splice::kl_divergence(&[1.0, 1.0], &[3.0f32.ln(), 0.0]) - expected).abs() < 1e-6);
 }
+
+mod steering {
+    use super::*;
+    use crate::corpus::{END_OF_TEXT, Tokenizer};
+    use crate::intervene::steer::{Position, Rig, perplexity, safe_strength};
+    use crate::lm::{Lm, Sampling};
+    use std::ops::ControlFlow;
+
+    struct Setup {
+        lm: Lm,
+        tokenizer: Tokenizer,
+        sae: Sae,
+    }
+
+    impl Setup {
+        fn new() -> Self {
+            let text = "the cat sat on the mat and the dog sat on the log ".repeat(20);
+            let tokenizer = Tokenizer::train([text.as_str()].into_iter(), 270).unwrap();
+            Setup { lm: model(2, tokenizer.d_vocab()), tokenizer, sae: sae(D_IN, 23, Select::Relu) }
+        }
+
+        /// The SAE is at the first of two layers, so that the second layer's keys and values depend on the edit.
+        fn rig(&self) -> Rig<'_> {
+            Rig { lm: &self.lm, tokenizer: &self.tokenizer, sae: &self.sae, hook: hook() }
+        }
+    }
+
+    fn sampling(seed: u64) -> Sampling {
+        Sampling { temperature: 1.0, top_k: None, top_p: None, seed }
+    }
+
+    fn go_on(_: Side, _: &Position) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    #[test]
+    fn an_edit_that_changes_nothing_writes_the_same_text() {
+        let setup = Setup::new();
+        let rig = setup.rig();
+        for rule in [Rule::Add(0.0), Rule::Scale(1.0)] {
+            let both = steer(rig, &Steering::one(3, rule), &rig.prompt("the cat"), 30, &sampling(4), &mut go_on).unwrap();
+            assert_eq!(both.unedited, both.edited);
+            assert_eq!(both.first_difference, None);
+            assert!(!both.unedited.tokens.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_edit_of_generated_positions_leaves_the_prompt_as_it_was_and_reaches_the_first_new_token() {
+        let setup = Setup::new();
+        let rig = setup.rig();
+        let prompt = rig.prompt("the c");
+        let steering = Steering { edits: vec![LatentEdit { latent: 6, rule: Rule::Add(3.0) }], scope: Scope::Generated };
+        let both = steer(rig, &steering, &prompt, 1, &Sampling { temperature: 0.0, ..sampling(0) }, &mut go_on).unwrap();
+        // Brute force: the whole prompt with the vector added at its last position only.
+        let n = prompt.len();
+        let d_vocab = setup.lm.config.d_vocab;
+        let mut engine = CpuEngine::new(setup.lm.clone());
+        let mut z = vec![0.0; d_vocab];
+        let mut add = |rows: &mut [f32]| rows[(n - 1) * D_IN..].iter_mut().zip(setup.sae.direction(6)).for_each(|(x, w)| *x += 3.0 * w);
+        engine.logits(&prompt, n, &[n - 1], Some(Edit { hook: hook(), apply: &mut add }), &mut z);
+        let best = (0..d_vocab).max_by(|&a, &b| z[a].total_cmp(&z[b])).unwrap();
+        let first = &both.edited.positions[0];
+        assert_eq!(first.token as usize, best);
+        let log_prob = z[best] as f64 - z.iter().map(|&x| (x as f64).exp()).sum::<f64>().ln();
+        assert!((first.log_prob - log_prob).abs() < 1e-4);
+        assert!((first.log_prob - both.unedited.positions[0].log_prob).abs() > 1e-4, "the edit is felt");
+    }
+
+    #[test]
+    fn steered_text_is_that_of_editing_every_position_of_the_whole_text_at_once() {
+        let setup = Setup::new();
+        let rig = setup.rig();
+        let prompt = rig.prompt("on");
+        let steering = Steering::one(6, Rule::Set(2.0));
+        let both = steer(rig, &steering, &prompt, 5, &Sampling { temperature: 0.0, ..sampling(0) }, &mut go_on).unwrap();
+        let ids: Vec<u32> = prompt.iter().chain(&both.edited.tokens).copied().collect();
+        let (n, d_vocab, end) = (ids.len(), setup.lm.config.d_vocab, setup.tokenizer.end_of_text());
+        assert!(n <= setup.lm.config.n_ctx && both.edited.tokens.len() >= 2);
+        let mut editor = Editor::new(&setup.sae, &steering, prompt.len(), end).unwrap();
+        let mut apply = |rows: &mut [f32]| editor.apply(0, &ids, rows);
+        let positions: Vec<usize> = (prompt.len() - 1..n - 1).collect();
+        let mut z = vec![0.0; positions.len() * d_vocab];
+        CpuEngine::new(setup.lm.clone()).logits(&ids, n, &positions, Some(Edit { hook: hook(), apply: &mut apply }), &mut z);
+        for (z, position) in z.chunks(d_vocab).zip(&both.edited.positions) {
+            let log_prob = z[position.token as usize] as f64 - z.iter().map(|&x| (x as f64).exp()).sum::<f64>().ln();
+            assert!((position.log_prob - log_prob).abs() < 1e-4, "{} and {log_prob}", position.log_prob);
+        }
+    }
+
+    #[test]
+    fn both_sides_are_told_token_by_token_and_may_be_stopped() {
+        let setup = Setup::new();
+        let rig = setup.rig();
+        let mut heard = Vec::new();
+        let mut listen = |side, position: &Position| {
+            heard.push((side, position.token));
+            if heard.len() == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let both = steer(rig, &Steering::one(3, Rule::Add(1.0)), &rig.prompt("the"), 40, &sampling(1), &mut listen).unwrap();
+        let of = |side| heard.iter().filter(|h| h.0 == side).map(|h| h.1).collect::<Vec<_>>();
+        assert_eq!(of(Side::Unedited), both.unedited.tokens);
+        assert_eq!(of(Side::Edited), both.edited.tokens);
+        assert_eq!(heard.len(), 5);
+    }
+
+    #[test]
+    fn a_text_longer_than_the_context_goes_on_and_repeats_with_its_seed() {
+        let setup = Setup::new();
+        let rig = setup.rig();
+        let write =
+            |seed| steer(rig, &Steering::one(3, Rule::Set(1.0)), &rig.prompt("the cat sat on the mat"), 40, &sampling(seed), &mut go_on).unwrap();
+        assert_eq!(write(2), write(2));
+        assert_ne!(write(2), write(3));
+        assert!(write(2).edited.tokens.len() > setup.lm.config.n_ctx || write(3).edited.tokens.len() > setup.lm.config.n_ctx);
+    }
+
+    #[test]
+    fn perplexity_is_that_of_brute_force() {
+        let setup = Setup::new();
+        let ids = setup.rig().prompt("the mat");
+        let (prompt, continuation) = ids.split_at(2);
+        let d_vocab = setup.lm.config.d_vocab;
+        let positions: Vec<usize> = (1..ids.len() - 1).collect();
+        let mut z = vec![0.0; positions.len() * d_vocab];
+        CpuEngine::new(setup.lm.clone()).logits(&ids, ids.len(), &positions, None, &mut z);
+        let nll = |z: &[f32], token: u32| z.iter().map(|&x| (x as f64).exp()).sum::<f64>().ln() - z[token as usize] as f64;
+        let mean = z.chunks(d_vocab).zip(continuation).map(|(z, &token)| nll(z, token)).sum::<f64>() / continuation.len() as f64;
+        assert!((perplexity(&setup.lm, prompt, continuation).unwrap().ln() - mean).abs() < 1e-4);
+        assert_eq!(perplexity(&setup.lm, prompt, &[]), None);
+    }
+
+    #[test]
+    fn the_safe_strength_is_the_first_from_above_within_its_bounds() {
+        let setup = Setup::new();
+        let rig = setup.rig();
+        let prompts = [rig.prompt("the"), rig.prompt("a dog")];
+        let safe = safe_strength(rig, 6, 1.5, &prompts, &sampling(0)).unwrap();
+        let fits = |t: &crate::intervene::steer::Tried| t.perplexity_ratio <= 1.5 && t.distinct_2_ratio >= 0.8;
+        let (last, before) = safe.tried.split_last().unwrap();
+        assert!(before.iter().all(|t| !fits(t)) && fits(last) == safe.within_bounds && last.multiple == safe.multiple);
+        // With a maximum of next to nothing, every strength is harmless and the largest is taken.
+        let harmless = safe_strength(rig, 6, 1e-6, &prompts, &sampling(0)).unwrap();
+        assert!(harmless.within_bounds, "{harmless:?}");
+    }
+
+    #[test]
+    fn a_prompt_begins_as_a_document_does() {
+        let setup = Setup::new();
+        let ids = setup.rig().prompt("the");
+        assert_eq!(setup.tokenizer.bytes(ids[0]), END_OF_TEXT.as_bytes());
+        assert_eq!(setup.tokenizer.decode_bytes(&ids[1..]), b"the");
+    }
+}
