@@ -38,10 +38,10 @@ enum Command {
 #[derive(Debug, Clone, clap::Args)]
 pub struct Which {
     /// Name of the SAE
-    #[arg(long, global = true, default_value = "main", value_name = "NAME")]
+    #[arg(long, default_value = "main", value_name = "NAME")]
     sae: String,
     /// The model's own neurons instead of an SAE's latents
-    #[arg(long, global = true)]
+    #[arg(long)]
     neurons: bool,
 }
 

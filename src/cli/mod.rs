@@ -7,6 +7,7 @@ mod harvest;
 mod info;
 mod label;
 mod lm;
+mod path;
 mod quickstart;
 mod run;
 mod sae;

@@ -1,11 +1,64 @@
-//! `monosem quickstart`
+//! `monosem quickstart`: the whole path with nothing to decide.
 
-use super::Global;
+use super::{Global, path};
+use crate::corpus::Source;
+use crate::pipeline::Recipe;
+use anyhow::bail;
+use std::path::PathBuf;
 
-/// The whole path on the planted corpus (or --text PATH), then the explorer
+/// The whole path on the built-in planted corpus (or --text PATH), then the explorer
+///
+/// Text, tokenizer, language model, SAE, feature dictionary, scores against known concepts, report. Offline; some minutes on two cores. What
+/// is already there and still fresh is not made again.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// A file, a folder or a quoted glob of your own text, instead of the planted corpus; may be given more than once
+    #[arg(long, value_name = "PATH")]
+    text: Vec<String>,
+    /// A data set of the Hugging Face Hub instead of the planted corpus
+    #[arg(long, value_name = "NAME", conflicts_with = "text")]
+    dataset: Option<String>,
+    /// Sizes for a test drive in seconds: `tiny`; or the normal ones: `laptop`
+    #[arg(long, value_name = "PRESET", default_value = "laptop")]
+    preset: String,
+    /// Seed of everything, the planted corpus included
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// `full` also trains an SAE on the shuffled model and fits linear probes
+    #[arg(long, value_name = "EXAM", default_value = "normal", value_parser = ["normal", "full"])]
+    exam: String,
+    /// Stop after the report instead of serving the explorer
+    #[arg(long)]
+    no_serve: bool,
+    /// Write the recipe to this file and do nothing else
+    #[arg(long, value_name = "FILE")]
+    write_recipe: Option<PathBuf>,
+}
 
-pub fn run(_args: Args, _global: &Global) -> anyhow::Result<()> {
-    todo!()
+impl Args {
+    fn recipe(&self) -> anyhow::Result<Recipe> {
+        let mut recipe = match self.preset.as_str() {
+            "laptop" => Recipe::quickstart(self.seed),
+            "tiny" => Recipe::tiny(self.seed),
+            other => bail!("unknown preset {other}; known are laptop and tiny"),
+        };
+        if !self.text.is_empty() {
+            recipe.corpus.sources = self.text.iter().cloned().map(Source::Path).collect();
+        }
+        if let Some(name) = &self.dataset {
+            recipe.corpus.sources = vec![Source::Dataset { name: name.clone(), revision: "main".into(), files: "*".into() }];
+        }
+        recipe.exam.full = self.exam == "full";
+        Ok(recipe)
+    }
+}
+
+pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    let recipe = args.recipe()?;
+    if let Some(file) = &args.write_recipe {
+        crate::artifact::write_atomic(file, |out| std::io::Write::write_all(out, recipe.to_toml().as_bytes()))?;
+        println!("{}\n  run it: monosem run {} --run NAME", file.display(), file.display());
+        return Ok(());
+    }
+    path::travel(&recipe, global, !args.no_serve)
 }

@@ -149,6 +149,7 @@ pub fn attention_backward(shape: AttentionShape, qkv: &[f32], z: &[f32], lse: &[
 
 dispatch! {
     /// p holds scaled scores and becomes probabilities; ds holds dZ V^T and becomes the gradient of the scores before scaling. Hidden keys become 0 in both.
+    #[allow(clippy::too_many_arguments)]
     fn softmax_backward(p: &mut [f32], ds: &mut [f32], keys: usize, first: usize, lse: &[f32], z: &[f32], d_z: &[f32], stride: usize, d_head: usize, scale: f32) {
         for (i, ((p, ds), lse)) in p.chunks_exact_mut(keys).zip(ds.chunks_exact_mut(keys)).zip(lse).enumerate() {
             let at = i * stride;

@@ -20,5 +20,6 @@ pub use engine::{Edit, Engine};
 pub use error::{Error, Result};
 pub use generate::{GenerateEdit, Generator, Sampling, generate, uniform};
 pub use hooks::{HookPoint, Site};
+pub use hugging_face::FORMAT_VERSION;
 pub use model::{BlockWeights, Lm, TensorSpec, Weights, tensor_specs};
 pub use train::{TrainLine, TrainReport, held_out_loss, train};

@@ -5,6 +5,7 @@ use crate::artifact::seed;
 use crate::kernels::gemm::matmul_nn;
 use crate::kernels::gemm::matmul_nt;
 use rand::RngExt;
+use rand::seq::SliceRandom;
 
 /// A decoder with its weights.
 #[derive(Debug, Clone, PartialEq)]
@@ -220,6 +221,17 @@ impl Lm {
             }
         }
         Lm { config: config.clone(), weights }
+    }
+
+    /// The same model with the entries of each weight matrix permuted: no features can have been learned, the statistics of the weights are kept.
+    /// Vectors (biases, gains) stay. The control of Bricken et al. 2023.
+    pub fn shuffled(&self, seed: u64) -> Self {
+        let mut shuffled = self.clone();
+        let specs = tensor_specs(&self.config);
+        for (i, (_, tensor)) in specs.iter().zip(shuffled.weights.tensors_mut()).enumerate().filter(|(_, (spec, _))| spec.decays()) {
+            tensor.shuffle(&mut seed::rng(seed, "lm/shuffle", i as u64));
+        }
+        shuffled
     }
 
     /// The direction in logit space of adding a vector at a hook: `direction` (d_in) through the rest of the block's MLP and the

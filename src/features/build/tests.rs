@@ -1,11 +1,7 @@
 use super::*;
 use crate::artifact::{Manifest, Silent};
 use crate::corpus::{EncodedDocument, ShardWriter};
-use crate::features::Dictionary;
 use crate::features::fake::{self, FakeEngine};
-use crate::features::store::ListQuery;
-use crate::labels::Labels;
-use crate::lm::Lm;
 
 #[test]
 fn the_pass_counts_exactly_the_tokens_asked_for() {
@@ -86,59 +82,4 @@ fn a_split_without_a_window_is_refused() {
     let stream = TokenStream::open(dir.path()).unwrap();
     let done = pass(&mut FakeEngine::new(), &stream, HookPoint::mlp_post(0), Units::Neurons, &BuildConfig::default(), &mut Silent);
     assert!(done.unwrap_err().to_string().contains("larger corpus"));
-}
-
-/// A real model of the fake stream's width, with random weights.
-fn small_model() -> CpuEngine {
-    let config = LmConfig { d_vocab: 300, ..FakeEngine::new().config().clone() };
-    CpuEngine::new(Lm::init(&config, 0))
-}
-
-fn built(dir: &Path, stream: &TokenStream, tokenizer: &Tokenizer, sae: Option<&Sae>, seed: u64) -> Dictionary {
-    let path = dir.join("features/x.sqlite");
-    let mut config = BuildConfig { n_tokens: 1000, ..Default::default() };
-    config.collect.seed = seed;
-    let mut engine = small_model();
-    let inputs = Inputs { engine: &mut engine, lm_hash: "lm", stream, tokenizer, hook: HookPoint::mlp_post(0) };
-    let units = sae.map_or(Units::Neurons, |sae| Units::Latents { sae, name: "x", manifest_hash: "sae" });
-    build(&path, inputs, units, &config, &mut Silent).unwrap();
-    Dictionary::open(&path).unwrap()
-}
-
-#[test]
-fn a_dictionary_of_a_real_model_is_the_same_at_any_thread_count() {
-    let dir = tempfile::tempdir().unwrap();
-    let stream = fake::stream(&dir.path().join("tokens"));
-    let tokenizer = Tokenizer::train(["some words to learn from"].into_iter(), 257).unwrap();
-    let sae = fake::sae();
-    for sae in [None, Some(&sae)] {
-        let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| {
-                let dictionary = built(dir.path(), &stream, &tokenizer, sae, 0);
-                dictionary.check(&stream).unwrap();
-                assert_eq!(dictionary.meta().n_tokens, 1000);
-                let all = dictionary.list(&ListQuery::default()).unwrap().features;
-                all.iter().map(|f| dictionary.feature(f.id, &stream, &tokenizer).unwrap()).collect::<Vec<_>>()
-            })
-        };
-        let one = run(1);
-        assert!(one.iter().any(|f| f.summary.n_active > 0 && !f.logits_up.is_empty()));
-        assert_eq!(one, run(2));
-        assert_eq!(one, run(3));
-    }
-}
-
-#[test]
-fn labels_outlive_a_rebuild_of_the_dictionary() {
-    let dir = tempfile::tempdir().unwrap();
-    let stream = fake::stream(&dir.path().join("tokens"));
-    let tokenizer = Tokenizer::train(["some words to learn from"].into_iter(), 257).unwrap();
-    let sae = fake::sae();
-    let path = dir.path().join("labels/x.sqlite");
-    let first = built(dir.path(), &stream, &tokenizer, Some(&sae), 0);
-    Labels::open(&path).unwrap().set(&first.meta().weights_hash, 4, "odd tokens", "ann").unwrap();
-    let again = built(dir.path(), &stream, &tokenizer, Some(&sae), 1);
-    let labels = Labels::open(&path).unwrap().list(&again.meta().weights_hash, Some(4)).unwrap();
-    assert_eq!(labels[0].text, "odd tokens");
 }

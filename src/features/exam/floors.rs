@@ -8,22 +8,18 @@ use crate::artifact::seed;
 use crate::kernels::gemm::{matmul_nn, matmul_tn};
 use crate::sae::SparseRows;
 use rand::RngExt;
+use std::collections::HashMap;
 
 /// F1 on B of the best predictor that sees only the token itself: its score is the share of positives of the token on A (0 for tokens
 /// not seen there), cut where F1 on A is best. A concept for which this is at most 0.5 is decided by context.
 pub fn token_only(halves: &Halves, concept: usize) -> f64 {
     let (truth_a, truth_b) = (halves.a.truth(concept), halves.b.truth(concept));
-    // (positives, tokens) by token id; ids are below the vocabulary's size, so this stays small.
-    let n_ids = halves.a.ids.iter().chain(&halves.b.ids).max().map_or(0, |&id| id as usize + 1);
-    let mut by_token = vec![(0u32, 0u32); n_ids];
+    let mut by_token: HashMap<u32, (u32, u32)> = HashMap::new();
     for (id, truth) in halves.a.ids.iter().zip(&truth_a).filter(|(_, t)| **t != 2) {
-        let slot = &mut by_token[*id as usize];
+        let slot = by_token.entry(*id).or_default();
         *slot = (slot.0 + (*truth == 1) as u32, slot.1 + 1);
     }
-    let score = |id: &u32| {
-        let (hits, n) = by_token[*id as usize];
-        hits as f32 / n.max(1) as f32
-    };
+    let score = |id: &u32| by_token.get(id).map_or(0.0, |&(hits, n)| hits as f32 / n as f32);
     let scores = |half: &Half| half.ids.iter().map(score).collect::<Vec<f32>>();
     cut(&scores(&halves.a), &truth_a, &scores(&halves.b), &truth_b)
 }
@@ -47,7 +43,7 @@ pub fn cut(scores_a: &[f32], truth_a: &[u8], scores_b: &[f32], truth_b: &[u8]) -
 }
 
 /// As many random directions as latents, each firing as often on A as its latent: act = direction . x - threshold where above 0, the
-/// threshold being that quantile over the first block of A. Directions are uniform on the sphere.
+/// threshold being that quantile over the first block of A. Directions are uniform on the sphere after centring on the mean of that block.
 pub fn random_directions(a: &Dense, b: &Dense, latents: &Acts, run_seed: u64) -> [Acts; 2] {
     let (d_in, n_units) = (a.d_in, latents.n_units());
     let mut rng = seed::rng(run_seed, "features/random-directions", 0);

@@ -7,7 +7,7 @@
 //! A class is found when one latent fires on at least three of its surface forms, each at recall 0.3 or more on B (forms with five
 //! positives or more); the number of effective forms is exp(entropy) of its true positives over forms.
 //! AUC: among tokens whose id occurs at least five times with and five times without the concept on A, the probability that a token with
-//! it has the higher activation; the unit is chosen on A among the 16 best.
+//! it has the higher activation; the unit is chosen on A among the 64 best.
 
 mod floors;
 mod text;
@@ -209,10 +209,9 @@ fn exam_in(
     progress.advance(1);
     progress.end();
 
-    let token_only: Vec<f64> = (0..concepts.len()).into_par_iter().map(|c| floors::token_only(&halves, c)).collect();
     let parts = found_latents.into_iter().zip(found_neurons).zip(found_random).zip(forms).zip(concepts).enumerate();
     let scores = parts.map(|(c, ((((latents, neurons), random), forms), concept))| {
-        let token_only = token_only[c];
+        let token_only = floors::token_only(&halves, c);
         ConceptScore {
             concept: concept.name.clone(),
             kind: concept.kind.clone(),
@@ -319,18 +318,25 @@ impl<'a> Scored<'a> {
     fn auc(&self, truth_a: &[u8], truth_b: &[u8], candidates: &[(u32, Cell)]) -> Option<f64> {
         let mut by_token: HashMap<u32, [u32; 3]> = HashMap::new();
         self.halves.a.ids.iter().zip(truth_a).for_each(|(id, t)| by_token.entry(*id).or_default()[*t as usize] += 1);
-        by_token.retain(|_, n| n[0] >= 5 && n[1] >= 5);
-        if by_token.is_empty() {
-            return None;
-        }
-        // 0 = negative, 1 = positive, 2 = not asked.
-        let asked = |half: &Half, truth: &[u8]| -> Vec<u8> {
-            half.ids.iter().zip(truth).map(|(id, t)| if by_token.contains_key(id) { *t } else { 2 }).collect()
+        let shared = |id: &u32| by_token.get(id).is_some_and(|n| n[0] >= 5 && n[1] >= 5);
+        let auc_of = |half: &Half, acts: &Acts, truth: &[u8], unit: u32| {
+            let mut firings = Vec::new();
+            acts.firings(unit as usize, &mut firings);
+            let mut firings = firings.into_iter().peekable();
+            let (mut positive, mut negative) = (Vec::new(), Vec::new());
+            for (row, (id, t)) in half.ids.iter().zip(truth).enumerate() {
+                let act = firings.next_if(|f| f.0 == row as u32).map_or(0.0, |f| f.1);
+                match t {
+                    0 if shared(id) => negative.push(act),
+                    1 if shared(id) => positive.push(act),
+                    _ => {}
+                }
+            }
+            (positive.len() >= 5 && negative.len() >= 5).then(|| auc(&positive, &negative))
         };
-        let (asked_a, asked_b) = (asked(&self.halves.a, truth_a), asked(&self.halves.b, truth_b));
-        let scored = candidates.iter().take(N_AUC).filter_map(|c| Some((auc_of(self.a, &asked_a, c.0)?, c.0)));
+        let scored = candidates.iter().filter_map(|c| Some((auc_of(&self.halves.a, self.a, truth_a, c.0)?, c.0)));
         let best = scored.fold(None, |best: Option<(f64, u32)>, next| if best.is_none_or(|b| next.0 > b.0) { Some(next) } else { best })?;
-        auc_of(self.b, &asked_b, best.1)
+        auc_of(&self.halves.b, self.b, truth_b, best.1)
     }
 
     /// For every unit the concept with its best F1 on A, and that F1 on B; units that fire on none are left out.
@@ -361,20 +367,6 @@ impl<'a> Scored<'a> {
             None => (unit, true),
         }
     }
-}
-
-/// Units among which the one with the best AUC is chosen.
-const N_AUC: usize = 16;
-
-/// AUC of one unit over the rows asked for (0 = negative, 1 = positive); `None` with fewer than five of either.
-fn auc_of(acts: &Acts, asked: &[u8], unit: u32) -> Option<f64> {
-    let mut firings = Vec::new();
-    acts.firings(unit as usize, &mut firings);
-    let act_where = |class: u8| firings.iter().filter(|f| asked[f.0 as usize] == class).map(|f| f.1).collect::<Vec<f32>>();
-    let silent = |class: u8, fires: &[f32]| asked.iter().filter(|&&a| a == class).count() - fires.len();
-    let (positive, negative) = (act_where(1), act_where(0));
-    let (silent_pos, silent_neg) = (silent(1, &positive), silent(0, &negative));
-    (positive.len() + silent_pos >= 5 && negative.len() + silent_neg >= 5).then(|| auc(&positive, silent_pos, &negative, silent_neg))
 }
 
 struct Forms {

@@ -63,9 +63,8 @@ fn a_latent_made_for_a_concept_scores_one_and_noise_does_not() {
         assert!((auc - 0.5).abs() < 0.15, "{auc}");
     }
     assert!(report.best_of_latent.iter().any(|b| (b.0, b.1.as_str()) == (4, "odd")) && report.best_of_latent.iter().all(|b| b.0 != 5));
-    // The six odd letters and commoner words of several of them are forms, all found.
-    assert!(odd.n_forms_found >= 6 && odd.is_class_found() && odd.effective_forms > 6.0, "{odd:?}");
-    assert!(odd.forms.iter().all(|f| f.recall == 1.0) && odd.forms.iter().any(|f| f.form == "b"));
+    // Six odd tokens are six forms, all found.
+    assert!(odd.n_forms_found == 6 && odd.is_class_found() && (odd.effective_forms - 6.0).abs() < 0.5, "{odd:?}");
 }
 
 #[test]
@@ -85,7 +84,7 @@ fn counting_by_bins_equals_f1_at_every_threshold() {
     }
     let acts = Acts::from_rows(3, &rows);
     let (cells, grids) = score_all(&half, &acts);
-    for (u, grid) in grids.iter().enumerate() {
+    for u in 0..3 {
         for c in 0..2 {
             let truth = half.truth(c);
             let at = |threshold: f32| {
@@ -94,9 +93,9 @@ fn counting_by_bins_equals_f1_at_every_threshold() {
                 let (hits, fired, n_pos) = (n(&|t, x| t == 1 && x), n(&|t, x| t != 2 && x), n(&|t, _| t == 1));
                 2.0 * hits / (fired + n_pos)
             };
-            let want = grid.iter().map(|&t| at(t)).fold(0.0, f64::max);
+            let want = grids[u].iter().map(|&t| at(t)).fold(0.0, f64::max);
             let cell = cells[u * 2 + c];
-            assert!((cell.f1 as f64 - want).abs() < 1e-6 && (at(grid[cell.bin as usize]) - want).abs() < 1e-9, "unit {u} concept {c}");
+            assert!((cell.f1 as f64 - want).abs() < 1e-6 && (at(grids[u][cell.bin as usize]) - want).abs() < 1e-9, "unit {u} concept {c}");
         }
     }
     assert!(!half.left_out[1].is_empty() && half.truth(1).contains(&1));
@@ -163,10 +162,8 @@ fn a_union_takes_what_the_best_unit_misses_and_nothing_useless() {
 #[test]
 fn auc_counts_pairs() {
     // Pairs: (3 over 1), (3 over 2), (2 over 1), (2 ties 2): 3.5 of 4.
-    assert_eq!(auc(&[3.0, 2.0], 0, &[1.0, 2.0], 0), 0.875);
-    assert_eq!(auc(&[], 2, &[], 1), 0.5);
-    // A positive at 3 and one at 0 against a negative at 1 and one at 0: 2 + 0 + 0.5 of 4.
-    assert_eq!(auc(&[3.0], 1, &[1.0], 1), 0.625);
+    assert_eq!(auc(&[3.0, 2.0], &[1.0, 2.0]), 0.875);
+    assert_eq!(auc(&[0.0, 0.0], &[0.0]), 0.5);
 }
 
 #[test]

@@ -121,7 +121,7 @@ impl Forms {
     }
 }
 
-/// Forms of positives in words longer than this many tokens are their own tokens.
+/// Forms of positives in runs longer than this many tokens are their own tokens.
 const LONGEST_FORM: usize = 8;
 
 fn read_half(stream: &TokenStream, text: &dyn Text, n_ctx: usize, range: Range<u64>, concepts: &[ExamConcept], forms: &mut Forms) -> Half {
@@ -182,10 +182,7 @@ impl Finder<'_> {
         let with = pairs.filter(|&p| labels.concept[p] == number).map(|p| (labels.token[p] - self.range.start) as usize);
         let with: Vec<usize> = with.collect();
         let mut found = Vec::with_capacity(with.len());
-        // A form is a word: neighbouring labelled tokens up to the next that begins with a space.
-        let spaced = |i: usize| self.text.bytes(self.all[i]).first().is_some_and(u8::is_ascii_whitespace);
-        let words: Vec<&[usize]> = with.chunk_by(|a, b| a + 1 == *b && !spaced(*b)).collect();
-        for run in words {
+        for run in with.chunk_by(|a, b| a + 1 == *b) {
             let whole = (run.len() <= LONGEST_FORM).then(|| self.form(run[0]..run[run.len() - 1] + 1));
             for &i in run {
                 let form = whole.unwrap_or_else(|| self.form(i..i + 1));

@@ -267,17 +267,16 @@ pub fn greedy_union(acts: &Acts, grids: &[[f32; GRID]], truth: &[u8], candidates
     (chosen, best_f1)
 }
 
-/// Probability that a positive has a higher value than a negative, ties counting half (the Mann-Whitney statistic). Values are
-/// activations above 0; `silent_*` more of each are at 0.
-pub fn auc(positive: &[f32], silent_pos: usize, negative: &[f32], silent_neg: usize) -> f64 {
+/// Probability that a positive has a higher value than a negative, ties counting half (the Mann-Whitney statistic).
+pub fn auc(positive: &[f32], negative: &[f32]) -> f64 {
     let mut all: Vec<(f32, bool)> = positive.iter().map(|&x| (x, true)).chain(negative.iter().map(|&x| (x, false))).collect();
     all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    let (mut below, mut won) = (silent_neg as f64, silent_pos as f64 * silent_neg as f64 / 2.0);
+    let (mut below, mut won) = (0.0, 0.0);
     for ties in all.chunk_by(|a, b| a.0 == b.0) {
         let n_pos = ties.iter().filter(|x| x.1).count() as f64;
         let n_neg = ties.len() as f64 - n_pos;
         won += n_pos * (below + n_neg / 2.0);
         below += n_neg;
     }
-    won / ((positive.len() + silent_pos) as f64 * below)
+    won / (positive.len() as f64 * negative.len() as f64)
 }

@@ -1,0 +1,75 @@
+//! The whole path for `quickstart` and `run`: stages, report in three forms, then the explorer.
+
+use super::{Global, Interrupted, Terminal};
+use crate::artifact::{self, RunDir};
+use crate::corpus::Source;
+use crate::explorer;
+use crate::lm::CpuEngine;
+use crate::pipeline::{Error, Recipe, Report, Stages};
+use anyhow::Context;
+use std::io::{IsTerminal, Write};
+
+/// Runs every stage of `recipe` that is not fresh, writes and prints the report, and serves the explorer where `serve` and a terminal say so.
+pub fn travel(recipe: &Recipe, global: &Global, serve: bool) -> anyhow::Result<()> {
+    let run = RunDir::new(&global.dir, &global.run);
+    announce(recipe, &run);
+    let report = {
+        let _lock = run.lock()?;
+        match stages(recipe, &run) {
+            Err(Error::Interrupted) => return Err(Interrupted { resume: std::env::args().collect::<Vec<_>>().join(" ") }.into()),
+            done => done?,
+        }
+    };
+    let (json, html) = (run.root.join("report.json"), run.root.join("report.html"));
+    artifact::write_json(&json, &report)?;
+    artifact::write_atomic(&html, |out| out.write_all(report.html().as_bytes()))?;
+    if global.json {
+        println!("{}", serde_json::to_string(&report).context("cannot print the report")?);
+    } else {
+        let text = report.text(std::io::stdout().is_terminal());
+        writeln!(std::io::stdout(), "{text}")?;
+        writeln!(std::io::stdout(), "report: {} and {}", html.display(), json.display())?;
+    }
+    let place = if global.dir.as_os_str() == "runs" { String::new() } else { format!(" --dir {}", global.dir.display()) };
+    if serve && std::io::stdout().is_terminal() {
+        let options = explorer::Options { sae: Some(recipe.sae.name.clone()), ..explorer::Options::loopback() };
+        return Ok(explorer::serve(&run, &options, |url| {
+            eprintln!("explorer: {url}\n  Ctrl-C ends it; again later: monosem explore --run {}{place}", global.run)
+        })?);
+    }
+    eprintln!("next: monosem explore --run {}{place}", global.run);
+    Ok(())
+}
+
+/// What will be read and written, before anything happens.
+fn announce(recipe: &Recipe, run: &RunDir) {
+    let sources = recipe.corpus.sources.iter().map(|source| match source {
+        Source::Planted { generator_seed, bytes } => format!("{} MB of the planted corpus (seed {generator_seed})", bytes / 1_000_000),
+        Source::Path(path) => path.clone(),
+        Source::Dataset { name, .. } => format!("data set {name}"),
+    });
+    let (model, train, sae) = (&recipe.lm.model, &recipe.lm.train, &recipe.sae);
+    eprintln!("reads   {}", sources.collect::<Vec<_>>().join(", "));
+    eprintln!(
+        "trains  a model of {} parameters on {} tokens, an SAE of {} latents on {} rows of {}",
+        model.n_params(),
+        train.tokens,
+        sae.train.sae.d_sae,
+        sae.train.rows,
+        sae.hook
+    );
+    eprintln!("writes  {} (a shuffle buffer of {} MiB at most in RAM)", run.root.display(), sae.shuffle.buffer_mib);
+}
+
+fn stages(recipe: &Recipe, run: &RunDir) -> Result<Report, Error> {
+    let mut progress = Terminal::new();
+    let mut stages = Stages::new(recipe, run, &mut progress)?;
+    let stream = stages.tokens()?;
+    let mut engine = CpuEngine::new(stages.lm(&stream)?);
+    let sae = stages.sae(&mut engine, &stream)?;
+    let evaluated = stages.eval(&mut engine, &stream, &sae)?;
+    stages.dictionary(&mut engine, &stream, Some(&sae))?;
+    let neurons = stages.dictionary(&mut engine, &stream, None)?;
+    let exam = stages.exam(&mut engine, &stream, &sae)?;
+    stages.report(&stream, &neurons, evaluated, exam)
+}

@@ -1,0 +1,126 @@
+//! Which concepts a run is examined on, and what of the outcome counts: the planted ones by the rules of the exam, or, on real text, the
+//! three that *Interpretable Neurons in Toy Models* names and the kinds of the documents.
+
+use super::{Recipe, Result};
+use crate::corpus::planted::{ConceptKind, Planted};
+use crate::corpus::{Source, TokenStream};
+use crate::features::exam::{ConceptScore, ExamConcept, ExamReport, Truth};
+use regex::bytes::Regex;
+use serde::{Deserialize, Serialize};
+
+/// A latent, or a union, counts as having found a concept from this F1 on.
+pub const FOUND: f64 = 0.8;
+/// The best neuron is clearly worse from this difference on.
+pub const WORSE: f64 = 0.2;
+/// Above the token-only share of positives by more than this, a negative was "found".
+const CHANCE_MARGIN: f64 = 0.1;
+
+/// Forms of the three features of the post, as text.
+const OF_THE_POST: [(&str, &str); 3] = [
+    ("indefinite pronouns", r"(?i)\b(?:some|any|every|no)(?:one|body|thing)\b(?:['’]s)?"),
+    ("forms of do", r"(?i)\b(?:do|does|did|done|doing|don['’]t|doesn['’]t|didn['’]t)\b"),
+    (
+        "lengths of time",
+        r"(?i)\b(?:(?:two|three|four|five|six|seven|eight|nine|ten|twelve|twenty|thirty|forty|fifty|hundred|several|few|many|past|last|next|following|previous|\d+)\s+){1,3}(?:seconds?|minutes?|hours?|days?|nights?|weeks?|months?|years?|decades?|centur(?:y|ies))\b(?:['’]s?)?",
+    ),
+];
+
+/// The concepts that a run is scored on.
+pub fn concepts(recipe: &Recipe, stream: &TokenStream) -> Result<Vec<ExamConcept>> {
+    let planted = recipe.corpus.sources.iter().find_map(|s| match s {
+        Source::Planted { generator_seed, .. } => Some(*generator_seed),
+        _ => None,
+    });
+    let concept = |name: &str, kind: &str, truth| ExamConcept { name: name.into(), kind: kind.into(), truth };
+    if let Some(seed) = planted {
+        let world = Planted::new(seed);
+        let scored = world.concepts().iter().enumerate().filter(|(_, c)| c.scored || matches!(c.kind, ConceptKind::Negative | ConceptKind::TwoHop));
+        return Ok(scored.map(|(i, c)| concept(&c.name, kind_name(c.kind), Truth::Label(i as u16))).collect());
+    }
+    let mut all: Vec<ExamConcept> = OF_THE_POST
+        .iter()
+        .map(|(name, pattern)| concept(name, "regex", Truth::Regex(Regex::new(pattern).expect("the patterns are tested"))))
+        .collect();
+    let kinds = stream.kinds();
+    if kinds.len() > 1 {
+        all.extend(kinds.iter().enumerate().map(|(i, kind)| concept(kind, "kind", Truth::Kind(i as u16))));
+    }
+    Ok(all)
+}
+
+fn kind_name(kind: ConceptKind) -> &'static str {
+    match kind {
+        ConceptKind::Lexeme => "lexeme",
+        ConceptKind::Class => "class",
+        ConceptKind::Context => "context",
+        ConceptKind::Sense => "sense",
+        ConceptKind::TwoHop => "two-hop",
+        ConceptKind::Negative => "negative",
+    }
+}
+
+/// The exam in a few numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExamSummary {
+    /// Concepts that count: all but the negatives and the two-hop control.
+    pub n_scored: usize,
+    /// A single latent has F1 of at least 0.8 on B (for a class: on at least three forms).
+    pub by_one_latent: usize,
+    /// A union of at most three latents has.
+    pub by_union: usize,
+    /// Of these, decided by context: the token alone reaches F1 of 0.5 at most.
+    pub by_union_from_context: usize,
+    /// Found by one latent, and the best neuron is lower by 0.2 or more.
+    pub neuron_clearly_worse: usize,
+    /// Negatives whose best latent is no better than the token alone, to within 0.1.
+    pub negatives_at_chance: usize,
+    pub n_negatives: usize,
+}
+
+/// Whether one latent found the concept; a union of single-token latents is not a class.
+pub fn is_found(score: &ConceptScore) -> bool {
+    score.latents.f1() >= FOUND && (score.kind != "class" || score.is_class_found())
+}
+
+fn is_found_by_union(score: &ConceptScore) -> bool {
+    is_found(score) || (score.latents.union.f1_b >= FOUND && (score.kind != "class" || score.is_class_found()))
+}
+
+/// Counts what the exam is judged by.
+pub fn summarise(report: &ExamReport) -> ExamSummary {
+    let counts = |score: &&ConceptScore| !matches!(score.kind.as_str(), "negative" | "two-hop");
+    let scored: Vec<&ConceptScore> = report.concepts.iter().filter(counts).collect();
+    let negatives: Vec<&ConceptScore> = report.concepts.iter().filter(|s| s.kind == "negative").collect();
+    let count = |test: &dyn Fn(&ConceptScore) -> bool| scored.iter().filter(|s| test(s)).count();
+    ExamSummary {
+        n_scored: scored.len(),
+        by_one_latent: count(&is_found),
+        by_union: count(&is_found_by_union),
+        by_union_from_context: count(&|s| is_found_by_union(s) && s.from_context),
+        neuron_clearly_worse: count(&|s| is_found(s) && s.neurons.f1() <= s.latents.f1() - WORSE),
+        negatives_at_chance: negatives.iter().filter(|s| s.latents.f1() <= s.token_only + CHANCE_MARGIN).count(),
+        n_negatives: negatives.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_patterns_of_the_post_match_what_it_shows() {
+        let found = |i: usize, text: &str| {
+            Regex::new(OF_THE_POST[i].1)
+                .unwrap()
+                .find_iter(text.as_bytes())
+                .map(|m| String::from_utf8_lossy(m.as_bytes()).into_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(found(0, "Nobody knew anyone's something, some made one"), ["Nobody", "anyone's", "something"]);
+        assert_eq!(found(1, "She does; they didn't. Undone doing"), ["does", "didn't", "doing"]);
+        assert_eq!(
+            found(2, "the past two centuries, next week's, 40 years, light years, a second look"),
+            ["past two centuries", "next week's", "40 years"]
+        );
+    }
+}

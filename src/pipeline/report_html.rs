@@ -1,0 +1,171 @@
+//! The report as one self-contained page.
+
+use super::plot::{self, Series};
+use super::report::Report;
+use super::report_text::{around, best_first, examples};
+use crate::features::exam::ConceptScore;
+use crate::features::store::FeatureDetail;
+use askama::Template;
+
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page<'a> {
+    report: &'a Report,
+    title: String,
+    figures: Vec<(&'static str, String, String)>,
+    splices: Vec<Splice>,
+    plots: Vec<String>,
+    concepts: Vec<Row>,
+    has_probe: bool,
+    has_untrained: bool,
+    features: Vec<Card>,
+    neuron: Option<Card>,
+    took: String,
+}
+
+struct Splice {
+    name: String,
+    gap: String,
+    zero: String,
+    mean: String,
+}
+
+struct Row {
+    name: String,
+    kind: String,
+    n: u64,
+    latent: String,
+    cells: Vec<Cell>,
+    forms: usize,
+}
+
+struct Cell {
+    text: String,
+    good: bool,
+}
+
+struct Card {
+    title: String,
+    note: String,
+    contexts: Vec<Context>,
+    promoted: String,
+}
+
+struct Context {
+    act: String,
+    before: String,
+    token: String,
+    after: String,
+}
+
+impl Report {
+    /// One HTML file: no script, no style sheet or picture from elsewhere.
+    pub fn html(&self) -> String {
+        let any = |test: &dyn Fn(&ConceptScore) -> bool| self.exam.concepts.iter().any(test);
+        let (has_probe, has_untrained) = (any(&|c| c.probe.is_some()), any(&|c| c.untrained.is_some()));
+        let spent: f64 = self.took.iter().filter_map(|t| t.seconds).sum();
+        let page = Page {
+            report: self,
+            title: format!("Monosem: {}", self.run),
+            figures: self.figures(),
+            splices: self.splices(),
+            plots: self.plots(),
+            concepts: best_first(&self.exam.concepts).into_iter().map(|c| row(c, has_probe, has_untrained)).collect(),
+            has_probe,
+            has_untrained,
+            features: self.features.iter().map(|f| card("feature", f)).collect(),
+            neuron: self.neuron.as_ref().map(|n| card("neuron", n)),
+            took: format!("{spent:.0} s"),
+        };
+        page.render().expect("the template is checked when the program is built")
+    }
+
+    fn figures(&self) -> Vec<(&'static str, String, String)> {
+        let (eval, ce) = (&self.evaluated.eval, &self.evaluated.controls.sae);
+        let percent = |x: f64| format!("{:.1} %", 100.0 * x);
+        let bayes = self.corpus.bayes_nats_per_token.map(|b| format!("nats per token; the generator itself needs {b:.3}"));
+        vec![
+            ("held-out loss", format!("{:.3}", self.lm.held_out_loss), bayes.unwrap_or("nats per token".into())),
+            ("L0", format!("{:.1}", eval.l0), format!("of {} latents active per token", eval.n_latents)),
+            ("CE recovered", ce.ce_recovered_zero.map_or("-".into(), percent), format!("against zeroing the MLP; gap {:.4} nat", ce.gap_nats)),
+            ("explained variance", percent(eval.explained_variance), format!("on {} held-out tokens", eval.n_eval_tokens)),
+            ("dead", percent(eval.dead_frac), format!("ultra-rare {}, junk {}", percent(eval.ultra_rare_frac), percent(eval.junk_frac))),
+            (
+                "concepts found",
+                format!("{} of {}", self.summary.by_union, self.summary.n_scored),
+                format!("{} by one latent; {} decided by context", self.summary.by_one_latent, self.summary.by_union_from_context),
+            ),
+        ]
+    }
+
+    fn splices(&self) -> Vec<Splice> {
+        let controls = &self.evaluated.controls;
+        let share = |x: Option<f64>| x.map_or("-".into(), |x| format!("{:.1} %", 100.0 * x));
+        let splice = |name: String, gap: f64, zero, mean| Splice { name, gap: format!("{gap:.4}"), zero: share(zero), mean: share(mean) };
+        let (sae, neurons, random) = (&controls.sae, &controls.largest_neurons, &controls.random_decoder);
+        vec![
+            splice("this SAE".into(), sae.gap_nats, sae.ce_recovered_zero, sae.ce_recovered_mean),
+            splice(format!("the {} largest neurons", neurons.k), neurons.gap_nats, neurons.ce_recovered_zero, neurons.ce_recovered_mean),
+            splice("random decoder, equal L0".into(), random.gap_nats, random.ce_recovered_zero, random.ce_recovered_mean),
+        ]
+    }
+
+    fn plots(&self) -> Vec<String> {
+        let curves = &self.curves;
+        // Entry 0 never fired, entry 1 is below 1e-7, then a decade each up to 1.
+        let histogram: Vec<f64> = self.evaluated.eval.density_histogram.iter().map(|&n| n as f64).collect();
+        let edges: Vec<f64> = (0..=histogram.len()).map(|i| i as f64 - histogram.len() as f64).collect();
+        let lm = [Series { name: "training", points: curves.lm.clone() }, Series { name: "held out", points: curves.lm_held_out.clone() }];
+        vec![
+            plot::lines("Loss of the language model", "tokens", "nats per token", &lm),
+            plot::lines("Fraction of variance unexplained", "rows", "FVU", &[Series { name: "FVU", points: curves.fvu.clone() }]),
+            plot::lines("Dead latents while training", "rows", "share", &[Series { name: "dead", points: curves.dead.clone() }]),
+            plot::histogram(
+                &format!("Latents by density on {} tokens", self.evaluated.eval.n_eval_tokens),
+                "log10 density (first bar: never fired)",
+                "latents",
+                &edges,
+                &histogram,
+            ),
+        ]
+    }
+}
+
+fn row(score: &ConceptScore, has_probe: bool, has_untrained: bool) -> Row {
+    let cell = |x: f64| Cell { text: format!("{x:.2}"), good: x >= super::exam::FOUND };
+    let mut cells = vec![cell(score.latents.f1()), cell(score.latents.union.f1_b), cell(score.neurons.f1()), cell(score.neurons.union.f1_b)];
+    cells.extend([cell(score.random.f1()), cell(score.token_only)]);
+    let optional = |x: Option<f64>| x.map_or(Cell { text: "-".into(), good: false }, cell);
+    if has_untrained {
+        cells.push(optional(score.untrained.as_ref().map(|f| f.f1())));
+    }
+    if has_probe {
+        cells.push(optional(score.probe));
+    }
+    Row {
+        name: score.concept.clone(),
+        kind: if score.from_context { format!("{}, by context", score.kind) } else { score.kind.clone() },
+        n: score.n_pos.1,
+        latent: score.latents.ranked.first().map_or("-".into(), |u| u.id.to_string()),
+        cells,
+        forms: score.n_forms_found,
+    }
+}
+
+fn card(what: &str, feature: &FeatureDetail) -> Card {
+    let summary = &feature.summary;
+    let contexts = examples(feature).into_iter().map(|example| {
+        let (before, token, after) = around(example, 24, 12);
+        Context { act: format!("{:.2}", example.act), before, token, after }
+    });
+    Card {
+        title: format!("{what} {}", summary.neuron.unwrap_or(summary.id)),
+        note: format!(
+            "on {:.3} % of tokens{}",
+            100.0 * summary.density,
+            summary.concept.as_ref().map(|c| format!(" · {} (F1 {:.2})", c.name, c.f1)).unwrap_or_default()
+        ),
+        contexts: contexts.collect(),
+        promoted: feature.logits_up.iter().take(8).map(|l| l.token.text.replace(' ', "·")).collect::<Vec<_>>().join("  "),
+    }
+}

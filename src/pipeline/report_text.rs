@@ -1,0 +1,158 @@
+//! The report on a terminal.
+
+use super::exam::{FOUND, WORSE};
+use super::report::Report;
+use crate::features::exam::ConceptScore;
+use crate::features::store::{Example, FeatureDetail, GroupKind};
+use std::fmt::Write;
+
+/// Concepts listed at most; the JSON and the page have all.
+const N_CONCEPTS: usize = 40;
+
+impl Report {
+    /// The report as lines of at most some 120 columns. `colour` marks firing tokens in orange, otherwise they stand in [brackets].
+    pub fn text(&self, colour: bool) -> String {
+        let mut out = String::new();
+        self.write_text(&mut out, colour).expect("writing to a string cannot fail");
+        out
+    }
+
+    fn write_text(&self, out: &mut String, colour: bool) -> std::fmt::Result {
+        let (corpus, lm, sae) = (&self.corpus, &self.lm, &self.sae);
+        writeln!(out, "{} (seed {})", self.run, self.seed)?;
+        writeln!(
+            out,
+            "  text      {} documents, {} tokens ({} held out), vocabulary {}",
+            corpus.documents, corpus.tokens, corpus.held_out_tokens, corpus.d_vocab
+        )?;
+        let bayes = corpus.bayes_nats_per_token.map(|b| format!("; the generator itself needs {b:.3}")).unwrap_or_default();
+        writeln!(out, "  model     {} parameters, {} tokens: held-out loss {:.3} nats per token{bayes}", lm.n_params, lm.tokens, lm.held_out_loss)?;
+        writeln!(out, "  SAE       {} -> {} at {}, {} rows", sae.d_in, sae.d_sae, sae.hook, sae.rows)?;
+        self.write_quality(out)?;
+        self.write_exam(out)?;
+        for feature in &self.features {
+            write_feature(out, "feature", feature, colour)?;
+        }
+        if let Some(neuron) = &self.neuron {
+            write_feature(out, "the most polysemantic neuron:", neuron, colour)?;
+        }
+        let spent: f64 = self.took.iter().filter_map(|t| t.seconds).sum();
+        let stages: Vec<String> =
+            self.took.iter().map(|t| format!("{} {}", t.stage.name(), t.seconds.map_or("fresh".into(), |s| format!("{s:.0} s")))).collect();
+        writeln!(out, "\ntook {spent:.0} s: {}", stages.join(", "))
+    }
+
+    fn write_quality(&self, out: &mut String) -> std::fmt::Result {
+        let (eval, controls) = (&self.evaluated.eval, &self.evaluated.controls);
+        let (ce, neurons, random) = (&controls.sae, &controls.largest_neurons, &controls.random_decoder);
+        let share = |x: Option<f64>| x.map_or("-".into(), |x| format!("{:.1} %", 100.0 * x));
+        writeln!(
+            out,
+            "  quality   L0 {:.1}, explained variance {:.1} %, on {} held-out tokens",
+            eval.l0,
+            100.0 * eval.explained_variance,
+            eval.n_eval_tokens
+        )?;
+        writeln!(
+            out,
+            "            dead {:.1} %, ultra-rare {:.1} %, junk {:.1} % of {} latents",
+            100.0 * eval.dead_frac,
+            100.0 * eval.ultra_rare_frac,
+            100.0 * eval.junk_frac,
+            eval.n_latents
+        )?;
+        writeln!(out, "  CE        clean {:.4}, zero {:.4}, mean {:.4} nats on {} tokens", ce.ce_clean, ce.ce_zero, ce.ce_mean, ce.n_tokens)?;
+        writeln!(out, "            {:<28}{:>9}{:>15}{:>15}", "spliced in", "gap, nats", "recovered/zero", "recovered/mean")?;
+        let largest = format!("the {} largest neurons", neurons.k);
+        let rows = [
+            ("this SAE", ce.gap_nats, ce.ce_recovered_zero, ce.ce_recovered_mean),
+            (largest.as_str(), neurons.gap_nats, neurons.ce_recovered_zero, neurons.ce_recovered_mean),
+            ("random decoder, equal L0", random.gap_nats, random.ce_recovered_zero, random.ce_recovered_mean),
+        ];
+        for (name, gap, zero, mean) in rows {
+            writeln!(out, "            {name:<28}{gap:>9.4}{:>15}{:>15}", share(zero), share(mean))?;
+        }
+        Ok(())
+    }
+
+    fn write_exam(&self, out: &mut String) -> std::fmt::Result {
+        let (summary, exam) = (&self.summary, &self.exam);
+        writeln!(out, "\nexam: {} concepts, chosen on {} tokens, scored once on {} others", summary.n_scored, exam.n_tokens.0, exam.n_tokens.1)?;
+        writeln!(
+            out,
+            "  F1 >= {FOUND}: {} by one latent, {} by at most three ({} of these decided by context); the best neuron is lower by {WORSE} for {}",
+            summary.by_one_latent, summary.by_union, summary.by_union_from_context, summary.neuron_clearly_worse
+        )?;
+        if summary.n_negatives > 0 {
+            writeln!(out, "  negatives at chance: {} of {}", summary.negatives_at_chance, summary.n_negatives)?;
+        }
+        writeln!(
+            out,
+            "  {:<34}{:>8}{:>8}{:>7}{:>7}{:>8}{:>8}{:>7}{:>7}{:>7}{:>7}",
+            "concept", "kind", "n", "latent", "F1", "three", "neuron", "three", "random", "token", "forms"
+        )?;
+        for score in best_first(&exam.concepts).into_iter().take(N_CONCEPTS) {
+            let latent = score.latents.ranked.first().map_or("-".into(), |u| u.id.to_string());
+            let name: String = score.concept.chars().take(33).collect();
+            write!(out, "  {name:<34}{:>8}{:>8}{latent:>7}{:>7.2}{:>8.2}", score.kind, score.n_pos.1, score.latents.f1(), score.latents.union.f1_b)?;
+            write!(out, "{:>8.2}{:>8.2}", score.neurons.f1(), score.neurons.union.f1_b)?;
+            writeln!(out, "{:>6.2}{:>7.2}{:>7}", score.random.f1(), score.token_only, score.n_forms_found)?;
+        }
+        if exam.concepts.len() > N_CONCEPTS {
+            writeln!(out, "  ... and {} more in report.json", exam.concepts.len() - N_CONCEPTS)?;
+        }
+        Ok(())
+    }
+}
+
+/// By F1 of the best latent on B, negatives last.
+pub fn best_first(concepts: &[ConceptScore]) -> Vec<&ConceptScore> {
+    let mut sorted: Vec<&ConceptScore> = concepts.iter().collect();
+    sorted.sort_by(|a, b| {
+        let key = |s: &ConceptScore| s.kind == "negative";
+        key(a).cmp(&key(b)).then(b.latents.f1().total_cmp(&a.latents.f1())).then(a.concept.cmp(&b.concept))
+    });
+    sorted
+}
+
+fn write_feature(out: &mut String, what: &str, feature: &FeatureDetail, colour: bool) -> std::fmt::Result {
+    let summary = &feature.summary;
+    let concept = summary.concept.as_ref().map(|c| format!(", {} (F1 {:.2})", c.name, c.f1)).unwrap_or_default();
+    writeln!(out, "\n{what} {}: on {:.3} % of tokens{concept}", summary.neuron.unwrap_or(summary.id), 100.0 * summary.density)?;
+    for example in examples(feature) {
+        writeln!(out, "  {:>7.2}  {}", example.act, line(example, colour))?;
+    }
+    let promoted: Vec<String> = feature.logits_up.iter().take(6).map(|l| format!("{:?}", l.token.text)).collect();
+    if !promoted.is_empty() {
+        writeln!(out, "           makes likelier: {}", promoted.join(" "))?;
+    }
+    Ok(())
+}
+
+/// Two random firings, two from the middle of the range, two of the strongest.
+pub fn examples(feature: &FeatureDetail) -> Vec<&Example> {
+    let of = |kind: GroupKind| feature.groups.iter().filter(move |g| g.kind == kind);
+    let quantiles: Vec<&Example> = of(GroupKind::Quantile).filter_map(|g| g.examples.first()).collect();
+    let middle = quantiles.len() / 2;
+    let random = of(GroupKind::Random).flat_map(|g| &g.examples).take(2);
+    let mid = quantiles.iter().skip(middle.saturating_sub(1)).take(2).copied();
+    let top = of(GroupKind::Top).flat_map(|g| &g.examples).take(2);
+    random.chain(mid).chain(top).collect()
+}
+
+/// Bytes before the firing token, the token, bytes after it; cut to a line. Tokens are joined before they are decoded.
+pub fn around(example: &Example, before: usize, after: usize) -> (String, String, String) {
+    let text = |range: std::ops::Range<usize>| {
+        let bytes: Vec<u8> = example.tokens[range].iter().flat_map(|t| t.bytes.clone()).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let from = example.focus.saturating_sub(before);
+    let to = (example.focus + 1 + after).min(example.tokens.len());
+    (text(from..example.focus), text(example.focus..example.focus + 1), text(example.focus + 1..to))
+}
+
+fn line(example: &Example, colour: bool) -> String {
+    let (before, token, after) = around(example, 16, 8);
+    let marked = if colour { format!("\x1b[38;5;208m{token}\x1b[0m") } else { format!("[{token}]") };
+    format!("{before}{marked}{after}").replace(['\n', '\r', '\t'], " ")
+}
