@@ -70,7 +70,7 @@ pub fn build(path: &Path, inputs: Inputs, units: Units, config: &BuildConfig, pr
         Units::Latents { sae, .. } => (sae.encoder_decoder_cosines().into_iter().map(Some).collect(), sae.w_dec.clone()),
         Units::Neurons => (vec![None; collected.len()], axes(d_in, collected.len())),
     };
-    let effects = logits::extremes(lm, hook, &directions, config.n_logits);
+    let effects = logits::extremes(lm, hook, &directions, config.n_logits, tokenizer.d_vocab());
     let polysemantic = polysemantic::scores(&collected, &text);
     let parts = collected.into_iter().zip(effects).zip(polysemantic).zip(cosines);
     let rows: Vec<Row> = parts

@@ -13,8 +13,8 @@ const BATCH: usize = 64;
 pub type Extremes = (Vec<(u32, f32)>, Vec<(u32, f32)>);
 
 /// The `n` most raised and most lowered tokens of each direction (n_directions, d_in): what [`Lm::logit_effects`] gives, by matrix products.
-/// Ties go to the lower token id.
-pub fn extremes(lm: &Lm, hook: HookPoint, directions: &[f32], n: usize) -> Vec<Extremes> {
+/// Ties go to the lower token id; ids from `n_tokens` on are padding of the vocabulary and left out.
+pub fn extremes(lm: &Lm, hook: HookPoint, directions: &[f32], n: usize, n_tokens: usize) -> Vec<Extremes> {
     let (d_in, d, v) = (hook.d_in(&lm.config), lm.config.d_model, lm.config.d_vocab);
     assert!(directions.len().is_multiple_of(d_in), "{} numbers are no directions of {d_in}", directions.len());
     let mut found = Vec::with_capacity(directions.len() / d_in);
@@ -34,7 +34,7 @@ pub fn extremes(lm: &Lm, hook: HookPoint, directions: &[f32], n: usize) -> Vec<E
         }
         let mut effects = vec![0.0; rows * v];
         matmul_nt(rows, v, d, &residual, lm.weights.unembedding(), &mut effects, false);
-        found.par_extend(effects.par_chunks(v).map(|row| (top(row, n, 1.0), top(row, n, -1.0))));
+        found.par_extend(effects.par_chunks(v).map(|row| (top(&row[..n_tokens.min(v)], n, 1.0), top(&row[..n_tokens.min(v)], n, -1.0))));
     }
     found
 }
@@ -66,7 +66,7 @@ mod tests {
             let d_in = hook.d_in(&lm.config);
             let mut rng = seed::rng(0, "test/logits", 0);
             let directions: Vec<f32> = (0..67 * d_in).map(|_| rng.random_range(-1.0..1.0)).collect();
-            let found = extremes(&lm, hook, &directions, 7);
+            let found = extremes(&lm, hook, &directions, 7, usize::MAX);
             assert_eq!(found.len(), 67);
             for ((up, down), direction) in found.iter().zip(directions.chunks(d_in)) {
                 let mut want: Vec<(usize, f32)> = lm.logit_effects(hook, direction).into_iter().enumerate().collect();
