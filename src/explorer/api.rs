@@ -1,6 +1,6 @@
 //! The same answers as JSON, under `/api`: for programs, and for whoever wants another page.
 
-use super::app::{Page, Part, Problem};
+use super::app::{Page, Problem};
 use super::list::{self, there};
 use super::pages::{LabelForm, LiveAsk, fields};
 use super::server::{Server, blocking, id_of};
@@ -25,7 +25,10 @@ fn answer<T: Serialize>(found: Page<T>) -> Response {
 
 pub async fn index(State(server): State<Server>) -> Response {
     let found = blocking(&server, |app| {
-        let meta = |units| -> Part<_> { app.dictionary(units).map(|d| d.meta().clone()) };
+        let meta = |units| match app.dictionary(units) {
+            Ok(dictionary) => serde_json::json!(dictionary.meta()),
+            Err(missing) => serde_json::json!(missing),
+        };
         Ok(serde_json::json!({
             "run": app.run.name(),
             "sae": app.sae,
@@ -65,7 +68,7 @@ pub async fn set_label(State(server): State<Server>, units: Units, Path(id): Pat
         (Ok(id), Ok(Json(form))) => {
             blocking(&server, move |app| {
                 app.set_label(units, id, &form.text, &form.author)?;
-                Ok(app.unit(units, id)?.labels)
+                Ok(app.unit(units, id)?.labels?)
             })
             .await
         }
@@ -80,7 +83,7 @@ pub async fn undo_label(State(server): State<Server>, units: Units, Path(id): Pa
         Ok(id) => {
             blocking(&server, move |app| {
                 app.undo_label(units, id)?;
-                Ok(app.unit(units, id)?.labels)
+                Ok(app.unit(units, id)?.labels?)
             })
             .await
         }

@@ -4,7 +4,7 @@
 
 use super::view::{UnitView, Units};
 use super::{Error, Options, Result};
-use crate::artifact::RunDir;
+use crate::artifact::{Manifest, RunDir};
 use crate::corpus::{TokenStream, Tokenizer};
 use crate::features::store::{FeatureSummary, Meta};
 use crate::features::{self, Dictionary, NEURONS};
@@ -37,6 +37,7 @@ pub struct Model {
 /// A part of the run that is not there, and the command that makes it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Missing {
+    #[serde(rename = "missing")]
     pub what: String,
     pub next: String,
 }
@@ -94,6 +95,15 @@ impl From<Missing> for Problem {
 
 /// Whether a part of a page is there.
 pub type Part<T> = std::result::Result<T, Missing>;
+
+/// In JSON a part is itself, or an object with `missing` and `next`.
+pub fn part<T: Serialize, S: serde::Serializer>(part: &Part<T>, to: S) -> std::result::Result<S::Ok, S::Error> {
+    match part {
+        Ok(there) => there.serialize(to),
+        Err(missing) => missing.serialize(to),
+    }
+}
+
 /// Whether a page can be shown.
 pub type Page<T> = std::result::Result<T, Problem>;
 
@@ -183,11 +193,27 @@ impl App {
         Ok(all)
     }
 
+    /// Refuses when the dictionary, whose maxima live text and steering are measured by, was made from another model or SAE.
+    fn made_from(&self, what: &str, dir: &std::path::Path, hash: Option<&str>) -> Page<()> {
+        let current = crate::artifact::read_json::<Manifest>(&dir.join("manifest.json")).map(|m| m.hash());
+        match (current, hash) {
+            (Ok(current), Some(hash)) if current != hash => Err(Problem {
+                status: 409,
+                title: "The dictionary is out of date",
+                message: format!("The feature dictionary was made from {what} {hash}, but {} is now {current}.", dir.display()),
+                next: format!("monosem features build --sae {} --run {} --dir {}", self.sae, self.run.name(), self.parent()),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Runs `work` with the model, loading it at the first use. One at a time.
     pub fn with_model<T>(&self, meta: &Meta, work: impl FnOnce(&mut Model) -> Page<T>) -> Page<T> {
         let mut slot = locked(&self.model);
         if slot.is_none() {
             let failed = |e: &dyn std::fmt::Display| Problem::new(500, "The model cannot be loaded", e);
+            self.made_from("lm", &self.run.lm(), Some(&meta.lm_hash))?;
+            self.made_from("SAE", &self.run.sae(&self.sae), meta.sae_hash.as_deref())?;
             let lm = Lm::load(&self.run.lm()).map_err(|e| failed(&e))?;
             let sae = Sae::load(&self.run.sae(&self.sae)).map_err(|e| failed(&e))?;
             let hook: HookPoint = meta.hook.parse().map_err(|e: String| failed(&e))?;

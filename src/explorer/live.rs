@@ -72,6 +72,10 @@ impl App {
             Ok(dictionary) => dictionary,
             Err(missing) => return Ok(Err(missing)),
         };
+        if typed.is_empty() {
+            let caption = "Nothing typed yet.".to_string();
+            return Ok(Ok(LiveResult { warning: String::new(), caption, tokens: vec![], firing: vec![], rtl: false }));
+        }
         let meta = dictionary.meta().clone();
         let summaries = self.summaries(&dictionary)?;
         let mut ids = vec![self.tokenizer.end_of_text()];

@@ -85,11 +85,9 @@ fn mark(c: char) -> Option<String> {
     Some(match c {
         '\n' => "↵".into(),
         '\t' => "⇥".into(),
-        '\r' => "␍".into(),
-        '\u{7f}' => "␡".into(),
-        '\0'..='\u{1f}' => char::from_u32(0x2400 + c as u32).expect("U+2400 to U+241F are the control pictures").into(),
         '\u{a0}' => "⍽".into(),
-        '\u{80}'..='\u{9f}'
+        '\0'..='\u{1f}'
+        | '\u{7f}'..='\u{9f}'
         | '\u{ad}'
         | '\u{61c}'
         | '\u{200b}'
@@ -98,7 +96,7 @@ fn mark(c: char) -> Option<String> {
         | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}'
         | '\u{feff}' => {
-            format!("⟨{:x}⟩", c as u32)
+            format!("⟨{:02x}⟩", c as u32)
         }
         _ => return None,
     })
@@ -146,7 +144,7 @@ mod tests {
         assert_eq!(
             shown,
             [
-                vec![text("a"), glyph("↵"), glyph("⇥"), glyph("␀")],
+                vec![text("a"), glyph("↵"), glyph("⇥"), glyph("⟨00⟩")],
                 vec![glyph("··")],
                 vec![text(" b")],
                 vec![glyph("\\xff"), glyph("\\xd7")],

@@ -1,6 +1,6 @@
 //! The first page: a few striking features, the most polysemantic neuron beside them, the figures of the run.
 
-use super::app::{App, Page, Part};
+use super::app::{App, Page, Part, part};
 use super::view::{ContextView, Fact, UnitView, Units, percent, significant, thousands};
 use crate::features::Dictionary;
 use crate::features::store::{FeatureDetail, FeatureSummary, Flag, GroupKind, ListQuery, Sort};
@@ -11,7 +11,7 @@ const N_FEATURES: usize = 6;
 const N_CONTEXTS: usize = 6;
 
 pub const RULE: &str = "Chosen by rule: first features that somebody labelled, then those with the best F1 for a known concept, then the least \
-                        polysemantic that fire on at least five different tokens; dead, ultra-rare, dense, single-token and junk ones are left out. \
+                        polysemantic that fire on three or more different tokens (effectively); dead, ultra-rare, dense, single-token and junk ones are left out. \
                         Each shows two random firings, two from the middle of its range and two of its strongest.";
 pub const NEURON_RULE: &str = "Of the model's own neurons, the one whose strongest contexts are about the most unrelated things by the measure of the \
                                dictionary, its contexts chosen as above.";
@@ -22,7 +22,9 @@ pub struct TourPage {
     pub rule: &'static str,
     pub neuron_rule: &'static str,
     pub n_features: String,
+    #[serde(serialize_with = "part")]
     pub features: Part<Vec<Card>>,
+    #[serde(serialize_with = "part")]
     pub neurons: Part<Vec<Card>>,
 }
 
@@ -67,7 +69,7 @@ impl App {
         let by_f1 = dictionary.list(&ListQuery { sort: Sort::F1, descending: true, ..plain.clone() })?.features;
         chosen.extend(by_f1.into_iter().filter(|s| s.concept.as_ref().is_some_and(|c| c.f1 >= 0.6)));
         let pure = dictionary.list(&ListQuery { sort: Sort::Polysemantic, min_density: Some(1e-4), limit: 400, ..plain })?.features;
-        chosen.extend(pure.into_iter().filter(|s| s.effective_tokens >= 5.0));
+        chosen.extend(pure.into_iter().filter(|s| s.effective_tokens >= 3.0));
         let (mut seen, mut concepts) = (HashSet::new(), HashSet::new());
         chosen.retain(|s| seen.insert(s.id) && s.concept.as_ref().is_none_or(|c| concepts.insert(c.name.clone())));
         chosen.truncate(N_FEATURES);

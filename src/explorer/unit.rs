@@ -1,6 +1,6 @@
 //! The page of one feature or neuron: its contexts, histogram, logit effects, and its label with who wrote it when.
 
-use super::app::{App, Page, Part, Problem};
+use super::app::{App, Page, Part, Problem, part};
 use super::view::{self, EffectView, Fact, GroupView, HistogramView, UnitView, Units};
 use crate::features::store::{Flag, Histogram, ListQuery, Meta};
 use serde::Serialize;
@@ -20,6 +20,7 @@ pub struct UnitPage {
     pub groups: Vec<GroupView>,
     pub raised: Vec<EffectView>,
     pub lowered: Vec<EffectView>,
+    #[serde(serialize_with = "part")]
     pub labels: Part<LabelsView>,
     #[serde(rename = "histogram")]
     pub counts: Histogram,
@@ -55,7 +56,7 @@ impl App {
         let label = labels.as_ref().ok().map(|l| l.current.clone()).filter(|text| !text.is_empty());
         let beside = |descending: bool| -> Page<Option<String>> {
             // The list cannot start at a number, so the nearest living neighbours are looked for in steps.
-            for reach in [16u32, 256, 4096, 1 << 20] {
+            for reach in [16u32, 256, 4096] {
                 let ids: Vec<u32> = if descending {
                     (id.saturating_sub(reach)..id).collect()
                 } else {

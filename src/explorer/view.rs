@@ -1,6 +1,7 @@
 //! Rows of the dictionary -> what templates and the JSON API show. Pure functions of plain data: no files, no HTTP, no HTML.
 
 use super::text::{self, Piece};
+use crate::corpus::END_OF_TEXT;
 use crate::features::store::{Example, ExampleGroup, FeatureDetail, FeatureSummary, Histogram, LogitEffect};
 use serde::Serialize;
 
@@ -80,17 +81,18 @@ impl TokenView {
 /// A run of tokens with one activation each; `max` is the activation of the darkest shade.
 pub fn tokens(bytes: &[(u32, &[u8])], acts: &[f32], max: f32) -> Vec<TokenView> {
     let slices: Vec<&[u8]> = bytes.iter().map(|(_, b)| *b).collect();
-    let view = |((&(id, bytes), pieces), &act): ((&(u32, &[u8]), Vec<Piece>), &f32)| TokenView {
+    let view = |id: u32, bytes: &[u8], pieces: Vec<Piece>, act: f32| TokenView {
         id,
         bytes: text::hex(bytes),
         text: pieces.iter().map(|p| if let Piece::Text(s) | Piece::Mark(s) = p { s.as_str() } else { "" }).collect(),
         act,
         fires: false,
         in_window: true,
-        pieces,
+        // Only the token itself spells this in one piece; text that spells it takes several.
+        pieces: if bytes == END_OF_TEXT.as_bytes() { vec![Piece::Mark(" ¶ ".into())] } else { pieces },
         shade: shade(act, max),
     };
-    bytes.iter().zip(text::pieces(&slices)).zip(acts).map(view).collect()
+    bytes.iter().zip(text::pieces(&slices)).zip(acts).map(|((&(id, bytes), pieces), &act)| view(id, bytes, pieces, act)).collect()
 }
 
 /// act / max in twentieths, rounded up, so that whatever fires is tinted.
@@ -381,7 +383,7 @@ mod tests {
     #[test]
     fn numbers_are_written_for_reading() {
         assert_eq!(["1,234,567", "12", "999"], [thousands(1_234_567), thousands(12), thousands(999)]);
-        assert_eq!(["0.00123", "12.3", "1235", "0", "1.2e-5"], [0.001234, 12.34, 1234.5, 0.0, 0.000012].map(significant));
+        assert_eq!(["0.00123", "12.3", "1235", "0", "1.2e-5"], [0.001234, 12.34, 1234.6, 0.0, 0.000012].map(significant));
         assert_eq!(["1.2 %", "0.012 %", "45 %", "1.0e-4 %"], [0.0123, 0.000123, 0.45, 1e-6].map(percent));
     }
 
