@@ -324,6 +324,6 @@ impl<'a> Cached<'a> {
         let first = rows.recorded.first_token / rows.recorded.n_ctx as u64;
         let windows = first..first + rows.recorded.n_rows / rows.recorded.n_ctx as u64;
         let n_ctx = rows.recorded.n_ctx;
-        Shuffled::over(rows, stream, windows, n_ctx, config)
+        Shuffled::over(rows, stream, config.windows(windows, n_ctx), n_ctx, config)
     }
 }

@@ -39,11 +39,22 @@ pub struct ShuffleConfig {
     /// Forward passes of each window per epoch; by itself the fewest that keep neighbours from one document below twice as frequent as
     /// under a perfect permutation (at most 16).
     pub visits: Option<usize>,
+    /// An epoch is only the first windows that hold about so many rows (documents stand in random order already); by itself all training
+    /// windows. A training that needs fewer rows than there are has a shorter epoch to shuffle, so fewer visits.
+    pub max_rows: Option<u64>,
 }
 
 impl Default for ShuffleConfig {
     fn default() -> Self {
-        ShuffleConfig { seed: 0, buffer_mib: 1024, visits: None }
+        ShuffleConfig { seed: 0, buffer_mib: 1024, visits: None, max_rows: None }
+    }
+}
+
+impl ShuffleConfig {
+    /// The windows of an epoch, out of `all`. Some rows of a window do not count, so a tenth more windows are taken than would hold `max_rows`.
+    pub(super) fn windows(&self, all: Range<u64>, n_ctx: usize) -> Range<u64> {
+        let wanted = self.max_rows.map_or(u64::MAX, |rows| (rows.saturating_add(rows / 10)).div_ceil(n_ctx as u64).max(1));
+        all.start..all.start.saturating_add(wanted).min(all.end)
     }
 }
 

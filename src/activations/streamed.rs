@@ -39,6 +39,7 @@ impl<'a> Streamed<'a> {
     pub fn open(engine: &'a mut dyn Engine, stream: &'a TokenStream, hook: HookPoint, config: ShuffleConfig) -> Result<Self> {
         check(engine.config(), hook, stream)?;
         let n_ctx = engine.config().n_ctx;
-        Shuffled::over(ModelRows::new(engine, hook), stream, stream.windows(Split::Train, n_ctx), n_ctx, config)
+        let windows = config.windows(stream.windows(Split::Train, n_ctx), n_ctx);
+        Shuffled::over(ModelRows::new(engine, hook), stream, windows, n_ctx, config)
     }
 }

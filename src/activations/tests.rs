@@ -302,3 +302,12 @@ fn an_interrupted_harvest_goes_on_with_its_finished_shards() {
     Streamed::open(&mut engine, &stream, hook(), ShuffleConfig::default()).unwrap().next_rows(&mut b).unwrap();
     assert_eq!(a, b);
 }
+
+#[test]
+fn an_epoch_can_be_limited_to_the_rows_that_are_needed() {
+    let config = ShuffleConfig { max_rows: Some(1000), ..Default::default() };
+    // 1,100 rows in windows of 64 are 17.2 windows.
+    assert_eq!(config.windows(5..900, 64), 5..23);
+    assert_eq!(config.windows(5..9, 64), 5..9);
+    assert_eq!(ShuffleConfig::default().windows(5..900, 64), 5..900);
+}

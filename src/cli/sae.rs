@@ -150,7 +150,7 @@ fn train(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     config.check()?;
     let mut engine = lm::CpuEngine::new(lm);
     let n_ctx = lm::Engine::config(&engine).n_ctx;
-    let shuffle = ShuffleConfig { seed: args.seed, buffer_mib: args.buffer_mib, visits: None };
+    let shuffle = ShuffleConfig { seed: args.seed, buffer_mib: args.buffer_mib, visits: None, max_rows: Some(config.rows) };
     let mut source = Streamed::open(&mut engine, &stream, args.hook, shuffle)?;
     let place = Place {
         out: run.sae(&args.name),

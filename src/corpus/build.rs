@@ -244,7 +244,8 @@ impl Reader<'_> {
     }
 }
 
-/// Documents 0, 1, 2, ... of the generator until `bytes` of text are there, made in parallel, given in order.
+/// Documents 0, 1, 2, ... of the generator until `bytes` of text are there, made in parallel, given in order. They keep the spans of the
+/// exam's concepts only: all of them would be some six labels a token, more bytes than the tokens.
 fn read_planted(generator_seed: u64, bytes: u64, each: &mut dyn FnMut(Document, f64) -> Result<()>) -> Result<()> {
     let planted = Planted::new(generator_seed);
     let mut n_bytes = 0;
@@ -254,8 +255,10 @@ fn read_planted(generator_seed: u64, bytes: u64, each: &mut dyn FnMut(Document, 
             if n_bytes >= bytes {
                 return Ok(());
             }
-            n_bytes += made.document.text.len() as u64;
-            each(made.document, made.bayes_nats)?;
+            let mut document = made.document;
+            n_bytes += document.text.len() as u64;
+            document.spans.retain(|span| planted.concepts()[span.concept as usize].scored);
+            each(document, made.bayes_nats)?;
         }
     }
     Ok(())

@@ -90,7 +90,7 @@ impl Recipe {
             sae: SaeStage {
                 name: "main".into(),
                 hook: HookPoint::mlp_post(0),
-                shuffle: ShuffleConfig::default(),
+                shuffle: ShuffleConfig { buffer_mib: 768, ..Default::default() },
                 train: sae::TrainConfig::short(sae, rows, batch, seed),
                 eval_tokens: tokens.min(200_000),
             },
@@ -153,6 +153,7 @@ impl Recipe {
         }
         self.lm.train.seed = self.seed;
         self.sae.shuffle.seed = self.seed;
+        self.sae.shuffle.max_rows = Some(self.sae.train.rows);
         self.sae.train.seed = self.seed;
     }
 

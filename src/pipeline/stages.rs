@@ -115,6 +115,7 @@ impl<'a> Stages<'a> {
         let began = self.begin(Stage::Sae, fresh);
         if !fresh {
             let mut source = Streamed::open(engine, stream, stage.hook, stage.shuffle)?;
+            self.progress.note(&source.describe());
             let trained = match sae::train(&mut source, &stage.train, &place, self.progress) {
                 // The checkpoint belongs to another recipe: start anew.
                 Err(sae::Error::OtherRun { .. }) => {
