@@ -47,13 +47,13 @@ fn attention(qkv: &Rows, d_model: usize, n_heads: usize) -> Rows {
     let mut out = vec![vec![0.0; d_model]; qkv.len()];
     for h in 0..n_heads {
         let at = |t: usize, which: usize| &qkv[t][which * d_model + h * d_head..][..d_head];
-        for t in 0..qkv.len() {
+        for (t, out) in out.iter_mut().enumerate() {
             let dot = |s: usize| at(t, 0).iter().zip(at(s, 1)).map(|(q, k)| q * k).sum::<f64>() / (d_head as f64).sqrt();
             let weights: Vec<f64> = (0..=t).map(|s| dot(s).exp()).collect();
             let total: f64 = weights.iter().sum();
             for (s, w) in weights.iter().enumerate() {
                 for j in 0..d_head {
-                    out[t][h * d_head + j] += w / total * at(s, 2)[j];
+                    out[h * d_head + j] += w / total * at(s, 2)[j];
                 }
             }
         }

@@ -248,13 +248,13 @@ impl CachedRows {
         let recorded: Recorded = serde_json::from_value(manifest.config).map_err(|e| artifact::Error::json(&path, e))?;
         let corrupt = |what: String| artifact::Error::Corrupt { path: path.clone(), what };
         let n_ctx = recorded.n_ctx as u64;
-        if recorded.n_ctx == 0 || recorded.d_in == 0 || recorded.rows_per_shard == 0 || recorded.rows_per_shard % n_ctx != 0 {
+        if recorded.n_ctx == 0 || recorded.d_in == 0 || recorded.rows_per_shard == 0 || !recorded.rows_per_shard.is_multiple_of(n_ctx) {
             return Err(corrupt(format!("n_ctx {n_ctx}, d_in {}, rows_per_shard {} cannot be", recorded.d_in, recorded.rows_per_shard)).into());
         }
         let train = stream.windows(Split::Train, recorded.n_ctx);
         if recorded.first_token != train.start * n_ctx
             || recorded.n_rows == 0
-            || recorded.n_rows % n_ctx != 0
+            || !recorded.n_rows.is_multiple_of(n_ctx)
             || recorded.n_rows / n_ctx > train.end - train.start
         {
             return Err(corrupt(format!("{} rows from token {} are not training windows of {n_ctx}", recorded.n_rows, recorded.first_token)).into());

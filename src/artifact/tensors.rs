@@ -1,15 +1,19 @@
 //! safetensors in and out: memory-mapped and checked on the way in, streamed and atomic on the way out.
 
-use super::{Error, Result};
+use super::{Error, Result, write_atomic};
 use half::{bf16, f16};
 use memmap2::Mmap;
 pub use safetensors::Dtype;
 use safetensors::SafeTensors;
-use safetensors::tensor::{TensorView, serialize_to_file};
+use safetensors::tensor::TensorView;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+/// The longest header that safetensors readers accept.
+const MAX_HEADER_BYTES: usize = 100_000_000;
 
 /// One tensor to write: row-major little-endian bytes.
 pub struct Tensor<'a> {
@@ -38,29 +42,46 @@ impl<'a> Tensor<'a> {
     from_slice!(bf16, bf16, Dtype::BF16);
 }
 
-/// Writes the tensors and string metadata as one safetensors file, atomically.
+/// Writes the tensors and string metadata as one safetensors file, atomically. The same input gives the same bytes: metadata are sorted by
+/// key, tensors as the safetensors library sorts them (widest type first, then by name); that library itself writes metadata in hash order.
+///
+/// # Errors
+/// [`Error::Io`] with the path, also when the header is longer than the 100 MB that readers accept or a tensor name is given twice.
 pub fn write_tensors(path: &Path, tensors: &[Tensor], metadata: &[(&str, String)]) -> Result<()> {
-    let views = tensors.iter().map(|t| {
-        let view = TensorView::new(t.dtype, t.shape.clone(), &t.bytes).expect("a tensor's bytes fit its shape");
-        (t.name.clone(), view)
-    });
-    let metadata: HashMap<String, String> = metadata.iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
-    // serialize_to_file wants a path of its own; the atomic writer gives it one and renames it.
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(|e| Error::io("write", path, e))?;
-    let temporary = parent.join(format!(".{}.{}.tmp", path.file_name().and_then(|n| n.to_str()).unwrap_or("tensors"), std::process::id()));
-    let metadata = (!metadata.is_empty()).then_some(metadata);
-    let written = serialize_to_file(views, metadata, &temporary)
-        .map_err(|e| match e {
-            safetensors::SafeTensorError::IoError(e) => e,
-            e => std::io::Error::other(e.to_string()),
-        })
-        .and_then(|()| File::open(&temporary)?.sync_all())
-        .and_then(|()| std::fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
+    let mut sorted: Vec<&Tensor> = tensors.iter().collect();
+    sorted.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
+    let header = header(&sorted, metadata).map_err(|e| Error::io("write", path, std::io::Error::other(e)))?;
+    write_atomic(path, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        sorted.iter().try_for_each(|t| out.write_all(&t.bytes))
+    })
+}
+
+/// The JSON header of a file with these tensors in this order, padded with blanks to whole groups of eight bytes.
+fn header(tensors: &[&Tensor], metadata: &[(&str, String)]) -> std::result::Result<Vec<u8>, String> {
+    let mut header = serde_json::Map::new();
+    if !metadata.is_empty() {
+        let sorted: BTreeMap<&str, &str> = metadata.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        header.insert("__metadata__".into(), serde_json::json!(sorted));
     }
-    written.map_err(|e| Error::io("write", path, e))
+    let mut start = 0;
+    for t in tensors {
+        let size = t.shape.iter().product::<usize>() * t.dtype.bitsize() / 8;
+        assert_eq!(size, t.bytes.len(), "{:?} {:?} is {size} bytes, tensor {:?} has {}", t.dtype, t.shape, t.name, t.bytes.len());
+        let end = start + size;
+        let entry = serde_json::json!({ "dtype": t.dtype, "shape": t.shape, "data_offsets": [start, end] });
+        if header.insert(t.name.clone(), entry).is_some() {
+            return Err(format!("two entries of the header are named {:?}", t.name));
+        }
+        start = end;
+    }
+    let mut bytes = serde_json::Value::Object(header).to_string().into_bytes();
+    if bytes.len() > MAX_HEADER_BYTES {
+        return Err(format!("a header of {} bytes, readers accept {MAX_HEADER_BYTES}", bytes.len()));
+    }
+    bytes.resize(bytes.len().next_multiple_of(8), b' ');
+    Ok(bytes)
 }
 
 /// A safetensors file mapped into memory, its header already checked (length, offsets and sizes against the file).
@@ -203,6 +224,74 @@ mod tests {
         assert_eq!(file.f32("a", &[2, 3]).unwrap(), [1., 2., 3., 4., 5., 6.]);
         assert_eq!(file.u64s("n").unwrap(), [7, 8]);
         assert_eq!(file.metadata()["k"], "v");
+    }
+
+    #[test]
+    fn files_are_those_of_the_safetensors_library_whatever_the_order_of_tensors() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.safetensors");
+        let (bytes, wide, halves) = ([1u16, 2, 3], [4u64, 5], [bf16::ONE; 6]);
+        let tensors = || {
+            vec![
+                Tensor::u16("z", &[3], &bytes),
+                Tensor::u64("b", &[2], &wide),
+                Tensor::bf16("a \"\u{e9}", &[1, 6], &halves),
+                Tensor::u64("a", &[2], &wide),
+            ]
+        };
+        for metadata in [None, Some(("key", "a \"value\"\n".to_string()))] {
+            let theirs = safetensors::serialize(
+                tensors().into_iter().map(|t| (t.name.clone(), Owned(t))),
+                metadata.iter().map(|(k, v)| [(k.to_string(), v.clone())].into()).next(),
+            );
+            let mut tensors = tensors();
+            for _ in 0..tensors.len() {
+                tensors.rotate_left(1);
+                write_tensors(&path, &tensors, metadata.as_slice()).unwrap();
+                assert_eq!(std::fs::read(&path).unwrap(), *theirs.as_ref().unwrap());
+            }
+        }
+    }
+
+    struct Owned<'a>(Tensor<'a>);
+
+    impl safetensors::View for Owned<'_> {
+        fn dtype(&self) -> Dtype {
+            self.0.dtype
+        }
+        fn shape(&self) -> &[usize] {
+            &self.0.shape
+        }
+        fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+            self.0.bytes.clone()
+        }
+        fn data_len(&self) -> usize {
+            self.0.bytes.len()
+        }
+    }
+
+    #[test]
+    fn metadata_are_written_in_the_order_of_their_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.safetensors");
+        let keys = ["m", "c", "z", "a", "k"];
+        let mut written = Vec::new();
+        for turn in 0..keys.len() {
+            let metadata: Vec<_> = (0..keys.len()).map(|i| keys[(i + turn) % keys.len()]).map(|key| (key, key.to_uppercase())).collect();
+            write_tensors(&path, &[Tensor::u32("t", &[1], &[1])], &metadata).unwrap();
+            written.push(std::fs::read(&path).unwrap());
+            assert_eq!(TensorFile::open(&path).unwrap().metadata(), metadata.iter().map(|(k, v)| (k.to_string(), v.clone())).collect());
+        }
+        assert!(written[0][8..].starts_with(br#"{"__metadata__":{"a":"A","c":"C","k":"K","m":"M","z":"Z"},"t":"#));
+        assert!(written.iter().all(|bytes| *bytes == written[0]));
+    }
+
+    #[test]
+    fn a_name_given_twice_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.safetensors");
+        let error = write_tensors(&path, &[Tensor::u32("t", &[1], &[1]), Tensor::u32("t", &[1], &[1])], &[]).unwrap_err();
+        assert!(error.to_string().contains("\"t\"") && !path.exists(), "{error}");
     }
 
     #[test]

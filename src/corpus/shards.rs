@@ -120,10 +120,11 @@ impl ShardWriter {
         self.n_docs[split as usize] += 1;
         self.n_tokens[split as usize] += document.ids.len() as u64 + 1;
         match split {
-            Split::Train => self.write(document),
-            Split::HeldOutA => Ok(self.held_out[0].push(document)),
-            Split::HeldOutB => Ok(self.held_out[1].push(document)),
+            Split::Train => self.write(document)?,
+            Split::HeldOutA => self.held_out[0].push(document),
+            Split::HeldOutB => self.held_out[1].push(document),
         }
+        Ok(())
     }
 
     fn write(&mut self, document: EncodedDocument) -> Result<()> {
@@ -185,7 +186,10 @@ impl ShardWriter {
             Ids::U16(ids) => ids.clear(),
             Ids::U32(ids) => ids.clear(),
         }
-        (self.doc_starts.clear(), self.doc_kinds.clear(), self.labels.token.clear(), self.labels.concept.clear());
+        self.doc_starts.clear();
+        self.doc_kinds.clear();
+        self.labels.token.clear();
+        self.labels.concept.clear();
         Ok(())
     }
 

@@ -23,6 +23,9 @@ pub const KL_TOKENS: usize = 2048;
 /// Of these, so many in one window: two blocks of positions x vocabulary logits are held at once.
 const KL_PER_WINDOW: usize = 16;
 
+/// A change to the rows (N, D) of a batch, which is told what tokens count.
+type Change<'a> = dyn FnMut(&[bool], &mut [f32]) + 'a;
+
 /// What splicing an SAE does to the model's predictions. Nats per token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CeReport {
@@ -159,7 +162,7 @@ impl Baseline {
         engine: &mut dyn Engine,
         stream: &TokenStream,
         what: &str,
-        mut change: Option<&mut dyn FnMut(&[bool], &mut [f32])>,
+        mut change: Option<&mut Change<'_>>,
         progress: &mut dyn Progress,
     ) -> Result<(f64, u64)> {
         let n_ctx = engine.config().n_ctx;
@@ -224,7 +227,7 @@ impl Baseline {
 }
 
 /// Applies `change` and puts the rows that do not count back as they were.
-fn where_counted(counted: &[bool], rows: &mut [f32], change: &mut dyn FnMut(&[bool], &mut [f32])) {
+fn where_counted(counted: &[bool], rows: &mut [f32], change: &mut Change<'_>) {
     let d_in = rows.len() / counted.len();
     let kept: Vec<(usize, Vec<f32>)> =
         counted.iter().enumerate().filter(|&(_, &c)| !c).map(|(i, _)| (i, rows[i * d_in..][..d_in].to_vec())).collect();

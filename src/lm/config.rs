@@ -159,7 +159,8 @@ impl TrainConfig {
             return Err(Error::Config("tokens, batch, accumulate, log_every and checkpoint_every must be at least 1".into()));
         }
         let unit = |x: f32| (0.0..1.0).contains(&x);
-        if !(self.lr > 0.0 && self.lr.is_finite()) || !unit(self.warmup) || !(0.0..=1.0).contains(&self.lr_end) {
+        let lr_fits = self.lr > 0.0 && self.lr.is_finite();
+        if !lr_fits || !unit(self.warmup) || !(0.0..=1.0).contains(&self.lr_end) {
             return Err(Error::Config(format!(
                 "lr {} must be positive, warmup {} in [0, 1), lr_end {} in [0, 1]",
                 self.lr, self.warmup, self.lr_end

@@ -27,7 +27,7 @@ impl Normaliser {
         match recipe {
             Recipe::Relu2023 { .. } => Normaliser { mean: zero, scale: 1.0 },
             Recipe::ReluApril2024 { .. } => {
-                let mean_norm = rows.chunks_exact(d).map(|x| norm(x)).sum::<f64>() / n;
+                let mean_norm = rows.chunks_exact(d).map(norm).sum::<f64>() / n;
                 Normaliser { mean: zero, scale: inverse(mean_norm / root) }
             }
             Recipe::TopK { .. } => {

@@ -1,8 +1,11 @@
 //! Resampling of dead latents in six steps (Bricken et al. 2023, "Neuron Resampling").
 //!
-//! 1. find the latents that fired on nothing in the last window; 2. evaluate the loss on many rows; 3. draw rows with probability proportional to
-//! loss squared; 4. the decoder row becomes the drawn input at unit norm; 5. the encoder row the same direction at 0.2 times the mean encoder
-//! norm of the live latents, its bias 0; 6. every Adam moment of what was touched becomes 0.
+//! 1. Find the latents that fired on nothing in the last window.
+//! 2. Evaluate the loss on many rows.
+//! 3. Draw rows with probability proportional to loss squared.
+//! 4. The decoder row becomes the drawn input at unit norm.
+//! 5. The encoder row becomes the same direction at 0.2 times the mean encoder norm of the live latents, its bias 0.
+//! 6. Every Adam moment of what was touched becomes 0.
 
 use super::{Engine, Replacement, SparseRows};
 use rand::RngExt;

@@ -60,11 +60,10 @@ fn one_pass_equals_brute_force_over_all_activations() {
     let data = data();
     let found = collect(&data, 7, small());
     assert!(found[0].groups.is_empty() && found[0].n_active == 0, "unit 0 never fires");
-    for u in 1..5 {
+    for (u, got) in found.iter().enumerate().take(5).skip(1) {
         // (row, t, act) of all counted firings.
         let rows = (0..data.ids.len()).filter(|&r| data.counted[r] && data.acts[r][u] > 0.0);
         let firings: Vec<_> = rows.map(|r| (r, data.t0[r / 16] + (r % 16) as u64, data.acts[r][u])).collect();
-        let got = &found[u];
         let sum: f64 = firings.iter().map(|f| f.2 as f64).sum();
         assert_eq!(got.n_active, firings.len() as u64);
         assert_eq!(got.max_act, firings.iter().map(|f| f.2).fold(0.0, f32::max));
@@ -160,7 +159,7 @@ fn weak_firings_are_sampled_in_proportion_to_their_bins() {
     let (mut low_half, mut n, mut want, mut total) = (0.0, 0.0, 0.0, 0.0);
     for s in 0..100 {
         let found = collect(&data, 61, CollectSettings { seed: s, n_per_bin: 8, ..small() });
-        let group = found[1].groups.iter().filter(|g| g.kind == GroupKind::Quantile).next_back().unwrap();
+        let group = found[1].groups.iter().rfind(|g| g.kind == GroupKind::Quantile).unwrap();
         low_half += group.firings.iter().filter(|f| f.act < group.high / 2.0).count() as f64;
         n += group.firings.len() as f64;
         if s == 0 {

@@ -139,7 +139,7 @@ pub fn probe(a: &Dense, b: &Dense, halves: &Halves) -> Vec<f64> {
             }
             step += 1;
             let rate = 0.02 * (1.0 - (step - 1) as f32 / n_steps as f32);
-            let (c1, c2) = (1.0 - 0.9f32.powi(step as i32), 1.0 - 0.999f32.powi(step as i32));
+            let (c1, c2) = (1.0 - 0.9f32.powi(step), 1.0 - 0.999f32.powi(step));
             for (k, weight) in w.iter_mut().enumerate() {
                 let g = gradient[k] + if k < d_in * n_concepts { L2 * *weight } else { 0.0 };
                 m1[k] = 0.9 * m1[k] + 0.1 * g;

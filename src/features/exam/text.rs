@@ -136,9 +136,8 @@ fn read_half(stream: &TokenStream, text: &dyn Text, n_ctx: usize, range: Range<u
             ids.push(id);
         }
     }
-    // (token offset, form) of positives, and offsets left out, per concept.
     let mut finder = Finder { range: range.clone(), all: &all, text, forms };
-    let found: Vec<(Vec<(usize, u32)>, Vec<usize>)> = concepts
+    let found: Vec<Found> = concepts
         .iter()
         .map(|concept| match &concept.truth {
             Truth::Label(number) => (finder.labelled(stream, *number), vec![]),
@@ -167,6 +166,9 @@ fn read_half(stream: &TokenStream, text: &dyn Text, n_ctx: usize, range: Range<u
     }
     Half { first: range.start, n_read: range.end - range.start, ids, row_of, mark_start, marks, positives, left_out }
 }
+
+/// Positive tokens with their forms and tokens left out, as offsets into the text of a half.
+type Found = (Vec<(usize, u32)>, Vec<usize>);
 
 struct Finder<'a> {
     range: Range<u64>,

@@ -142,7 +142,9 @@ pub struct Cell {
 /// are counted by (concept, bin), then suffix sums give every threshold's true positives at once.
 pub fn score_all(half: &Half, acts: &Acts) -> (Vec<Cell>, Vec<[f32; GRID]>) {
     let n_concepts = half.positives.len();
-    let per_unit = |buffers: &mut (Vec<(u32, f32)>, Vec<[u32; GRID]>, Vec<[u32; GRID]>), unit: usize| {
+    // The firings of one unit; hits and left-out marks per concept and bin.
+    type Buffers = (Vec<(u32, f32)>, Vec<[u32; GRID]>, Vec<[u32; GRID]>);
+    let per_unit = |buffers: &mut Buffers, unit: usize| {
         let (firings, hits, out) = buffers;
         acts.firings(unit, firings);
         let grid = grid(firings);
