@@ -199,11 +199,6 @@ impl TensorFile {
     pub fn u16s(&self, name: &str) -> Result<Vec<u16>> {
         Ok(self.bytes(name, Dtype::U16, &[None])?.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect())
     }
-
-    /// A one-dimensional u32 tensor.
-    pub fn u32s(&self, name: &str) -> Result<Vec<u32>> {
-        Ok(self.bytes(name, Dtype::U32, &[None])?.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-    }
 }
 
 #[cfg(test)]

@@ -263,12 +263,11 @@ fn eval(args: &Eval, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         return Err(Error::Vocabulary { model: d_vocab, tokens: stream.d_vocab() }.into());
     }
     let tokenizer = open_tokenizer(run)?;
-    let range = stream.windows(args.split, n_ctx);
-    let n = args.eval_windows.min(range.end - range.start);
+    let windows = stream.spread_windows(args.split, n_ctx, args.eval_windows);
+    let n = windows.len() as u64;
     if n == 0 {
         return Err(Error::TooFewWindows { split: args.split.name(), found: 0, needed: 1, n_ctx }.into());
     }
-    let windows: Vec<u64> = (0..n).map(|i| range.start + i * (range.end - range.start) / n).collect();
     let loss = lm::held_out_loss(&mut engine, &stream, &windows);
     let (mut bytes, mut ids) = (0usize, vec![0; n_ctx]);
     for w in &windows {

@@ -1,16 +1,14 @@
 //! `monosem sae`: activations -> sparse autoencoder.
 
 use super::{Global, Interrupted, Terminal};
-use crate::activations::{Sequential, ShuffleConfig, Streamed};
-use crate::artifact::{Manifest, Progress, RunDir, read_json, write_json};
-use crate::corpus::{Split, TokenStream};
+use crate::activations::{ShuffleConfig, Streamed};
+use crate::artifact::{Manifest, RunDir, read_json, write_json};
+use crate::corpus::TokenStream;
 use crate::lm::{self, HookPoint, Lm};
-use crate::sae::{self, Eval, Metrics, Origin, Place, Recipe, Sae, SaeConfig, Select, SparseRows, TrainConfig, controls};
+use crate::pipeline;
+use crate::sae::{self, Eval, Origin, Place, Recipe, Sae, SaeConfig, Select, TrainConfig};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
-
-/// Of the `lm/` folder that is read.
-const LM_FORMAT_VERSION: u32 = 1;
 
 /// Train, evaluate and inspect sparse autoencoders
 #[derive(Debug, clap::Args)]
@@ -23,7 +21,7 @@ pub struct Args {
 enum Command {
     /// Train on activations streamed from the run's model, write DIR/RUN/sae/NAME
     Train(Train),
-    /// Measure on held-out text, write eval.json; a random-decoder SAE of the same L0 beside it
+    /// Measure on held-out text, write eval.json and controls.json
     Eval(Evaluate),
     /// Print what is in DIR/RUN/sae/NAME
     Info(Info),
@@ -97,9 +95,15 @@ struct Evaluate {
     /// Name of the SAE
     #[arg(long, default_value = "main")]
     name: String,
-    /// Held-out tokens to measure on
+    /// Held-out tokens to measure reconstruction on
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     tokens: u64,
+    /// Held-out tokens to measure cross-entropies on
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    ce_tokens: u64,
+    /// Neurons that the control of largest neurons keeps [default: k of a topk SAE, at least 40]
+    #[arg(long, value_name = "N")]
+    neurons: Option<usize>,
     /// Seed of the random control
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -144,7 +148,7 @@ fn train(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let _lock = run.lock()?;
     let stream = open_stream(run)?;
     let lm = open_lm(run, &stream)?;
-    let lm_manifest = Manifest::read(&run.lm(), "lm", LM_FORMAT_VERSION)?;
+    let lm_manifest = Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)?;
     let d_in = args.hook.d_in(&lm.config);
     let config = args.config(d_in);
     config.check()?;
@@ -203,58 +207,50 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
             args.name
         );
     }
+    let k = args.neurons.unwrap_or(match sae.select {
+        Select::TopK { k } => k.max(40),
+        Select::Relu | Select::JumpRelu { .. } => 40,
+    });
+    eprintln!(
+        "reads   {} held-out tokens, {} of them for the cross-entropies of the model with the SAE and with its controls",
+        args.tokens, args.ce_tokens
+    );
     let mut progress = Terminal::new();
-    let (mut metrics, mut control) = (Metrics::new(&sae), None);
-    let mut left = args.tokens;
-    progress.begin("evaluate", left, "tokens");
-    for split in [Split::HeldOutA, Split::HeldOutB] {
-        let mut windows = Sequential::open(&mut engine, &stream, hook, split, None)?;
-        while left > 0 && !progress.interrupted() {
-            let Some(batch) = windows.next() else { break };
-            let counted = (0..batch.ids.len()).filter(|&i| batch.counts(i)).take(left as usize);
-            let x: Vec<f32> = counted.flat_map(|i| &batch.rows[i * sae.d_in..][..sae.d_in]).copied().collect();
-            let n = (x.len() / sae.d_in) as u64;
-            measure(&sae, &x, &mut metrics);
-            let l0 = if control.is_none() { metrics.l0() } else { 0.0 };
-            let (random, sums) = control.get_or_insert_with(|| {
-                let random = controls::random_decoder(&sae, l0, &x, args.seed);
-                let sums = Metrics::new(&random);
-                (random, sums)
-            });
-            measure(random, &x, sums);
-            left -= n;
-            progress.advance(n);
-        }
-    }
-    progress.end();
-    if progress.interrupted() {
-        return Err(Interrupted { resume: command_line() }.into());
-    }
-    let Some((random, control)) = control else { bail!("no held-out text to measure on\n  build a larger corpus: monosem corpus build") };
-    let (mut eval, control) = (metrics.finish(&sae), control.finish(&random));
-    let path = dir.join("eval.json");
-    // Cross-entropies are measured by another stage; what it wrote about these weights stays.
-    if path.exists() {
-        let old: Eval = read_json(&path)?;
-        eval.keep_cross_entropies(&old);
-    }
-    write_json(&path, &eval)?;
+    let (eval, controls) = match pipeline::evaluate(&mut engine, &stream, hook, &sae, args.tokens, args.ce_tokens, k, args.seed, &mut progress) {
+        Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: command_line() }.into()),
+        done => done?,
+    };
+    write_json(&dir.join("eval.json"), &eval)?;
+    write_json(&dir.join("controls.json"), &controls)?;
     if global.json {
-        println!("{}", serde_json::json!({"eval": eval, "random_decoder": control}));
+        println!("{}", serde_json::json!({"eval": eval, "controls": controls}));
         return Ok(());
     }
-    println!("{} on {} held-out tokens (beside it a random decoder of the same L0)", dir.display(), eval.n_eval_tokens);
-    for (name, ours, theirs) in [
-        ("l0", eval.l0, control.l0),
-        ("explained_variance", eval.explained_variance, control.explained_variance),
-        ("nmse", eval.nmse, control.nmse),
-        ("cosine", eval.cosine, control.cosine),
-        ("l2_ratio", eval.l2_ratio, control.l2_ratio),
-        ("dead_frac", eval.dead_frac, control.dead_frac),
-        ("ultra_rare_frac", eval.ultra_rare_frac, control.ultra_rare_frac),
-        ("junk_frac", eval.junk_frac, control.junk_frac),
+    println!("{} on {} held-out tokens", dir.display(), eval.n_eval_tokens);
+    for (name, figure) in [
+        ("l0", eval.l0),
+        ("explained_variance", eval.explained_variance),
+        ("nmse", eval.nmse),
+        ("cosine", eval.cosine),
+        ("l2_ratio", eval.l2_ratio),
+        ("dead_frac", eval.dead_frac),
+        ("ultra_rare_frac", eval.ultra_rare_frac),
+        ("junk_frac", eval.junk_frac),
     ] {
-        println!("  {name:20} {ours:9.4}   {theirs:9.4}   {}", eval.formulas[name]);
+        println!("  {name:20} {figure:9.4}   {}", eval.formulas[name]);
+    }
+    let (ours, random, neurons) = (&controls.sae, &controls.random_decoder, &controls.largest_neurons);
+    println!(
+        "cross-entropy of the next token on {} held-out tokens, nats: {:.4} unchanged, {:.4} with zeros",
+        ours.n_tokens, ours.ce_clean, ours.ce_zero
+    );
+    println!("  {:38} {:>8} {:>8} {:>10}", "in place of the activations", "ce", "gap", "recovered");
+    for (what, ce, gap, recovered) in [
+        ("the SAE's reconstruction".to_string(), ours.ce_spliced, ours.gap_nats, ours.ce_recovered_zero),
+        (format!("a random decoder's, {:.0} active", random.l0), random.ce_spliced, random.gap_nats, random.ce_recovered_zero),
+        (format!("the {} largest neurons, the rest's mean", neurons.k), neurons.ce, neurons.gap_nats, neurons.ce_recovered_zero),
+    ] {
+        println!("  {what:38} {ce:8.4} {gap:8.4} {:>10}", recovered.map_or("-".into(), |r| format!("{r:.4}")));
     }
     println!("next: monosem features build --dir {} --run {}", global.dir.display(), global.run);
     Ok(())
@@ -294,13 +290,6 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn measure(sae: &Sae, x: &[f32], metrics: &mut Metrics) {
-    let (mut rows, mut x_hat) = (SparseRows::default(), vec![0.0; x.len()]);
-    sae.encode(x, &mut rows);
-    sae.decode(&rows, &mut x_hat);
-    metrics.add(x, &x_hat, &rows);
-}
-
 fn load(run: &RunDir, name: &str) -> anyhow::Result<Sae> {
     let dir = run.sae(name);
     Sae::load(&dir).with_context(|| {
@@ -314,7 +303,7 @@ fn open_stream(run: &RunDir) -> anyhow::Result<TokenStream> {
 }
 
 fn open_lm(run: &RunDir, stream: &TokenStream) -> anyhow::Result<Lm> {
-    let manifest = Manifest::read(&run.lm(), "lm", LM_FORMAT_VERSION)
+    let manifest = Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)
         .with_context(|| format!("cannot read the model of {}\n  make it with: monosem lm train --run {}", run.root.display(), run.name()))?;
     manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train --run {}", run.name()))?;
     Ok(Lm::load(&run.lm())?)

@@ -23,7 +23,6 @@ pub use stream::{ConceptLabels, Split, TokenStream};
 pub use tokenizer::Tokenizer;
 
 use crate::artifact;
-use serde::{Deserialize, Serialize};
 
 /// The text that ends every document in the stream.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
@@ -64,10 +63,6 @@ impl RecordError {
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
-
-/// A token's number in the vocabulary. Bulk arrays of token ids are plain `u32`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct TokenId(pub u32);
 
 /// One document as a source yields it.
 #[derive(Debug, Clone, Default, PartialEq)]

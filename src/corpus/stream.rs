@@ -222,6 +222,13 @@ impl TokenStream {
         first..(end.saturating_sub(1) / n_ctx).max(first)
     }
 
+    /// `n` windows of one split at even distances over it; all of them where there are fewer.
+    pub fn spread_windows(&self, split: Split, n_ctx: usize, n: u64) -> Vec<u64> {
+        let Range { start, end } = self.windows(split, n_ctx);
+        let n = n.min(end - start);
+        (0..n).map(|i| start + (i as u128 * (end - start) as u128 / n as u128) as u64).collect()
+    }
+
     pub fn n_docs(&self) -> usize {
         self.doc_starts.len()
     }

@@ -74,6 +74,23 @@ fn windows_are_whole_and_their_next_token_is_in_the_split() {
 }
 
 #[test]
+fn spread_windows_are_different_ordered_and_at_even_distances() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = sample(dir.path(), 1000);
+    for split in Split::ALL {
+        let all = stream.windows(split, 1);
+        let there = all.end - all.start;
+        for n in 0..there + 3 {
+            let spread = stream.spread_windows(split, 1, n);
+            assert_eq!(spread.len() as u64, n.min(there));
+            assert!(spread.first().is_none_or(|&w| w == all.start) && spread.iter().all(|w| all.contains(w)));
+            let distances: Vec<u64> = spread.windows(2).map(|w| w[1] - w[0]).collect();
+            assert!(distances.iter().all(|&d| d >= 1 && (d == there / n.min(there) || d == there.div_ceil(n.min(there)))), "{spread:?} of {all:?}");
+        }
+    }
+}
+
+#[test]
 fn ids_are_narrow_where_the_vocabulary_allows() {
     for (d_vocab, dtype) in [(1 << 16, Dtype::U16), ((1 << 16) + 1, Dtype::U32)] {
         let dir = tempfile::tempdir().unwrap();

@@ -2,7 +2,6 @@
 
 use super::END_OF_TEXT;
 use crate::artifact::{self, Result, write_atomic};
-use rayon::prelude::*;
 use std::collections::HashMap;
 use std::io::Write;
 use std::ops::Range;
@@ -119,11 +118,6 @@ impl Tokenizer {
     /// Token ids of `text`, without special tokens added.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         self.inner.encode_fast(text, false).expect("the tokenizer encoded the probe").get_ids().to_vec()
-    }
-
-    /// [`Tokenizer::encode`] of many documents on all threads; the same result at any number of them.
-    pub fn encode_batch<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Vec<Vec<u32>> {
-        texts.par_iter().map(|text| self.encode(text.as_ref())).collect()
     }
 
     /// Token ids and the byte range of `text` that each covers. Ranges are exact to the byte, also inside a character,

@@ -202,10 +202,9 @@ fn choose_windows(stream: &TokenStream, split: Split, n_ctx: usize, n_tokens: u6
             split.name()
         )));
     }
-    let evenly = |n: u64| -> Vec<u64> { (0..n).map(|i| all.start + (i as u128 * n_all as u128 / n as u128) as u64).collect() };
     let mut n = n_tokens.div_ceil(n_ctx as u64 - 1).min(n_all);
     loop {
-        let windows = evenly(n);
+        let windows = stream.spread_windows(split, n_ctx, n);
         let mut ids = vec![0; n_ctx];
         let n_counted: u64 = windows
             .iter()

@@ -64,11 +64,6 @@ impl LatentEdit {
     pub fn set_to_multiple(latent: u32, multiple: f32, max_act: f32) -> Self {
         LatentEdit { latent, rule: Rule::Set(multiple * max_act) }
     }
-
-    /// Raises a latent by a multiple of the largest activation it was seen with.
-    pub fn add_multiple(latent: u32, multiple: f32, max_act: f32) -> Self {
-        LatentEdit { latent, rule: Rule::Add(multiple * max_act) }
-    }
 }
 
 /// Which positions of prompt and continuation are edited (of those that count).

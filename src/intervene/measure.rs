@@ -9,14 +9,6 @@ use crate::sae::{Sae, SparseRows};
 /// Tokens that are run at once, about; whole windows.
 const BATCH_TOKENS: usize = 4096;
 
-/// Windows of `split`, spread evenly over it, that hold about `n_tokens` tokens (at least one window, at most all).
-pub(crate) fn spread_windows(stream: &TokenStream, split: Split, n_ctx: usize, n_tokens: u64) -> Vec<u64> {
-    let windows = stream.windows(split, n_ctx);
-    let there = windows.end.saturating_sub(windows.start);
-    let n = n_tokens.div_ceil(n_ctx as u64).min(there);
-    (0..n).map(|i| windows.start + (i as u128 * there as u128 / n as u128) as u64).collect()
-}
-
 /// Some windows with their tokens, the tokens that follow, and which rows count.
 pub(crate) struct WindowBatch {
     pub ids: Vec<u32>,
@@ -50,7 +42,7 @@ pub fn mean_activation(
 ) -> Result<Vec<f32>> {
     let n_ctx = engine.config().n_ctx;
     let d_in = hook.d_in(engine.config());
-    let windows = spread_windows(stream, Split::Train, n_ctx, n_tokens);
+    let windows = stream.spread_windows(Split::Train, n_ctx, n_tokens.div_ceil(n_ctx as u64));
     let (mut sums, mut n, mut rows) = (vec![0.0f64; d_in], 0u64, Vec::new());
     progress.begin("mean activation", (windows.len() * n_ctx) as u64, "tokens");
     for batch in batches(stream, &windows, n_ctx) {
@@ -77,7 +69,7 @@ pub fn mean_activation(
 pub fn max_activations(engine: &mut dyn Engine, stream: &TokenStream, split: Split, hook: HookPoint, sae: &Sae, n_tokens: u64) -> Result<Vec<f32>> {
     check_width(engine.config(), hook, sae)?;
     let n_ctx = engine.config().n_ctx;
-    let windows = spread_windows(stream, split, n_ctx, n_tokens);
+    let windows = stream.spread_windows(split, n_ctx, n_tokens.div_ceil(n_ctx as u64));
     let (mut largest, mut rows, mut acts) = (vec![0.0f32; sae.d_sae], Vec::new(), SparseRows::default());
     for batch in batches(stream, &windows, n_ctx) {
         rows.resize(batch.ids.len() * sae.d_in, 0.0);

@@ -8,7 +8,7 @@
 //! SAELens and SAEBench call the first `ce_loss_score`; they change every position, this leaves out the first of a window and
 //! `<|endoftext|>`, where no SAE was trained.
 
-use super::measure::{batches, mean_activation, spread_windows};
+use super::measure::{batches, mean_activation};
 use super::{Error, Result, check_width};
 use crate::artifact::Progress;
 use crate::corpus::{Split, TokenStream};
@@ -94,7 +94,7 @@ impl Baseline {
         progress: &mut dyn Progress,
     ) -> Result<Self> {
         let n_ctx = engine.config().n_ctx;
-        let windows = spread_windows(stream, split, n_ctx, n_tokens);
+        let windows = stream.spread_windows(split, n_ctx, n_tokens.div_ceil(n_ctx as u64));
         let two = &windows[..windows.len().min(2)];
         for batch in batches(stream, two, n_ctx) {
             check(engine, hook, &batch.ids, n_ctx)?;

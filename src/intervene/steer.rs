@@ -132,7 +132,7 @@ impl<'a> Writer<'a> {
         if step > 0 {
             self.advance(false);
         }
-        let token = pick(&self.logits, sampling, uniform(sampling.seed, step as u64));
+        let token = sampling.pick(&self.logits, uniform(sampling.seed, step as u64));
         if token == self.rig.tokenizer.end_of_text() {
             self.stopped = true;
             return None;
@@ -169,31 +169,6 @@ impl<'a> Writer<'a> {
         let text = String::from_utf8_lossy(&self.rig.tokenizer.decode_bytes(&tokens)).into_owned();
         Continuation { tokens, text, positions: self.positions }
     }
-}
-
-/// The token at which the cumulative distribution of what temperature, top-k and top-p leave, from the likeliest token down, passes `u`.
-fn pick(logits: &[f32], sampling: &Sampling, u: f64) -> u32 {
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    order.sort_unstable_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
-    if sampling.temperature <= 0.0 {
-        return order[0];
-    }
-    order.truncate(sampling.top_k.unwrap_or(usize::MAX).max(1));
-    let largest = logits[order[0] as usize] as f64;
-    let mut weights: Vec<f64> = order.iter().map(|&i| ((logits[i as usize] as f64 - largest) / sampling.temperature as f64).exp()).collect();
-    if let Some(top_p) = sampling.top_p {
-        let (total, mut sum) = (weights.iter().sum::<f64>(), 0.0);
-        let n = weights.iter().take_while(|&&w| (sum < top_p as f64 * total, sum += w).0).count();
-        weights.truncate(n.max(1));
-    }
-    let mut rest = u * weights.iter().sum::<f64>();
-    for (&token, &weight) in order.iter().zip(&weights) {
-        if rest < weight {
-            return token;
-        }
-        rest -= weight;
-    }
-    order[weights.len() - 1]
 }
 
 /// ln softmax(logits)\[token\].

@@ -138,9 +138,8 @@ impl<'a> Trainer<'a> {
         if held_out.is_empty() {
             return Err(too_few("held-out half A", &held_out, 1));
         }
-        // Evenly over the half, the same ones for every measurement.
-        let n_held_out = (train.eval_windows.max(1) as u64).min(held_out.end - held_out.start);
-        let held_out = (0..n_held_out).map(|i| held_out.start + i * (held_out.end - held_out.start) / n_held_out).collect();
+        // The same ones for every measurement.
+        let held_out = stream.spread_windows(Split::HeldOutA, n_ctx, train.eval_windows.max(1) as u64);
 
         let mut manifest = Manifest::new("lm", FORMAT_VERSION, json!({ "lm": config, "train": train }), train.seed);
         manifest.inputs.insert("tokens".into(), stream.manifest().hash());

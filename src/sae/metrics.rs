@@ -1,7 +1,6 @@
 //! Metrics of an SAE over held-out rows, as global sums in f64; each formula is named in `formulas` of eval.json.
 
-use super::{Error, Result, RowSource, Sae, SparseRows};
-use crate::artifact::Progress;
+use super::{Sae, SparseRows};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -11,9 +10,6 @@ pub const JUNK_COSINE: f64 = 0.1;
 
 /// Below this density a latent that fired is ultra-rare (Bricken et al. 2023).
 const ULTRA_RARE: f64 = 1e-6;
-
-/// Rows encoded at a time; no figure depends on it but for rounding.
-const BATCH: usize = 2048;
 
 /// What `eval.json` holds. The cross-entropies need the language model and are added by the stage that has it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -55,50 +51,6 @@ pub struct Eval {
     pub density_histogram: Vec<u64>,
     /// Name of a number -> its formula.
     pub formulas: BTreeMap<String, String>,
-}
-
-impl Eval {
-    /// Takes the cross-entropies over from an earlier evaluation of the same weights.
-    pub fn keep_cross_entropies(&mut self, old: &Eval) {
-        self.ce_clean = old.ce_clean;
-        self.ce_spliced = old.ce_spliced;
-        self.ce_zero = old.ce_zero;
-        self.ce_mean = old.ce_mean;
-        self.ce_recovered_zero = old.ce_recovered_zero;
-        self.ce_recovered_mean = old.ce_recovered_mean;
-        self.kl = old.kl;
-    }
-}
-
-/// Encodes and decodes up to `n_rows` rows of `source` and measures.
-pub fn evaluate(sae: &Sae, source: &mut dyn RowSource, n_rows: u64, progress: &mut dyn Progress) -> Result<Eval> {
-    let d = sae.d_in;
-    if source.d_in() != d {
-        return Err(Error::Width { found: source.d_in(), expected: d });
-    }
-    let mut metrics = Metrics::new(sae);
-    let (mut x, mut x_hat) = (vec![0.0; BATCH * d], vec![0.0; BATCH * d]);
-    let mut rows = SparseRows::default();
-    let mut left = n_rows;
-    progress.begin("evaluate", n_rows, "rows");
-    while left > 0 && !progress.interrupted() {
-        let want = BATCH.min(left as usize);
-        let position = source.position();
-        let n = source.next_rows(&mut x[..want * d]).map_err(|source| Error::Source { position, source })?;
-        if n == 0 {
-            break;
-        }
-        sae.encode(&x[..n * d], &mut rows);
-        sae.decode(&rows, &mut x_hat[..n * d]);
-        metrics.add(&x[..n * d], &x_hat[..n * d], &rows);
-        left -= n as u64;
-        progress.advance(n as u64);
-    }
-    progress.end();
-    if metrics.n == 0 {
-        return Err(Error::TooFewRows { found: 0, expected: n_rows });
-    }
-    Ok(metrics.finish(sae))
 }
 
 /// Running sums over rows, all in f64.
@@ -250,7 +202,7 @@ fn formulas() -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::artifact::{Silent, seed};
+    use crate::artifact::seed;
     use crate::sae::Select;
     use rand::RngExt;
 
@@ -321,26 +273,5 @@ mod tests {
             assert!((a - b).abs() <= 1e-12 * a.abs(), "{a} {b}");
         }
         assert!(whole.formulas.contains_key("fvu") && !serde_json::to_string(&whole).unwrap().contains("\"ce_clean\":n"));
-    }
-
-    #[test]
-    fn evaluating_nothing_is_an_error() {
-        struct Empty;
-        impl RowSource for Empty {
-            fn d_in(&self) -> usize {
-                5
-            }
-            fn next_rows(&mut self, _: &mut [f32]) -> std::io::Result<usize> {
-                Ok(0)
-            }
-            fn position(&self) -> u64 {
-                0
-            }
-            fn seek(&mut self, _: u64) -> std::io::Result<()> {
-                Ok(())
-            }
-        }
-        assert!(evaluate(&identity(5), &mut Empty, 9, &mut Silent).is_err());
-        assert!(evaluate(&identity(6), &mut Empty, 9, &mut Silent).unwrap_err().to_string().contains('5'));
     }
 }

@@ -23,13 +23,7 @@ pub use cpu::CpuEngine;
 pub use engine::{Engine, Params, Replacement, State, StepReport, StepSettings};
 pub use error::{Error, Result};
 pub use format::{SELFTEST_ROWS, read_origin};
-pub use metrics::{Eval, JUNK_COSINE, Metrics, evaluate};
+pub use metrics::{Eval, JUNK_COSINE, Metrics};
 pub use model::{Sae, Select, SparseRows};
 pub use rows::RowSource;
 pub use train::{Origin, Place, SAE_FORMAT_VERSION, TrainedSae, train};
-
-use serde::{Deserialize, Serialize};
-
-/// A latent's number. Bulk arrays of latent numbers are plain `u32`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct LatentId(pub u32);
