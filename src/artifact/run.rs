@@ -21,6 +21,14 @@ impl RunDir {
         self.root.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
+    /// The flags that name this run on the command line, to be pasted: `--run NAME`, with `--dir DIR` unless it is the default.
+    pub fn flags(&self) -> String {
+        match self.root.parent() {
+            Some(dir) if dir != Path::new("runs") && !dir.as_os_str().is_empty() => format!("--dir {} --run {}", dir.display(), self.name()),
+            _ => format!("--run {}", self.name()),
+        }
+    }
+
     pub fn config(&self) -> PathBuf {
         self.root.join("run.toml")
     }

@@ -1,13 +1,13 @@
 //! `monosem corpus`: text -> tokens.
 
-use super::{Global, Interrupted, Terminal};
+use super::{Global, Interrupted, Terminal, again};
 use crate::artifact::{Manifest, RunDir};
 use crate::corpus::{self, CorpusConfig, OnError, Source, Split, TokenStream, Tokenizer};
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Text -> tokenizer and token shards
+/// Turn text into a tokenizer and token shards, or count what is in them
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -20,10 +20,17 @@ enum Command {
     ///
     /// Without --text and --dataset the text is the built-in planted corpus. Documents are shuffled by --seed; about 5 % are held out
     /// by the hash of their text. Formats: txt, md, jsonl (each also .gz, .zst), parquet.
+    #[command(after_help = EXAMPLES)]
     Build(Box<Build>),
     /// Print what is in DIR/RUN/tokens
     Stats(Stats),
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  monosem corpus build --run mine --text notes/ --text 'mail/*.jsonl.zst'
+  monosem corpus build --run mine --dataset roneneldan/TinyStories --max-tokens 50000000
+  monosem corpus build --planted-bytes 10000000 --seed 3";
 
 #[derive(Debug, clap::Args)]
 struct Build {
@@ -87,6 +94,13 @@ fn share(text: &str) -> Result<(String, f64), String> {
     Ok((key.to_string(), share.parse().map_err(|e| format!("{share:?}: {e}"))?))
 }
 
+impl Args {
+    /// Whether the command makes a run, so that there need be none yet.
+    pub fn builds(&self) -> bool {
+        matches!(self.command, Command::Build(_))
+    }
+}
+
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let run = RunDir::new(&global.dir, &global.run);
     match args.command {
@@ -129,36 +143,36 @@ fn build(args: Build, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         Some(path) => format!("the tokenizer {}", path.display()),
         None => format!("a new vocabulary of {}", config.d_vocab),
     };
-    eprintln!("writes {} with {vocabulary}, seed {}; reads:", run.tokens().display(), config.seed);
+    tell!("writes {} with {vocabulary}, seed {}; reads:", run.tokens().display(), config.seed);
     for source in &config.sources {
         match source {
-            Source::Planted { generator_seed, bytes } => eprintln!("  {bytes} bytes of the planted corpus, generator seed {generator_seed}"),
-            Source::Path(path) => eprintln!("  {path}"),
-            Source::Dataset { name, revision, files } => eprintln!("  data set {name} at {revision}, files {files}"),
+            Source::Planted { generator_seed, bytes } => tell!("  {bytes} bytes of the planted corpus, generator seed {generator_seed}"),
+            Source::Path(path) => tell!("  {path}"),
+            Source::Dataset { name, revision, files } => tell!("  data set {name} at {revision}, files {files}"),
         }
     }
     let mut progress = Terminal::new();
     let manifest = match corpus::build(&config, run, &mut progress) {
         Err(corpus::Error::Interrupted) => {
-            return Err(Interrupted { resume: "run the same command again; text is read from its beginning".into() }.into());
+            return Err(Interrupted { resume: format!("{}   (text is read from its beginning)", again("")) }.into());
         }
         done => done.with_context(|| format!("cannot build {}", run.tokens().display()))?,
     };
     let n = |name: &str| manifest.counts.get(name).copied().unwrap_or(0);
     if global.json {
-        println!("{}", serde_json::to_string(&manifest)?);
+        say!("{}", serde_json::to_string(&manifest)?);
     } else {
         let per_token = n("bytes") as f64 / n("tokens") as f64;
-        println!("{} documents, {} tokens, {} bytes ({per_token:.2} bytes a token)", n("documents"), n("tokens"), n("bytes"));
+        say!("{} documents, {} tokens, {} bytes ({per_token:.2} bytes a token)", n("documents"), n("tokens"), n("bytes"));
         for split in Split::ALL {
             let name = split.name();
-            println!("  {name:<11} {:>9} documents {:>12} tokens", n(&format!("{name}_documents")), n(&format!("{name}_tokens")));
+            say!("  {name:<11} {:>9} documents {:>12} tokens", n(&format!("{name}_documents")), n(&format!("{name}_tokens")));
         }
         if n("skipped_records") > 0 {
-            println!("{} records were left out", n("skipped_records"));
+            say!("{} records were left out", n("skipped_records"));
         }
     }
-    eprintln!("{}\n  next: monosem lm train --run {}", run.tokens().display(), global.run);
+    tell!("{}\n  next: monosem lm train {}", run.tokens().display(), run.flags());
     Ok(())
 }
 
@@ -185,14 +199,14 @@ struct Kind {
 
 fn stats(args: &Stats, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let dir = run.tokens();
-    let open = || format!("cannot read {}; build it with: monosem corpus build --run {}", dir.display(), global.run);
+    let open = || format!("cannot read {}\n  build it with: monosem corpus build {}", dir.display(), run.flags());
     let stream = TokenStream::open(&dir).with_context(open)?;
     let tokenizer = Tokenizer::load(&dir.join("tokenizer.json")).with_context(open)?;
     let report = gather(&stream, &tokenizer, args.top);
     if global.json {
-        println!("{}", serde_json::to_string(&report)?);
+        say!("{}", serde_json::to_string(&report)?);
     } else {
-        print(&report, stream.manifest());
+        print(&report, stream.manifest())?;
     }
     Ok(())
 }
@@ -235,9 +249,9 @@ fn gather(stream: &TokenStream, tokenizer: &Tokenizer, top: usize) -> Report {
     }
 }
 
-fn print(report: &Report, manifest: &Manifest) {
+fn print(report: &Report, manifest: &Manifest) -> anyhow::Result<()> {
     let n = |name: &str| report.counts.get(name).copied().unwrap_or(0);
-    println!(
+    say!(
         "{} documents, {} tokens, {:.2} bytes a token, vocabulary {} ({} never occur)",
         n("documents"),
         n("tokens"),
@@ -247,31 +261,32 @@ fn print(report: &Report, manifest: &Manifest) {
     );
     for split in Split::ALL {
         let name = split.name();
-        print!("  {name:<11} {:>9} documents {:>12} tokens", n(&format!("{name}_documents")), n(&format!("{name}_tokens")));
-        let nats = manifest.details["bayes_nats"][name].as_f64().filter(|_| n(&format!("{name}_tokens")) > 0);
-        nats.iter().for_each(|nats| print!("   Bayes loss {:.3} nats a token", nats / n(&format!("{name}_tokens")) as f64));
-        println!();
+        let n_tokens = n(&format!("{name}_tokens"));
+        let nats = manifest.details["bayes_nats"][name].as_f64().filter(|_| n_tokens > 0);
+        let bayes = nats.map(|nats| format!("   Bayes loss {:.3} nats a token", nats / n_tokens as f64)).unwrap_or_default();
+        say!("  {name:<11} {:>9} documents {n_tokens:>12} tokens{bayes}", n(&format!("{name}_documents")));
     }
     if n("skipped_records") > 0 {
-        println!("{} records were left out when it was built", n("skipped_records"));
+        say!("{} records were left out when it was built", n("skipped_records"));
     }
-    println!("\nkind                        documents       tokens");
+    say!("\nkind                        documents       tokens");
     for (name, kind) in &report.kinds {
-        println!("{name:<24} {:>12} {:>12}", kind.documents, kind.tokens);
+        say!("{name:<24} {:>12} {:>12}", kind.documents, kind.tokens);
     }
     if !report.concepts.is_empty() {
         let mut concepts: Vec<_> = report.concepts.iter().collect();
         concepts.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
-        println!("\nplanted concept                              tokens   per 1,000");
+        say!("\nplanted concept                              tokens   per 1,000");
         for (name, &count) in concepts.into_iter().take(40) {
-            println!("{name:<40} {count:>10} {:>11.3}", 1000.0 * count as f64 / n("tokens") as f64);
+            say!("{name:<40} {count:>10} {:>11.3}", 1000.0 * count as f64 / n("tokens") as f64);
         }
         if report.concepts.len() > 40 {
-            println!("... and {} more (--json prints all)", report.concepts.len() - 40);
+            say!("... and {} more (--json prints all)", report.concepts.len() - 40);
         }
     }
-    println!("\ntoken                           count");
+    say!("\ntoken                           count");
     for (id, text, count) in &report.top_tokens {
-        println!("{id:>6} {:<18} {count:>10}", format!("{text:?}"));
+        say!("{id:>6} {:<18} {count:>10}", format!("{text:?}"));
     }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use crate::explorer::{self, Options};
 use std::io::Write;
 use std::net::IpAddr;
 
-/// The web page over a run: features, neurons, live text, steering
+/// Serve the web page over a run: features, neurons, live text, steering
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Name of the SAE [default: the one with a feature dictionary]
@@ -29,13 +29,13 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let open = !args.no_open && !global.json && std::io::IsTerminal::is_terminal(&std::io::stdout());
     let options = Options { sae: args.sae, host: args.host, port: args.port, open };
     if !args.host.is_loopback() {
-        eprintln!("note: {} is not loopback; everyone who reaches it can read this run and change its labels", args.host);
+        tell!("note: {} is not loopback; everyone who reaches it can read this run and change its labels", args.host);
     }
     explorer::serve(&run, &options, |url| {
         let line = if global.json { serde_json::json!({ "url": url }).to_string() } else { url.to_string() };
         // Whoever reads stdout may have gone; the server is of use without.
         let _ = writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush());
-        eprintln!("exploring {}; Ctrl-C ends", run.root.display());
+        tell!("exploring {}; Ctrl-C ends", run.root.display());
     })?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `monosem features`
 
-use super::{Global, Interrupted, Terminal};
+use super::{Global, Interrupted, Terminal, again};
 use crate::artifact::{Manifest, RunDir};
 use crate::corpus::{TokenStream, Tokenizer};
 use crate::features::exam::{ConceptScore, ExamConcept, ExamConfig, Found, Subject, Truth, exam};
@@ -31,8 +31,15 @@ enum Command {
     /// Find features by the tokens they fire on and the words around them
     Search(Search),
     /// Rank latents by F1 for a concept on held-out text, beside the best neurons and random directions
+    #[command(after_help = FIND_EXAMPLES)]
     Find(Find),
 }
+
+const FIND_EXAMPLES: &str = "\
+Examples:
+  monosem features find --regex '[0-9]{4}' --run mine       the last token of every four digits
+  monosem features find --tokens ' he, she' --run mine      these tokens
+  monosem features find --label colour                       a concept of the planted corpus";
 
 /// Which dictionary.
 #[derive(Debug, Clone, clap::Args)]
@@ -50,8 +57,14 @@ impl Which {
         if self.neurons { NEURONS } else { &self.sae }
     }
 
-    pub fn dictionary(&self, run: &RunDir) -> features::Result<Dictionary> {
-        Dictionary::open(&run.features(self.name()))
+    pub fn dictionary(&self, run: &RunDir) -> anyhow::Result<Dictionary> {
+        let which = if self.neurons { "--neurons".into() } else { format!("--sae {}", self.sae) };
+        match Dictionary::open(&run.features(self.name())) {
+            Err(features::Error::Missing { path }) => {
+                bail!("there is no dictionary {}\n  build it with: monosem features build {which} {}", path.display(), run.flags())
+            }
+            opened => Ok(opened?),
+        }
     }
 
     /// Where labels of this SAE (or of the neurons) are.
@@ -165,7 +178,7 @@ struct Find {
     sae: String,
     /// Tokens to read of each held-out half
     #[arg(long, value_name = "N", default_value_t = 200_000)]
-    tokens: u64,
+    n_tokens: u64,
     /// Latents to print
     #[arg(long, value_name = "N", default_value_t = 10)]
     limit: usize,
@@ -202,7 +215,7 @@ struct Loaded {
 }
 
 fn open_text(run: &RunDir) -> anyhow::Result<(TokenStream, Tokenizer)> {
-    let next = || format!("cannot open the tokens of {}; make them with: monosem corpus build --run {}", run.root.display(), run.name());
+    let next = || format!("cannot open the tokens of {}\n  make them with: monosem corpus build {}", run.root.display(), run.flags());
     let stream = TokenStream::open(&run.tokens()).with_context(next)?;
     let tokenizer = Tokenizer::load(&run.tokens().join("tokenizer.json")).with_context(next)?;
     Ok((stream, tokenizer))
@@ -210,9 +223,9 @@ fn open_text(run: &RunDir) -> anyhow::Result<(TokenStream, Tokenizer)> {
 
 fn open_model(run: &RunDir) -> anyhow::Result<Loaded> {
     let (stream, tokenizer) = open_text(run)?;
-    let next = || format!("cannot open the model of {}; train one with: monosem lm train --run {}", run.root.display(), run.name());
+    let next = || format!("cannot open the model of {}\n  train one with: monosem lm train {}", run.root.display(), run.flags());
     let lm_manifest = Manifest::read(&run.lm(), "lm", 1).with_context(next)?;
-    lm_manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train --run {}", run.name()))?;
+    lm_manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train {}", run.flags()))?;
     let lm = Lm::load(&run.lm()).with_context(next)?;
     Ok(Loaded { stream, tokenizer, lm, lm_manifest })
 }
@@ -220,8 +233,8 @@ fn open_model(run: &RunDir) -> anyhow::Result<Loaded> {
 /// The SAE, the hook it was trained on, and its manifest, checked against the model.
 fn open_sae(run: &RunDir, name: &str, lm: &Manifest) -> anyhow::Result<(Sae, HookPoint, Manifest)> {
     let dir = run.sae(name);
-    let rerun = format!("monosem sae train --name {name} --run {}", run.name());
-    let next = || format!("cannot open the SAE {name} of {}; train one with: {rerun}", run.root.display());
+    let rerun = format!("monosem sae train --name {name} {}", run.flags());
+    let next = || format!("cannot open the SAE {name} of {}\n  train one with: {rerun}", run.root.display());
     let manifest = Manifest::read(&dir, "sae", crate::sae::SAE_FORMAT_VERSION).with_context(next)?;
     manifest.check_input(&dir, "lm", lm, &rerun)?;
     let hook = read_origin(&dir).with_context(next)?.hook_name;
@@ -248,7 +261,7 @@ fn build(args: Build, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     };
     let path = run.features(args.which.name());
     let n_units = sae.as_ref().map_or(hook.d_in(&lm.config), |(sae, _, _)| sae.d_sae);
-    eprintln!(
+    tell!(
         "features of {n_units} {} at {hook} over {} tokens of {}, seed {}\n  writes {} (about {} MB)",
         if sae.is_some() { "latents" } else { "neurons" },
         args.tokens,
@@ -264,8 +277,7 @@ fn build(args: Build, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let inputs = features::Inputs { engine: &mut engine, lm_hash: &lm_hash, stream: &stream, tokenizer: &tokenizer, hook };
     let meta = match features::build(&path, inputs, units, &config, &mut Terminal::new()) {
         Err(features::Error::Interrupted) => {
-            let neurons = if args.which.neurons { " --neurons" } else { "" };
-            return Err(Interrupted { resume: format!("monosem features build{neurons} --run {}", run.name()) }.into());
+            return Err(Interrupted { resume: again("") }.into());
         }
         done => done?,
     };
@@ -274,7 +286,7 @@ fn build(args: Build, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         writeln!(out, "{}: {} {}s over {} tokens in {:.0} s", path.display(), m.n_units, m.kind.name(), m.n_tokens, m.wall_seconds)?;
         writeln!(out, "dead {}, ultra-rare {}, dense {}, single-token {}, junk {}", m.n_dead, m.n_ultra_rare, m.n_dense, m.n_single_token, m.n_junk)
     })?;
-    eprintln!("next: monosem features list --sort max --descending --run {}", run.name());
+    tell!("next: monosem features list --sort max --descending {}", run.flags());
     Ok(())
 }
 
@@ -377,18 +389,18 @@ fn find(args: Find, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let Loaded { stream, tokenizer, lm, lm_manifest } = open_model(run)?;
     let concept = args.concept.read(&stream, &tokenizer)?;
     let (sae, hook, _) = open_sae(run, &args.sae, &lm_manifest)?;
-    eprintln!("{}: chosen on {} tokens of held-out half A, scored on as many of half B, seed {}", concept.name, args.tokens, args.seed);
+    tell!("{}: chosen on {} tokens of held-out half A, scored on as many of half B, seed {}", concept.name, args.n_tokens, args.seed);
     let mut engine = CpuEngine::new(lm);
-    let config = ExamConfig { n_tokens: args.tokens, n_ranked: args.limit, probe: args.probe, seed: args.seed };
+    let config = ExamConfig { n_tokens: args.n_tokens, n_ranked: args.limit, probe: args.probe, seed: args.seed };
     let subject = Subject { engine: &mut engine, sae: &sae };
     let report = match exam(subject, None, &stream, &tokenizer, hook, &[concept], &config, &mut Terminal::new()) {
-        Err(features::Error::Interrupted) => return Err(Interrupted { resume: "the same command again".into() }.into()),
+        Err(features::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
         done => done?,
     };
     let score = &report.concepts[0];
     if score.n_pos.0 == 0 || score.n_pos.1 == 0 {
         bail!(
-            "{} occurs {} times in half A and {} times in half B\n  it must occur in both; read more with --tokens",
+            "{} occurs {} times in half A and {} times in half B\n  it must occur in both; read more with --n-tokens",
             score.concept,
             score.n_pos.0,
             score.n_pos.1

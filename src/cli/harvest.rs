@@ -1,6 +1,6 @@
 //! `monosem harvest`: activation rows on disk.
 
-use super::{Global, Interrupted, Terminal};
+use super::{Global, Interrupted, Terminal, again};
 use crate::activations::{CacheConfig, CacheDtype, Error, cache, cache_bytes};
 use crate::artifact::{Manifest, RunDir, read_json};
 use crate::corpus::TokenStream;
@@ -29,34 +29,28 @@ pub struct Args {
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let run = RunDir::new(&global.dir, &global.run);
-    let stream = TokenStream::open(&run.tokens()).context("cannot read the run's tokens")?;
-    let manifest: Manifest = read_json(&run.lm().join("manifest.json")).context("cannot read the run's model")?;
-    manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train --run {}", run.name()))?;
+    let stream = TokenStream::open(&run.tokens())
+        .with_context(|| format!("cannot read {}\n  build it with: monosem corpus build {}", run.tokens().display(), run.flags()))?;
+    let manifest: Manifest = read_json(&run.lm().join("manifest.json"))
+        .with_context(|| format!("cannot read {}\n  train it with: monosem lm train {}", run.lm().display(), run.flags()))?;
+    manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train {}", run.flags()))?;
     let mut engine = CpuEngine::new(Lm::load(&run.lm())?);
     let config = CacheConfig { hook: args.hook, n_tokens: args.tokens, dtype: args.dtype, max_gb: args.max_gb };
     let (n_rows, n_bytes) = cache_bytes(&engine, &stream, config)?;
     let dir = run.activations(&args.hook.to_string());
-    eprintln!("reads {} and {}; {n_rows} rows, {:.2} GB", run.lm().display(), run.tokens().display(), n_bytes as f64 / 1e9);
+    tell!("reads {} and {}; {n_rows} rows, {:.2} GB", run.lm().display(), run.tokens().display(), n_bytes as f64 / 1e9);
     let _lock = run.lock()?;
     let done = match cache(&mut engine, &manifest, &stream, &dir, config, &mut Terminal::new()) {
         Err(Error::Interrupted) => {
-            let mut resume =
-                format!("monosem harvest --dir {} --run {} --hook {} --max-gb {}", global.dir.display(), run.name(), args.hook, args.max_gb);
-            if let Some(tokens) = args.tokens {
-                resume += &format!(" --tokens {tokens}");
-            }
-            if args.dtype == CacheDtype::F32 {
-                resume += " --dtype f32";
-            }
-            return Err(Interrupted { resume }.into());
+            return Err(Interrupted { resume: again("") }.into());
         }
         other => other?,
     };
     if global.json {
-        println!("{}", serde_json::json!({ "dir": dir, "rows": n_rows, "bytes": n_bytes, "seconds": done.wall_seconds, "manifest": done.hash() }));
+        say!("{}", serde_json::json!({ "dir": dir, "rows": n_rows, "bytes": n_bytes, "seconds": done.wall_seconds, "manifest": done.hash() }));
     } else {
-        println!("{}", dir.display());
+        say!("{}", dir.display());
     }
-    eprintln!("{n_rows} rows in {:.1} s; next: monosem sae train --run {}", done.wall_seconds, run.name());
+    tell!("{n_rows} rows in {:.1} s; next: monosem sae train {}", done.wall_seconds, run.flags());
     Ok(())
 }

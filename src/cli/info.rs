@@ -3,29 +3,25 @@
 use super::Global;
 use crate::artifact::RunDir;
 use crate::pipeline::{Status, status};
-use anyhow::bail;
 
-/// What is in a run, what is stale, what to run next
+/// Show what is in a run, what is stale, what to run next
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Name of the SAE
-    #[arg(long, default_value = "main")]
+    #[arg(long, default_value = "main", value_name = "NAME")]
     sae: String,
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let run = RunDir::new(&global.dir, &global.run);
-    if !run.root.is_dir() {
-        bail!("there is no run {}\n  make it: monosem quickstart --run {}", run.root.display(), global.run);
-    }
     let stages = status(&run, &args.sae);
     if global.json {
         let stages: Vec<_> =
             stages.iter().map(|(stage, status, command)| serde_json::json!({"stage": stage, "state": status, "made_by": command})).collect();
-        println!("{}", serde_json::json!({"run": run.root, "stages": stages}));
+        say!("{}", serde_json::json!({"run": run.root, "stages": stages}));
         return Ok(());
     }
-    println!("{}", run.root.display());
+    say!("{}", run.root.display());
     for (stage, status, _) in &stages {
         let line = match status {
             Status::Missing => "missing".to_string(),
@@ -35,11 +31,11 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
                 format!("fresh   {}   {}", &hash[..hash.len().min(8)], figures.join(", "))
             }
         };
-        println!("  {stage:<10}{line}");
+        say!("  {stage:<10}{line}");
     }
     match stages.iter().find(|(_, status, _)| !matches!(status, Status::Fresh { .. })) {
-        Some((_, _, command)) => println!("next: {command}"),
-        None => println!("next: monosem explore --run {}", run.name()),
+        Some((_, _, command)) => say!("next: {command}"),
+        None => say!("next: monosem explore {}", run.flags()),
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ enum Command {
     Set {
         /// Number of the feature
         id: u32,
+        /// What the feature means
         text: String,
         /// Whose label it is [default: the user's name]
         #[arg(long, value_name = "NAME", env = "USER", default_value = "unknown", hide_env = true, hide_default_value = true)]
@@ -41,9 +42,15 @@ enum Command {
         id: Option<u32>,
     },
     /// Write the labels to a file (.csv, otherwise JSONL) or to stdout as JSONL
-    Export { path: Option<PathBuf> },
+    Export {
+        /// File to write
+        path: Option<PathBuf>,
+    },
     /// Take in labels from a file made by export
-    Import { path: PathBuf },
+    Import {
+        /// File to read, .csv or JSONL
+        path: PathBuf,
+    },
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
@@ -73,6 +80,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
                 None => writeln!(out, "nothing to take back"),
             })
         }
+        Command::Export { path: None } if global.json => print(global, &labels.list(weights, None)?, |_| Ok(())),
         Command::Export { path: None } => {
             let mut out = std::io::stdout().lock();
             labels.export(weights, Format::Jsonl, &mut out)?;

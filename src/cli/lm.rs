@@ -1,6 +1,6 @@
 //! `monosem lm`: the language model.
 
-use super::{Global, Interrupted, Terminal};
+use super::{Global, Interrupted, Terminal, again};
 use crate::artifact::RunDir;
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::lm::{self, Activation, CpuEngine, Engine, Error, Lm, LmConfig, Sampling, TrainConfig};
@@ -19,6 +19,7 @@ enum Command {
     /// Train a GPT-2-style model on DIR/RUN/tokens, write DIR/RUN/lm in Hugging Face layout
     ///
     /// Ctrl-C saves; --resume goes on, bit for bit as if it had never stopped.
+    #[command(after_help = TRAIN_EXAMPLES)]
     Train(Box<Train>),
     /// Print the loss on held-out text
     Eval(Eval),
@@ -26,10 +27,17 @@ enum Command {
     Generate(Generate),
 }
 
+const TRAIN_EXAMPLES: &str = "\
+Examples:
+  monosem lm train --run mine                             the laptop preset, one block
+  monosem lm train --run mine --n-layers 2 --tokens 20000000
+  monosem lm train --run mine --preset blog-mlp --tokens 2000000000 --resume";
+
 #[derive(Debug, clap::Args)]
 struct Train {
     /// Sizes to start from: tiny, laptop, bricken-a1, blog-mlp or blog-out; the vocabulary is always the tokens'
-    #[arg(long, default_value = "laptop", value_name = "NAME")]
+    #[arg(long, default_value = "laptop", value_name = "NAME", hide_possible_values = true,
+          value_parser = ["tiny", "laptop", "bricken-a1", "blog-mlp", "blog-out"])]
     preset: String,
     /// Tokens of a window [default: the preset's]
     #[arg(long, value_name = "TOKENS")]
@@ -196,13 +204,13 @@ impl Train {
 }
 
 fn train(args: Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
-    let stream = open_tokens(run, global)?;
+    let stream = open_tokens(run)?;
     let (config, settings) = args.configs(stream.d_vocab())?;
     let _lock = run.lock()?;
     let (n, steps) = (config.n_params(), settings.steps(config.n_ctx));
     let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
-    eprintln!("reads {} ({} tokens, vocabulary {}), seed {}", run.tokens().display(), stream.len(), stream.d_vocab(), settings.seed);
-    eprintln!(
+    tell!("reads {} ({} tokens, vocabulary {}), seed {}", run.tokens().display(), stream.len(), stream.d_vocab(), settings.seed);
+    tell!(
         "writes {} ({:.0} MiB; checkpoints up to {:.0} MiB): {n} parameters, d_model {}, d_mlp {}, {} layers, context {}",
         run.lm().display(),
         mib(4 * n),
@@ -213,23 +221,24 @@ fn train(args: Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         config.n_ctx
     );
     let step_tokens = settings.batch * settings.accumulate * config.n_ctx;
-    eprintln!(
+    tell!(
         "{steps} steps of {step_tokens} tokens, peak learning rate {}, about {:.0} MiB of memory for weights, gradients and moments",
         settings.lr,
         mib(16 * n)
     );
     let mut progress = Terminal::new();
     let report = match lm::train(&stream, &config, &settings, run, args.resume, &mut progress) {
-        Err(Error::Interrupted { .. }) => return Err(Interrupted { resume: "the same command with --resume".into() }.into()),
+        Err(Error::Interrupted { .. }) => return Err(Interrupted { resume: again("--resume") }.into()),
         done => done.with_context(|| format!("cannot train {}", run.lm().display()))?,
     };
     if global.json {
-        println!("{}", serde_json::to_string(&report)?);
+        say!("{}", serde_json::to_string(&report)?);
     } else {
-        println!("held-out loss {:.4} nats after {} tokens (training {:.4})", report.held_out_loss, report.tokens, report.train_loss);
-        println!("{} parameters, {:.0} tokens/s, {:.0} s", report.n_params, report.tokens_per_s, report.wall_seconds);
+        say!("held-out loss {:.4} nats after {} tokens (training {:.4})", report.held_out_loss, report.tokens, report.train_loss);
+        say!("{} parameters, {:.0} tokens/s, {:.0} s", report.n_params, report.tokens_per_s, report.wall_seconds);
     }
-    eprintln!("{}\n  next: monosem lm generate --run {}   or: monosem sae train --run {}", run.lm().display(), global.run, global.run);
+    let flags = run.flags();
+    tell!("{}\n  next: monosem lm generate {flags}   or: monosem sae train {flags}", run.lm().display());
     Ok(())
 }
 
@@ -245,7 +254,7 @@ struct Evaluated {
 }
 
 fn eval(args: &Eval, global: &Global, run: &RunDir) -> anyhow::Result<()> {
-    let lm = open_lm(run, global)?;
+    let lm = open_lm(run)?;
     let LmConfig { n_ctx, d_vocab, .. } = lm.config;
     let mut engine = CpuEngine::new(lm);
     if !args.logits.is_empty() {
@@ -255,10 +264,10 @@ fn eval(args: &Eval, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         }
         let mut logits = vec![0.0; d_vocab];
         engine.logits(&args.logits, n, &[n - 1], None, &mut logits);
-        println!("{}", serde_json::to_string(&logits)?);
+        say!("{}", serde_json::to_string(&logits)?);
         return Ok(());
     }
-    let stream = open_tokens(run, global)?;
+    let stream = open_tokens(run)?;
     if stream.d_vocab() != d_vocab {
         return Err(Error::Vocabulary { model: d_vocab, tokens: stream.d_vocab() }.into());
     }
@@ -278,18 +287,19 @@ fn eval(args: &Eval, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let bits_per_byte = loss * tokens as f64 / bytes.max(1) as f64 / std::f64::consts::LN_2;
     let report = Evaluated { split: args.split.name(), loss, perplexity: loss.exp(), bits_per_byte, tokens };
     if global.json {
-        println!("{}", serde_json::to_string(&report)?);
+        say!("{}", serde_json::to_string(&report)?);
     } else {
-        println!(
+        say!(
             "{}: loss {loss:.4} nats, perplexity {:.2}, {bits_per_byte:.4} bits a byte, on {tokens} tokens in {n} windows",
-            report.split, report.perplexity
+            report.split,
+            report.perplexity
         );
     }
     Ok(())
 }
 
 fn generate(args: &Generate, global: &Global, run: &RunDir) -> anyhow::Result<()> {
-    let lm = open_lm(run, global)?;
+    let lm = open_lm(run)?;
     let tokenizer = open_tokenizer(run)?;
     if tokenizer.d_vocab() > lm.config.d_vocab {
         return Err(Error::Vocabulary { model: lm.config.d_vocab, tokens: tokenizer.d_vocab() }.into());
@@ -298,25 +308,25 @@ fn generate(args: &Generate, global: &Global, run: &RunDir) -> anyhow::Result<()
     let mut prompt = vec![end];
     prompt.extend(tokenizer.encode(&args.prompt));
     let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.seed };
-    eprintln!("seed {}, temperature {}", args.seed, args.temperature);
+    tell!("seed {}, temperature {}", args.seed, args.temperature);
     let tokens = lm::generate(&lm, &prompt, args.n_tokens, &sampling, Some(end), None);
     let text = String::from_utf8_lossy(&tokenizer.decode_bytes(&tokens)).into_owned();
     if global.json {
-        println!("{}", serde_json::json!({ "prompt": args.prompt, "text": text, "tokens": tokens, "seed": args.seed }));
+        say!("{}", serde_json::json!({ "prompt": args.prompt, "text": text, "tokens": tokens, "seed": args.seed }));
     } else {
-        println!("{}{text}", args.prompt);
+        say!("{}{text}", args.prompt);
     }
     Ok(())
 }
 
-fn open_tokens(run: &RunDir, global: &Global) -> anyhow::Result<TokenStream> {
+fn open_tokens(run: &RunDir) -> anyhow::Result<TokenStream> {
     let dir = run.tokens();
-    TokenStream::open(&dir).with_context(|| format!("cannot read {}; build it with: monosem corpus build --run {}", dir.display(), global.run))
+    TokenStream::open(&dir).with_context(|| format!("cannot read {}\n  build it with: monosem corpus build {}", dir.display(), run.flags()))
 }
 
-fn open_lm(run: &RunDir, global: &Global) -> anyhow::Result<Lm> {
+fn open_lm(run: &RunDir) -> anyhow::Result<Lm> {
     let dir = run.lm();
-    Lm::load(&dir).with_context(|| format!("cannot read {}; train it with: monosem lm train --run {}", dir.display(), global.run))
+    Lm::load(&dir).with_context(|| format!("cannot read {}\n  train it with: monosem lm train {}", dir.display(), run.flags()))
 }
 
 /// The tokenizer beside the model, or the run's.

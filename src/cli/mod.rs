@@ -1,5 +1,17 @@
 //! One file per subcommand: flags -> config -> library call -> report. Nobody uses this module but `main`.
 
+/// `println!` for results: a closed pipe or a full disk is an error to pass on, not a panic.
+macro_rules! say {
+    ($($arg:tt)*) => { std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($arg)*)))? };
+}
+
+/// `eprintln!` for the story: when nobody reads it any more, the work goes on.
+macro_rules! tell {
+    ($($arg:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{}\n", format_args!($($arg)*)));
+    }};
+}
+
 mod corpus;
 mod explore;
 mod features;
@@ -16,13 +28,16 @@ mod terminal;
 
 pub use terminal::Terminal;
 
+use crate::artifact::RunDir;
+use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Takes a language model apart into features that a person can read, search, label and turn up or down.
 #[derive(Debug, Parser)]
-#[command(name = "monosem", version)]
+#[command(name = "monosem", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -30,21 +45,30 @@ struct Cli {
     command: Command,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  monosem quickstart                         a model, its features, a report, a web page
+  monosem quickstart --text notes/ --run n   the same on your own text
+  monosem info --run n                       what is there, what is stale, what to run next
+  monosem features search king --run n       features that fire on a token or near it
+  monosem label set 17 'royalty' --run n     say what feature 17 means
+  monosem steer run --latent 17 --run n      text with feature 17 turned up";
+
 /// Flags of every subcommand.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Folder that holds the runs
-    #[arg(long, global = true, default_value = "runs", value_name = "DIR")]
+    #[arg(long, global = true, default_value = "runs", value_name = "DIR", help_heading = "Run")]
     pub dir: PathBuf,
     /// Name of the run: every file of it is under DIR/RUN
-    #[arg(long, global = true, default_value = "quickstart", value_name = "RUN")]
+    #[arg(long, global = true, default_value = "quickstart", value_name = "RUN", help_heading = "Run", value_parser = run_name)]
     pub run: String,
     /// Print one JSON object on stdout
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Run")]
     pub json: bool,
     /// Threads to work with; the result does not depend on it [default: all cores]
-    #[arg(long, global = true, value_name = "N")]
-    pub threads: Option<usize>,
+    #[arg(long, global = true, value_name = "N", help_heading = "Run")]
+    pub threads: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -66,9 +90,9 @@ enum Command {
 pub fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     if let Some(n) = global.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(n).build_global().expect("the thread pool is built once, here");
+        rayon::ThreadPoolBuilder::new().num_threads(n.get()).build_global().expect("the thread pool is built once, here");
     }
-    let done = match command {
+    let done = prepare(&command, &global).and_then(|()| match command {
         Command::Quickstart(args) => quickstart::run(args, &global),
         Command::Run(args) => run::run(args, &global),
         Command::Corpus(args) => corpus::run(args, &global),
@@ -80,27 +104,82 @@ pub fn main() -> ExitCode {
         Command::Steer(args) => steer::run(args, &global),
         Command::Explore(args) => explore::run(args, &global),
         Command::Info(args) => info::run(args, &global),
-    };
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&error),
     }
 }
 
-/// Prints an error as a short chain and says which exit code it is.
+/// Refuses a run that is not there, unless the command makes it.
+fn prepare(command: &Command, global: &Global) -> anyhow::Result<()> {
+    let run = RunDir::new(&global.dir, &global.run);
+    let makes = match command {
+        Command::Quickstart(_) | Command::Run(_) => true,
+        Command::Corpus(args) => args.builds(),
+        _ => false,
+    };
+    if makes || run.root.is_dir() {
+        return Ok(());
+    }
+    let others = runs_in(&global.dir);
+    let others = if others.is_empty() { String::new() } else { format!("\n  runs that are there: {}", others.join(", ")) };
+    bail!("there is no run {}{others}\n  make it: monosem quickstart {}", run.root.display(), run.flags())
+}
+
+/// Names of the folders in `dir` that look like runs, at most twenty.
+fn runs_in(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let runs = entries.filter(|e| e.path().join("run.toml").exists() || e.path().join("tokens").is_dir());
+    let mut names: Vec<String> = runs.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names.truncate(20);
+    names
+}
+
+/// A run's name is the name of one folder.
+fn run_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text == "." || text == ".." || text.contains(['/', '\\']) {
+        return Err("a run's name is one folder's name; --dir says where it is".into());
+    }
+    Ok(text.into())
+}
+
+/// The command as it was typed, with `extra` once at its end, to be pasted into a shell.
+fn again(extra: &str) -> String {
+    let quoted = |word: String| {
+        let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./=,:@+%".contains(c));
+        if plain { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    };
+    let typed = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).filter(|word| word != extra);
+    let words: Vec<String> = typed.map(quoted).chain((!extra.is_empty()).then(|| extra.to_string())).collect();
+    words.join(" ")
+}
+
+/// Prints an error and says which exit code it is: what happened, its causes, then what to do.
 fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(Interrupted { resume }) = error.downcast_ref() {
-        eprintln!("interrupted; everything so far is saved\n  resume: {resume}");
+        tell!("interrupted; everything so far is saved\n  resume: {resume}");
         return ExitCode::from(130);
     }
     if error.chain().filter_map(|e| e.downcast_ref::<std::io::Error>()).any(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
         return ExitCode::SUCCESS;
     }
-    let mut lines = error.chain().map(|e| e.to_string());
-    eprintln!("error: {}", lines.next().unwrap_or_default());
-    for line in lines {
-        eprintln!("  {line}");
+    let (mut causes, mut steps): (Vec<String>, Vec<String>) = (vec![], vec![]);
+    for message in error.chain().map(|e| e.to_string()) {
+        let mut lines = message.lines().map(str::trim_end).filter(|l| !l.is_empty());
+        let cause = lines.next().unwrap_or_default();
+        // A library's message often holds that of its source already.
+        if !causes.iter().any(|c| c.contains(cause)) {
+            causes.push(cause.into());
+        }
+        for step in lines.map(|l| l.strip_prefix("  ").unwrap_or(l).to_string()) {
+            if !steps.contains(&step) {
+                steps.push(step);
+            }
+        }
     }
+    tell!("error: {}", causes.into_iter().chain(steps).collect::<Vec<_>>().join("\n  "));
     ExitCode::FAILURE
 }
 
@@ -109,4 +188,47 @@ fn report(error: &anyhow::Error) -> ExitCode {
 #[error("interrupted")]
 pub struct Interrupted {
     pub resume: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use std::collections::BTreeSet;
+
+    /// Calls `check` on the program and every subcommand.
+    fn each(command: &clap::Command, check: &mut dyn FnMut(&clap::Command)) {
+        check(command);
+        command.get_subcommands().for_each(|c| each(c, check));
+    }
+
+    #[test]
+    fn no_two_flags_of_a_command_have_the_same_name() {
+        each(&Cli::command(), &mut |command| {
+            let mut seen = BTreeSet::new();
+            for arg in command.get_arguments() {
+                assert!(seen.insert(arg.get_id().to_string()), "{}: {}", command.get_name(), arg.get_id());
+            }
+        });
+    }
+
+    #[test]
+    fn every_flag_and_command_says_what_it_is_without_full_stop() {
+        each(&Cli::command(), &mut |command| {
+            let about = command.get_about().map(|a| a.to_string()).unwrap_or_default();
+            assert!(!about.is_empty() && !about.ends_with('.'), "{}: {about:?}", command.get_name());
+            for arg in command.get_arguments() {
+                let help = arg.get_help().map(|a| a.to_string()).unwrap_or_default();
+                assert!(!help.is_empty() && !help.ends_with('.'), "{} {}: {help:?}", command.get_name(), arg.get_id());
+            }
+        });
+    }
+
+    #[test]
+    fn a_run_name_is_one_folder() {
+        assert!(run_name("tiny").is_ok());
+        for bad in ["", ".", "..", "a/b", "../x"] {
+            assert!(run_name(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The whole path for `quickstart` and `run`: stages, report in three forms, then the explorer.
 
-use super::{Global, Interrupted, Terminal};
+use super::{Global, Interrupted, Terminal, again};
 use crate::artifact::{self, RunDir};
 use crate::corpus::Source;
 use crate::explorer;
@@ -16,7 +16,7 @@ pub fn travel(recipe: &Recipe, global: &Global, serve: bool) -> anyhow::Result<(
     let report = {
         let _lock = run.lock()?;
         match stages(recipe, &run) {
-            Err(Error::Interrupted) => return Err(Interrupted { resume: std::env::args().collect::<Vec<_>>().join(" ") }.into()),
+            Err(Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
             done => done?,
         }
     };
@@ -24,20 +24,17 @@ pub fn travel(recipe: &Recipe, global: &Global, serve: bool) -> anyhow::Result<(
     artifact::write_json(&json, &report)?;
     artifact::write_atomic(&html, |out| out.write_all(report.html().as_bytes()))?;
     if global.json {
-        println!("{}", serde_json::to_string(&report).context("cannot print the report")?);
+        say!("{}", serde_json::to_string(&report).context("cannot print the report")?);
     } else {
         let text = report.text(std::io::stdout().is_terminal());
         writeln!(std::io::stdout(), "{text}")?;
         writeln!(std::io::stdout(), "report: {} and {}", html.display(), json.display())?;
     }
-    let place = if global.dir.as_os_str() == "runs" { String::new() } else { format!(" --dir {}", global.dir.display()) };
     if serve && std::io::stdout().is_terminal() {
         let options = explorer::Options { sae: Some(recipe.sae.name.clone()), ..explorer::Options::loopback() };
-        return Ok(explorer::serve(&run, &options, |url| {
-            eprintln!("explorer: {url}\n  Ctrl-C ends it; again later: monosem explore --run {}{place}", global.run)
-        })?);
+        return Ok(explorer::serve(&run, &options, |url| tell!("explorer: {url}\n  Ctrl-C ends it; again later: monosem explore {}", run.flags()))?);
     }
-    eprintln!("next: monosem explore --run {}{place}", global.run);
+    tell!("next: monosem explore {}", run.flags());
     Ok(())
 }
 
@@ -49,8 +46,8 @@ fn announce(recipe: &Recipe, run: &RunDir) {
         Source::Dataset { name, .. } => format!("data set {name}"),
     });
     let (model, train, sae) = (&recipe.lm.model, &recipe.lm.train, &recipe.sae);
-    eprintln!("reads   {}", sources.collect::<Vec<_>>().join(", "));
-    eprintln!(
+    tell!("reads   {}", sources.collect::<Vec<_>>().join(", "));
+    tell!(
         "trains  a model of {} parameters on {} tokens, an SAE of {} latents on {} rows of {}",
         model.n_params(),
         train.tokens,
@@ -58,7 +55,7 @@ fn announce(recipe: &Recipe, run: &RunDir) {
         sae.train.rows,
         sae.hook
     );
-    eprintln!("writes  {} (a shuffle buffer of {} MiB at most in RAM)", run.root.display(), sae.shuffle.buffer_mib);
+    tell!("writes  {} (a shuffle buffer of {} MiB at most in RAM)", run.root.display(), sae.shuffle.buffer_mib);
 }
 
 fn stages(recipe: &Recipe, run: &RunDir) -> Result<Report, Error> {

@@ -3,10 +3,9 @@
 use super::{Global, path};
 use crate::corpus::Source;
 use crate::pipeline::Recipe;
-use anyhow::bail;
 use std::path::PathBuf;
 
-/// The whole path on the built-in planted corpus (or --text PATH), then the explorer
+/// Go the whole path on the built-in planted corpus (or --text PATH), then the explorer
 ///
 /// Text, tokenizer, language model, SAE, feature dictionary, scores against known concepts, report. Offline; some minutes on two cores. What
 /// is already there and still fresh is not made again.
@@ -18,14 +17,14 @@ pub struct Args {
     /// A data set of the Hugging Face Hub instead of the planted corpus
     #[arg(long, value_name = "NAME", conflicts_with = "text")]
     dataset: Option<String>,
-    /// Sizes for a test drive in seconds: `tiny`; or the normal ones: `laptop`
-    #[arg(long, value_name = "PRESET", default_value = "laptop")]
+    /// Sizes: laptop, or tiny for a test drive in seconds
+    #[arg(long, value_name = "PRESET", default_value = "laptop", value_parser = ["tiny", "laptop"], hide_possible_values = true)]
     preset: String,
     /// Seed of everything, the planted corpus included
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// `full` also trains an SAE on the shuffled model and fits linear probes
-    #[arg(long, value_name = "EXAM", default_value = "normal", value_parser = ["normal", "full"])]
+    /// How much is scored: normal, or full with an SAE of the shuffled model and linear probes beside it
+    #[arg(long, value_name = "EXAM", default_value = "normal", value_parser = ["normal", "full"], hide_possible_values = true)]
     exam: String,
     /// Stop after the report instead of serving the explorer
     #[arg(long)]
@@ -36,11 +35,10 @@ pub struct Args {
 }
 
 impl Args {
-    fn recipe(&self) -> anyhow::Result<Recipe> {
+    fn recipe(&self) -> Recipe {
         let mut recipe = match self.preset.as_str() {
-            "laptop" => Recipe::quickstart(self.seed),
             "tiny" => Recipe::tiny(self.seed),
-            other => bail!("unknown preset {other}; known are laptop and tiny"),
+            _ => Recipe::quickstart(self.seed),
         };
         if !self.text.is_empty() {
             recipe.corpus.sources = self.text.iter().cloned().map(Source::Path).collect();
@@ -49,15 +47,20 @@ impl Args {
             recipe.corpus.sources = vec![Source::Dataset { name: name.clone(), revision: "main".into(), files: "*".into() }];
         }
         recipe.exam.full = self.exam == "full";
-        Ok(recipe)
+        recipe
     }
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
-    let recipe = args.recipe()?;
+    let recipe = args.recipe();
     if let Some(file) = &args.write_recipe {
         crate::artifact::write_atomic(file, |out| std::io::Write::write_all(out, recipe.to_toml().as_bytes()))?;
-        println!("{}\n  run it: monosem run {} --run NAME", file.display(), file.display());
+        if global.json {
+            say!("{}", serde_json::json!({ "recipe": file }));
+        } else {
+            say!("{}", file.display());
+        }
+        tell!("  run it: monosem run {} --run NAME", file.display());
         return Ok(());
     }
     path::travel(&recipe, global, !args.no_serve)

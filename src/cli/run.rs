@@ -4,12 +4,13 @@ use super::{Global, path};
 use crate::pipeline::Recipe;
 use std::path::PathBuf;
 
-/// The whole path as a recipe file says, stage by stage, resumable
+/// Go the whole path as a recipe file says, stage by stage, resumable
 ///
 /// Stages that are already there, made from the same inputs with the same settings, are skipped; an interrupted one goes on where it stopped.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The recipe: `base = "quickstart"` and what differs from it, or everything (see recipes/ and any run's run.toml)
+    #[arg(value_name = "FILE")]
     recipe: PathBuf,
     /// Serve the explorer afterwards
     #[arg(long)]

@@ -1,6 +1,6 @@
 //! `monosem sae`: activations -> sparse autoencoder.
 
-use super::{Global, Interrupted, Terminal};
+use super::{Global, Interrupted, Terminal, again};
 use crate::activations::{ShuffleConfig, Streamed};
 use crate::artifact::{Manifest, RunDir, read_json, write_json};
 use crate::corpus::TokenStream;
@@ -20,12 +20,21 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Train on activations streamed from the run's model, write DIR/RUN/sae/NAME
+    ///
+    /// Ctrl-C saves; --resume goes on, bit for bit as if it had never stopped.
+    #[command(after_help = TRAIN_EXAMPLES)]
     Train(Train),
     /// Measure on held-out text, write eval.json and controls.json
     Eval(Evaluate),
     /// Print what is in DIR/RUN/sae/NAME
     Info(Info),
 }
+
+const TRAIN_EXAMPLES: &str = "\
+Examples:
+  monosem sae train --run mine                            TopK, 8 times the width
+  monosem sae train --run mine --name wide --d-sae 16384 --rows 20000000
+  monosem sae train --run mine --name relu --recipe relu-2023 --l1 0.002";
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum RecipeName {
@@ -42,11 +51,12 @@ enum RecipeName {
 #[derive(Debug, clap::Args)]
 struct Train {
     /// Name of the SAE: its files are in DIR/RUN/sae/NAME
-    #[arg(long, default_value = "main")]
+    #[arg(long, visible_alias = "sae", default_value = "main", value_name = "NAME")]
     name: String,
     /// Where activations are read
     #[arg(long, default_value = "blocks.0.mlp.hook_post", value_name = "HOOK")]
     hook: HookPoint,
+    /// How the SAE is made sparse, and by whose recipe
     #[arg(long, value_enum, default_value_t = RecipeName::Topk)]
     recipe: RecipeName,
     /// Latents [default: 8 times the width of the activations]
@@ -93,7 +103,7 @@ struct Train {
 #[derive(Debug, clap::Args)]
 struct Evaluate {
     /// Name of the SAE
-    #[arg(long, default_value = "main")]
+    #[arg(long, visible_alias = "sae", default_value = "main", value_name = "NAME")]
     name: String,
     /// Held-out tokens to measure reconstruction on
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
@@ -112,7 +122,7 @@ struct Evaluate {
 #[derive(Debug, clap::Args)]
 struct Info {
     /// Name of the SAE
-    #[arg(long, default_value = "main")]
+    #[arg(long, visible_alias = "sae", default_value = "main", value_name = "NAME")]
     name: String,
 }
 
@@ -164,32 +174,44 @@ fn train(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         inputs: BTreeMap::from([("lm".into(), lm_manifest.hash()), ("tokens".into(), stream.manifest().hash())]),
     };
     let weights = 2 * config.sae.d_sae * d_in * 4;
-    eprintln!(
-        "training {:?}: {} latents on {} rows of {} ({d_in} wide), batch {}, seed {}",
-        config.sae.recipe, config.sae.d_sae, config.rows, args.hook, config.batch, config.seed
+    tell!(
+        "training {}: {} latents on {} rows of {} ({d_in} wide), batch {}, seed {}",
+        spoken(&config.sae.recipe),
+        config.sae.d_sae,
+        config.rows,
+        args.hook,
+        config.batch,
+        config.seed
     );
-    eprintln!("  {}", source.describe());
-    eprintln!("  writes {} ({} MB) and checkpoints of {} MB", place.out.display(), weights / 1_000_000, 3 * weights / 1_000_000);
+    tell!("  {}", source.describe());
+    tell!("  writes {} ({} MB) and checkpoints of {} MB", place.out.display(), weights / 1_000_000, 3 * weights / 1_000_000);
     let trained = match sae::train(&mut source, &config, &place, &mut Terminal::new()) {
-        Err(sae::Error::Interrupted { .. }) => return Err(Interrupted { resume: format!("{} --resume", command_line()) }.into()),
+        Err(sae::Error::Interrupted { .. }) => return Err(Interrupted { resume: again("--resume") }.into()),
         done => done?,
     };
     if global.json {
         let sae::TrainedSae { steps, rows, fvu, l0, dead_frac, .. } = trained;
-        println!("{}", serde_json::json!({"sae": place.out, "steps": steps, "rows": rows, "fvu": fvu, "l0": l0, "dead_frac": dead_frac}));
+        say!("{}", serde_json::json!({"sae": place.out, "steps": steps, "rows": rows, "fvu": fvu, "l0": l0, "dead_frac": dead_frac}));
     } else {
-        println!(
-            "{}: fvu {:.4}, l0 {:.1}, dead {:.1} % (of the last batch and window)\nnext: monosem sae eval --dir {} --run {} --name {}",
+        say!(
+            "{}: fvu {:.4}, l0 {:.1}, dead {:.1} % (of the last batch and window)",
             place.out.display(),
             trained.fvu,
             trained.l0,
-            100.0 * trained.dead_frac,
-            global.dir.display(),
-            global.run,
-            args.name
+            100.0 * trained.dead_frac
         );
     }
+    tell!("next: monosem sae eval --name {} {}", args.name, run.flags());
     Ok(())
+}
+
+/// A recipe in words.
+fn spoken(recipe: &Recipe) -> String {
+    match recipe {
+        Recipe::TopK { k, auxk } => format!("TopK (k {k}{})", if *auxk { ", AuxK" } else { "" }),
+        Recipe::Relu2023 { l1 } => format!("ReLU of 2023 (L1 {l1})"),
+        Recipe::ReluApril2024 { l1 } => format!("ReLU of April 2024 (L1 {l1})"),
+    }
 }
 
 fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()> {
@@ -198,35 +220,34 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
     let (sae, origin) = (load(run, &args.name)?, sae::read_origin(&dir)?);
     let hook: HookPoint = origin.hook_name.parse().map_err(|e| anyhow::anyhow!("{}: {e}", dir.join("cfg.json").display()))?;
     let stream = open_stream(run)?;
+    let rerun = format!("monosem sae train --name {} {}", args.name, run.flags());
+    let trained = Manifest::read(&dir, "sae", sae::SAE_FORMAT_VERSION)?;
+    trained.check_input(&dir, "lm", &Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)?, &rerun)?;
     let mut engine = lm::CpuEngine::new(open_lm(run, &stream)?);
     if hook.d_in(lm::Engine::config(&engine)) != sae.d_in {
-        bail!(
-            "the SAE reads rows of {} numbers, {hook} of this model has {}\n  rerun: monosem sae train --name {}",
-            sae.d_in,
-            hook.d_in(lm::Engine::config(&engine)),
-            args.name
-        );
+        bail!("the SAE reads rows of {} numbers, {hook} of this model has {}\n  rerun: {rerun}", sae.d_in, hook.d_in(lm::Engine::config(&engine)));
     }
     let k = args.neurons.unwrap_or(match sae.select {
         Select::TopK { k } => k.max(40),
         Select::Relu | Select::JumpRelu { .. } => 40,
     });
-    eprintln!(
+    tell!(
         "reads   {} held-out tokens, {} of them for the cross-entropies of the model with the SAE and with its controls",
-        args.tokens, args.ce_tokens
+        args.tokens,
+        args.ce_tokens
     );
     let mut progress = Terminal::new();
     let (eval, controls) = match pipeline::evaluate(&mut engine, &stream, hook, &sae, args.tokens, args.ce_tokens, k, args.seed, &mut progress) {
-        Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: command_line() }.into()),
+        Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
         done => done?,
     };
     write_json(&dir.join("eval.json"), &eval)?;
     write_json(&dir.join("controls.json"), &controls)?;
     if global.json {
-        println!("{}", serde_json::json!({"eval": eval, "controls": controls}));
+        say!("{}", serde_json::json!({"eval": eval, "controls": controls}));
         return Ok(());
     }
-    println!("{} on {} held-out tokens", dir.display(), eval.n_eval_tokens);
+    say!("{} on {} held-out tokens", dir.display(), eval.n_eval_tokens);
     for (name, figure) in [
         ("l0", eval.l0),
         ("explained_variance", eval.explained_variance),
@@ -237,22 +258,24 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
         ("ultra_rare_frac", eval.ultra_rare_frac),
         ("junk_frac", eval.junk_frac),
     ] {
-        println!("  {name:20} {figure:9.4}   {}", eval.formulas[name]);
+        say!("  {name:20} {figure:9.4}   {}", eval.formulas[name]);
     }
     let (ours, random, neurons) = (&controls.sae, &controls.random_decoder, &controls.largest_neurons);
-    println!(
+    say!(
         "cross-entropy of the next token on {} held-out tokens, nats: {:.4} unchanged, {:.4} with zeros",
-        ours.n_tokens, ours.ce_clean, ours.ce_zero
+        ours.n_tokens,
+        ours.ce_clean,
+        ours.ce_zero
     );
-    println!("  {:38} {:>8} {:>8} {:>10}", "in place of the activations", "ce", "gap", "recovered");
+    say!("  {:38} {:>8} {:>8} {:>10}", "in place of the activations", "ce", "gap", "recovered");
     for (what, ce, gap, recovered) in [
         ("the SAE's reconstruction".to_string(), ours.ce_spliced, ours.gap_nats, ours.ce_recovered_zero),
         (format!("a random decoder's, {:.0} active", random.l0), random.ce_spliced, random.gap_nats, random.ce_recovered_zero),
         (format!("the {} largest neurons, the rest's mean", neurons.k), neurons.ce, neurons.gap_nats, neurons.ce_recovered_zero),
     ] {
-        println!("  {what:38} {ce:8.4} {gap:8.4} {:>10}", recovered.map_or("-".into(), |r| format!("{r:.4}")));
+        say!("  {what:38} {ce:8.4} {gap:8.4} {:>10}", recovered.map_or("-".into(), |r| format!("{r:.4}")));
     }
-    println!("next: monosem features build --dir {} --run {}", global.dir.display(), global.run);
+    tell!("next: monosem features build --sae {} {}", args.name, run.flags());
     Ok(())
 }
 
@@ -263,7 +286,7 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let manifest = Manifest::read(&dir, "sae", sae::SAE_FORMAT_VERSION)?;
     let eval: Option<Eval> = dir.join("eval.json").exists().then(|| read_json(&dir.join("eval.json"))).transpose()?;
     if global.json {
-        println!("{}", serde_json::json!({"d_in": sae.d_in, "d_sae": sae.d_sae, "hook": origin.hook_name, "manifest": manifest, "eval": eval}));
+        say!("{}", serde_json::json!({"d_in": sae.d_in, "d_sae": sae.d_sae, "hook": origin.hook_name, "manifest": manifest, "eval": eval}));
         return Ok(());
     }
     let select = match &sae.select {
@@ -271,21 +294,24 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         Select::TopK { k } => format!("the {k} largest"),
         Select::JumpRelu { .. } => "JumpReLU".to_string(),
     };
-    println!("{}: {} latents ({select}) of {} numbers at {} of {}", dir.display(), sae.d_sae, sae.d_in, origin.hook_name, origin.model_name);
-    println!(
+    say!("{}: {} latents ({select}) of {} numbers at {} of {}", dir.display(), sae.d_sae, sae.d_in, origin.hook_name, origin.model_name);
+    say!(
         "  trained on {} rows in {} steps, seed {}, {:.0} s",
-        manifest.counts["rows"], manifest.counts["steps"], manifest.seed, manifest.wall_seconds
+        manifest.counts["rows"],
+        manifest.counts["steps"],
+        manifest.seed,
+        manifest.wall_seconds
     );
-    println!("  self-test replayed: agrees");
+    say!("  self-test replayed: agrees");
     match eval {
-        Some(eval) => println!(
+        Some(eval) => say!(
             "  l0 {:.1}, explained variance {:.4}, dead {:.1} % of {} tokens",
             eval.l0,
             eval.explained_variance,
             100.0 * eval.dead_frac,
             eval.n_eval_tokens
         ),
-        None => println!("  not evaluated yet: monosem sae eval --run {}", global.run),
+        None => say!("  not evaluated yet: monosem sae eval --name {} {}", args.name, run.flags()),
     }
     Ok(())
 }
@@ -293,13 +319,13 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
 fn load(run: &RunDir, name: &str) -> anyhow::Result<Sae> {
     let dir = run.sae(name);
     Sae::load(&dir).with_context(|| {
-        format!("cannot read the SAE {name} of {}\n  train it with: monosem sae train --run {} --name {name}", run.root.display(), run.name())
+        format!("cannot read the SAE {name} of {}\n  train it with: monosem sae train --name {name} {}", run.root.display(), run.flags())
     })
 }
 
 fn open_stream(run: &RunDir) -> anyhow::Result<TokenStream> {
     TokenStream::open(&run.tokens())
-        .with_context(|| format!("cannot read the tokens of {}\n  make them with: monosem corpus build --run {}", run.root.display(), run.name()))
+        .with_context(|| format!("cannot read the tokens of {}\n  make them with: monosem corpus build {}", run.root.display(), run.flags()))
 }
 
 fn open_lm(run: &RunDir, stream: &TokenStream) -> anyhow::Result<Lm> {
@@ -307,10 +333,4 @@ fn open_lm(run: &RunDir, stream: &TokenStream) -> anyhow::Result<Lm> {
         .with_context(|| format!("cannot read the model of {}\n  make it with: monosem lm train --run {}", run.root.display(), run.name()))?;
     manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train --run {}", run.name()))?;
     Ok(Lm::load(&run.lm())?)
-}
-
-/// The command as it was typed, to be repeated.
-fn command_line() -> String {
-    let words: Vec<String> = std::env::args().filter(|a| a != "--resume").collect();
-    words.join(" ")
 }

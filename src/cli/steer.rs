@@ -10,6 +10,7 @@ use crate::intervene::{LatentEdit, Rule, Scope, Steered, Steering};
 use crate::lm::{CpuEngine, HookPoint, Lm, Sampling};
 use crate::sae::{Sae, read_origin};
 use anyhow::{Context, anyhow, bail};
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -27,8 +28,15 @@ enum Command {
     /// The SAE's error is kept, so that only the edited latents change. Without --strength, --add, --scale or --zero the latent is clamped
     /// to the largest of 8, 5, 3, 2, 1 or half its maximum at which the text stays readable: its perplexity under the unedited model at most
     /// 1.5 times, its distinct bigrams at least 0.8 times, those of the unedited text.
+    #[command(after_help = EXAMPLES)]
     Run(Box<Run>),
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  monosem steer run --latent 17 --prompt 'The king'          as strong as stays readable
+  monosem steer run --latent 17 --strength 5                 held at 5 times its maximum
+  monosem steer run --latent 17 --latent 40 --zero           both taken out";
 
 #[derive(Debug, clap::Args)]
 struct Run {
@@ -94,9 +102,12 @@ fn run_one(args: &Run, global: &Global) -> anyhow::Result<()> {
         None => only_sae(&run)?,
     };
     let sae_dir = run.sae(&name);
-    eprintln!("reads {} and {}", run.lm().display(), sae_dir.display());
+    tell!("reads {} and {}", run.lm().display(), sae_dir.display());
     let tokenizer = Tokenizer::load(&run.tokens().join("tokenizer.json")).context("cannot read the run's tokenizer")?;
     let sae = Sae::load(&sae_dir)?;
+    let manifest = |dir: &std::path::Path| read_json::<Manifest>(&dir.join("manifest.json"));
+    let rerun = format!("monosem sae train --name {name} {}", run.flags());
+    manifest(&sae_dir)?.check_input(&sae_dir, "lm", &manifest(&run.lm())?, &rerun)?;
     let hook: HookPoint = read_origin(&sae_dir)?.hook_name.parse().map_err(|e: String| anyhow!("{}: {e}", sae_dir.display()))?;
     let mut engine = CpuEngine::new(Lm::load(&run.lm())?);
     for &latent in &args.latent {
@@ -123,7 +134,7 @@ fn run_one(args: &Run, global: &Global) -> anyhow::Result<()> {
                 rule
             }
         };
-        eprintln!("latent {latent}: largest activation {max_act:.3} ({measured_on}); rule {rule:?}");
+        tell!("latent {latent}: largest activation {max_act:.3} ({measured_on}); {}", spoken(&rule));
         edits.push(LatentEdit { latent, rule });
     }
     let steering = Steering { edits, scope: args.scope };
@@ -134,23 +145,27 @@ fn run_one(args: &Run, global: &Global) -> anyhow::Result<()> {
             "steering": steering, "max_act": max_acts, "max_act_from": measured_on, "safe_strength": found,
             "unedited": both.unedited, "edited": both.edited, "first_difference": both.first_difference,
         });
-        println!("{object}");
+        say!("{object}");
     } else {
-        print!("{}", side_by_side(&args.prompt, &both, terminal_width()));
+        write!(std::io::stdout(), "{}", side_by_side(&args.prompt, &both, terminal_width()))?;
     }
-    eprintln!(
-        "seed {}, temperature {}; look at the feature: monosem features show {} --run {}",
-        args.seed,
-        args.temperature,
-        args.latent[0],
-        run.name()
-    );
+    tell!("seed {}, temperature {}; look at the feature: monosem features show {} {}", args.seed, args.temperature, args.latent[0], run.flags());
     Ok(())
+}
+
+/// What a rule does, in words.
+fn spoken(rule: &Rule) -> String {
+    match rule {
+        Rule::Set(act) => format!("set to {act:.3}"),
+        Rule::Add(act) => format!("{act:+.3} added"),
+        Rule::Scale(factor) => format!("multiplied by {factor}"),
+        Rule::Zero => "set to 0".into(),
+    }
 }
 
 fn tell_safe(latent: u32, safe: &SafeStrength) {
     let why = if safe.within_bounds { "the largest that stays readable" } else { "the smallest tried; none stayed readable" };
-    eprintln!("latent {latent}: clamped to {} times its maximum, {why}", safe.multiple);
+    tell!("latent {latent}: clamped to {} times its maximum, {why}", safe.multiple);
 }
 
 /// Each latent's largest activation: from the dictionary of this SAE where there is one, else measured on held-out half A.
@@ -162,7 +177,7 @@ fn maxima(args: &Run, run: &RunDir, name: &str, engine: &mut CpuEngine, hook: Ho
             let acts = args.latent.iter().map(|&l| Ok(dictionary.summary(l)?.max_act)).collect::<anyhow::Result<_>>()?;
             return Ok((acts, format!("in the dictionary, {} tokens", dictionary.meta().n_tokens)));
         }
-        eprintln!("note: {} is of another SAE; measuring instead", run.features(name).display());
+        tell!("note: {} is of another SAE; measuring instead", run.features(name).display());
     }
     const N_TOKENS: u64 = 50_000;
     let stream = TokenStream::open(&run.tokens())?;
@@ -170,9 +185,9 @@ fn maxima(args: &Run, run: &RunDir, name: &str, engine: &mut CpuEngine, hook: Ho
     let acts: Vec<f32> = args.latent.iter().map(|&l| all[l as usize]).collect();
     if let Some(silent) = acts.iter().position(|&a| a == 0.0).filter(|_| !args.zero && args.scale.is_none()) {
         bail!(
-            "latent {} did not fire on {N_TOKENS} held-out tokens, so there is no maximum to be a multiple of\n  choose another latent: monosem features list --run {}",
+            "latent {} did not fire on {N_TOKENS} held-out tokens, so there is no maximum to be a multiple of\n  choose another latent: monosem features list {}",
             args.latent[silent],
-            run.name()
+            run.flags()
         );
     }
     Ok((acts, format!("measured on {N_TOKENS} held-out tokens")))
@@ -188,7 +203,7 @@ fn only_sae(run: &RunDir) -> anyhow::Result<String> {
     names.sort();
     match names.as_slice() {
         [one] => Ok(one.clone()),
-        [] => bail!("there is no SAE in {}\n  train one: monosem sae train --run {}", folder.display(), run.name()),
+        [] => bail!("there is no SAE in {}\n  train one: monosem sae train {}", folder.display(), run.flags()),
         several => bail!("{} has {} SAEs\n  choose one: --sae {}", folder.display(), several.len(), several.join(" | ")),
     }
 }

@@ -34,7 +34,7 @@ impl Terminal {
                 if STOP.swap(true, Ordering::SeqCst) {
                     std::process::exit(130);
                 }
-                eprintln!("\nstopping after saving; press Ctrl-C again to stop at once");
+                tell!("\nstopping after saving; press Ctrl-C again to stop at once");
             });
         });
         let now = Instant::now();
@@ -54,8 +54,14 @@ impl Terminal {
     fn line(&self) {
         let seconds = self.began.elapsed().as_secs_f64().max(1e-9);
         let share = 100.0 * self.done as f64 / self.total.max(1) as f64;
-        eprintln!("{}: {share:.0} % of {} {}, {:.0} {}/s {}", self.what, self.total, self.unit, self.done as f64 / seconds, self.unit, self.figure);
+        let figure = if self.figure.is_empty() { String::new() } else { format!("  {}", self.figure) };
+        tell!("{}: {share:.0} % of {} {}, {} {}/s{figure}", self.what, self.total, self.unit, rate(self.done as f64 / seconds), self.unit);
     }
+}
+
+/// Whole above 10, else with a decimal.
+fn rate(per_second: f64) -> String {
+    if per_second < 10.0 { format!("{per_second:.1}") } else { format!("{per_second:.0}") }
 }
 
 impl Progress for Terminal {
@@ -93,8 +99,8 @@ impl Progress for Terminal {
 
     fn note(&mut self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| tell!("{line}")),
+            None => tell!("{line}"),
         }
     }
 

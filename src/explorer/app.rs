@@ -110,14 +110,17 @@ pub type Page<T> = std::result::Result<T, Problem>;
 impl App {
     pub fn open(run: &RunDir, options: &Options) -> Result<Self> {
         let nothing = |what: String, next: String| Error::Nothing { path: run.root.clone(), what, next };
-        let build = format!("monosem quickstart --run {}", run.name());
+        let build = format!("monosem quickstart {}", run.flags());
         let stream = TokenStream::open(&run.tokens()).map_err(|e| nothing(e.to_string(), build.clone()))?;
         let tokenizer = Tokenizer::load(&run.tokens().join("tokenizer.json")).map_err(|e| nothing(e.to_string(), build))?;
         let sae = match &options.sae {
             Some(name) if run.sae(name).is_dir() => name.clone(),
             Some(name) => {
                 let known = saes(run).join(", ");
-                return Err(nothing(format!("there is no SAE named {name}; known are: {known}"), format!("monosem sae train --run {}", run.name())));
+                return Err(nothing(
+                    format!("there is no SAE named {name}; known are: {known}"),
+                    format!("monosem sae train --name {name} {}", run.flags()),
+                ));
             }
             None => saes(run).into_iter().next().unwrap_or_else(|| "main".into()),
         };
@@ -137,7 +140,7 @@ impl App {
             Units::Features => ("The feature dictionary", format!("--sae {}", self.sae)),
             Units::Neurons => ("The dictionary of the model's own neurons", "--neurons".to_string()),
         };
-        let next = format!("monosem features build {flags} --run {} --dir {}", self.run.name(), self.parent());
+        let next = format!("monosem features build {flags} {}", self.run.flags());
         let missing = |what: String| Missing { what, next: next.clone() };
         let path = self.run.features(self.name(units));
         if !path.is_file() {
@@ -147,10 +150,6 @@ impl App {
         let dictionary = Dictionary::open(&path).map_err(|e| missing(format!("{what} cannot be used: {}.", first_line(e))))?;
         dictionary.check(&self.stream).map_err(|e| missing(format!("{what} is out of date: {}.", first_line(e))))?;
         Ok(dictionary)
-    }
-
-    fn parent(&self) -> String {
-        self.run.root.parent().map(|p| p.display().to_string()).filter(|p| !p.is_empty()).unwrap_or_else(|| ".".into())
     }
 
     fn labels_path(&self, units: Units) -> PathBuf {
@@ -201,7 +200,7 @@ impl App {
                 status: 409,
                 title: "The dictionary is out of date",
                 message: format!("The feature dictionary was made from {what} {hash}, but {} is now {current}.", dir.display()),
-                next: format!("monosem features build --sae {} --run {} --dir {}", self.sae, self.run.name(), self.parent()),
+                next: format!("monosem features build --sae {} {}", self.sae, self.run.flags()),
             }),
             _ => Ok(()),
         }

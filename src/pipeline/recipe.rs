@@ -83,6 +83,19 @@ impl Recipe {
         Recipe { corpus: CorpusConfig { sources, on_error: OnError::Skip, ..quickstart.corpus.clone() }, ..quickstart }
     }
 
+    /// The A/1 run of Bricken et al. 2023 in its proportions, at a size for one machine; the paper has 100 billion tokens and 8 billion rows.
+    pub fn bricken_a1(seed: u64) -> Self {
+        // The paper leaves the vocabulary open; the planted corpus fills no more than this.
+        let model = LmConfig { d_vocab: 4096, ..LmConfig::bricken_a1() };
+        let train = lm::TrainConfig { tokens: 100_000_000, batch: 32, ..Default::default() };
+        let config = sae::SaeConfig { d_in: model.d_mlp, d_sae: 4096, recipe: sae::Recipe::Relu2023 { l1: 1e-3 } };
+        let (rows, batch) = (40_000_000, 8192);
+        let corpus = planted(model.d_vocab, 400_000_000);
+        let mut recipe = Self::assemble(seed, corpus, LmStage { model, train }, config.clone(), (rows, batch), 1_000_000);
+        recipe.sae.train = sae::TrainConfig::paper(config, rows, batch, seed);
+        recipe
+    }
+
     fn assemble(seed: u64, corpus: CorpusConfig, lm: LmStage, sae: sae::SaeConfig, (rows, batch): (u64, usize), tokens: u64) -> Self {
         let mut recipe = Recipe {
             seed,
@@ -108,14 +121,16 @@ impl Recipe {
             "tiny" => Ok(Self::tiny(0)),
             "quickstart" => Ok(Self::quickstart(0)),
             "text" => Ok(Self::text(0, vec![])),
-            _ => Err(Error::Recipe(format!("unknown base {name:?}; known are \"quickstart\", \"tiny\" and \"text\""))),
+            "bricken-a1" => Ok(Self::bricken_a1(0)),
+            _ => Err(Error::Recipe(format!("unknown base {name:?}; known are \"quickstart\", \"tiny\", \"text\" and \"bricken-a1\""))),
         }
     }
 
     /// Reads a recipe file: `base = "quickstart"` (or another base) and whatever differs from it.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| crate::artifact::Error::io("read", path, e))?;
-        Self::parse(&text).map_err(|e| Error::RecipeFile { path: path.into(), what: e.to_string() })
+        Self::parse(&text)
+            .map_err(|e| Error::RecipeFile { path: path.into(), what: e.to_string().trim_end().replace("the recipe cannot work: ", "") })
     }
 
     /// The recipe that a TOML text describes.
@@ -162,6 +177,10 @@ impl Recipe {
         self.lm.model.check()?;
         self.lm.train.check()?;
         self.sae.train.check()?;
+        let (text, model) = (self.corpus.d_vocab, self.lm.model.d_vocab);
+        if self.corpus.tokenizer.is_none() && text != model {
+            return Err(Error::Recipe(format!("corpus.d_vocab is {text}, but lm.model.d_vocab is {model}\n  set both to the same number")));
+        }
         let (d_in, width) = (self.sae.train.sae.d_in, self.sae.hook.d_in(&self.lm.model));
         if d_in != width {
             return Err(Error::Recipe(format!(

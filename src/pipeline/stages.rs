@@ -11,6 +11,7 @@ use crate::lm::{self, CpuEngine, HookPoint, Lm};
 use crate::sae::{self, Eval, Origin, Place, SAE_FORMAT_VERSION, Sae};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 
 /// One step of the path.
@@ -82,6 +83,9 @@ impl<'a> Stages<'a> {
             self.end(Stage::Tokens, None);
             return Ok(stream);
         }
+        if TokenStream::open(&dir).is_ok() {
+            self.progress.note(&format!("{} was made with other settings; everything is made anew", dir.display()));
+        }
         let began = self.begin(Stage::Tokens, false);
         corpus::build(&self.recipe.corpus, self.run, self.progress)?;
         self.end(Stage::Tokens, Some(began));
@@ -91,8 +95,14 @@ impl<'a> Stages<'a> {
     /// Tokens -> language model.
     pub fn lm(&mut self, stream: &TokenStream) -> Result<Lm> {
         let recipe = &self.recipe.lm;
-        let before = lm_manifest(self.run).ok();
-        let began = self.begin(Stage::Lm, false);
+        let wanted = serde_json::json!({ "lm": recipe.model, "train": recipe.train });
+        let tokens = stream.manifest().hash();
+        let fresh = lm_manifest(self.run).is_ok_and(|m| m.config == wanted && m.inputs.get("tokens") == Some(&tokens));
+        let began = self.begin(Stage::Lm, fresh);
+        if fresh {
+            self.end(Stage::Lm, None);
+            return Ok(Lm::load(&self.run.lm())?);
+        }
         match lm::train(stream, &recipe.model, &recipe.train, self.run, true, self.progress) {
             // No checkpoint, or one of another recipe: start anew.
             Err(lm::Error::NoCheckpoint { .. } | lm::Error::OtherRun { .. }) => {
@@ -100,9 +110,7 @@ impl<'a> Stages<'a> {
             }
             done => done,
         }?;
-        // The manifest holds the wall time, so it is the same only if nothing was trained.
-        let fresh = before == lm_manifest(self.run).ok();
-        self.end(Stage::Lm, (!fresh).then_some(began));
+        self.end(Stage::Lm, Some(began));
         Ok(Lm::load(&self.run.lm())?)
     }
 
@@ -153,11 +161,8 @@ impl<'a> Stages<'a> {
         let stage = &self.recipe.sae;
         let dir = self.run.sae(&stage.name);
         let (eval_path, controls_path) = (dir.join("eval.json"), dir.join("controls.json"));
-        let made_after = |path: &std::path::Path| {
-            let time = |p: &std::path::Path| std::fs::metadata(p).and_then(|m| m.modified()).ok();
-            time(path) > time(&dir.join("manifest.json"))
-        };
-        let fresh = made_after(&eval_path) && made_after(&controls_path);
+        let manifest = dir.join("manifest.json");
+        let fresh = newer(&eval_path, &manifest) && newer(&controls_path, &manifest);
         let began = self.begin(Stage::Eval, fresh);
         if !fresh {
             let n_tokens = self.recipe.dictionary.tokens;
@@ -217,6 +222,13 @@ impl Stages<'_> {
         let name = &self.recipe.sae.name;
         let dir = self.run.sae(name);
         let path = dir.join("exam.json");
+        if let Some(report) = self.held(&path) {
+            self.begin(Stage::Exam, true);
+            // The dictionary may have been built again since.
+            features::store::set_concepts(&self.run.features(name), &report.best_of_latent)?;
+            self.end(Stage::Exam, None);
+            return Ok(report);
+        }
         let began = self.begin(Stage::Exam, false);
         let concepts = super::concepts(self.recipe, stream)?;
         let tokenizer = Tokenizer::load(&self.run.tokens().join("tokenizer.json"))?;
@@ -229,6 +241,16 @@ impl Stages<'_> {
         features::store::set_concepts(&self.run.features(name), &report.best_of_latent)?;
         self.end(Stage::Exam, Some(began));
         Ok(report)
+    }
+
+    /// The exam that was held of this SAE, if nothing that it depends on is newer and it has all that is asked for.
+    fn held(&self, path: &Path) -> Option<ExamReport> {
+        if !newer(path, &self.run.sae(&self.recipe.sae.name).join("manifest.json")) {
+            return None;
+        }
+        let report: ExamReport = read_json(path).ok()?;
+        let full = report.concepts.iter().any(|c| c.probe.is_some());
+        (full == self.recipe.exam.full).then_some(report)
     }
 
     /// Everything that the report says, read back from what the stages left.
@@ -257,6 +279,12 @@ impl Stages<'_> {
     }
 }
 
+/// Whether `path` was written after `than`.
+fn newer(path: &Path, than: &Path) -> bool {
+    let time = |p: &Path| std::fs::metadata(p).and_then(|m| m.modified()).ok();
+    time(path) > time(than)
+}
+
 /// The manifest of a run's model.
 pub fn lm_manifest(run: &RunDir) -> Result<Manifest> {
     Ok(Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)?)
@@ -279,7 +307,6 @@ pub enum Status {
 
 /// What is in a run, stage by stage, with the command that makes it.
 pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
-    let name = run.name();
     let tokens = TokenStream::open(&run.tokens());
     let tokens_hash = tokens.as_ref().map(|s| s.manifest().hash()).ok();
     let lm = lm_manifest(run);
@@ -306,7 +333,7 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
             Status::Fresh { hash: meta.weights_hash.clone(), figures: figures.map(|(k, v)| (k.to_string(), v)).into() }
         }
     };
-    let with_run = |command: &str| format!("monosem {command} --run {name}");
+    let with_run = |command: &str| format!("monosem {command} {}", run.flags());
     vec![
         ("tokens", made(run.tokens(), tokens.map(|s| s.manifest().clone()).map_err(Error::from), &[]), with_run("corpus build")),
         ("lm", made(run.lm(), lm, &[("tokens", &tokens_hash)]), with_run("lm train")),
