@@ -63,8 +63,38 @@ fn a_latent_made_for_a_concept_scores_one_and_noise_does_not() {
         assert!((auc - 0.5).abs() < 0.15, "{auc}");
     }
     assert!(report.best_of_latent.iter().any(|b| (b.0, b.1.as_str()) == (4, "odd")) && report.best_of_latent.iter().all(|b| b.0 != 5));
-    // Six odd tokens are six forms, all found.
-    assert!(odd.n_forms_found == 6 && odd.is_class_found() && (odd.effective_forms - 6.0).abs() < 0.5, "{odd:?}");
+}
+
+#[test]
+fn the_forms_of_a_list_are_its_tokens_and_those_of_a_label_the_runs_that_carry_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let concepts = [concept("tokens", Truth::Tokens(vec![1, 3, 5, 7, 9, 11])), concept("label", Truth::Label(0))];
+    let report = hold(dir.path(), &concepts, false);
+    let [tokens, label] = &report.concepts[..] else { panic!("two concepts") };
+    // Six odd tokens are six forms, about as common, all found by latent 4.
+    assert!(tokens.n_forms_found == 6 && tokens.is_class_found() && (tokens.effective_forms - 6.0).abs() < 0.5, "{tokens:?}");
+    // By hand: neighbours that carry a label are one word; the latent fires on all their tokens that count.
+    let stream = fake::stream(dir.path());
+    let half = Halves::read(&stream, &Letters(&stream), 8, 10_000, &[]).unwrap().b;
+    let mut ids = vec![0; half.n_read as usize];
+    stream.read(half.first, &mut ids);
+    let mut words: BTreeMap<String, u64> = BTreeMap::new();
+    let with: Vec<usize> = (0..ids.len()).filter(|&i| ids[i] % 2 == 1).collect();
+    for run in with.chunk_by(|a, b| a + 1 == *b) {
+        // A run too long to be a word is its tokens.
+        let letters = if run.len() <= text::LONGEST_FORM { run.len() } else { 1 };
+        for word in run.chunks(letters) {
+            let letters = word.iter().map(|&i| (b'a' + ids[i] as u8) as char).collect();
+            *words.entry(letters).or_default() += word.iter().filter(|&i| i % 8 != 0).count() as u64;
+        }
+    }
+    let common: Vec<_> = words.values().filter(|&&n| n >= MIN_FORM).collect();
+    assert_eq!(label.n_forms_found, common.len());
+    assert_eq!(label.forms.iter().map(|f| f.n_pos).max(), common.iter().copied().max().copied());
+    assert!(label.forms.iter().all(|f| words[&f.form] == f.n_pos && f.recall == 1.0), "{:?}", label.forms);
+    let total = words.values().sum::<u64>() as f64;
+    let entropy: f64 = words.values().filter(|&&n| n > 0).map(|&n| n as f64 / total).map(|p| -p * p.ln()).sum();
+    assert!((label.effective_forms - entropy.exp()).abs() < 1e-9, "{} and {}", label.effective_forms, entropy.exp());
 }
 
 #[test]

@@ -122,7 +122,7 @@ impl Forms {
 }
 
 /// Forms of positives in runs longer than this many tokens are their own tokens.
-const LONGEST_FORM: usize = 8;
+pub const LONGEST_FORM: usize = 8;
 
 fn read_half(stream: &TokenStream, text: &dyn Text, n_ctx: usize, range: Range<u64>, concepts: &[ExamConcept], forms: &mut Forms) -> Half {
     let mut all = vec![0; (range.end - range.start) as usize];
