@@ -28,9 +28,35 @@ fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Top-level modules named after `crate::` in the part of a file above its unit tests.
-fn used(text: &str) -> BTreeSet<String> {
-    let code = text.split("#[cfg(test)]").next().unwrap();
+/// The code of a file without what is compiled for unit tests only, and the files of modules that are.
+fn without_tests(file: &Path, text: &str) -> (String, Vec<PathBuf>) {
+    let stem = file.file_stem().unwrap();
+    let own = if stem == "mod" { file.with_file_name("") } else { file.with_extension("") };
+    let (mut code, mut test_files) = (String::new(), Vec::new());
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim() != "#[cfg(test)]" {
+            code.push_str(line);
+            code.push('\n');
+            continue;
+        }
+        let mut next = lines.next().unwrap_or_default().trim();
+        let mut path = None;
+        if let Some(named) = next.strip_prefix("#[path = \"") {
+            path = Some(file.with_file_name(named.trim_end_matches("\"]")));
+            next = lines.next().unwrap_or_default().trim();
+        }
+        // An item of one line is left out; a block of tests is the end of its file.
+        let Some(item) = next.strip_suffix(';') else { break };
+        if let Some((_, name)) = item.split_once("mod ") {
+            test_files.extend(path.map_or_else(|| vec![own.join(format!("{name}.rs")), own.join(name).join("mod.rs")], |path| vec![path]));
+        }
+    }
+    (code, test_files)
+}
+
+/// Top-level modules named after `crate::` in code; comments are not read.
+fn used(code: &str) -> BTreeSet<String> {
     let lines = code.lines().map(|line| line.split("//").next().unwrap());
     let mut names = BTreeSet::new();
     for line in lines {
@@ -59,8 +85,14 @@ fn modules_use_only_what_the_architecture_allows() {
     for module in &folders {
         let mut files = Vec::new();
         rust_files(&Path::new("src").join(module), &mut files);
+        let (mut code_of, mut test_files) = (BTreeMap::new(), BTreeSet::new());
         for file in files {
-            for name in used(&fs::read_to_string(&file).unwrap()) {
+            let (code, tests) = without_tests(&file, &fs::read_to_string(&file).unwrap());
+            code_of.insert(file, code);
+            test_files.extend(tests);
+        }
+        for (file, code) in code_of.into_iter().filter(|(file, _)| !test_files.contains(file)) {
+            for name in used(&code) {
                 if folders.contains(&name) && name != *module && !allowed[module].contains(&name) {
                     wrong.push(format!("{}: {module} may not use {name}", file.display()));
                 }
@@ -72,6 +104,10 @@ fn modules_use_only_what_the_architecture_allows() {
 
 #[test]
 fn the_reader_of_imports_sees_groups_and_skips_comments_and_unit_tests() {
-    let text = "use crate::{lm::Lm, sae};\n// crate::cli\nlet x = crate::corpus::f();\n#[cfg(test)]\nuse crate::explorer;";
-    assert_eq!(used(text), ["corpus", "lm", "sae"].map(String::from).into());
+    let text = "#[cfg(test)]\nmod fake;\n#[cfg(test)]\n#[path = \"b_tests.rs\"]\nmod tests;\nuse crate::{lm::Lm, sae};\n// crate::cli\n\
+        let x = crate::corpus::f();\n#[cfg(test)]\nuse crate::explorer;\nuse crate::labels;\n#[cfg(test)]\nmod tests {\n    use crate::cli;\n}";
+    let (code, test_files) = without_tests(Path::new("src/a/b.rs"), text);
+    assert_eq!(used(&code), ["corpus", "labels", "lm", "sae"].map(String::from).into());
+    assert_eq!(test_files, ["src/a/b/fake.rs", "src/a/b/fake/mod.rs", "src/a/b_tests.rs"].map(PathBuf::from));
+    assert_eq!(without_tests(Path::new("src/a/mod.rs"), "#[cfg(test)]\npub(crate) mod fake;").1[0], Path::new("src/a/fake.rs"));
 }
