@@ -200,8 +200,10 @@ pub fn distinct_2(tokens: &[u32]) -> f64 {
 
 /// Multiples of the feature's maximum that [`safe_strength`] tries, from above.
 const MULTIPLES: [f32; 6] = [8.0, 5.0, 3.0, 2.0, 1.0, 0.5];
-const MAX_PERPLEXITY_RATIO: f64 = 1.5;
-const MIN_DISTINCT_RATIO: f64 = 0.8;
+/// Largest ratio of perplexities, edited to unedited, at which a text counts as whole.
+pub const MAX_PERPLEXITY_RATIO: f64 = 1.5;
+/// Smallest ratio of distinct-2, edited to unedited, at which a text counts as whole.
+pub const MIN_DISTINCT_RATIO: f64 = 0.8;
 /// Tokens generated per prompt and strength.
 const SAFE_TOKENS: usize = 32;
 

@@ -6,6 +6,7 @@ use crate::features::text::{StreamText, Text};
 use crate::features::{Error, Result};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, params, params_from_iter};
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 /// An opened dictionary. One thread at a time (it holds one SQLite connection); open it again for another thread, that is cheap.
@@ -49,7 +50,11 @@ impl Dictionary {
     }
 
     pub fn list(&self, query: &ListQuery) -> Result<ListPage> {
-        let (filter, mut values) = filter(query);
+        let (mut filter, mut values) = filter(query);
+        if let Some(text) = query.text.as_deref().filter(|t| !t.trim().is_empty()) {
+            let ids: Vec<String> = self.with_text(text)?.iter().map(u32::to_string).collect();
+            filter += &format!(" AND id IN ({})", ids.join(","));
+        }
         let count = format!("SELECT count(*) FROM features WHERE {filter}");
         let total: i64 = self.sql.query_row(&count, params_from_iter(&values), |r| r.get(0)).map_err(|e| self.sql_error(e))?;
         let column = match query.sort {
@@ -67,6 +72,34 @@ impl Dictionary {
         values.push(Value::Integer(query.limit.min(i64::MAX as u64) as i64));
         values.push(Value::Integer(query.offset.min(i64::MAX as u64) as i64));
         Ok(ListPage { total: total as u64, features: self.summaries(&page, params_from_iter(values))? })
+    }
+
+    /// Features that fire on a token holding `text`, or in a context with these words where `text` is long enough to be looked for there.
+    ///
+    /// A common word is in most contexts, so the contexts of a feature, whose numbers are consecutive, are left at the first that has it.
+    fn with_text(&self, text: &str) -> Result<BTreeSet<u32>> {
+        let tokens = "SELECT DISTINCT feature FROM firing_tokens WHERE instr(text, ?1) > 0";
+        let mut found: BTreeSet<u32> = self.rows(tokens, [text.to_lowercase()], |r| r.get(0))?.into_iter().collect();
+        if text.trim().len() < MIN_WORDS {
+            return Ok(found);
+        }
+        let read = |found: &mut BTreeSet<u32>| -> rusqlite::Result<()> {
+            let mut contexts = self.sql.prepare_cached("SELECT rowid FROM contexts WHERE contexts MATCH ?1 ORDER BY rowid")?;
+            let mut feature = self.sql.prepare_cached("SELECT feature FROM examples WHERE id = ?1")?;
+            let mut last = self.sql.prepare_cached("SELECT max(id) FROM examples WHERE feature = ?1")?;
+            let (mut rows, mut known) = (contexts.query([phrase(text)])?, -1i64);
+            while let Some(row) = rows.next()? {
+                let id: i64 = row.get(0)?;
+                if id > known {
+                    let one: u32 = feature.query_row([id], |r| r.get(0))?;
+                    known = last.query_row([one], |r| r.get(0))?;
+                    found.insert(one);
+                }
+            }
+            Ok(())
+        };
+        read(&mut found).map_err(|e| self.sql_error(e))?;
+        Ok(found)
     }
 
     pub fn summary(&self, id: u32) -> Result<FeatureSummary> {
@@ -198,12 +231,15 @@ impl Dictionary {
                 concept: concept.zip(r.get(11)?).map(|(name, f1)| BestConcept { name, f1 }),
             })
         })?;
-        let tokens = "SELECT token, bytes, n, mass FROM firing_tokens WHERE feature = ?1 ORDER BY rank";
-        for summary in &mut found {
-            summary.top_tokens = self.rows(tokens, [summary.id], |r| {
-                let token = TokenText::new(r.get(0)?, &r.get::<_, Vec<u8>>(1)?);
-                Ok(FiringToken { token, n: r.get::<_, i64>(2)? as u64, mass: r.get(3)? })
-            })?;
+        let place: HashMap<u32, usize> = found.iter().enumerate().map(|(i, s)| (s.id, i)).collect();
+        let ids: Vec<String> = found.iter().map(|s| s.id.to_string()).collect();
+        let tokens = format!("SELECT token, bytes, n, mass, feature FROM firing_tokens WHERE feature IN ({}) ORDER BY feature, rank", ids.join(","));
+        let tokens = self.rows(&tokens, [], |r| {
+            let token = TokenText::new(r.get(0)?, &r.get::<_, Vec<u8>>(1)?);
+            Ok((r.get::<_, u32>(4)?, FiringToken { token, n: r.get::<_, i64>(2)? as u64, mass: r.get(3)? }))
+        })?;
+        for (feature, token) in tokens {
+            found[place[&feature]].top_tokens.push(token);
         }
         Ok(found)
     }
@@ -222,9 +258,11 @@ impl Dictionary {
     }
 }
 
+/// Shortest text, in bytes, that contexts are searched for: one or two letters begin a word in nearly all of them.
+const MIN_WORDS: usize = 3;
 const COLUMNS: &str = "id, density, n_active, max_act, mean_act, flags, effective_tokens, tokens_exact, polysemantic, cosine, concept, f1";
 
-/// The WHERE clause of a list and its values.
+/// The WHERE clause of a list and its values, but for `text`.
 fn filter(query: &ListQuery) -> (String, Vec<Value>) {
     let (mut clauses, mut values) = (vec!["1".to_string()], vec![]);
     let bits = |flags: &[Flag]| flags.iter().fold(0, |bits, f| bits | f.bit());
@@ -238,15 +276,6 @@ fn filter(query: &ListQuery) -> (String, Vec<Value>) {
     if let Some(ids) = &query.ids {
         let ids: Vec<String> = ids.iter().map(|id| id.to_string()).collect();
         clauses.push(format!("id IN ({})", ids.join(",")));
-    }
-    if let Some(text) = query.text.as_deref().filter(|t| !t.trim().is_empty()) {
-        clauses.push(
-            "(id IN (SELECT feature FROM firing_tokens WHERE instr(text, ?) > 0)
-              OR id IN (SELECT feature FROM examples WHERE id IN (SELECT rowid FROM contexts WHERE contexts MATCH ?)))"
-                .into(),
-        );
-        values.push(Value::Text(text.to_lowercase()));
-        values.push(Value::Text(phrase(text)));
     }
     (clauses.join(" AND "), values)
 }

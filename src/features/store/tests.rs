@@ -111,6 +111,9 @@ fn lists_are_sorted_filtered_and_paged() {
     assert_eq!(ids(&ListQuery { ids: Some(vec![]), ..Default::default() }), (0, vec![]));
     let with_text = |text: &str| ids(&ListQuery { text: Some(text.into()), max_density: Some(0.25), ..Default::default() });
     assert_eq!((with_text("THE CAT"), with_text("zebra"), with_text("\" OR")), ((1, vec![0]), (0, vec![]), (0, vec![])));
+    let with_any = |text: &str| ids(&ListQuery { text: Some(text.into()), ..Default::default() });
+    assert_eq!(with_any("did"), (3, vec![0, 1, 2]), "a token of one, in contexts of the others");
+    assert_eq!(with_any("do"), (1, vec![0]), "contexts are not searched for two letters");
     set_concepts(&path, &[(2, "cats".into(), 0.5)]).unwrap();
     let dictionary = Dictionary::open(&path).unwrap();
     let best = &dictionary.list(&by(Sort::F1, true)).unwrap().features[0];
