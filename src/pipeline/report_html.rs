@@ -12,6 +12,8 @@ use askama::Template;
 struct Page<'a> {
     report: &'a Report,
     title: String,
+    /// Parameters, tokens and rows, for reading.
+    size: (String, String, String),
     figures: Vec<(&'static str, String, String)>,
     splices: Vec<Splice>,
     plots: Vec<String>,
@@ -67,6 +69,7 @@ impl Report {
         let page = Page {
             report: self,
             title: format!("Monosem: {}", self.run),
+            size: (grouped(self.lm.n_params), grouped(self.lm.tokens), grouped(self.sae.rows)),
             figures: self.figures(),
             splices: self.splices(),
             plots: self.plots(),
@@ -88,7 +91,7 @@ impl Report {
             ("held-out loss", format!("{:.3}", self.lm.held_out_loss), bayes.unwrap_or("nats per token".into())),
             ("L0", format!("{:.1}", eval.l0), format!("of {} latents active per token", eval.n_latents)),
             ("CE recovered", ce.ce_recovered_zero.map_or("-".into(), percent), format!("against zeroing the MLP; gap {:.4} nat", ce.gap_nats)),
-            ("explained variance", percent(eval.explained_variance), format!("on {} held-out tokens", eval.n_eval_tokens)),
+            ("explained variance", percent(eval.explained_variance), format!("on {} held-out tokens", grouped(eval.n_eval_tokens))),
             ("dead", percent(eval.dead_frac), format!("ultra-rare {}, junk {}", percent(eval.ultra_rare_frac), percent(eval.junk_frac))),
             (
                 "concepts found",
@@ -121,7 +124,7 @@ impl Report {
             plot::lines("Fraction of variance unexplained", "rows", "FVU", &[Series { name: "FVU", points: curves.fvu.clone() }]),
             plot::lines("Dead latents while training", "rows", "share", &[Series { name: "dead", points: curves.dead.clone() }]),
             plot::histogram(
-                &format!("Latents by density on {} tokens", self.evaluated.eval.n_eval_tokens),
+                &format!("Latents by density on {} tokens", grouped(self.evaluated.eval.n_eval_tokens)),
                 "log10 density (first bar: never fired)",
                 "latents",
                 &edges,
@@ -144,7 +147,7 @@ fn row(score: &ConceptScore, has_probe: bool, has_untrained: bool) -> Row {
     }
     Row {
         name: score.concept.clone(),
-        kind: if score.from_context { format!("{}, by context", score.kind) } else { score.kind.clone() },
+        kind: if score.from_context && score.kind != "context" { format!("{}, by context", score.kind) } else { score.kind.clone() },
         n: score.n_pos.1,
         latent: score.latents.ranked.first().map_or("-".into(), |u| u.id.to_string()),
         cells,
@@ -156,7 +159,9 @@ fn card(what: &str, feature: &FeatureDetail) -> Card {
     let summary = &feature.summary;
     let contexts = examples(feature).into_iter().map(|example| {
         let (before, token, after) = around(example, 24, 12);
-        Context { act: format!("{:.2}", example.act), before, token, after }
+        // A context is one line of the page.
+        let line = |text: String| text.replace('\n', "↵");
+        Context { act: format!("{:.2}", example.act), before: line(before), token: line(token), after: line(after) }
     });
     Card {
         title: format!("{what} {}", summary.neuron.unwrap_or(summary.id)),
@@ -167,5 +172,20 @@ fn card(what: &str, feature: &FeatureDetail) -> Card {
         ),
         contexts: contexts.collect(),
         promoted: feature.logits_up.iter().take(8).map(|l| l.token.text.replace(' ', "·")).collect::<Vec<_>>().join("  "),
+    }
+}
+
+/// 1234567 -> 1,234,567
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let comma = |i: usize| if i > 0 && (digits.len() - i).is_multiple_of(3) { "," } else { "" };
+    digits.chars().enumerate().map(|(i, d)| format!("{}{d}", comma(i))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sizes_are_grouped_for_reading() {
+        assert_eq!([7, 999, 1000, 1_234_567].map(super::grouped), ["7", "999", "1,000", "1,234,567"]);
     }
 }
