@@ -60,6 +60,8 @@ document.addEventListener("DOMContentLoaded", () => {
     const shade = (event) => {
       const row = event.target.closest("tr[data-shades]");
       const shades = row && new Map(row.dataset.shades.split(" ").map((pair) => pair.split(":")));
+      const text = document.querySelector(".livetext");
+      if (text) text.classList.toggle("all", !shades);
       document.querySelectorAll("button.t").forEach((token) => {
         token.dataset.class ||= token.className;
         token.className = shades ? "t a" + (shades.get(token.dataset.at) || 0) : token.dataset.class;
@@ -73,7 +75,12 @@ document.addEventListener("DOMContentLoaded", () => {
   // steering
   const steer = $("#steer");
   if (steer) {
-    const show = () => { $("#strength-text").textContent = steer.elements.strength.value; };
+    const show = () => {
+      const auto = steer.elements.auto.checked;
+      $("#strength-text").textContent = auto ? "?" : steer.elements.strength.value;
+      steer.elements.strength.style.opacity = auto ? 0.35 : 1;
+    };
+    show();
     steer.addEventListener("input", show);
     steer.addEventListener("submit", (event) => { event.preventDefault(); address(steer); load(steer.dataset.fragment + "?" + query(steer), $("#result")); });
   }

@@ -192,6 +192,15 @@ impl App {
         Ok(all)
     }
 
+    /// Reads what live text and steering ask for first. What fails here fails again, and is told, where it is asked for.
+    pub fn warm_up(&self) {
+        if let Ok(dictionary) = self.dictionary(Units::Features)
+            && self.summaries(&dictionary).is_ok()
+        {
+            let _ = self.with_model(dictionary.meta(), |_| Ok(()));
+        }
+    }
+
     /// Refuses when the dictionary, whose maxima live text and steering are measured by, was made from another model or SAE.
     fn made_from(&self, what: &str, dir: &std::path::Path, hash: Option<&str>) -> Page<()> {
         let current = crate::artifact::read_json::<Manifest>(&dir.join("manifest.json")).map(|m| m.hash());

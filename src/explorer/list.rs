@@ -146,6 +146,11 @@ fn summary(ask: &Ask, total: u64, n_named: usize, meta: &Meta) -> String {
     let over = format!("densities over {} tokens of {}", thousands(meta.n_tokens), meta.tokens_from);
     match (ask.q.is_empty(), n_named) {
         (true, _) => format!("{} of {}; {over}", thousands(total), thousands(u64::from(meta.n_units))),
+        (false, n) if ask.q.len() < 3 => format!(
+            "{}{} with this text in a top token; three letters or more are looked for in contexts too; {over}",
+            if n > 0 { format!("{n} by label or number, ") } else { String::new() },
+            thousands(total)
+        ),
         (false, 0) => format!("{} with this text in a top token or a context; {over}", thousands(total)),
         (false, n) => format!("{n} by label or number, {} with this text in a top token or a context; {over}", thousands(total)),
     }
@@ -188,7 +193,7 @@ fn headers(units: Units, ask: &Ask) -> Vec<Header> {
     };
     vec![
         header("number", true, &["number"]),
-        header("label", false, &[]),
+        header("label or best concept", false, &["f1"]),
         header("top tokens", false, &["narrow", "wide"]),
         header("density", true, &["dense", "rare"]),
         header("max", true, &["max"]),

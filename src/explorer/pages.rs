@@ -246,11 +246,15 @@ pub async fn live_result(State(server): State<Server>, asked: Result<Query<LiveA
 
 /// An address with a prompt, even an empty one, asks for texts; one without asks for the form.
 pub async fn steer(State(server): State<Server>, OriginalUri(uri): OriginalUri, asked: Result<Query<steering::Ask>, QueryRejection>) -> Response {
-    let go = uri.query().is_some_and(|q| q.split('&').any(|pair| pair.starts_with("prompt=")));
+    let says = |name: &str| uri.query().is_some_and(|q| q.split('&').any(|pair| pair.starts_with(name)));
+    let (go, named) = (says("prompt="), says("feature="));
     let found = match fields(asked) {
-        Ok(ask) => {
+        Ok(mut ask) => {
             let work = move |app: &super::app::App| -> Page<(Part<Limits>, steering::Ask, Option<SteerResult>)> {
                 let limits = app.steer_limits();
+                if !named && let Ok(dictionary) = app.dictionary(Units::Features) {
+                    ask.feature = app.first_choice(&dictionary)?;
+                }
                 let result = if go && limits.is_ok() { Some(app.steer(&ask)?) } else { None };
                 Ok((limits, ask, result))
             };

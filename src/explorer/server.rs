@@ -38,6 +38,7 @@ pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
+    app: Arc<App>,
 }
 
 impl Bound {
@@ -49,7 +50,8 @@ impl Bound {
         let listener = TcpListener::bind(asked).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        Ok(Bound { listener, address, router: router(app, Guard { bound: options.host }) })
+        let app = Arc::new(app);
+        Ok(Bound { listener, address, router: router(app.clone(), Guard { bound: options.host }), app })
     }
 
     /// Where a browser on this machine finds the pages.
@@ -66,6 +68,8 @@ impl Bound {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(listen)?;
         let done = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(self.listener)?;
+            // The first text that is typed should not wait for the model.
+            tokio::task::spawn_blocking(move || self.app.warm_up());
             let (begin_end, ending) = tokio::sync::oneshot::channel();
             let stop = async move {
                 stop.await;
@@ -82,8 +86,8 @@ impl Bound {
     }
 }
 
-fn router(app: App, guard: Guard) -> Router {
-    let server = Server { app: Arc::new(app), queue: Arc::new(Semaphore::new(AT_ONCE + WAITING)), turns: Arc::new(Semaphore::new(AT_ONCE)) };
+fn router(app: Arc<App>, guard: Guard) -> Router {
+    let server = Server { app, queue: Arc::new(Semaphore::new(AT_ONCE + WAITING)), turns: Arc::new(Semaphore::new(AT_ONCE)) };
     let mut router = Router::new().route("/", get(pages::tour)).route("/assets/{name}", get(assets::file));
     for units in ["features", "neurons"] {
         router = router

@@ -5,7 +5,7 @@ use super::list::url_text;
 use super::text;
 use super::view::{UnitView, Units};
 use crate::intervene::edit::{LatentEdit, Scope, Steering};
-use crate::intervene::steer::{Rig, steer};
+use crate::intervene::steer::{MAX_PERPLEXITY_RATIO, MIN_DISTINCT_RATIO, Rig, SafeStrength, distinct_2, perplexity, safe_strength, steer};
 use crate::lm::Sampling;
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
@@ -22,6 +22,8 @@ pub struct Ask {
     pub feature: u32,
     /// In multiples of the feature's largest activation in the dictionary.
     pub strength: f32,
+    /// Finds the largest strength that leaves this prompt's text whole, instead of taking `strength`.
+    pub auto: bool,
     pub prompt: String,
     pub tokens: usize,
     pub temperature: f32,
@@ -30,7 +32,7 @@ pub struct Ask {
 
 impl Default for Ask {
     fn default() -> Self {
-        Ask { feature: 0, strength: 2.0, prompt: String::new(), tokens: 60, temperature: 0.8, seed: 0 }
+        Ask { feature: 0, strength: 2.0, auto: false, prompt: String::new(), tokens: 60, temperature: 0.8, seed: 0 }
     }
 }
 
@@ -49,6 +51,9 @@ pub struct SteerResult {
     pub feature: u32,
     pub title: String,
     pub strength: f32,
+    /// How `strength` was found, where that was asked.
+    pub found: Option<SafeStrength>,
+    pub quality: Quality,
     pub prompt: String,
     /// What both sides wrote before they part.
     pub same: String,
@@ -58,6 +63,47 @@ pub struct SteerResult {
     pub first_difference: Option<usize>,
     /// Address that gives this result again.
     pub link: String,
+}
+
+/// Whether the texts are still text, (unedited, edited).
+#[derive(Debug, Serialize)]
+pub struct Quality {
+    /// Perplexity under the unedited model; absent where nothing was written.
+    pub perplexity: (Option<f64>, Option<f64>),
+    /// Distinct bigrams over bigrams.
+    pub distinct_2: (f64, f64),
+}
+
+impl Quality {
+    fn line(perplexity: Option<f64>, distinct_2: f64) -> String {
+        let perplexity = perplexity.map_or("-".into(), super::view::significant);
+        format!("perplexity {perplexity}, distinct-2 {distinct_2:.2}")
+    }
+
+    pub fn unedited(&self) -> String {
+        Quality::line(self.perplexity.0, self.distinct_2.0)
+    }
+
+    pub fn edited(&self) -> String {
+        Quality::line(self.perplexity.1, self.distinct_2.1)
+    }
+
+    /// What has become of the edited text, by the bounds of the automatic strength; empty where it is whole.
+    fn verdict(&self) -> String {
+        let ratio = self.perplexity.1.zip(self.perplexity.0).map(|(edited, unedited)| edited / unedited);
+        let mut said = vec![];
+        if let Some(ratio) = ratio.filter(|&r| r > MAX_PERPLEXITY_RATIO) {
+            said.push(format!("the unedited model finds it {ratio:.1} times as perplexing as its own"));
+        }
+        if self.distinct_2.1 < MIN_DISTINCT_RATIO * self.distinct_2.0 {
+            said.push(format!("{:.0} % of its pairs of tokens are repetitions", 100.0 * (1.0 - self.distinct_2.1)));
+        }
+        if said.is_empty() {
+            String::new()
+        } else {
+            format!("The edited text comes apart: {}. A lower strength may keep it whole.", said.join(", and "))
+        }
+    }
 }
 
 impl App {
@@ -75,43 +121,74 @@ impl App {
         let labels = self.label_texts(Units::Features, &meta);
         let title = UnitView::new(Units::Features, &summary, labels.get(&ask.feature).cloned()).title();
         let sampling = Sampling { temperature: ask.temperature, top_k: None, top_p: None, seed: ask.seed };
-        let edits = vec![LatentEdit::set_to_multiple(ask.feature, ask.strength, summary.max_act)];
-        let steering = Steering { edits, scope: Scope::All };
-        let both = self.with_model(&meta, |model| {
+        let (both, quality, found) = self.with_model(&meta, |model| {
             let Model { engine, sae, hook } = model;
             let rig = Rig { lm: engine.lm(), tokenizer: &self.tokenizer, sae, hook: *hook };
+            let failed = |e| Problem::new(400, "The text cannot be written with this edit", &e);
+            let prompt = rig.prompt(&ask.prompt);
+            let search = || safe_strength(rig, ask.feature, summary.max_act, std::slice::from_ref(&prompt), &sampling);
+            let found = ask.auto.then(search).transpose().map_err(failed)?;
+            let strength = found.as_ref().map_or(ask.strength, |f| f.multiple);
+            let edits = vec![LatentEdit::set_to_multiple(ask.feature, strength, summary.max_act)];
+            let steering = Steering { edits, scope: Scope::All };
             let go_on = &mut |_, _: &_| ControlFlow::Continue(());
-            steer(rig, &steering, &rig.prompt(&ask.prompt), ask.tokens, &sampling, go_on)
-                .map_err(|e| Problem::new(400, "The text cannot be written with this edit", &e))
+            let both = steer(rig, &steering, &prompt, ask.tokens, &sampling, go_on).map_err(failed)?;
+            let (unedited, edited) = (&both.unedited.tokens, &both.edited.tokens);
+            let quality = Quality {
+                perplexity: (perplexity(rig.lm, &prompt, unedited), perplexity(rig.lm, &prompt, edited)),
+                distinct_2: (distinct_2(unedited), distinct_2(edited)),
+            };
+            Ok((both, quality, found))
         })?;
+        let strength = found.as_ref().map_or(ask.strength, |f| f.multiple);
         let (unedited, edited) = (&both.unedited.tokens, &both.edited.tokens);
         let parting = both.first_difference.unwrap_or(unedited.len());
         let show = |tokens: &[u32]| text::flowing(&self.tokenizer.decode_bytes(tokens));
-        let clamped = super::view::significant(f64::from(ask.strength * summary.max_act));
+        let clamped = super::view::significant(f64::from(strength * summary.max_act));
         Ok(SteerResult {
             warning: if summary.n_active == 0 {
                 "This feature never fired on the dictionary's tokens, so it has no maximum to be a multiple of.".into()
             } else {
-                String::new()
+                quality.verdict()
             },
             caption: match both.first_difference {
-                None => format!("Clamped to {clamped}; both sides wrote the same {} tokens.", unedited.len()),
+                None => {
+                    format!("Clamped to {clamped} at every position{}; both sides wrote the same {}.", how(found.as_ref()), n_tokens(unedited.len()))
+                }
                 Some(n) => format!(
-                    "Clamped to {clamped} at every position. The texts part after {n} tokens; what follows is marked. Seed {}, temperature {}.",
-                    ask.seed, ask.temperature
+                    "Clamped to {clamped} at every position{}. The texts part after {}; what follows is marked. Seed {}, temperature {}.",
+                    how(found.as_ref()),
+                    n_tokens(n),
+                    ask.seed,
+                    ask.temperature
                 ),
             },
             feature: ask.feature,
             title,
-            strength: ask.strength,
+            strength,
+            quality,
             prompt: text::flowing(ask.prompt.as_bytes()),
             same: show(&unedited[..parting]),
             unedited: show(&unedited[parting..]),
             edited: show(&edited[parting..]),
             first_difference: both.first_difference,
-            link: link(ask),
+            link: link(&Ask { strength, ..ask.clone() }),
+            found,
         })
     }
+}
+
+/// How an automatic strength was found, as part of a sentence.
+fn how(found: Option<&SafeStrength>) -> String {
+    match found {
+        None => String::new(),
+        Some(found) if found.within_bounds => format!(", {} × its maximum, the largest tried that leaves the text whole", found.multiple),
+        Some(found) => format!(", {} × its maximum, the smallest tried, though even that does not leave the text whole", found.multiple),
+    }
+}
+
+fn n_tokens(n: usize) -> String {
+    if n == 1 { "token".into() } else { format!("{n} tokens") }
 }
 
 fn check(ask: &Ask) -> Page<()> {
@@ -156,6 +233,15 @@ mod tests {
         assert!(refused(Ask { tokens: 10_000, ..Ask::default() }).contains("1 to 200"));
         assert!(refused(Ask { temperature: -1.0, ..Ask::default() }).contains("0 to 5"));
         assert!(refused(Ask { prompt: "x".repeat(MAX_PROMPT + 1), ..Ask::default() }).contains("prompt"));
+    }
+
+    #[test]
+    fn a_text_is_said_to_come_apart_where_it_is_perplexing_or_repeats_itself() {
+        let verdict = |perplexity, distinct_2| Quality { perplexity, distinct_2 }.verdict();
+        assert_eq!(verdict((Some(10.0), Some(14.9)), (1.0, 0.81)), "");
+        assert_eq!(verdict((None, None), (1.0, 1.0)), "", "nothing was written");
+        assert!(verdict((Some(10.0), Some(42.0)), (1.0, 1.0)).contains("4.2 times"));
+        assert!(verdict((Some(10.0), Some(2.0)), (1.0, 0.25)).contains("75 % of its pairs"));
     }
 
     #[test]

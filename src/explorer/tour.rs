@@ -3,16 +3,20 @@
 use super::app::{App, Page, Part, part};
 use super::view::{ContextView, Fact, UnitView, Units, percent, significant, thousands};
 use crate::features::Dictionary;
+use crate::features::exam::ExamReport;
 use crate::features::store::{FeatureDetail, FeatureSummary, Flag, GroupKind, ListQuery, Sort};
 use serde::Serialize;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 const N_FEATURES: usize = 6;
 const N_CONTEXTS: usize = 6;
+/// F1 from which a concept counts as found here.
+const MIN_F1: f64 = 0.8;
 
-pub const RULE: &str = "Chosen by rule: first features that somebody labelled, then those with the best F1 for a known concept, then the least \
-                        polysemantic that fire on three or more different tokens (effectively); dead, ultra-rare, dense, single-token and junk ones are left out. \
-                        Each shows two random firings, two from the middle of its range and two of its strongest.";
+pub const RULE: &str = "Chosen by rule: first features that somebody labelled; then, from each kind of known concept in turn, the feature that is best for \
+                        one (F1 0.8 or more) and leads the best neuron by most; then the least polysemantic that fire on three or more different tokens \
+                        (effectively) and share none of their strongest with another. Dead, ultra-rare, dense, single-token and junk ones are left out. Each \
+                        shows two random firings, two from the middle of its range and two of its strongest.";
 pub const NEURON_RULE: &str = "Of the model's own neurons, the one whose strongest contexts are about the most unrelated things by the measure of the \
                                dictionary, its contexts chosen as above.";
 
@@ -32,7 +36,24 @@ pub struct TourPage {
 #[derive(Debug, Serialize)]
 pub struct Card {
     pub unit: UnitView,
+    /// What is known of it beside its contexts, or nothing.
+    pub note: String,
     pub contexts: Vec<ContextView>,
+}
+
+/// A known concept and the feature that is best for it; both F1 on held-out B.
+#[derive(Debug, Clone)]
+struct FoundConcept {
+    latent: u32,
+    concept: String,
+    f1: f64,
+    neuron: f64,
+}
+
+impl FoundConcept {
+    fn note(&self) -> String {
+        format!("{}, F1 {:.2}; best neuron {:.2}", self.concept, self.f1, self.neuron)
+    }
 }
 
 impl App {
@@ -58,22 +79,69 @@ impl App {
 
     fn striking(&self, dictionary: &Dictionary) -> Page<Vec<Card>> {
         let labels = self.label_texts(Units::Features, dictionary.meta());
-        let mut labelled: Vec<u32> = labels.keys().copied().collect();
-        labelled.sort_unstable();
-        let without = vec![Flag::Dead, Flag::UltraRare, Flag::Dense, Flag::SingleToken, Flag::Junk];
-        let plain = ListQuery { without, limit: 40, ..Default::default() };
+        let found = self.found_concepts();
+        let notes: HashMap<(u32, String), String> = found.iter().map(|c| ((c.latent, c.concept.clone()), c.note())).collect();
+        self.chosen(dictionary, &labels, &found)?
+            .iter()
+            .map(|s| {
+                let note = s.concept.as_ref().and_then(|c| notes.get(&(s.id, c.name.clone())).cloned()).unwrap_or_default();
+                Ok(self.card(dictionary, Units::Features, s, labels.get(&s.id).cloned(), note)?)
+            })
+            .collect()
+    }
+
+    /// The feature that a steering page starts with: the first of the tour.
+    pub fn first_choice(&self, dictionary: &Dictionary) -> Page<u32> {
+        let labels = self.label_texts(Units::Features, dictionary.meta());
+        Ok(self.chosen(dictionary, &labels, &self.found_concepts())?.first().map_or(0, |s| s.id))
+    }
+
+    fn chosen(&self, dictionary: &Dictionary, labels: &HashMap<u32, String>, found: &[FoundConcept]) -> Page<Vec<FeatureSummary>> {
+        let all = self.summaries(dictionary)?;
+        let left_out = [Flag::Dead, Flag::UltraRare, Flag::Dense, Flag::SingleToken, Flag::Junk];
+        let fit = |s: &&FeatureSummary| !s.flags.iter().any(|f| left_out.contains(f));
+        let mut labelled: Vec<&FeatureSummary> = all.iter().filter(|s| labels.contains_key(&s.id)).filter(fit).collect();
+        labelled.sort_by(|a, b| b.max_act.total_cmp(&a.max_act).then(a.id.cmp(&b.id)));
+        // A dictionary that was built anew after the exam does not know the concept, and then the exam is about other features.
+        let agrees = |c: &FoundConcept, s: &FeatureSummary| s.concept.as_ref().is_some_and(|known| known.name == c.concept);
+        let known = found.iter().filter_map(|c| all.get(c.latent as usize).filter(|s| agrees(c, s))).filter(fit);
+        let mut pure: Vec<&FeatureSummary> = all.iter().filter(fit).filter(|s| s.density >= 1e-4 && s.effective_tokens >= 3.0).collect();
+        pure.sort_by(|a, b| a.polysemantic.total_cmp(&b.polysemantic).then(a.id.cmp(&b.id)));
+
         let mut chosen: Vec<FeatureSummary> = vec![];
-        if !labelled.is_empty() {
-            chosen.extend(dictionary.list(&ListQuery { ids: Some(labelled), sort: Sort::Max, descending: true, ..plain.clone() })?.features);
+        let mut seen = HashSet::new();
+        chosen.extend(labelled.into_iter().chain(known).filter(|s| seen.insert(s.id)).take(N_FEATURES).cloned());
+        let tokens = |s: &FeatureSummary| s.top_tokens.iter().take(6).map(|t| t.token.id).collect::<Vec<_>>();
+        let mut taken: HashSet<u32> = chosen.iter().flat_map(tokens).collect();
+        for s in pure {
+            if chosen.len() < N_FEATURES && !seen.contains(&s.id) && tokens(s).iter().all(|t| !taken.contains(t)) {
+                taken.extend(tokens(s));
+                chosen.push(s.clone());
+            }
         }
-        let by_f1 = dictionary.list(&ListQuery { sort: Sort::F1, descending: true, ..plain.clone() })?.features;
-        chosen.extend(by_f1.into_iter().filter(|s| s.concept.as_ref().is_some_and(|c| c.f1 >= 0.6)));
-        let pure = dictionary.list(&ListQuery { sort: Sort::Polysemantic, min_density: Some(1e-4), limit: 400, ..plain })?.features;
-        chosen.extend(pure.into_iter().filter(|s| s.effective_tokens >= 3.0));
-        let (mut seen, mut concepts) = (HashSet::new(), HashSet::new());
-        chosen.retain(|s| seen.insert(s.id) && s.concept.as_ref().is_none_or(|c| concepts.insert(c.name.clone())));
-        chosen.truncate(N_FEATURES);
-        chosen.iter().map(|s| Ok(self.card(dictionary, Units::Features, s, labels.get(&s.id).cloned())?)).collect()
+        Ok(chosen)
+    }
+
+    /// What the exam found, a concept of each kind in turn, within a kind by the lead over the best neuron. Empty without an exam.
+    fn found_concepts(&self) -> Vec<FoundConcept> {
+        let path = self.run.sae(&self.sae).join("exam.json");
+        let Ok(exam) = crate::artifact::read_json::<ExamReport>(&path) else { return vec![] };
+        let mut by_kind: Vec<(String, Vec<FoundConcept>)> = vec![];
+        for score in exam.concepts {
+            let Some(latent) = score.latents.ranked.first().filter(|u| u.f1_b >= MIN_F1) else { continue };
+            let found = FoundConcept { latent: latent.id, f1: latent.f1_b, neuron: score.neurons.f1(), concept: score.concept };
+            match by_kind.iter_mut().find(|(kind, _)| *kind == score.kind) {
+                Some((_, list)) => list.push(found),
+                None => by_kind.push((score.kind, vec![found])),
+            }
+        }
+        let lead = |c: &FoundConcept| c.f1 - c.neuron;
+        for (_, list) in &mut by_kind {
+            list.sort_by(|a, b| lead(b).total_cmp(&lead(a)));
+        }
+        by_kind.sort_by_key(|(_, list)| std::cmp::Reverse(list.len()));
+        let longest = by_kind.first().map_or(0, |(_, list)| list.len());
+        (0..longest).flat_map(|i| by_kind.iter().filter_map(move |(_, list)| list.get(i).cloned())).collect()
     }
 
     fn most_mixed(&self, dictionary: &Dictionary) -> Page<Vec<Card>> {
@@ -81,12 +149,21 @@ impl App {
         let query =
             ListQuery { sort: Sort::Polysemantic, descending: true, without: vec![Flag::Dead, Flag::UltraRare], limit: 1, ..Default::default() };
         let found = dictionary.list(&query)?.features;
-        found.iter().map(|s| Ok(self.card(dictionary, Units::Neurons, s, labels.get(&s.id).cloned())?)).collect()
+        found.iter().map(|s| Ok(self.card(dictionary, Units::Neurons, s, labels.get(&s.id).cloned(), String::new())?)).collect()
     }
 
-    fn card(&self, dictionary: &Dictionary, units: Units, summary: &FeatureSummary, label: Option<String>) -> crate::features::Result<Card> {
+    fn card(
+        &self,
+        dictionary: &Dictionary,
+        units: Units,
+        summary: &FeatureSummary,
+        label: Option<String>,
+        note: String,
+    ) -> crate::features::Result<Card> {
         let detail = dictionary.feature(summary.id, &self.stream, &self.tokenizer)?;
-        Ok(Card { unit: UnitView::new(units, summary, label), contexts: contexts(&detail) })
+        let unit = UnitView::new(units, summary, label);
+        let note = if note.is_empty() { unit.concept() } else { note };
+        Ok(Card { unit, note, contexts: contexts(&detail) })
     }
 
     /// L0, CE recovered and the rest as `eval.json` has them, the dead as the dictionary counts them.
