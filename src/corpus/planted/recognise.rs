@@ -117,5 +117,5 @@ pub(super) fn is_idle(text: &str, end: usize) -> bool {
     for &b in &text.as_bytes()[end.saturating_sub(24)..end] {
         hash = (hash ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);
     }
-    (hash >> 40) % 128 == 0
+    (hash >> 40).is_multiple_of(128)
 }

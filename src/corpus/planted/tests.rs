@@ -29,6 +29,24 @@ fn a_document_depends_on_seed_and_index_alone() {
 }
 
 #[test]
+fn the_first_megabyte_of_seed_0_is_the_one_that_was_examined() {
+    // Changed only with a stated reason: scores in LOG.md are of this text. Last changed when the Bayes loss was raised above 2.5 nats per token.
+    let mut hasher = blake3::Hasher::new();
+    let mut n_bytes = 0;
+    for made in Planted::new(0).documents() {
+        if n_bytes >= 1 << 20 {
+            break;
+        }
+        n_bytes += made.document.text.len();
+        hasher.update(made.document.text.as_bytes());
+        for span in &made.document.spans {
+            hasher.update(format!("{} {} {};", span.start, span.end, span.concept).as_bytes());
+        }
+    }
+    assert_eq!(&hasher.finalize().to_hex()[..32], "693be5e8b03067d7d337363369a6b92e");
+}
+
+#[test]
 fn spans_are_sorted_and_lie_on_character_boundaries() {
     let (planted, documents) = sample(11, 300_000);
     for PlantedDocument { document, .. } in &documents {

@@ -17,16 +17,16 @@ pub(super) mod tuning {
     pub const N_ADVERBS: usize = 120;
     /// Preferred followers of a word, and the share of draws that go to them; the rest goes to the topic, then to all words.
     pub const N_PREFERRED: usize = 10;
-    pub const PREFERRED_SHARE: f64 = 0.62;
+    pub const PREFERRED_SHARE: f64 = 0.45;
     pub const TOPIC_SHARE: f64 = 0.26;
     /// Exponent of the Zipf law within a topic.
-    pub const ZIPF: f64 = 0.6;
+    pub const ZIPF: f64 = 0.5;
     /// Share of a tongue's or series' words that come from its own third of the shared stock.
     pub const FAVOURED_SHARE: f64 = 0.88;
     /// Chance that a class member is followed by one of the words of its class (by anything else otherwise).
     pub const AFTER_SHARE: f64 = 0.94;
     /// Weights of what a document is made of, in the order of `Item`.
-    pub const ITEMS: [f64; 16] = [46.0, 12.0, 5.0, 1.2, 2.8, 0.8, 1.0, 1.3, 2.0, 3.6, 3.0, 2.0, 12.0, 1.2, 1.2, 6.0];
+    pub const ITEMS: [f64; 16] = [46.0, 12.0, 5.0, 1.2, 2.8, 0.8, 1.0, 1.3, 1.6, 3.6, 3.0, 2.0, 12.0, 1.2, 1.2, 6.0];
     /// How strongly a document's register favours its own items.
     pub const REGISTER_FACTOR: f64 = 2.5;
     pub const SUBJECT_CLASS: f64 = 0.30;
@@ -37,7 +37,7 @@ pub(super) mod tuning {
     }
     pub const VERB_CLASS: f64 = 0.055;
     pub const ADJUNCT_CLASS: f64 = 0.62;
-    pub const ADJECTIVE: f64 = 0.45;
+    pub const ADJECTIVE: f64 = 0.5;
     /// Chance that a quotation is shouted, in capitals.
     pub const SHOUT: f64 = 0.06;
     /// Chance that a name is one that the document has already used.
