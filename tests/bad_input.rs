@@ -18,12 +18,12 @@ fn cut(bytes: &mut Vec<u8>) {
 }
 
 /// A header that says it is longer than any file.
-fn absurd_header(bytes: &mut Vec<u8>) {
+fn absurd_header(bytes: &mut [u8]) {
     bytes[..8].copy_from_slice(&u64::MAX.to_le_bytes());
 }
 
 /// The same header length, with text that is not JSON.
-fn header_of_noise(bytes: &mut Vec<u8>) {
+fn header_of_noise(bytes: &mut [u8]) {
     bytes[8..24].fill(b'#');
 }
 
@@ -38,7 +38,7 @@ fn every_damaged_file_is_named() {
     let reads_lm: &[&str] = &["lm", "generate", "--n-tokens", "3"];
     let reads_sae: &[&str] = &["sae", "info"];
     let reads_dictionary: &[&str] = &["features", "list"];
-    let changes: [(&str, Change); 3] = [("cut", cut), ("absurd header", absurd_header), ("noise", header_of_noise)];
+    let changes: [(&str, Change); 3] = [("cut", cut), ("absurd header", |bytes| absurd_header(bytes)), ("noise", |bytes| header_of_noise(bytes))];
     let weights: [(&str, &[&str]); 4] = [
         ("tokens/tokens-00000.safetensors", reads_tokens),
         ("lm/model.safetensors", reads_lm),

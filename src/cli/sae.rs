@@ -330,7 +330,7 @@ fn open_stream(run: &RunDir) -> anyhow::Result<TokenStream> {
 
 fn open_lm(run: &RunDir, stream: &TokenStream) -> anyhow::Result<Lm> {
     let manifest = Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)
-        .with_context(|| format!("cannot read the model of {}\n  make it with: monosem lm train --run {}", run.root.display(), run.name()))?;
-    manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train --run {}", run.name()))?;
+        .with_context(|| format!("cannot read the model of {}\n  make it with: monosem lm train {}", run.root.display(), run.flags()))?;
+    manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train {}", run.flags()))?;
     Ok(Lm::load(&run.lm())?)
 }
