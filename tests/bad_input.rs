@@ -148,7 +148,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_full_disk_leaves_the_model_and_everything_else_it_does_not_replace() {
+fn a_full_disk_leaves_tokens_and_model_as_they_were() {
     let size: u64 = ["tokens", "lm"].iter().map(|part| folder_size(&finished().join("small").join(part))).sum();
     let Some(disk) = SmallDisk::new((size >> 20) as u32 + 2) else {
         eprintln!("skipped: no small file system can be mounted here (needs root)");
@@ -162,12 +162,11 @@ fn a_full_disk_leaves_the_model_and_everything_else_it_does_not_replace() {
     let ids = fs::read(shard(&dir.join("small"))).unwrap();
     let train: &[&str] = &["lm", "train", "--steps", "3", "--batch", "1", "--d-model", "512"];
     let build: &[&str] = &["corpus", "build", "--planted-bytes", "6000000", "--d-vocab", "300"];
-    // The corpus is last: it is written in place of the old one, which is taken away first.
     for args in [train, &["harvest"], build] {
         let error = fails(dir, &[args, &["--run", "small"]].concat());
         assert!(error.contains("No space left") && error.contains("free some space"), "{args:?}: {error}");
         assert!(fs::read(dir.join("small/lm/model.safetensors")).unwrap() == model, "{args:?}");
-        assert!(args == build || fs::read(shard(&dir.join("small"))).unwrap() == ids, "{args:?}");
+        assert!(fs::read(shard(&dir.join("small"))).unwrap() == ids, "{args:?}");
     }
     let generated = call(dir, &["lm", "generate", "--n-tokens", "3", "--run", "small"]);
     assert_eq!(generated.code, Some(0), "{}", generated.stderr);

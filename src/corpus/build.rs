@@ -14,10 +14,12 @@ use super::source::{Input, Inputs};
 use super::spill::Buckets;
 use super::stream::{FORMAT_VERSION, Split};
 use super::{Document, Error, OnError, RecordError, Result, Tokenizer};
-use crate::artifact::{Manifest, Progress, RunDir, seed};
+use crate::artifact::{self, Manifest, Progress, RunDir, seed};
 use rand::Rng;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 /// Text up to this size stays in memory between the passes.
@@ -33,7 +35,7 @@ const MAX_NOTED: u64 = 5;
 ///
 /// # Errors
 /// The first bad record with [`OnError::Fail`]; sources that give no document; settings that contradict each other; anything about
-/// files. Before the first shard is written an older `tokens/` stays as it was. [`Error::Interrupted`] leaves no manifest behind.
+/// files; [`Error::Interrupted`]. An older `tokens/` stays as it was until the new one is complete.
 pub fn build(config: &CorpusConfig, run: &RunDir, progress: &mut dyn Progress) -> Result<Manifest> {
     build_with(config, run, progress, MAX_BYTES_KEPT, SHARD_TOKENS)
 }
@@ -46,9 +48,33 @@ pub(super) fn build_with(
     max_bytes_kept: u64,
     shard_tokens: usize,
 ) -> Result<Manifest> {
+    let building = run.root.join(".tokens-building");
+    let io = |e| artifact::Error::io("replace", &run.tokens(), e);
+    // What an interrupted build left behind.
+    remove_folder(&building).map_err(io)?;
+    match build_in(&building, config, progress, max_bytes_kept, shard_tokens) {
+        Ok(manifest) => {
+            remove_folder(&run.tokens()).and_then(|()| fs::rename(&building, run.tokens())).map_err(io)?;
+            Ok(manifest)
+        }
+        Err(error) => {
+            let _ = remove_folder(&building);
+            Err(error)
+        }
+    }
+}
+
+/// Removes a folder; that there is none is no error.
+fn remove_folder(dir: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+fn build_in(dir: &Path, config: &CorpusConfig, progress: &mut dyn Progress, max_bytes_kept: u64, shard_tokens: usize) -> Result<Manifest> {
     let begun = Instant::now();
     config.check()?;
-    let dir = run.tokens();
     let loaded = config.tokenizer.as_ref().map(|path| Tokenizer::load(path)).transpose()?;
     let mut reader = Reader { config, inputs: Inputs::list(config)?, kept: Some(Vec::new()), skipped: 0, first_skipped: Vec::new() };
     let mut scan = reader.scan(progress, max_bytes_kept)?;
@@ -59,7 +85,7 @@ pub(super) fn build_with(
     };
 
     let concepts = reader.concepts()?;
-    let mut writer = ShardWriter::create(&dir, tokenizer.d_vocab(), tokenizer.end_of_text(), &concepts, shard_tokens)?;
+    let mut writer = ShardWriter::create(dir, tokenizer.d_vocab(), tokenizer.end_of_text(), &concepts, shard_tokens)?;
     tokenizer.save(&dir.join("tokenizer.json"))?;
     let mut written = Written { max_tokens: config.max_tokens.unwrap_or(u64::MAX), kinds: BTreeMap::new(), n_bytes: 0, bayes_nats: [0.0; 3] };
     let n_bytes: u64 = order.iter().map(|&i| scan.infos[i].n_bytes).sum();
@@ -67,13 +93,13 @@ pub(super) fn build_with(
     if reader.kept.is_some() {
         encode_kept(&reader, &scan.infos, &order, &tokenizer, &mut writer, &mut written, progress)?;
     } else {
-        let buckets = Buckets::create(&dir, n_bytes)?;
+        let buckets = Buckets::create(dir, n_bytes)?;
         encode_spilled(&mut reader, &scan.infos, &order, &tokenizer, buckets, &mut writer, &mut written, progress)?;
     }
     progress.end();
 
     let mut manifest = Manifest::new("tokens", FORMAT_VERSION, serde_json::to_value(config).expect("a config is plain data"), config.seed);
-    manifest.record_file(&dir, "tokenizer.json")?;
+    manifest.record_file(dir, "tokenizer.json")?;
     manifest.counts.insert("bytes".into(), written.n_bytes);
     manifest.counts.insert("skipped_records".into(), reader.skipped);
     manifest.details = serde_json::json!({
