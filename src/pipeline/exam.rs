@@ -4,7 +4,7 @@
 use super::{Recipe, Result};
 use crate::corpus::planted::{ConceptKind, Planted};
 use crate::corpus::{Source, TokenStream};
-use crate::features::exam::{ConceptScore, ExamConcept, ExamReport, Truth};
+use crate::features::exam::{ConceptScore, ExamConcept, ExamReport, Found, Truth};
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +66,7 @@ pub struct ExamSummary {
     pub n_scored: usize,
     /// A single latent has F1 of at least 0.8 on B (for a class: on at least three forms).
     pub by_one_latent: usize,
-    /// A union of at most three latents has.
+    /// A union of latents has ([`crate::features::exam::MAX_UNION`]).
     pub by_union: usize,
     /// Of these, decided by context: the token alone reaches F1 of 0.5 at most.
     pub by_union_from_context: usize,
@@ -75,6 +75,17 @@ pub struct ExamSummary {
     /// Negatives whose best latent is no better than the token alone, to within 0.1.
     pub negatives_at_chance: usize,
     pub n_negatives: usize,
+    /// Where words with two senses were planted.
+    pub senses: Option<SenseSummary>,
+}
+
+/// Senses told apart at the same surface token: medians of the AUC over the senses, chosen on A, scored on B; chance is 0.5.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SenseSummary {
+    pub n: usize,
+    pub latent: f64,
+    pub neuron: f64,
+    pub random: f64,
 }
 
 /// Whether one latent found the concept; a union of single-token latents is not a class.
@@ -100,7 +111,18 @@ pub fn summarise(report: &ExamReport) -> ExamSummary {
         neuron_clearly_worse: count(&|s| is_found(s) && s.neurons.f1() <= s.latents.f1() - WORSE),
         negatives_at_chance: negatives.iter().filter(|s| s.latents.f1() <= s.token_only + CHANCE_MARGIN).count(),
         n_negatives: negatives.len(),
+        senses: senses(&scored),
     }
+}
+
+fn senses(scored: &[&ConceptScore]) -> Option<SenseSummary> {
+    let senses: Vec<&&ConceptScore> = scored.iter().filter(|s| s.kind == "sense").collect();
+    let median = |auc: fn(&ConceptScore) -> &Found| {
+        let mut aucs: Vec<f64> = senses.iter().filter_map(|s| auc(s).auc).collect();
+        aucs.sort_by(f64::total_cmp);
+        aucs.get(aucs.len() / 2).copied()
+    };
+    Some(SenseSummary { n: senses.len(), latent: median(|s| &s.latents)?, neuron: median(|s| &s.neurons)?, random: median(|s| &s.random)? })
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ impl Report {
         let (eval, ce) = (&self.evaluated.eval, &self.evaluated.controls.sae);
         let percent = |x: f64| format!("{:.1} %", 100.0 * x);
         let bayes = self.corpus.bayes_nats_per_token.map(|b| format!("nats per token; the generator itself needs {b:.3}"));
-        vec![
+        let mut figures = vec![
             ("held-out loss", format!("{:.3}", self.lm.held_out_loss), bayes.unwrap_or("nats per token".into())),
             ("L0", format!("{:.1}", eval.l0), format!("of {} latents active per token", eval.n_latents)),
             ("CE recovered", ce.ce_recovered_zero.map_or("-".into(), percent), format!("against zeroing the MLP; gap {:.4} nat", ce.gap_nats)),
@@ -98,7 +98,12 @@ impl Report {
                 format!("{} of {}", self.summary.by_union, self.summary.n_scored),
                 format!("{} by one latent; {} decided by context", self.summary.by_one_latent, self.summary.by_union_from_context),
             ),
-        ]
+        ];
+        if let Some(s) = &self.summary.senses {
+            let beside = format!("median AUC at the same token, chance 0.5; neuron {:.2}, random {:.2}", s.neuron, s.random);
+            figures.push(("two senses told apart", format!("{:.2}", s.latent), beside));
+        }
+        figures
     }
 
     fn splices(&self) -> Vec<Splice> {

@@ -2,7 +2,7 @@
 
 use super::exam::{FOUND, WORSE};
 use super::report::Report;
-use crate::features::exam::ConceptScore;
+use crate::features::exam::{ConceptScore, MAX_UNION, MAX_UNION_OF_KIND};
 use crate::features::store::{Example, FeatureDetail, GroupKind};
 use std::fmt::Write;
 
@@ -80,23 +80,42 @@ impl Report {
         writeln!(out, "\nexam: {} concepts, chosen on {} tokens, scored once on {} others", summary.n_scored, exam.n_tokens.0, exam.n_tokens.1)?;
         writeln!(
             out,
-            "  F1 >= {FOUND}: {} by one latent, {} by at most three ({} of these decided by context); the best neuron is lower by {WORSE} for {}",
+            "  F1 >= {FOUND}: {} by one latent, {} by a union ({} of these decided by context); the best neuron is lower by {WORSE} for {}",
             summary.by_one_latent, summary.by_union, summary.by_union_from_context, summary.neuron_clearly_worse
         )?;
         if summary.n_negatives > 0 {
             writeln!(out, "  negatives at chance: {} of {}", summary.negatives_at_chance, summary.n_negatives)?;
         }
+        if let Some(senses) = &summary.senses {
+            writeln!(
+                out,
+                "  senses of {} words with two, median AUC at the same token (chance 0.5): latent {:.2}, neuron {:.2}, random direction {:.2}",
+                senses.n / 2,
+                senses.latent,
+                senses.neuron,
+                senses.random
+            )?;
+        }
         writeln!(
             out,
-            "  {:<34}{:>8}{:>8}{:>7}{:>7}{:>8}{:>8}{:>7}{:>7}{:>7}{:>7}",
-            "concept", "kind", "n", "latent", "F1", "three", "neuron", "three", "random", "token", "forms"
+            "  F1 on text that chose nothing: of the best latent, of a union (at most {MAX_UNION}; of a kind of document {MAX_UNION_OF_KIND}), and the same of neurons"
         )?;
+        write!(
+            out,
+            "  {:<28}{:>8}{:>8}{:>7}{:>7}{:>8}{:>8}{:>7}{:>8}{:>7}{:>7}",
+            "concept", "kind", "n", "latent", "F1", "union", "neuron", "union", "random", "token", "forms"
+        )?;
+        let full = exam.concepts.iter().any(|s| s.untrained.is_some() || s.probe.is_some());
+        writeln!(out, "{}", if full { format!("{:>10}{:>7}", "shuffled", "probe") } else { String::new() })?;
         for score in best_first(&exam.concepts).into_iter().take(N_CONCEPTS) {
             let latent = score.latents.ranked.first().map_or("-".into(), |u| u.id.to_string());
-            let name: String = score.concept.chars().take(33).collect();
-            write!(out, "  {name:<34}{:>8}{:>8}{latent:>7}{:>7.2}{:>8.2}", score.kind, score.n_pos.1, score.latents.f1(), score.latents.union.f1_b)?;
-            write!(out, "{:>8.2}{:>8.2}", score.neurons.f1(), score.neurons.union.f1_b)?;
-            writeln!(out, "{:>6.2}{:>7.2}{:>7}", score.random.f1(), score.token_only, score.n_forms_found)?;
+            let name: String = score.concept.chars().take(27).collect();
+            write!(out, "  {name:<28}{:>8}{:>8}{latent:>7}{:>7.2}{:>8.2}", score.kind, score.n_pos.1, score.latents.f1(), score.latents.union.f1_b)?;
+            write!(out, "{:>8.2}", score.neurons.f1())?;
+            write!(out, "{:>7.2}{:>8.2}{:>7.2}{:>7}", score.neurons.union.f1_b, score.random.f1(), score.token_only, score.n_forms_found)?;
+            let number = |f1: Option<f64>| f1.map_or("-".into(), |f1| format!("{f1:.2}"));
+            let (shuffled, probe) = (number(score.untrained.as_ref().map(|f| f.f1())), number(score.probe));
+            writeln!(out, "{}", if full { format!("{shuffled:>10}{probe:>7}") } else { String::new() })?;
         }
         if exam.concepts.len() > N_CONCEPTS {
             writeln!(out, "  ... and {} more in report.json", exam.concepts.len() - N_CONCEPTS)?;

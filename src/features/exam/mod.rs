@@ -2,7 +2,8 @@
 //!
 //! F1 over tokens (`<|endoftext|>` and first positions of windows left out). For every concept and unit the threshold is the one of 32
 //! values of the unit's activation ([`units::grid`]) with the best F1 on half A; the unit with the best F1 on A is scored once on half B. Neurons
-//! get the same grid, both signs, and the same size of union. A union is chosen greedily on A, at most three, among the 64 best units.
+//! get the same grid, both signs, and the same size of union. A union is chosen greedily on A among the 64 best units: at most three, or five for a
+//! kind of document, which is a script or a format of many words rather than one concept.
 //! For a regular expression the positive is the token that holds the match's last byte; other tokens that overlap a match are left out.
 //! A class is found when one latent fires on at least three of its surface forms, each at recall 0.3 or more on B (forms with five
 //! positives or more); the number of effective forms is exp(entropy) of its true positives over forms.
@@ -47,8 +48,10 @@ impl Default for ExamConfig {
     }
 }
 
-/// Units that any union may have.
+/// Units that a union for a concept may have.
 pub const MAX_UNION: usize = 3;
+/// Units that a union for a kind of document may have.
+pub const MAX_UNION_OF_KIND: usize = 5;
 
 /// One unit's score for a concept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -196,13 +199,14 @@ fn exam_in(
     let neurons = [dense_a, dense_b].map(|rows| Acts::Neurons { rows, both });
     let d_in = hook.d_in(engine.config());
 
-    let latent_scores = Scored::new(&halves, [&a, &b], None);
+    let max_union: Vec<usize> = concepts.iter().map(|c| if matches!(c.truth, Truth::Kind(_)) { MAX_UNION_OF_KIND } else { MAX_UNION }).collect();
+    let latent_scores = Scored::new(&halves, &max_union, [&a, &b], None);
     progress.advance(1);
-    let found_neurons = Scored::new(&halves, [&neurons[0], &neurons[1]], Some(d_in)).all(config.n_ranked);
+    let found_neurons = Scored::new(&halves, &max_union, [&neurons[0], &neurons[1]], Some(d_in)).all(config.n_ranked);
     progress.advance(1);
-    let found_random = Scored::new(&halves, [&random[0], &random[1]], None).all(config.n_ranked);
+    let found_random = Scored::new(&halves, &max_union, [&random[0], &random[1]], None).all(config.n_ranked);
     progress.advance(1);
-    let found_untrained = untrained.as_ref().map(|[a, b]| Scored::new(&halves, [a, b], None).all(config.n_ranked));
+    let found_untrained = untrained.as_ref().map(|[a, b]| Scored::new(&halves, &max_union, [a, b], None).all(config.n_ranked));
     let found_latents = latent_scores.all(config.n_ranked);
     let forms: Vec<Forms> = (0..concepts.len()).map(|c| forms(&halves, &b, c, found_latents[c].ranked.first())).collect();
     let best_of_latent = latent_scores.best_concepts(concepts);
@@ -275,6 +279,8 @@ fn activations(
 /// A population of units with its F1 on A for every concept.
 struct Scored<'a> {
     halves: &'a Halves,
+    /// Per concept.
+    max_union: &'a [usize],
     a: &'a Acts,
     b: &'a Acts,
     /// For neurons: units from here on are negative sides.
@@ -284,9 +290,9 @@ struct Scored<'a> {
 }
 
 impl<'a> Scored<'a> {
-    fn new(halves: &'a Halves, [a, b]: [&'a Acts; 2], d_in: Option<usize>) -> Self {
+    fn new(halves: &'a Halves, max_union: &'a [usize], [a, b]: [&'a Acts; 2], d_in: Option<usize>) -> Self {
         let (cells, grids) = score_all(&halves.a, a);
-        Scored { halves, a, b, d_in, cells, grids }
+        Scored { halves, max_union, a, b, d_in, cells, grids }
     }
 
     fn n_concepts(&self) -> usize {
@@ -308,7 +314,7 @@ impl<'a> Scored<'a> {
             UnitScore { id, positive, threshold, f1_a: cell.f1 as f64, f1_b: on_b.f1(), precision: on_b.precision(), recall: on_b.recall() }
         });
         let ranked = ranked.collect();
-        let (chosen, f1_a) = greedy_union(self.a, &self.grids, &truth_a, &candidates, MAX_UNION);
+        let (chosen, f1_a) = greedy_union(self.a, &self.grids, &truth_a, &candidates, self.max_union[concept]);
         let f1_b = fire(self.b, &truth_b, &chosen).1.f1();
         let union = UnionScore { ids: chosen.iter().map(|c| self.name(c.0)).collect(), f1_a, f1_b };
         Found { ranked, union, auc: self.auc(&truth_a, &truth_b, &candidates) }
