@@ -57,6 +57,13 @@ pub struct DictionaryStage {
 pub struct ExamStage {
     /// Also the untrained model's SAE, the token-only predictor and the linear probe.
     pub full: bool,
+    /// Tokens read of each held-out half.
+    #[serde(default = "exam_tokens")]
+    pub tokens: u64,
+}
+
+fn exam_tokens() -> u64 {
+    200_000
 }
 
 impl Recipe {
@@ -109,7 +116,7 @@ impl Recipe {
             },
             lm,
             dictionary: DictionaryStage { tokens },
-            exam: ExamStage { full: false },
+            exam: ExamStage { full: false, tokens: exam_tokens() },
         };
         recipe.spread_seed();
         recipe

@@ -232,7 +232,7 @@ impl Stages<'_> {
         let began = self.begin(Stage::Exam, false);
         let concepts = super::concepts(self.recipe, stream)?;
         let tokenizer = Tokenizer::load(&self.run.tokens().join("tokenizer.json"))?;
-        let config = ExamConfig { probe: self.recipe.exam.full, seed: self.recipe.seed, ..Default::default() };
+        let config = ExamConfig { n_tokens: self.recipe.exam.tokens, probe: self.recipe.exam.full, seed: self.recipe.seed, ..Default::default() };
         let mut control = if self.recipe.exam.full { Some(self.untrained(engine, stream)?) } else { None };
         let untrained = control.as_mut().map(|(engine, sae)| Subject { engine, sae });
         let hook = self.recipe.sae.hook;
