@@ -76,8 +76,18 @@ fn main() {
         println!("  {name:18} {:8.1} ms", median(times));
     }
     let flop = 2.0 * (batch * d * f) as f64;
+    let screened = engine.screened();
+    if screened.rows > 0 {
+        let (rows, decided) = (screened.rows as f64, (screened.rows - screened.undecided) as f64);
+        let (candidates, undecided) = (screened.candidates as f64 / decided, 100.0 * screened.undecided as f64 / rows);
+        println!("  screen: {candidates:.1} candidates per row, {undecided:.2} % of rows left to f32");
+    }
     if let Some((_, encode)) = phases.iter().find(|p| p.0 == "encode") {
-        println!("  encoder product: {:.0} GFLOP/s in the step, {:.0} alone (best of 5)", flop / median(encode) / 1e6, peak_gflops(batch, f, d));
+        println!(
+            "  encoder: {:.0} GFLOP/s in the step as if all products were made; {:.0} of the f32 product alone (best of 5)",
+            flop / median(encode) / 1e6,
+            peak_gflops(batch, f, d)
+        );
     }
     compare(&options, rows_per_s);
 }

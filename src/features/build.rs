@@ -149,6 +149,10 @@ pub fn pass(
         Units::Latents { sae, .. } => sae.d_sae,
         Units::Neurons => d_in * if can_be_negative(hook, &lm) { 2 } else { 1 },
     };
+    let mut encoder = match units {
+        Units::Latents { sae, .. } => Some(sae.encoder()),
+        Units::Neurons => None,
+    };
     let windows = choose_windows(stream, split(config), n_ctx, config.n_tokens)?;
     let mut collector = Collector::new(n_units, config.collect.clone());
     let (mut ids, mut rows, mut sparse) = (Vec::new(), Vec::new(), SparseRows::default());
@@ -163,9 +167,9 @@ pub fn pass(
         ids.chunks_mut(n_ctx).zip(&t0).for_each(|(ids, &t)| stream.read(t, ids));
         rows.resize(ids.len() * d_in, 0.0);
         engine.forward_to(&ids, n_ctx, hook, &mut rows);
-        match units {
-            Units::Latents { sae, .. } => sae.encode(&rows, &mut sparse),
-            Units::Neurons => sides(&rows, d_in, n_units > d_in, &mut sparse),
+        match &mut encoder {
+            Some(encoder) => encoder.encode(&rows, &mut sparse),
+            None => sides(&rows, d_in, n_units > d_in, &mut sparse),
         }
         let before = collector.n_tokens();
         let mut left = config.n_tokens - before;

@@ -7,7 +7,7 @@
 
 use super::{Error, Result};
 use crate::corpus::counts;
-use crate::sae::{Sae, SparseRows};
+use crate::sae::{Encoder, Sae, SparseRows};
 use serde::{Deserialize, Serialize};
 
 /// What becomes of a latent's activation `act`; numbers in units of activation.
@@ -136,6 +136,8 @@ pub struct Editor<'a> {
     x: Vec<f32>,
     acts: SparseRows,
     sum: Vec<f64>,
+    /// Prepared when it is first needed.
+    encoder: Option<Encoder<'a>>,
 }
 
 impl<'a> Editor<'a> {
@@ -145,7 +147,8 @@ impl<'a> Editor<'a> {
         let mut edits = steering.edits.clone();
         edits.sort_by_key(|e| e.latent);
         let acts = SparseRows::default();
-        Ok(Editor { sae, edits, scope: steering.scope, prompt_len, end_of_text, selected: Vec::new(), x: Vec::new(), acts, sum: vec![0.0; sae.d_in] })
+        let (scope, sum) = (steering.scope, vec![0.0; sae.d_in]);
+        Ok(Editor { sae, edits, scope, prompt_len, end_of_text, selected: Vec::new(), x: Vec::new(), acts, sum, encoder: None })
     }
 
     /// Edits `rows` (n, d_in), the activations of `ids` (n,), whose first is at `first_position` of its window. Rows that are out of
@@ -180,7 +183,7 @@ impl<'a> Editor<'a> {
             for &i in &self.selected {
                 self.x.extend_from_slice(&rows[i * d_in..][..d_in]);
             }
-            self.sae.encode(&self.x, &mut self.acts);
+            self.encoder.get_or_insert_with(|| self.sae.encoder()).encode(&self.x, &mut self.acts);
         }
         for (r, &i) in self.selected.iter().enumerate() {
             let (latents, acts) = if reads_acts { self.acts.row(r) } else { (&[][..], &[][..]) };

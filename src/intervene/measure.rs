@@ -70,11 +70,12 @@ pub fn max_activations(engine: &mut dyn Engine, stream: &TokenStream, split: Spl
     check_width(engine.config(), hook, sae)?;
     let n_ctx = engine.config().n_ctx;
     let windows = stream.spread_windows(split, n_ctx, n_tokens.div_ceil(n_ctx as u64));
+    let mut encoder = sae.encoder();
     let (mut largest, mut rows, mut acts) = (vec![0.0f32; sae.d_sae], Vec::new(), SparseRows::default());
     for batch in batches(stream, &windows, n_ctx) {
         rows.resize(batch.ids.len() * sae.d_in, 0.0);
         engine.forward_to(&batch.ids, n_ctx, hook, &mut rows);
-        sae.encode(&rows, &mut acts);
+        encoder.encode(&rows, &mut acts);
         for (r, _) in batch.counted.iter().enumerate().filter(|&(_, &counted)| counted) {
             let (latents, acts) = acts.row(r);
             latents.iter().zip(acts).for_each(|(&l, &a)| largest[l as usize] = largest[l as usize].max(a));

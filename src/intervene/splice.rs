@@ -117,9 +117,9 @@ impl Baseline {
     /// The model with `sae` spliced in. Takes any SAE, so also a control with random decoder directions.
     pub fn spliced(&self, engine: &mut dyn Engine, stream: &TokenStream, sae: &Sae, progress: &mut dyn Progress) -> Result<CeReport> {
         check_width(engine.config(), self.hook, sae)?;
-        let (mut acts, mut n_active) = (SparseRows::default(), 0u64);
+        let (mut encoder, mut acts, mut n_active) = (sae.encoder(), SparseRows::default(), 0u64);
         let splice = &mut |counted: &[bool], rows: &mut [f32]| {
-            sae.encode(rows, &mut acts);
+            encoder.encode(rows, &mut acts);
             sae.decode(&acts, rows);
             n_active += (0..counted.len()).filter(|&r| counted[r]).map(|r| acts.row(r).0.len() as u64).sum::<u64>();
         };
@@ -199,7 +199,7 @@ impl Baseline {
         let n_windows = (KL_TOKENS / KL_PER_WINDOW).min(self.windows.len());
         let sample: Vec<u64> = (0..n_windows).map(|i| self.windows[i * self.windows.len() / n_windows]).collect();
         let (mut sum, mut n, mut acts) = (0.0f64, 0u64, SparseRows::default());
-        let (mut clean, mut spliced) = (Vec::new(), Vec::new());
+        let (mut encoder, mut clean, mut spliced) = (sae.encoder(), Vec::new(), Vec::new());
         for window in sample.chunks(1) {
             if progress.interrupted() {
                 return Err(Error::Interrupted);
@@ -211,7 +211,7 @@ impl Baseline {
             clean.resize(n_positions * d_vocab, 0.0);
             spliced.resize(n_positions * d_vocab, 0.0);
             let splice = &mut |_: &[bool], rows: &mut [f32]| {
-                sae.encode(rows, &mut acts);
+                encoder.encode(rows, &mut acts);
                 sae.decode(&acts, rows);
             };
             let mut apply = |rows: &mut [f32]| where_counted(&batch.counted, rows, splice);

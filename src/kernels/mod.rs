@@ -11,6 +11,7 @@ pub mod cross_entropy;
 pub mod embedding;
 pub mod gemm;
 pub mod layer_norm;
+pub mod screen;
 pub mod select;
 pub mod simd;
 pub mod sparse;

@@ -21,19 +21,18 @@ pub struct SelectScratch {
 /// reach it are looked at again. `topk_naive` is the oracle.
 pub fn topk(pre: &[f32], bias: &[f32], k: usize, scratch: &mut SelectScratch, latent: &mut Vec<u32>, act: &mut Vec<f32>) {
     assert_eq!(pre.len(), bias.len(), "{} pre-activations, {} biases", pre.len(), bias.len());
-    let SelectScratch { maxima, bits, keys, .. } = scratch;
-    maxima.resize(pre.len().div_ceil(GROUP), 0.0);
-    group_maxima(pre, bias, maxima);
-    let mut bound = 0.0f32;
-    if maxima.len() > k {
-        // The bits of floats that are not negative have the order of the floats.
-        bits.clear();
-        bits.extend(maxima.iter().map(|m| m.max(0.0).to_bits()));
-        let at = bits.len() - k;
-        bound = f32::from_bits(*bits.select_nth_unstable(at).1);
-    }
+    let SelectScratch { maxima, bits, keys, latent: found, .. } = scratch;
+    let bound = bound_of_kth(pre, bias, k, maxima, bits);
+    found.clear();
+    candidates(pre, bias, maxima, bound, found);
+    keep_largest(found.iter().map(|&j| (j, pre[j as usize] + bias[j as usize])), k, keys, latent, act);
+}
+
+/// Appends the k largest of (latent, z) that are above zero, latents ascending; of equal values the lower latent is kept.
+pub fn keep_largest(values: impl Iterator<Item = (u32, f32)>, k: usize, keys: &mut Vec<u64>, latent: &mut Vec<u32>, act: &mut Vec<f32>) {
+    // The value's bits above the complement of the latent: descending keys are descending values with the lower latent first.
     keys.clear();
-    candidates(pre, bias, maxima, bound, keys);
+    keys.extend(values.filter(|v| v.1 > 0.0).map(|(j, z)| (z.to_bits() as u64) << 32 | !j as u64));
     if keys.len() > k {
         keys.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
         keys.truncate(k);
@@ -41,6 +40,55 @@ pub fn topk(pre: &[f32], bias: &[f32], k: usize, scratch: &mut SelectScratch, la
     keys.sort_unstable_by_key(|&key| !(key as u32));
     latent.extend(keys.iter().map(|&key| !(key as u32)));
     act.extend(keys.iter().map(|&key| f32::from_bits((key >> 32) as u32)));
+}
+
+/// All latents, ascending, that can be among the k largest and above zero if every true value is within `error` of pre + bias before the bias was added;
+/// false where there are more than `most` of them. The factor (1 +- 4 * 2^-24) stands for the rounding of that addition.
+#[allow(clippy::too_many_arguments)]
+pub fn nearly_largest(
+    pre: &[f32],
+    bias: &[f32],
+    k: usize,
+    error: f64,
+    most: usize,
+    scratch: &mut SelectScratch,
+    latent: &mut Vec<u32>,
+    values: &mut Vec<f32>,
+) -> bool {
+    const ROUND: f64 = 4.0 / (1 << 24) as f64;
+    let reach = |kth: f32| {
+        let least = ((kth as f64 - error) * (1.0 - ROUND)).max(0.0);
+        ((least / (1.0 + ROUND) - error) as f32).next_down()
+    };
+    let SelectScratch { maxima, bits, .. } = scratch;
+    let bound = reach(bound_of_kth(pre, bias, k, maxima, bits));
+    latent.clear();
+    candidates(pre, bias, maxima, bound, latent);
+    if latent.len() > k {
+        // The k-th of the values themselves is at least the bound that the groups gave.
+        let value = |&j: &u32| pre[j as usize] + bias[j as usize];
+        values.clear();
+        values.extend(latent.iter().map(value));
+        let at = values.len() - k;
+        let bound = reach(*values.select_nth_unstable_by(at, f32::total_cmp).1);
+        latent.retain(|j| value(j) >= bound);
+    }
+    latent.len() <= most
+}
+
+/// A lower bound of the k-th largest value, and the maxima of the groups; the smallest positive number where fewer than k groups are above zero.
+fn bound_of_kth(pre: &[f32], bias: &[f32], k: usize, maxima: &mut Vec<f32>, bits: &mut Vec<u32>) -> f32 {
+    maxima.resize(pre.len().div_ceil(GROUP), 0.0);
+    group_maxima(pre, bias, maxima);
+    let least = f32::from_bits(1);
+    if maxima.len() <= k {
+        return least;
+    }
+    // The bits of floats that are not negative have the order of the floats.
+    bits.clear();
+    bits.extend(maxima.iter().map(|m| m.max(0.0).to_bits()));
+    let at = bits.len() - k;
+    f32::from_bits(*bits.select_nth_unstable(at).1).max(least)
 }
 
 /// Appends the latents with z = pre + bias above zero and above their threshold (none: zero), ascending.
@@ -80,11 +128,14 @@ dispatch! {
             let mut most = [f32::NEG_INFINITY; GROUP];
             if pre.len() == GROUP {
                 for i in 0..GROUP {
-                    most[i] = pre[i] + bias[i];
+                    let z = pre[i] + bias[i];
+                    // False for NaN, which must not hide the other values of its group.
+                    most[i] = if z > most[i] { z } else { most[i] };
                 }
             } else {
                 for i in 0..pre.len() {
-                    most[i] = pre[i] + bias[i];
+                    let z = pre[i] + bias[i];
+                    most[i] = if z > most[i] { z } else { most[i] };
                 }
             }
             let mut width = GROUP / 2;
@@ -99,29 +150,25 @@ dispatch! {
     }
 }
 
-/// Keys of the values that reach `bound` and are above zero: the value's bits above the complement of the latent, so that descending keys are
-/// descending values with the lower latent first.
-fn candidates(pre: &[f32], bias: &[f32], maxima: &[f32], bound: f32, keys: &mut Vec<u64>) {
-    for (group, _) in maxima.iter().enumerate().filter(|(_, m)| **m >= bound && **m > 0.0) {
+/// Latents whose values reach `bound`, ascending.
+fn candidates(pre: &[f32], bias: &[f32], maxima: &[f32], bound: f32, latent: &mut Vec<u32>) {
+    for (group, _) in maxima.iter().enumerate().filter(|(_, m)| **m >= bound) {
         let start = group * GROUP;
         let end = (start + GROUP).min(pre.len());
         let mut mask = reaching(&pre[start..end], &bias[start..end], bound);
         while mask != 0 {
-            let j = start + mask.trailing_zeros() as usize;
-            let z = pre[j] + bias[j];
-            keys.push((z.to_bits() as u64) << 32 | !(j as u32) as u64);
+            latent.push(start as u32 + mask.trailing_zeros());
             mask &= mask - 1;
         }
     }
 }
 
 dispatch! {
-    /// Bit i says whether pre[i] + bias[i] reaches the bound and is above zero; at most 32 values.
+    /// Bit i says whether pre[i] + bias[i] reaches the bound; at most 32 values.
     pub fn reaching(pre: &[f32], bias: &[f32], bound: f32) -> u32 {
         let mut mask = 0;
         for (i, (p, b)) in pre.iter().zip(bias).enumerate() {
-            let z = p + b;
-            mask |= ((z >= bound && z > 0.0) as u32) << i;
+            mask |= ((p + b >= bound) as u32) << i;
         }
         mask
     }

@@ -6,7 +6,7 @@ use crate::artifact::Progress;
 use crate::corpus::{Split, TokenStream};
 use crate::intervene::{Baseline, CeReport, NeuronsReport};
 use crate::lm::{Engine, HookPoint};
-use crate::sae::{Eval, Metrics, Sae, SparseRows, controls};
+use crate::sae::{Encoder, Eval, Metrics, Sae, SparseRows, controls};
 use serde::{Deserialize, Serialize};
 
 /// Rows that the random-decoder control is fitted on.
@@ -75,6 +75,7 @@ fn reconstruction(
     progress: &mut dyn Progress,
 ) -> Result<Vec<Eval>> {
     let d_in = hook.d_in(engine.config());
+    let mut encoders: Vec<Encoder> = saes.iter().map(|sae| sae.encoder()).collect();
     let mut metrics: Vec<Metrics> = saes.iter().map(|sae| Metrics::new(sae)).collect();
     let (mut x, mut x_hat, mut acts) = (Vec::new(), Vec::new(), SparseRows::default());
     let mut left = n_tokens;
@@ -89,8 +90,8 @@ fn reconstruction(
             counted_rows(&batch, d_in, left, &mut x);
             let n = (x.len() / d_in) as u64;
             x_hat.resize(x.len(), 0.0);
-            for (sae, metrics) in saes.iter().zip(&mut metrics) {
-                sae.encode(&x, &mut acts);
+            for ((sae, encoder), metrics) in saes.iter().zip(&mut encoders).zip(&mut metrics) {
+                encoder.encode(&x, &mut acts);
                 sae.decode(&acts, &mut x_hat);
                 metrics.add(&x, &x_hat, &acts);
             }

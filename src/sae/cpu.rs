@@ -1,4 +1,4 @@
-//! The training step on the CPU: one dense product to encode, exact sparse gradients after it, a dense path while activations are dense.
+//! The training step on the CPU: a screened encoder (TopK) or one dense product, exact sparse gradients after it, a dense path while activations are dense.
 //!
 //! B = rows in the batch, D = d_in, F = d_sae, K = latents kept per row. All matrices are row-major, weights have one latent per row.
 //!
@@ -10,9 +10,10 @@
 //! The last term is all of the gradient through the pre-encoder bias: a product with a vector where autograd runs another full product.
 
 use super::auxk::{AuxK, AuxWork};
-use super::encode::{CHUNK, EncodeScratch, EncoderView, block_rows, decode, encode, grow, select_rows, subtract};
+use super::encode::{CHUNK, EncodeScratch, EncoderView, Pool, block_rows, decode, encode, encode_topk, grow, select_rows, subtract};
 use super::{Engine, Params, Recipe, Replacement, Select, SparseRows, State, StepReport, StepSettings, TrainConfig};
 use crate::kernels::gemm::{matmul_nn, matmul_nt, matmul_tn};
+use crate::kernels::screen::{Screen, ScreenCount, TopK};
 use crate::kernels::select::{SelectScratch, count_above_zero};
 use crate::kernels::sparse::{AdamStep, adam, axpy, dot, error_row, gather_axpy, gather_dot, relu_backward_row, relu_row};
 use rayon::prelude::*;
@@ -40,6 +41,11 @@ pub struct CpuEngine {
     fires: Vec<u32>,
     /// See [`DENSE_ABOVE`]; tests force either path with it.
     pub(super) dense_above: f64,
+    /// The encoder as the screen of a TopK step reads it.
+    pub(super) screen: Screen,
+    /// Whether `screen` holds the weights of `state`.
+    screen_is_current: bool,
+    screened: ScreenCount,
     work: Work,
     /// Seconds spent in each phase of the last step.
     phases: Vec<(&'static str, f64)>,
@@ -62,6 +68,7 @@ struct Work {
     dense_act: Vec<f32>,
     aux: AuxWork,
     encode: EncodeScratch,
+    screens: Pool,
 }
 
 /// The sparse activations of [`CHUNK`] rows with their gradients.
@@ -111,6 +118,9 @@ impl CpuEngine {
             gradient: zeros(),
             fires: vec![0; d_sae],
             dense_above: DENSE_ABOVE,
+            screen: Screen::default(),
+            screen_is_current: false,
+            screened: ScreenCount::default(),
             work: Work::default(),
             phases: Vec::new(),
         }
@@ -119,6 +129,11 @@ impl CpuEngine {
     /// Seconds spent in each phase of the last step.
     pub fn phases(&self) -> &[(&'static str, f64)] {
         &self.phases
+    }
+
+    /// What the screen did with the rows of the last step; nothing where the recipe or the CPU has none.
+    pub fn screened(&self) -> ScreenCount {
+        self.screened
     }
 
     pub fn params(&self) -> &Params {
@@ -158,37 +173,53 @@ impl CpuEngine {
         if work.chunks.len() < n_chunks {
             work.chunks.resize_with(n_chunks, Chunk::default);
         }
-        let view = EncoderView { w_enc: &params.w_enc, b_enc: &params.b_enc, pre_bias: None, select: &self.select };
         let rows = block_rows(f);
         let scale = 2.0 / batch as f32;
         let l1_per_row = (l1 / batch as f64) as f32;
         let mut dense_sums = Sums::default();
         let mut any_dense = false;
 
-        for (block, (x, centred)) in x.chunks(rows * d).zip(centred.chunks(rows * d)).enumerate() {
+        if let Select::TopK { k } = self.select {
+            if !self.screen_is_current {
+                clock.phase("prepare screen", || self.screen.update(&params.w_enc, &params.b_enc));
+                self.screen_is_current = true;
+            }
+            let top = TopK { w: &params.w_enc, bias: &params.b_enc, k };
+            let chunks = &mut work.chunks[..n_chunks];
+            self.screened = clock.phase("encode", || {
+                let mut parts: Vec<&mut SparseRows> = chunks.iter_mut().map(|chunk| &mut chunk.rows).collect();
+                encode_topk(top, &self.screen, centred, &mut work.pre, &work.screens, &mut parts)
+            });
+            clock.phase("decode", || {
+                (chunks, x.par_chunks(CHUNK * d), work.g.par_chunks_mut(CHUNK * d))
+                    .into_par_iter()
+                    .for_each(|(chunk, x, g)| chunk.decode_backward(params, &work.norms, x, scale, l1_per_row, g))
+            });
+        }
+        // All other latents: the dense product, block by block.
+        let blocks = if self.select == Select::Relu { x } else { &[] };
+        for (block, (x, centred)) in blocks.chunks(rows * d).zip(centred.chunks(rows * d)).enumerate() {
             let n = x.len() / d;
-            grow(&mut work.pre, n * f);
-            let pre = &mut work.pre[..n * f];
+            let pre = grow(&mut work.pre, n * f);
             clock.phase("encode", || matmul_nt(n, f, d, centred, &params.w_enc, pre, false));
             let g = &mut work.g[block * rows * d..][..n * d];
             let chunks = &mut work.chunks[block * rows / CHUNK..][..n.div_ceil(CHUNK)];
-            if self.select == Select::Relu && density(&pre[..CHUNK.min(n) * f], &params.b_enc) > self.dense_above {
+            if density(&pre[..CHUNK.min(n) * f], &params.b_enc) > self.dense_above {
                 for chunk in chunks.iter_mut() {
                     chunk.rows.clear();
                     chunk.d_act.clear();
                     chunk.sums = Sums::default();
                     (0..CHUNK).for_each(|_| chunk.rows.row_start.push(0));
                 }
-                grow(&mut work.d_pre, n * f);
+                let d_pre = grow(&mut work.d_pre, n * f);
                 let pass = DensePass { x, centred, params, scale, l1_per_row, norms: &work.norms, first: !any_dense };
-                let sums =
-                    pass.run(pre, &mut work.d_pre[..n * f], g, (&mut work.dense_d, &mut work.dense_act, &mut self.fires), &mut self.gradient, clock);
+                let sums = pass.run(pre, d_pre, g, (&mut work.dense_d, &mut work.dense_act, &mut self.fires), &mut self.gradient, clock);
                 dense_sums = dense_sums.plus(sums);
                 any_dense = true;
             } else {
                 let norms = &work.norms;
                 let one_chunk = |scratch: &mut SelectScratch, (pre, x, g, chunk): (&[f32], &[f32], &mut [f32], &mut Chunk)| {
-                    select_rows(view, pre, scratch, &mut chunk.rows);
+                    select_rows(&params.b_enc, None, pre, scratch, &mut chunk.rows);
                     chunk.decode_backward(params, norms, x, scale, l1_per_row, g);
                 };
                 clock.phase("select, decode", || {
@@ -276,6 +307,7 @@ impl CpuEngine {
 
     /// Adam with the gradient times `grad_scale`, then unit decoder rows where the recipe has them.
     fn update(&mut self, lr: f64, grad_scale: f32) {
+        self.screen_is_current = false;
         self.state.steps += 1;
         let step = &AdamStep::new(lr, self.beta1, self.beta2, self.eps, self.state.steps);
         let d = self.d_in;
@@ -326,9 +358,13 @@ impl Engine for CpuEngine {
 
     fn encode(&mut self, x: &[f32], out: &mut SparseRows) {
         let params = &self.state.params;
+        if !self.screen_is_current && matches!(self.select, Select::TopK { .. }) {
+            self.screen.update(&params.w_enc, &params.b_enc);
+            self.screen_is_current = true;
+        }
         let pre_bias = self.recipe.pre_bias().then_some(&params.b_dec[..]);
         let view = EncoderView { w_enc: &params.w_enc, b_enc: &params.b_enc, pre_bias, select: &self.select };
-        encode(view, x, &mut self.work.encode, out);
+        encode(view, &self.screen, x, &mut self.work.encode, out);
     }
 
     fn decode(&mut self, rows: &SparseRows, x_hat: &mut [f32]) {
@@ -344,10 +380,12 @@ impl Engine for CpuEngine {
             assert_shapes(params, self.d_in, self.d_sae);
         }
         self.state.clone_from(state);
+        self.screen_is_current = false;
     }
 
     fn replace_latents(&mut self, replacements: &[Replacement]) {
         let d = self.d_in;
+        self.screen_is_current = false;
         for replacement in replacements {
             let j = replacement.latent as usize;
             let row = j * d..(j + 1) * d;

@@ -231,3 +231,25 @@ fn clipping_bounds_the_norm_that_adam_sees() {
     // After one step the first moment is 0.1 times the gradient.
     assert!((clipped - 0.1).abs() < 1e-4 && (free - 0.1 * norm).abs() < 1e-3 * norm, "{clipped} {free} {norm}");
 }
+
+#[test]
+fn training_with_and_without_the_screen_gives_the_same_weights() {
+    let (d, f, b) = (24, 700, 200);
+    let run = |screen: fn() -> Screen| {
+        let mut engine = CpuEngine::new(&config(Recipe::TopK { k: 5, auxk: true }, d, f), params(d, f, true));
+        engine.screen = screen();
+        let reports: Vec<StepReport> =
+            (0..6).map(|i| engine.step(&random(b * d, 30 + i), &StepSettings { lr: 1e-2, l1: 0.0, dead: &[3, 40, 41] })).collect();
+        // After other weights and new latents the screen must be made anew.
+        let (mut before, mut after) = (SparseRows::default(), SparseRows::default());
+        let x = random(b * d, 40);
+        engine.encode(&x, &mut before);
+        engine.replace_latents(&[Replacement { latent: 8, w_enc: vec![1.0; d], b_enc: 9.0, w_dec: vec![0.1; d] }]);
+        engine.encode(&x, &mut after);
+        assert!(before != after);
+        assert!((0..b).any(|r| after.row(r).0.contains(&8)));
+        assert!(engine.screened() == ScreenCount::default() || engine.screened().rows == b);
+        (reports, engine.read(), before, after)
+    };
+    assert!(run(Screen::default) == run(Screen::without_bf16));
+}

@@ -1,16 +1,22 @@
 //! Rows -> active latents -> rows again: what training, evaluation and every later stage share.
 //!
 //! B = rows, D = d_in, F = d_sae. z = (x - b_dec) w_enc + b_enc (b_dec only where the architecture has it), acts = select(z),
-//! x_hat = acts w_dec + b_dec. The encoder product is a dense product over a block of rows; after it everything is sparse.
+//! x_hat = acts w_dec + b_dec. Where a row keeps its k largest latents a screen drops most of them by bounds and computes the others exactly
+//! (`kernels::screen`); elsewhere the encoder is a dense product over a block of rows. After it everything is sparse.
 
 use super::{Select, SparseRows};
 use crate::kernels::gemm::{matmul_nn, matmul_nt};
+use crate::kernels::screen::{Screen, ScreenCount, ScreenScratch, TopK, topk_by_definition};
 use crate::kernels::select::{self, SelectScratch};
 use crate::kernels::sparse::gather_axpy;
 use rayon::prelude::*;
+use std::sync::Mutex;
 
 /// Rows that one thread selects and decodes at a time. Fixed, so that sums do not depend on the number of threads.
 pub(super) const CHUNK: usize = 64;
+
+/// Rows that one thread screens at a time: as bf16 they fill half of a level-2 cache at D = 512.
+const SCREEN_CHUNKS: usize = 8;
 
 /// Pre-activations held at once: 16M, 64 MiB. Smaller blocks would have the product repack the encoder more often.
 const BLOCK_ELEMENTS: usize = 1 << 24;
@@ -36,46 +42,137 @@ pub(super) struct EncodeScratch {
     centred: Vec<f32>,
     pre: Vec<f32>,
     parts: Vec<SparseRows>,
+    screens: Pool,
 }
 
-/// Encodes x (B, D) into `out`, latents ascending in each row.
-pub(super) fn encode(view: EncoderView, x: &[f32], scratch: &mut EncodeScratch, out: &mut SparseRows) {
+/// Screening buffers that no thread uses at the moment.
+pub(super) type Pool = Mutex<Vec<ScreenScratch>>;
+
+fn with_scratch<R>(pool: &Pool, work: impl FnOnce(&mut ScreenScratch) -> R) -> R {
+    let free = || pool.lock().expect("nothing panics while it holds the pool");
+    let mut scratch = free().pop().unwrap_or_default();
+    let result = work(&mut scratch);
+    free().push(scratch);
+    result
+}
+
+/// Encodes x (B, D) into `out`, latents ascending in each row. `screen` holds the weights of `view`; it is unused where all latents are looked at.
+pub(super) fn encode(view: EncoderView, screen: &Screen, x: &[f32], scratch: &mut EncodeScratch, out: &mut SparseRows) {
     let f = view.b_enc.len();
     let d = view.w_enc.len() / f;
     assert_eq!(x.len() % d, 0, "{} elements are not rows of width {d}", x.len());
     out.clear();
+    let threshold = match view.select {
+        Select::TopK { k } => return encode_all_topk(view, *k, screen, x, scratch, out),
+        Select::Relu => None,
+        Select::JumpRelu { threshold } => Some(&threshold[..]),
+    };
     for x in x.chunks(block_rows(f) * d) {
         let n = x.len() / d;
-        let x = match view.pre_bias {
-            Some(bias) => subtract(x, bias, &mut scratch.centred),
-            None => x,
-        };
-        grow(&mut scratch.pre, n * f);
-        let pre = &mut scratch.pre[..n * f];
+        let EncodeScratch { centred, pre, parts, .. } = &mut *scratch;
+        let x = centre(x, view.pre_bias, centred);
+        let (pre, parts) = (grow(pre, n * f), grow_parts(parts, n));
         matmul_nt(n, f, d, x, view.w_enc, pre, false);
-        let n_parts = n.div_ceil(CHUNK);
-        if scratch.parts.len() < n_parts {
-            scratch.parts.resize(n_parts, SparseRows::default());
-        }
-        (pre.par_chunks(CHUNK * f), scratch.parts[..n_parts].par_iter_mut())
+        (pre.par_chunks(CHUNK * f), &mut *parts)
             .into_par_iter()
-            .for_each_init(SelectScratch::default, |scratch, (pre, part)| select_rows(view, pre, scratch, part));
-        for part in &scratch.parts[..n_parts] {
-            out.append(part);
-        }
+            .for_each_init(SelectScratch::default, |scratch, (pre, part)| select_rows(view.b_enc, threshold, pre, scratch, part));
+        parts.iter().for_each(|part| out.append(part));
     }
 }
 
-/// Selects the active latents of rows of pre-activations (n, F), biases not yet added.
-pub(super) fn select_rows(view: EncoderView, pre: &[f32], scratch: &mut SelectScratch, out: &mut SparseRows) {
+/// As [`encode`], without a screen: for so few rows that preparing one costs more than computing all pre-activations.
+pub(super) fn encode_few(view: EncoderView, k: usize, x: &[f32], out: &mut SparseRows) {
+    let d = view.w_enc.len() / view.b_enc.len();
+    assert_eq!(x.len() % d, 0, "{} elements are not rows of width {d}", x.len());
+    let (mut centred, mut scratch) = (Vec::new(), SelectScratch::default());
     out.clear();
-    for pre in pre.chunks_exact(view.b_enc.len()) {
-        let SparseRows { latent, act, .. } = out;
-        match view.select {
-            Select::Relu => select::above(pre, view.b_enc, None, scratch, latent, act),
-            Select::TopK { k } => select::topk(pre, view.b_enc, *k, scratch, latent, act),
-            Select::JumpRelu { threshold } => select::above(pre, view.b_enc, Some(threshold), scratch, latent, act),
+    for x in centre(x, view.pre_bias, &mut centred).chunks_exact(d) {
+        topk_by_definition(TopK { w: view.w_enc, bias: view.b_enc, k }, x, &mut scratch, &mut out.latent, &mut out.act);
+        out.row_start.push(out.latent.len());
+    }
+}
+
+fn encode_all_topk(view: EncoderView, k: usize, screen: &Screen, x: &[f32], scratch: &mut EncodeScratch, out: &mut SparseRows) {
+    let EncodeScratch { centred, pre, parts, screens } = scratch;
+    let x = centre(x, view.pre_bias, centred);
+    let parts = grow_parts(parts, x.len() * view.b_enc.len() / view.w_enc.len());
+    encode_topk(TopK { w: view.w_enc, bias: view.b_enc, k }, screen, x, pre, screens, &mut parts.iter_mut().collect::<Vec<_>>());
+    parts.iter().for_each(|part| out.append(part));
+}
+
+/// The k largest latents of centred rows x (n, D), [`CHUNK`] rows to a part. The same bits whether or not the CPU can screen in bf16.
+pub(super) fn encode_topk(top: TopK, screen: &Screen, x: &[f32], pre: &mut Vec<f32>, pool: &Pool, parts: &mut [&mut SparseRows]) -> ScreenCount {
+    let d = top.w.len() / top.bias.len();
+    assert_eq!(parts.len(), (x.len() / d).div_ceil(CHUNK), "parts for {} rows", x.len() / d);
+    if !screen.fast() {
+        encode_products(top, screen, x, pre, pool, parts);
+        return ScreenCount::default();
+    }
+    // Few rows are spread over all threads.
+    let chunks = parts.len().div_ceil(rayon::current_num_threads()).clamp(1, SCREEN_CHUNKS);
+    let block = |(parts, x): (&mut [&mut SparseRows], &[f32])| {
+        parts.iter_mut().for_each(|part| part.clear());
+        let (mut row, mut undecided) = (0, vec![]);
+        let emit = |found: Option<(&[u32], &[f32])>| {
+            let (latent, act) = found.unwrap_or_default();
+            parts[row / CHUNK].push_row(latent, act);
+            if found.is_none() {
+                undecided.push(row);
+            }
+            row += 1;
+        };
+        let count = with_scratch(pool, |scratch| screen.topk_rows(top, x, scratch, emit));
+        (count, undecided)
+    };
+    let blocks: Vec<(ScreenCount, Vec<usize>)> = parts.par_chunks_mut(chunks).zip(x.par_chunks(chunks * CHUNK * d)).map(block).collect();
+    let mut count = ScreenCount::default();
+    blocks.iter().for_each(|block| count += block.0);
+    if count.undecided > 0 {
+        let undecided: Vec<usize> =
+            blocks.iter().enumerate().flat_map(|(b, block)| block.1.iter().map(move |row| b * chunks * CHUNK + row)).collect();
+        let rows: Vec<f32> = undecided.iter().flat_map(|&row| &x[row * d..][..d]).copied().collect();
+        let mut decided = vec![SparseRows::default(); undecided.len().div_ceil(CHUNK)];
+        encode_products(top, screen, &rows, pre, pool, &mut decided.iter_mut().collect::<Vec<_>>());
+        for (p, part) in parts.iter_mut().enumerate() {
+            let late = |r: usize| undecided.binary_search(&(p * CHUNK + r)).ok();
+            if (0..part.n_rows()).any(|r| late(r).is_some()) {
+                let early = std::mem::take(*part);
+                for r in 0..early.n_rows() {
+                    let (latent, act) = late(r).map_or(early.row(r), |i| decided[i / CHUNK].row(i % CHUNK));
+                    part.push_row(latent, act);
+                }
+            }
         }
+    }
+    count
+}
+
+/// As [`encode_topk`], from products in f32.
+fn encode_products(top: TopK, screen: &Screen, x: &[f32], pre: &mut Vec<f32>, pool: &Pool, parts: &mut [&mut SparseRows]) {
+    let f = top.bias.len();
+    let d = top.w.len() / f;
+    for (x, parts) in x.chunks(block_rows(f) * d).zip(parts.chunks_mut(block_rows(f) / CHUNK)) {
+        let n = x.len() / d;
+        let pre = grow(pre, n * f);
+        matmul_nt(n, f, d, x, top.w, pre, false);
+        (pre.par_chunks(CHUNK * f), x.par_chunks(CHUNK * d), parts).into_par_iter().for_each(|(pre, x, part)| {
+            with_scratch(pool, |scratch| {
+                part.clear();
+                for (pre, x) in pre.chunks_exact(f).zip(x.chunks_exact(d)) {
+                    let SparseRows { latent, act, row_start } = &mut **part;
+                    screen.topk_of_products(top, x, pre, scratch, latent, act);
+                    row_start.push(latent.len());
+                }
+            })
+        });
+    }
+}
+
+/// Selects the latents above zero, and above their threshold, of rows of pre-activations (n, F), biases not yet added.
+pub(super) fn select_rows(bias: &[f32], threshold: Option<&[f32]>, pre: &[f32], scratch: &mut SelectScratch, out: &mut SparseRows) {
+    out.clear();
+    for pre in pre.chunks_exact(bias.len()) {
+        select::above(pre, bias, threshold, scratch, &mut out.latent, &mut out.act);
         out.row_start.push(out.latent.len());
     }
 }
@@ -134,11 +231,18 @@ pub(super) fn decode_dense(acts: &[f32], w_dec: &[f32], b_dec: &[f32]) -> Vec<f3
     x_hat
 }
 
+/// x - bias where there is one. Shapes: x (n, D), bias (D,).
+fn centre<'a>(x: &'a [f32], bias: Option<&[f32]>, out: &'a mut Vec<f32>) -> &'a [f32] {
+    match bias {
+        Some(bias) => subtract(x, bias, out),
+        None => x,
+    }
+}
+
 /// x - bias in a kept buffer. Shapes: x (n, D), bias (D,).
 pub(super) fn subtract<'a>(x: &[f32], bias: &[f32], out: &'a mut Vec<f32>) -> &'a mut [f32] {
     let d = bias.len();
-    grow(out, x.len());
-    let out = &mut out[..x.len()];
+    let out = grow(out, x.len());
     (out.par_chunks_mut(CHUNK * d), x.par_chunks(CHUNK * d)).into_par_iter().for_each(|(out, x)| {
         for (out, x) in out.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
             for ((out, x), bias) in out.iter_mut().zip(x).zip(bias) {
@@ -149,9 +253,95 @@ pub(super) fn subtract<'a>(x: &[f32], bias: &[f32], out: &'a mut Vec<f32>) -> &'
     out
 }
 
-/// Makes a kept buffer at least `n` long.
-pub(super) fn grow(buffer: &mut Vec<f32>, n: usize) {
+/// The first `n` elements of a kept buffer, which is made that long.
+pub(super) fn grow(buffer: &mut Vec<f32>, n: usize) -> &mut [f32] {
     if buffer.len() < n {
         buffer.resize(n, 0.0);
+    }
+    &mut buffer[..n]
+}
+
+/// A part for each [`CHUNK`] of `n` rows.
+fn grow_parts(parts: &mut Vec<SparseRows>, n: usize) -> &mut [SparseRows] {
+    let n = n.div_ceil(CHUNK);
+    if parts.len() < n {
+        parts.resize(n, SparseRows::default());
+    }
+    &mut parts[..n]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::seed;
+    use crate::sae::Sae;
+    use rand::RngExt;
+
+    const D: usize = 11;
+    const F: usize = 900;
+    const K: usize = 6;
+
+    fn random(n: usize, index: u64) -> Vec<f32> {
+        let mut rng = seed::rng(0, "test/encode", index);
+        (0..n).map(|_| rng.random_range(-1.0..1.0)).collect()
+    }
+
+    fn topk_sae() -> Sae {
+        let (w_enc, w_dec) = (random(F * D, 1), random(F * D, 2));
+        Sae { d_in: D, d_sae: F, select: Select::TopK { k: K }, w_enc, b_enc: random(F, 3), w_dec, b_dec: random(D, 4), apply_b_dec_to_input: true }
+    }
+
+    /// More rows than one block of the screen, some of which it cannot decide.
+    fn rows() -> Vec<f32> {
+        let mut x = random(1500 * D, 5);
+        for row in [0, 63, 64, 700, 701, 1499] {
+            x[row * D..][..D].iter_mut().for_each(|v| *v *= 1e25);
+        }
+        x
+    }
+
+    fn bits(rows: &SparseRows) -> (Vec<usize>, Vec<u32>, Vec<u32>) {
+        (rows.row_start.clone(), rows.latent.clone(), rows.act.iter().map(|a| a.to_bits()).collect())
+    }
+
+    #[test]
+    fn topk_rows_are_the_same_bits_with_and_without_the_screen_at_any_thread_count_and_in_any_batches() {
+        let (sae, x) = (topk_sae(), rows());
+        let view = EncoderView { w_enc: &sae.w_enc, b_enc: &sae.b_enc, pre_bias: Some(&sae.b_dec), select: &sae.select };
+        let mut want = SparseRows::default();
+        encode_few(view, K, &x, &mut want);
+        assert_eq!((want.n_rows(), want.n_active()), (1500, 1500 * K));
+        for make in [Screen::default, Screen::without_bf16] {
+            let mut screen = make();
+            screen.update(&sae.w_enc, &sae.b_enc);
+            for threads in 1..=3 {
+                let mut got = SparseRows::default();
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| encode(view, &screen, &x, &mut EncodeScratch::default(), &mut got));
+                assert_eq!(bits(&got), bits(&want), "{threads} threads, bf16 {}", screen.fast());
+            }
+        }
+        let (mut encoder, mut part) = (sae.encoder(), SparseRows::default());
+        for batch in [1, 7, 300, 1500] {
+            let (mut by_encoder, mut by_sae) = (SparseRows::default(), SparseRows::default());
+            for x in x.chunks(batch * D).take(9) {
+                encoder.encode(x, &mut part);
+                by_encoder.append(&part);
+                sae.encode(x, &mut part);
+                by_sae.append(&part);
+            }
+            let n = by_sae.n_rows();
+            assert_eq!(bits(&by_sae), bits(&by_encoder));
+            assert_eq!((&by_sae.latent[..], &by_sae.row_start[..]), (&want.latent[..n * K], &want.row_start[..=n]));
+        }
+    }
+
+    #[test]
+    fn topk_rows_equal_the_dense_oracle() {
+        let (sae, x) = (topk_sae(), random(70 * D, 6));
+        let mut rows = SparseRows::default();
+        sae.encode(&x, &mut rows);
+        // Sums of eleven products of size 1, in f32 and in f64.
+        assert!(rows.to_dense(F).iter().zip(&sae.encode_dense(&x)).all(|(a, b)| (a - b).abs() < 1e-5));
     }
 }

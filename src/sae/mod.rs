@@ -24,6 +24,6 @@ pub use engine::{Engine, Params, Replacement, State, StepReport, StepSettings};
 pub use error::{Error, Result};
 pub use format::{SELFTEST_ROWS, read_origin};
 pub use metrics::{Eval, JUNK_COSINE, Metrics};
-pub use model::{Sae, Select, SparseRows};
+pub use model::{Encoder, Sae, Select, SparseRows};
 pub use rows::RowSource;
 pub use train::{Origin, Place, SAE_FORMAT_VERSION, TrainedSae, train};

@@ -1,8 +1,11 @@
 //! A finished SAE: folded weights in raw model units, encode and decode. Files are in `format`.
 
 use super::encode::{self, EncodeScratch, EncoderView};
+use crate::kernels::screen::Screen;
 use crate::kernels::sparse::dot;
-use std::cell::Cell;
+
+/// Rows up to which computing every pre-activation is cheaper than preparing the encoder.
+const FEW_ROWS: usize = 8;
 
 /// How pre-activations become activations.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,17 +106,36 @@ impl SparseRows {
     }
 }
 
-thread_local! {
-    /// Buffers of [`Sae::encode`], taken out while in use: a nested call on the same thread makes its own.
-    static SCRATCH: Cell<Option<Box<EncodeScratch>>> = const { Cell::new(None) };
+/// An SAE ready to encode many batches: its encoder is prepared once (`kernels::screen`). Borrowed, so that its weights cannot change meanwhile.
+pub struct Encoder<'a> {
+    sae: &'a Sae,
+    screen: Screen,
+    scratch: EncodeScratch,
+}
+
+impl Encoder<'_> {
+    /// Encodes rows x (B, D) into `out` (reused between calls). The same bits however rows are cut into batches, at TopK.
+    pub fn encode(&mut self, x: &[f32], out: &mut SparseRows) {
+        encode::encode(self.sae.view(), &self.screen, x, &mut self.scratch, out);
+    }
 }
 
 impl Sae {
-    /// Encodes rows x (B, D) into `out` (reused between calls).
+    /// Prepares the encoder: a pass over its weights.
+    pub fn encoder(&self) -> Encoder<'_> {
+        let mut screen = Screen::default();
+        if matches!(self.select, Select::TopK { .. }) {
+            screen.update(&self.w_enc, &self.b_enc);
+        }
+        Encoder { sae: self, screen, scratch: EncodeScratch::default() }
+    }
+
+    /// Encodes rows x (B, D) into `out`. For more than one batch, [`Sae::encoder`] saves preparing the weights each time.
     pub fn encode(&self, x: &[f32], out: &mut SparseRows) {
-        let mut scratch = SCRATCH.take().unwrap_or_default();
-        encode::encode(self.encoder(), x, &mut scratch, out);
-        SCRATCH.set(Some(scratch));
+        match self.select {
+            Select::TopK { k } if x.len() <= FEW_ROWS * self.d_in => encode::encode_few(self.view(), k, x, out),
+            _ => self.encoder().encode(x, out),
+        }
     }
 
     /// x_hat (B, D) = b_dec + sum of act * decoder direction.
@@ -123,7 +145,7 @@ impl Sae {
 
     /// The oracle of [`Sae::encode`]: all activations (B, F), by plain sums in f64.
     pub fn encode_dense(&self, x: &[f32]) -> Vec<f32> {
-        encode::encode_dense(self.encoder(), x)
+        encode::encode_dense(self.view(), x)
     }
 
     /// The oracle of [`Sae::decode`]: x_hat (B, D) of activations (B, F), as a dense product.
@@ -143,7 +165,7 @@ impl Sae {
         self.w_enc.chunks_exact(self.d_in).zip(self.w_dec.chunks_exact(self.d_in)).map(cosine).collect()
     }
 
-    fn encoder(&self) -> EncoderView<'_> {
+    fn view(&self) -> EncoderView<'_> {
         let pre_bias = self.apply_b_dec_to_input.then_some(&self.b_dec[..]);
         EncoderView { w_enc: &self.w_enc, b_enc: &self.b_enc, pre_bias, select: &self.select }
     }

@@ -249,6 +249,7 @@ fn activations(
         return Err(Error::Invalid(format!("the SAE reads {} numbers, but {hook} has {d_in}\n  name the hook that it was trained on", sae.d_in)));
     }
     let mut dense = Dense::new(d_in);
+    let mut encoder = sae.encoder();
     let mut latents = SparseRows::default();
     latents.clear();
     let (mut ids, mut rows, mut sparse) = (Vec::new(), Vec::new(), SparseRows::default());
@@ -263,7 +264,7 @@ fn activations(
         rows.resize(n * d_in, 0.0);
         stream.read(first, &mut ids);
         engine.forward_to(&ids, n_ctx, hook, &mut rows);
-        sae.encode(&rows, &mut sparse);
+        encoder.encode(&rows, &mut sparse);
         for i in (0..n).filter(|&i| counts(ids[i], i % n_ctx, stream.end_of_text())) {
             let (units, acts) = sparse.row(i);
             latents.push_row(units, acts);

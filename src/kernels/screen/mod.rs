@@ -1,0 +1,295 @@
+//! The k largest pre-activations of a row without computing all of them in f32: candidates from a low-precision product with a proven error bound,
+//! then exact sums of the candidates alone.
+//!
+//! B = rows, D = width of a row, F = latents. u = 2^-24, the rounding error of f32; g(n) = n u / (1 - n u); | | is the Euclidean norm.
+//!
+//! **What a pre-activation is.** z_j = fl(S_j + b_j), where S_j is [`dot`] of w_j and x: f32 in 64 interleaved sums, whose order is the same on every CPU.
+//! [`topk_by_definition`] computes all of them and sorts. Every other path computes some approximation z'_j with |z'_j - z_j| <= e_j, drops the latents
+//! that cannot be among the k largest, and rescores the others with the same dot. So the selected latents and their values are those of the definition,
+//! bit for bit, whichever path a CPU takes.
+//!
+//! **Which latents stay.** Let t be the k-th largest of the lower bounds z'_j - e_j. At least k latents have z_j >= t, so one with z'_j + e_j < t is not
+//! among the k largest, ties included; nor is one with z'_j + e_j <= 0. The bound that is not a number (an infinite weight) keeps its latent.
+//!
+//! **The bound of the bf16 product.** x16 and w16 are the rounded row and weights. By the triangle inequality and Cauchy-Schwarz
+//!
+//! |x.w - x16.w16| <= |x - x16| |w| + |x16| |w - w16|
+//!
+//! where the norms of the differences are measured, not estimated. The product adds D exact products of bf16 numbers, in an order that the CPU chooses; an
+//! addition that errs by at most 2u of its result gives g(2D + 16) |x16| |w16|, and |w16| <= |w| + |w - w16|. The instruction flushes denormal
+//! results: D 2^-124. The definition itself errs from x.w by g(2D + 16) |x| |w|. Adding the bias and computing z' +- e costs at most
+//! 8u (|x| |w| + |x16| |w16| + |b|). All norms are sums in f64, enlarged by 1e-6 and rounded up, which also covers computing e in f32. Together
+//!
+//! e_j = n_x |w_j| + c_x |w_j - w16_j| + s_j,   n_x = |x - x16| + (g + 8u)(|x| + |x16|),   c_x = (1 + g + 8u) |x16|,   s_j = 8u |b_j| + D 2^-124
+//!
+//! **The bound of the f32 product** (CPUs without bf16 products, few rows, and rows that the screen could not decide): summing in another order gives
+//! 2 g(2D + 16) |x| max |w| + D 2^-147, and (1 +- 4u) for the bias.
+//!
+//! **When neither holds.** Norms above 10^18 (whose products could overflow on the way), and rows with more candidates than their list holds (ties in
+//! great number, a few huge inputs), go to the next path: bf16, then f32, then the definition. Nothing is lost, only time.
+
+#[cfg(target_arch = "x86_64")]
+mod bf16;
+#[cfg(target_arch = "x86_64")]
+use bf16::{GROUP, Lists, PANEL, Panels};
+
+use super::select::{SelectScratch, keep_largest, nearly_largest, topk};
+use super::sparse::{dot, gather_dot};
+use rayon::prelude::*;
+
+/// Rounding error of f32.
+const U: f64 = 1.0 / (1 << 24) as f64;
+
+/// Norms up to here cannot overflow in a product.
+const LARGEST: f64 = 1e18;
+
+/// An encoder prepared for screening: made anew when the weights change.
+#[derive(Debug, Default)]
+pub struct Screen {
+    d: usize,
+    f: usize,
+    /// Largest |w_j|; infinite where a weight or bias is out of range.
+    largest_norm: f64,
+    /// Takes the path of a CPU without bf16 products.
+    without_bf16: bool,
+    #[cfg(target_arch = "x86_64")]
+    panels: Panels,
+}
+
+/// Buffers of one thread, kept between blocks.
+#[derive(Debug, Default)]
+pub struct ScreenScratch {
+    #[cfg(target_arch = "x86_64")]
+    lists: Lists,
+    select: SelectScratch,
+    row: RowScratch,
+    latent: Vec<u32>,
+    act: Vec<f32>,
+}
+
+/// Candidates of a row with their approximate values and exact dots.
+#[derive(Debug, Default)]
+pub struct RowScratch {
+    candidates: Vec<u32>,
+    approximate: Vec<f32>,
+    dots: Vec<f32>,
+    keys: Vec<u64>,
+}
+
+/// The encoder's weights and how many latents a row keeps. Shapes: w (F, D), bias (F,).
+#[derive(Debug, Clone, Copy)]
+pub struct TopK<'a> {
+    pub w: &'a [f32],
+    pub bias: &'a [f32],
+    pub k: usize,
+}
+
+/// What the screen did with rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ScreenCount {
+    pub rows: usize,
+    /// Latents that were rescored, of the rows that the screen decided.
+    pub candidates: usize,
+    /// Rows left to the next path.
+    pub undecided: usize,
+}
+
+impl std::ops::AddAssign for ScreenCount {
+    fn add_assign(&mut self, other: ScreenCount) {
+        self.rows += other.rows;
+        self.candidates += other.candidates;
+        self.undecided += other.undecided;
+    }
+}
+
+/// The definition: every pre-activation by [`dot`], the k largest above zero, of equal values the lower latent. Shapes: x (D,).
+pub fn topk_by_definition(top: TopK, x: &[f32], scratch: &mut SelectScratch, latent: &mut Vec<u32>, act: &mut Vec<f32>) {
+    let products: Vec<f32> = top.w.chunks_exact(x.len()).map(|w| dot(w, x)).collect();
+    topk(&products, top.bias, top.k, scratch, latent, act);
+}
+
+impl Screen {
+    /// A screen that takes the path of a CPU without bf16 products.
+    pub fn without_bf16() -> Self {
+        Screen { without_bf16: true, ..Screen::default() }
+    }
+
+    /// Whether [`Screen::topk_rows`] can decide rows; otherwise [`Screen::topk_of_products`] is the way.
+    pub fn fast(&self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return !self.without_bf16 && bf16::available();
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
+    /// Takes over new weights. Shapes: w (F, D), bias (F,).
+    pub fn update(&mut self, w: &[f32], bias: &[f32]) {
+        let f = bias.len();
+        let d = w.len() / f.max(1);
+        assert!(f > 0 && w.len() == f * d, "{} weights for {f} latents", w.len());
+        assert!(d < 1 << 20, "rows of width {d}: the error bound of a sum needs less than 2^20 terms");
+        (self.d, self.f) = (d, f);
+        #[cfg(target_arch = "x86_64")]
+        if self.fast() {
+            self.largest_norm = self.pack(w, bias);
+            return;
+        }
+        let norm = |(w, b): (&[f32], &f32)| bounded(norm(w), *b);
+        self.largest_norm = w.par_chunks_exact(d).zip(bias).with_min_len(64).map(norm).reduce(|| 0.0, f64::max);
+    }
+
+    /// Fills the panels; returns the largest norm.
+    #[cfg(target_arch = "x86_64")]
+    fn pack(&mut self, w: &[f32], bias: &[f32]) -> f64 {
+        let (d, pairs) = (self.d, self.d.div_ceil(2));
+        let padded = self.f.next_multiple_of(PANEL);
+        let Panels { packed, norm, change, slack, bias: panel_bias } = &mut self.panels;
+        packed.resize(padded * pairs, 0);
+        for (buffer, value) in [(&mut *norm, 0.0), (&mut *change, 0.0), (&mut *slack, 0.0), (&mut *panel_bias, f32::NEG_INFINITY)] {
+            buffer.clear();
+            buffer.resize(padded, value);
+        }
+        let panel = |(((w, bias), packed), (norm, change, slack, panel_bias)): (((&[f32], &[f32]), &mut [u32]), Stats)| {
+            let mut largest = 0.0f64;
+            for (j, (w, &b)) in w.chunks_exact(d).zip(bias).enumerate() {
+                // SAFETY: `fast` has seen the instructions; latent j of the panel has its pairs from j on, 32 apart.
+                let [whole, rounding, _] = unsafe { bf16::pack(w, packed[j..].as_mut_ptr(), PANEL) };
+                let whole = bounded(whole, b);
+                largest = largest.max(whole);
+                panel_bias[j] = b;
+                (norm[j], change[j], slack[j]) = match whole.is_finite() {
+                    true => (up(whole), up(rounding), up(8.0 * U * b.abs() as f64 + d as f64 * (-124f64).exp2())),
+                    // No bound: always a candidate.
+                    false => (f32::INFINITY, 0.0, f32::INFINITY),
+                };
+            }
+            largest
+        };
+        let stats = (norm.par_chunks_mut(PANEL), change.par_chunks_mut(PANEL), slack.par_chunks_mut(PANEL), panel_bias.par_chunks_mut(PANEL));
+        w.par_chunks(PANEL * d)
+            .zip(bias.par_chunks(PANEL))
+            .zip(packed.par_chunks_exact_mut(PANEL * pairs))
+            .zip(stats.into_par_iter())
+            .map(panel)
+            .reduce(|| 0.0, f64::max)
+    }
+
+    /// The k largest of each row of x (n, D): `emit` gets the rows in order, `None` for one that the screen cannot decide.
+    ///
+    /// `top` must hold the weights of the last [`Screen::update`], and [`Screen::fast`] be true.
+    #[cfg(target_arch = "x86_64")]
+    pub fn topk_rows(&self, top: TopK, x: &[f32], scratch: &mut ScreenScratch, mut emit: impl FnMut(Option<(&[u32], &[f32])>)) -> ScreenCount {
+        self.check(top, x.len());
+        assert!(self.fast(), "this CPU has no bf16 products");
+        let (d, pairs, n) = (self.d, self.d.div_ceil(2), x.len() / self.d);
+        let ScreenScratch { lists, row: work, latent, act, .. } = scratch;
+        let room = (8 * top.k).max(256).min(self.f).next_multiple_of(16);
+        lists.reset(n, pairs, room + PANEL);
+        let g = gamma(d);
+        for row in 0..lists.len.len() {
+            if row < n {
+                let packed = &mut lists.packed[row / GROUP * GROUP * pairs + row % GROUP..];
+                // SAFETY: `fast` has seen the instructions; the row has its pairs from here on, 12 apart.
+                let [whole, rounding, rounded] = unsafe { bf16::pack(&x[row * d..][..d], packed.as_mut_ptr(), GROUP) };
+                if whole <= LARGEST {
+                    lists.by_norm[row] = up(rounding + (g + 8.0 * U) * (whole + rounded));
+                    lists.by_change[row] = up((1.0 + g + 8.0 * U) * rounded);
+                    continue;
+                }
+            }
+            lists.undecided[row] = true;
+            lists.least[row] = f32::INFINITY;
+        }
+        // SAFETY: `fast` has seen the instructions; panels and lists were made for this D.
+        unsafe { bf16::screen(&self.panels, lists, pairs, top.k) };
+        let mut count = ScreenCount { rows: n, ..ScreenCount::default() };
+        for (row, x) in x.chunks_exact(d).enumerate() {
+            if lists.undecided[row] {
+                count.undecided += 1;
+                emit(None);
+                continue;
+            }
+            let candidates = &lists.latent[row * lists.stride..][..lists.len[row]];
+            count.candidates += candidates.len();
+            latent.clear();
+            act.clear();
+            rescore(top, x, candidates, &mut work.dots, &mut work.keys, latent, act);
+            emit(Some((latent, act)));
+        }
+        count
+    }
+
+    /// As on x86-64, where `fast` can be true.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub fn topk_rows(&self, _: TopK, _: &[f32], _: &mut ScreenScratch, _: impl FnMut(Option<(&[u32], &[f32])>)) -> ScreenCount {
+        panic!("this CPU has no bf16 products")
+    }
+
+    /// Appends the k largest of one row, given its products with all weights in f32, summed in any order. Shapes: x (D,), products (F,).
+    pub fn topk_of_products(&self, top: TopK, x: &[f32], products: &[f32], scratch: &mut ScreenScratch, latent: &mut Vec<u32>, act: &mut Vec<f32>) {
+        self.check(top, x.len());
+        let x_norm = norm(x);
+        if x_norm == 0.0 {
+            return topk(products, top.bias, top.k, &mut scratch.select, latent, act);
+        }
+        let RowScratch { candidates, approximate, dots, keys } = &mut scratch.row;
+        let error = 1.000001 * (2.0 * gamma(self.d) * x_norm * self.largest_norm + self.d as f64 * (-147f64).exp2());
+        let found = x_norm <= LARGEST
+            && self.largest_norm <= LARGEST
+            && nearly_largest(products, top.bias, top.k, error, (8 * top.k).max(256), &mut scratch.select, candidates, approximate);
+        match found {
+            true => rescore(top, x, candidates, dots, keys, latent, act),
+            false => topk_by_definition(top, x, &mut scratch.select, latent, act),
+        }
+    }
+
+    fn check(&self, top: TopK, elements: usize) {
+        let (d, f) = (self.d, self.f);
+        assert!(top.w.len() == f * d && top.bias.len() == f, "{} weights and {} biases for a screen of ({f}, {d})", top.w.len(), top.bias.len());
+        assert!(d > 0 && elements.is_multiple_of(d), "{elements} elements are not rows of width {d}");
+        assert!(top.k > 0, "the 0 largest pre-activations were asked for");
+    }
+}
+
+/// Statistics of a panel: |w|, |w - w16|, slack, bias.
+#[cfg(target_arch = "x86_64")]
+type Stats<'a> = (&'a mut [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32]);
+
+/// Exact pre-activations of the candidates (ascending), and the k largest of them above zero.
+fn rescore(top: TopK, x: &[f32], candidates: &[u32], dots: &mut Vec<f32>, keys: &mut Vec<u64>, latent: &mut Vec<u32>, act: &mut Vec<f32>) {
+    dots.resize(candidates.len(), 0.0);
+    gather_dot(candidates, top.w, x, dots);
+    keep_largest(candidates.iter().zip(&*dots).map(|(&j, dot)| (j, dot + top.bias[j as usize])), top.k, keys, latent, act);
+}
+
+/// The norm of a latent's weights; infinite where it or the bias is out of range.
+fn bounded(norm: f64, bias: f32) -> f64 {
+    if norm <= LARGEST && bias.abs() as f64 <= LARGEST { norm } else { f64::INFINITY }
+}
+
+fn norm(x: &[f32]) -> f64 {
+    let mut sums = [0.0f64; 16];
+    let (blocks, rest) = x.as_chunks::<16>();
+    for x in blocks {
+        for (sum, &x) in sums.iter_mut().zip(x) {
+            *sum += (x as f64).powi(2);
+        }
+    }
+    rest.iter().zip(&mut sums).for_each(|(&x, sum)| *sum += (x as f64).powi(2));
+    sums.iter().sum::<f64>().sqrt()
+}
+
+/// g(2D + 16).
+fn gamma(d: usize) -> f64 {
+    let n = (2 * d + 16) as f64 * U;
+    n / (1.0 - n)
+}
+
+/// An f32 safely above a number that is not negative.
+#[cfg(target_arch = "x86_64")]
+fn up(v: f64) -> f32 {
+    ((v * 1.000001) as f32).next_up()
+}
+
+#[cfg(test)]
+mod tests;

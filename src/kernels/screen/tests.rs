@@ -1,0 +1,205 @@
+//! Every path against the definition, bit for bit; the bound against sums in f64.
+
+use super::*;
+use crate::artifact::seed;
+use crate::kernels::gemm::matmul_nt;
+use crate::kernels::select::topk_naive;
+use crate::kernels::testing::random;
+use proptest::prelude::*;
+use rand::RngExt;
+
+type Rows = Vec<(Vec<u32>, Vec<u32>)>;
+
+/// Latents and the bits of their values, by sorting exact pre-activations.
+fn oracle(top: TopK, x: &[f32], d: usize) -> Rows {
+    let row = |x: &[f32]| {
+        let products: Vec<f32> = top.w.chunks_exact(d).map(|w| dot(w, x)).collect();
+        let (latent, act) = topk_naive(&products, top.bias, top.k);
+        (latent, act.iter().map(|a| a.to_bits()).collect())
+    };
+    x.chunks_exact(d).map(row).collect()
+}
+
+/// What the screen decides (`None`: left to the next path); nothing on a CPU without bf16 products.
+fn screened(top: TopK, x: &[f32], d: usize) -> Option<(Vec<Option<(Vec<u32>, Vec<u32>)>>, ScreenCount)> {
+    let mut screen = Screen::default();
+    screen.update(top.w, top.bias);
+    if !screen.fast() {
+        println!("skipped: this CPU has no bf16 products");
+        return None;
+    }
+    let mut rows = vec![];
+    let bits = |(latent, act): (&[u32], &[f32])| (latent.to_vec(), act.iter().map(|a| a.to_bits()).collect());
+    let count = screen.topk_rows(top, x, &mut ScreenScratch::default(), |row| rows.push(row.map(bits)));
+    assert_eq!((count.rows, rows.len(), count.undecided), (x.len() / d, x.len() / d, rows.iter().filter(|r| r.is_none()).count()));
+    Some((rows, count))
+}
+
+fn from_products(top: TopK, x: &[f32], d: usize) -> Rows {
+    let mut screen = Screen::without_bf16();
+    screen.update(top.w, top.bias);
+    let (n, f) = (x.len() / d, top.bias.len());
+    let mut products = vec![0.0; n * f];
+    matmul_nt(n, f, d, x, top.w, &mut products, false);
+    let mut scratch = ScreenScratch::default();
+    let row = |(x, products): (&[f32], &[f32])| {
+        let (mut latent, mut act) = (vec![], vec![]);
+        screen.topk_of_products(top, x, products, &mut scratch, &mut latent, &mut act);
+        (latent, act.iter().map(|a| a.to_bits()).collect())
+    };
+    x.chunks_exact(d).zip(products.chunks_exact(f)).map(row).collect()
+}
+
+/// Both paths give the definition wherever they decide; returns how many rows the screen left.
+fn check(top: TopK, x: &[f32], d: usize) -> usize {
+    let want = oracle(top, x, d);
+    for (row, (got, want)) in from_products(top, x, d).iter().zip(&want).enumerate() {
+        assert_eq!(got, want, "row {row} from f32 products");
+    }
+    let Some((rows, count)) = screened(top, x, d) else { return 0 };
+    for (row, (got, want)) in rows.iter().zip(&want).enumerate() {
+        assert!(got.is_none() || got.as_ref() == Some(want), "row {row} of the screen: {got:?}, expected {want:?}");
+    }
+    count.undecided
+}
+
+/// Mostly small, a few large: cubes of uniform numbers, one in 40 times 30.
+fn heavy_tailed(n: usize, index: u64) -> Vec<f32> {
+    let mut rng = seed::rng(0, "test/screen", index);
+    (0..n).map(|_| rng.random_range(-1.0..1.0f32).powi(3) * if rng.random_range(0..40) == 0 { 30.0 } else { 1.0 }).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn screened_rows_equal_the_definition_at_unequal_shapes(
+        d in 1usize..90, f in 1usize..700, n in 1usize..30, k in 1usize..50, tails: bool, by in -20i32..20, index in 0u64..1000
+    ) {
+        let make = if tails { heavy_tailed } else { random };
+        let scale = (by as f32).exp2();
+        let w: Vec<f32> = make(f * d, 2 * index).iter().map(|v| v * scale).collect();
+        let bias: Vec<f32> = make(f, 2 * index + 5000).iter().map(|v| v * scale).collect();
+        check(TopK { w: &w, bias: &bias, k }, &make(n * d, 2 * index + 1), d);
+    }
+
+    #[test]
+    fn the_error_bound_holds_against_f64(d in 1usize..200, tails: bool, index in 0u64..1000) {
+        let (f, n) = (70, 5);
+        let make = if tails { heavy_tailed } else { random };
+        let (w, x, bias) = (make(f * d, index), make(n * d, index + 3000), make(f, index + 7000));
+        // With k = F every latent whose upper bound is above zero stays, so both of its bounds can be read.
+        let mut screen = Screen::default();
+        screen.update(&w, &bias);
+        #[cfg(target_arch = "x86_64")]
+        if screen.fast() {
+            let mut scratch = ScreenScratch::default();
+            screen.topk_rows(TopK { w: &w, bias: &bias, k: f }, &x, &mut scratch, |_| {});
+            let lists = &scratch.lists;
+            let mut seen = 0;
+            for (row, x) in x.chunks_exact(d).enumerate() {
+                let listed = row * lists.stride..row * lists.stride + lists.len[row];
+                for ((&j, &lower), &upper) in lists.latent[listed.clone()].iter().zip(&lists.lower[listed.clone()]).zip(&lists.upper[listed]) {
+                    let w = &w[j as usize * d..][..d];
+                    let z = x.iter().zip(w).map(|(&x, &w)| x as f64 * w as f64).sum::<f64>() + bias[j as usize] as f64;
+                    prop_assert!(lower as f64 <= z && z <= upper as f64, "{lower} {z} {upper}");
+                    let defined = dot(x, w) + bias[j as usize];
+                    prop_assert!(lower <= defined && defined <= upper, "{lower} {defined} {upper}");
+                    // Twice the largest relative rounding of bf16, and Cauchy-Schwarz: the bound must also be of some use.
+                    prop_assert!((upper - lower) as f64 <= 0.018 * norm(x) * norm(w) + 1e-5, "{lower} {upper}");
+                    seen += 1;
+                }
+                let kept = &lists.latent[row * lists.stride..][..lists.len[row]];
+                for j in (0..f as u32).filter(|j| !kept.contains(j)) {
+                    prop_assert!(dot(x, &w[j as usize * d..][..d]) + bias[j as usize] <= 0.0, "latent {j} was dropped");
+                }
+            }
+            prop_assert!(seen > 0);
+        }
+    }
+}
+
+#[test]
+fn a_wide_encoder_is_decided_with_few_candidates() {
+    let (d, f, n, k) = (64, 5000, 40, 16);
+    let (w, bias, x) = (random(f * d, 1), vec![0.0; f], random(n * d, 2));
+    let top = TopK { w: &w, bias: &bias, k };
+    assert_eq!(check(top, &x, d), 0);
+    if let Some((_, count)) = screened(top, &x, d) {
+        assert!(count.candidates >= n * k && count.candidates < 3 * n * k, "{} candidates of {n} rows", count.candidates);
+    }
+}
+
+#[test]
+fn equal_latents_are_told_apart_by_their_number() {
+    let (d, f, n) = (9, 600, 14);
+    // Every latent exists twelve times, next to each other and far apart.
+    let distinct = random(50 * d, 3);
+    let w: Vec<f32> = (0..f).flat_map(|j| distinct[j * 7 % 50 * d..][..d].to_vec()).collect();
+    for k in [1, 5, 13, 30] {
+        assert_eq!(check(TopK { w: &w, bias: &vec![0.25; f], k }, &random(n * d, 4), d), 0);
+    }
+}
+
+#[test]
+fn rows_that_overflow_their_list_are_left_undecided_and_then_found_exactly() {
+    let (d, f) = (6, 3000);
+    // All latents are the same: no bound can tell which k are kept.
+    let w: Vec<f32> = random(d, 1).into_iter().cycle().take(f * d).collect();
+    let x: Vec<f32> = (0..5).flat_map(|r| if r == 3 { vec![0.0; d] } else { w[..d].iter().map(|v| v * r as f32).collect() }).collect();
+    for bias in [0.0, 1.0] {
+        let left = check(TopK { w: &w, bias: &vec![bias; f], k: 7 }, &x, d);
+        let Some((rows, _)) = screened(TopK { w: &w, bias: &vec![bias; f], k: 7 }, &x, d) else { continue };
+        assert!(left >= 3 && rows[1].is_none() && rows[2].is_none() && rows[4].is_none(), "{left}");
+    }
+}
+
+#[test]
+fn zero_huge_denormal_and_broken_numbers_are_not_lost() {
+    let (d, f) = (10, 900);
+    let mut rows: Vec<Vec<f32>> = (0..9).map(|r| random(d, 20 + r)).collect();
+    rows[0].fill(0.0);
+    rows[1].iter_mut().for_each(|v| *v *= 1e30);
+    rows[2].iter_mut().for_each(|v| *v *= 1e-38);
+    rows[3].iter_mut().for_each(|v| *v *= 1e-44);
+    rows[4][3] = f32::INFINITY;
+    rows[5][9] = f32::NAN;
+    rows[6][0] = 1e5;
+    rows[7][2] = -3e38;
+    let x = rows.concat();
+    let base = random(f * d, 2);
+    let changed = |at: &[(usize, f32)]| {
+        let mut w = base.clone();
+        at.iter().for_each(|&(i, v)| w[i] = v);
+        w
+    };
+    let tiny: Vec<f32> = base.iter().map(|v| v * 1e-39).collect();
+    let huge: Vec<f32> = base.iter().map(|v| v * 1e25).collect();
+    let cases =
+        [base.clone(), changed(&[(37, f32::NAN)]), changed(&[(37, f32::INFINITY), (500, f32::NEG_INFINITY)]), changed(&[(640, 2e38)]), tiny, huge];
+    for (case, w) in cases.iter().enumerate() {
+        for bias in [0.0, 0.5, -0.5] {
+            let mut biases = vec![bias; f];
+            for broken in [0.0, f32::NAN, f32::INFINITY, -3e38] {
+                biases[f / 2] = broken;
+                println!("case {case} bias {bias} broken {broken}");
+                check(TopK { w, bias: &biases, k: 8 }, &x, d);
+            }
+        }
+    }
+    // What is sound is decided beside what is not.
+    let one_broken = changed(&[(37, f32::NAN)]);
+    if let Some((decided, _)) = screened(TopK { w: &one_broken, bias: &vec![0.0; f], k: 8 }, &x, d) {
+        assert!(decided[8].is_some() && decided[6].is_some() && decided[1].is_none() && decided[4].is_none() && decided[5].is_none());
+    }
+}
+
+#[test]
+fn a_value_that_is_not_a_number_hides_no_other() {
+    let mut pre = vec![1.0; 64];
+    pre[3] = f32::NAN;
+    pre[19] = f32::NAN;
+    pre[5] = 3.0;
+    let (mut latent, mut act) = (vec![], vec![]);
+    topk(&pre, &[0.0; 64], 1, &mut SelectScratch::default(), &mut latent, &mut act);
+    assert_eq!((latent, act), (vec![5], vec![3.0]));
+}
