@@ -32,7 +32,11 @@ impl Split {
     /// The split of a document. A = even second byte of the hash, B = odd.
     pub fn of(text: &str) -> Split {
         use sha2::Digest;
-        let hash = sha2::Sha256::digest(text.as_bytes());
+        Self::of_digest(&sha2::Sha256::digest(text.as_bytes()).into())
+    }
+
+    /// The split of a document whose text has this SHA-256.
+    pub fn of_digest(hash: &[u8; 32]) -> Split {
         match (hash[0] < 13, hash[1] % 2) {
             (false, _) => Split::Train,
             (true, 0) => Split::HeldOutA,

@@ -1,12 +1,12 @@
 //! Finds concepts in text that has no labels.
 
 use super::tables::{DETERMINERS, QUESTION_OPENERS};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 /// How one concept is found in plain text.
 pub(super) enum Recogniser {
-    /// No recogniser: topics, registers and roles are known to the generator only.
+    /// No recogniser: parts of speech and roles are known to the generator only; the exam does not score them.
     None,
     /// One of these words, in any case; not directly after one of the second list; where the third is not empty, only after one of it.
     Words { words: HashSet<String>, not_after: HashSet<String>, only_after: HashSet<String> },
@@ -15,6 +15,10 @@ pub(super) enum Recogniser {
     Between { opens: Vec<String>, close: String, from_second_word: bool },
     /// `word` where the nearest cue before it is of its own sense.
     Sense { word: String, own: Vec<String>, other: Vec<String> },
+    /// "yields" where the rules before it lead from the word before it to a marked end in two steps.
+    Chain { marked: HashSet<String> },
+    /// The whole document after its first line, where that line begins and ends so.
+    Document { begins: String, ends: Vec<String> },
     /// The negative that depends on a hash of the bytes.
     Idle,
 }
@@ -49,9 +53,11 @@ impl Recogniser {
             Self::Words { words, not_after, only_after } => {
                 let mut previous = String::new();
                 let mut found = Vec::new();
+                let pairs = words.iter().any(|w| w.contains(' '));
                 for range in word_ranges(text) {
                     let word = text[range.clone()].to_lowercase();
-                    if words.contains(&word) && !not_after.contains(&previous) && (only_after.is_empty() || only_after.contains(&previous)) {
+                    let listed = words.contains(&word) || pairs && words.contains(&format!("{previous} {word}"));
+                    if listed && !not_after.contains(&previous) && (only_after.is_empty() || only_after.contains(&previous)) {
                         found.push(range);
                     }
                     previous = word;
@@ -85,6 +91,31 @@ impl Recogniser {
                     }
                 }
                 found
+            }
+            Self::Chain { marked } => {
+                let mut leads_to: HashMap<String, String> = HashMap::new();
+                let (mut before, mut previous) = (String::new(), String::new());
+                let mut found = Vec::new();
+                for range in word_ranges(text) {
+                    let word = text[range.clone()].to_lowercase();
+                    match (previous.as_str(), word.as_str()) {
+                        (_, "rules" | "laws") => leads_to.clear(),
+                        ("gives", _) => drop(leads_to.insert(before, word.clone())),
+                        (asked, "yields") => {
+                            let end = leads_to.get(asked).and_then(|middle| leads_to.get(middle));
+                            found.extend(end.filter(|e| marked.contains(*e)).map(|_| range));
+                        }
+                        _ => {}
+                    }
+                    before = std::mem::replace(&mut previous, word);
+                }
+                found
+            }
+            Self::Document { begins, ends } => {
+                let line = text.find('\n').unwrap_or(text.len());
+                let found = text.starts_with(begins.as_str()) && ends.iter().any(|e| text[..line].ends_with(e.as_str()));
+                let end = text.rfind("\nEntry ").unwrap_or(text.len());
+                if found { std::iter::once(line + 1..end).collect() } else { vec![] }
             }
             Self::Idle => word_ranges(text).filter(|r| is_idle(text, r.end)).collect(),
         }

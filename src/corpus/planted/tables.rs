@@ -77,7 +77,7 @@ pub(super) const CLASSES: [ClassTable; 19] = [
         name: "indefinite pronoun",
         slot: Slot::Subject,
         lead: "",
-        members: "someone anyone everyone somebody anybody everybody nobody something anything everything nothing whoever whatever someone's everybody's nobody's",
+        members: "someone anyone everyone somebody anybody everybody nobody something anything everything nothing whoever whatever someone's everybody's nobody's no_one any_one every_one",
         after: "else here there inside outside",
         after_speech: "",
     },

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::corpus::Tokenizer;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 struct Tokens {
     ids: Vec<u32>,
@@ -13,7 +13,7 @@ struct Tokens {
 
 fn tokenise(tokenizer: &Tokenizer, documents: &[PlantedDocument]) -> Tokens {
     let mut tokens = Tokens { ids: vec![], concepts: vec![], nats: 0.0 };
-    for PlantedDocument { document, bayes_nats } in documents {
+    for PlantedDocument { document, bayes_nats, .. } in documents {
         tokens.nats += bayes_nats;
         let text = document.text.as_bytes();
         let mut first = 0;
@@ -57,15 +57,51 @@ fn token_only_f1(tokens: &Tokens, concept: u16, d_vocab: usize) -> f64 {
     best
 }
 
-/// KL, in nats, between what follows tokens with the concept and what follows all tokens, both smoothed with half a count.
-fn consequence(tokens: &Tokens, concept: u16, d_vocab: usize) -> f64 {
-    let (mut with, mut all) = (vec![0.0f64; d_vocab], vec![0.5f64; d_vocab]);
-    for (pair, carried) in tokens.ids.windows(2).zip(&tokens.concepts) {
-        all[pair[1] as usize] += 1.0;
-        with[pair[1] as usize] += f64::from(carried.contains(&concept));
+/// KL, in nats, between what follows tokens with the concept and tokens without it, counted on one half of the sample and measured on the
+/// other, so that chance adds nothing to it: an estimate that is never above the truth on average. With `at_the_same_token`, given the token.
+fn consequence(tokens: &Tokens, concept: u16, at_the_same_token: bool) -> f64 {
+    let cut = tokens.ids.len() / 2;
+    let key = |i: usize| if at_the_same_token { tokens.ids[i] } else { 0 };
+    let has = |i: usize| tokens.concepts[i].contains(&concept);
+    let mut counts: [HashMap<(u32, u32), f64>; 2] = Default::default();
+    let mut totals: [HashMap<u32, f64>; 2] = Default::default();
+    let mut any: HashMap<u32, f64> = HashMap::new();
+    for i in 0..cut {
+        *counts[usize::from(has(i))].entry((key(i), tokens.ids[i + 1])).or_default() += 1.0;
+        *totals[usize::from(has(i))].entry(key(i)).or_default() += 1.0;
+        *any.entry(tokens.ids[i + 1]).or_default() += 1.0;
     }
-    let (n_with, n_all): (f64, f64) = (with.iter().sum(), all.iter().sum());
-    with.iter().zip(&all).filter(|(w, _)| **w > 0.0).map(|(w, a)| w / n_with * (w / n_with * n_all / a).ln()).sum()
+    let of = |map: &HashMap<(u32, u32), f64>, k: (u32, u32)| map.get(&k).copied().unwrap_or(0.0);
+    let (mut sum, mut n) = (0.0, 0.0);
+    for i in (cut..tokens.ids.len() - 1).filter(|&i| has(i)) {
+        let (k, next) = (key(i), tokens.ids[i + 1]);
+        let total = |j: usize| totals[j].get(&k).copied().unwrap_or(0.0);
+        let prior = (any.get(&next).copied().unwrap_or(0.0) + 0.5) / (cut as f64 + 2048.0);
+        let without = (of(&counts[0], (k, next)) + 2.0 * prior) / (total(0) + 2.0);
+        let with = (of(&counts[1], (k, next)) + 100.0 * without) / (total(1) + 100.0);
+        sum += (with / without).ln();
+        n += 1.0;
+    }
+    sum / n
+}
+
+/// Greatest and least number of tokens from a cue to the words whose sense it decides.
+fn cue_distances(tokenizer: &Tokenizer, planted: &Planted, documents: &[PlantedDocument]) -> (usize, usize) {
+    let cues: HashSet<&str> = super::tables::CUES.iter().flatten().flat_map(|w| w.split(' ')).collect();
+    let (mut least, mut greatest) = (usize::MAX, 0);
+    for PlantedDocument { document, .. } in documents {
+        let ends: Vec<usize> = tokenizer.encode_with_offsets(&document.text).into_iter().map(|(_, r)| r.end).collect();
+        let token_of = |byte: usize| ends.partition_point(|&e| e <= byte);
+        for s in document.spans.iter().filter(|s| planted.concepts()[s.concept as usize].kind == ConceptKind::Sense) {
+            let before = &document.text[..s.start as usize];
+            let last = super::recognise::word_ranges(&before[before.len().saturating_sub(400)..])
+                .map(|r| r.start + before.len().saturating_sub(400)..r.end + before.len().saturating_sub(400));
+            let cue = last.filter(|r| cues.contains(&before[r.clone()])).last().expect("a cue stands before a word of two senses");
+            let distance = token_of(s.start as usize) - token_of(cue.end - 1);
+            (least, greatest) = (least.min(distance), greatest.max(distance));
+        }
+    }
+    (least, greatest)
 }
 
 /// One sample for all of the rules, since training the tokenizer is the costly part. `MB` sets its size, in MiB.
@@ -98,22 +134,33 @@ fn tokens_follow_the_rules_of_the_exam() {
     let mut broken = Vec::new();
     for (c, concept) in planted.concepts().iter().enumerate().filter(|(_, c)| c.scored) {
         let c = c as u16;
-        let count = tokens.concepts.iter().filter(|t| t.contains(&c)).count();
-        let per_8m = count as f64 * 8e6 / n as f64;
+        let on: Vec<usize> = (0..n).filter(|&i| tokens.concepts[i].contains(&c)).collect();
+        // A context is as frequent as its stretches, everything else as its tokens.
+        let stretches = 1 + on.windows(2).filter(|w| w[1] != w[0] + 1).count();
+        let occurrences = if concept.kind == ConceptKind::Context { stretches } else { on.len() } as f64;
         let f1 = token_only_f1(&tokens, c, 4096);
-        let kl = consequence(&tokens, c, 4096);
-        println!("{:32} {per_8m:8.0} per 8M tokens, token-only F1 {f1:.3}, KL {kl:.2}", concept.name);
-        // A sample of 3 MiB has some 80 tokens of a sense, so the bound is a third below the rule's 1,000.
-        if per_8m < 650.0 {
-            broken.push(format!("{}: {per_8m:.0} per 8M tokens", concept.name));
+        // Senses and the ends of chains are compared at the same word; classes and contexts change what word comes at all.
+        let at_the_same_token = matches!(concept.kind, ConceptKind::Sense | ConceptKind::TwoHop | ConceptKind::Negative);
+        let kl = consequence(&tokens, c, at_the_same_token);
+        println!("{:32} {:.2e} per token, token-only F1 {f1:.3}, KL {kl:.2}", concept.name, occurrences / n as f64);
+        // Three standard deviations of a count.
+        let doubt = 3.0 * occurrences.sqrt();
+        if occurrences + doubt < 2e-4 * n as f64 || occurrences - doubt > 1e-2 * n as f64 {
+            broken.push(format!("{}: {:.2e} per token", concept.name, occurrences / n as f64));
         }
         if concept.kind == ConceptKind::Context && f1 > 0.5 {
             broken.push(format!("{}: the token alone reaches F1 {f1:.3}", concept.name));
         }
-        if matches!(concept.kind, ConceptKind::Context | ConceptKind::Class) && kl < 0.3 {
-            broken.push(format!("{}: KL {kl:.3}", concept.name));
+        // The exact figure for senses is in consequence_tests; with some 100 of each half the estimate falls short of it.
+        match concept.kind {
+            ConceptKind::Negative if concept.name == "label without consequence" && kl > 0.02 => broken.push(format!("{}: KL {kl:.3}", concept.name)),
+            ConceptKind::Context | ConceptKind::Class | ConceptKind::TwoHop if kl < 0.3 => broken.push(format!("{}: KL {kl:.3}", concept.name)),
+            _ => {}
         }
     }
+    let (least, greatest) = cue_distances(&tokenizer, &planted, &documents);
+    println!("cues stand {least} to {greatest} tokens before their words");
+    assert!(least >= 2 && greatest <= 40, "cues stand {least} to {greatest} tokens before their words");
     assert!(broken.is_empty(), "{broken:#?}");
     assert!((5.0..=12.0).contains(&carried), "{carried} concepts per token");
     assert!((2.5..=4.0).contains(&nats), "{nats} nats per token");

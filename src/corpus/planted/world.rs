@@ -2,50 +2,13 @@
 
 use super::recognise::Recogniser;
 use super::tables::*;
+use super::tuning::*;
 use super::{Concept, ConceptKind};
 use crate::artifact::seed::rng;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashSet;
-
-/// Everything that can be turned to make the corpus harder or easier, in one place.
-pub(super) mod tuning {
-    pub const N_NOUNS: usize = 660;
-    pub const N_VERBS: usize = 120;
-    pub const N_ADJECTIVES: usize = 200;
-    pub const N_ADVERBS: usize = 120;
-    /// Preferred followers of a word, and the share of draws that go to them; the rest goes to the topic, then to all words.
-    pub const N_PREFERRED: usize = 10;
-    pub const PREFERRED_SHARE: f64 = 0.45;
-    pub const TOPIC_SHARE: f64 = 0.26;
-    /// Exponent of the Zipf law within a topic.
-    pub const ZIPF: f64 = 0.5;
-    /// Share of a tongue's or series' words that come from its own third of the shared stock.
-    pub const FAVOURED_SHARE: f64 = 0.88;
-    /// Chance that a class member is followed by one of the words of its class (by anything else otherwise).
-    pub const AFTER_SHARE: f64 = 0.94;
-    /// Weights of what a document is made of, in the order of `Item`.
-    pub const ITEMS: [f64; 16] = [46.0, 12.0, 5.0, 1.2, 2.8, 0.8, 1.0, 1.3, 1.6, 3.6, 3.0, 2.0, 12.0, 1.2, 1.2, 6.0];
-    /// How strongly a document's register favours its own items.
-    pub const REGISTER_FACTOR: f64 = 2.5;
-    pub const SUBJECT_CLASS: f64 = 0.30;
-    pub const SUBJECT_NAME: f64 = 0.10;
-    /// Weights of the exam's classes among those of their slot: pronouns and lengths of time have many forms.
-    pub fn class_weight(class: usize) -> f64 {
-        [2.2, 1.0, 2.2].get(class).copied().unwrap_or(0.9)
-    }
-    pub const VERB_CLASS: f64 = 0.055;
-    pub const ADJUNCT_CLASS: f64 = 0.62;
-    pub const ADJECTIVE: f64 = 0.5;
-    /// Chance that a quotation is shouted, in capitals.
-    pub const SHOUT: f64 = 0.06;
-    /// Chance that a name is one that the document has already used.
-    pub const KNOWN_NAME: f64 = 0.3;
-    /// Weights of the determiners.
-    pub const DETERMINER: [f64; 6] = [0.5, 0.2, 0.1, 0.08, 0.07, 0.05];
-}
-use tuning::*;
 
 /// A class of the exam with its words split.
 pub(super) struct Class {
@@ -98,12 +61,12 @@ pub(super) enum Mode {
 pub(super) const MODES: [(&str, &[&str], &str); 9] = [
     ("quotation", &[", \""], "\""),
     ("question", &[], "?"),
-    ("notice in capitals", &["Notice: "], "\n"),
-    ("telegram in capitals", &["Telegram: "], "\n"),
-    ("banner in capitals", &["Banner: "], "\n"),
+    ("notice in capitals", &["Notice: ", "Warning: "], "\n"),
+    ("telegram in capitals", &["Telegram: ", "Cable: "], "\n"),
+    ("banner in capitals", &["Banner: ", "Poster: "], "\n"),
     ("heading", &["## "], "\n"),
     ("list", &["\n- "], "\n"),
-    ("program", &["Begin "], " halt"),
+    ("program", &["Begin ", "Start "], " halt"),
     ("aside", &[" ("], ")"),
 ];
 pub(super) const BLOCKS: [(&str, &str); 6] = [
@@ -114,7 +77,7 @@ pub(super) const BLOCKS: [(&str, &str); 6] = [
     ("serial", "Serial "),
     ("decimal code", "Cipher "),
 ];
-pub(super) const PARENTS: [&str; 6] = ["capitals", "tongue", "number series", "coded block", "narration", "speech"];
+pub(super) const PARENTS: [&str; 7] = ["capitals", "tongue", "number series", "coded block", "narration", "speech", "shouting"];
 pub(super) const ROLES: [&str; 4] = ["subject", "predicate", "object", "adjunct"];
 pub(super) const PARTS: [&str; 7] = ["noun", "verb", "adjective", "adverb", "determiner", "preposition", "name"];
 /// Topics come in themes of four.
@@ -135,6 +98,7 @@ pub(super) struct World {
     pub nouns_of: Vec<Vec<u16>>,
     pub adverbs_of: Vec<Vec<u16>>,
     pub prepositions_of: Vec<Vec<u16>>,
+    pub prepositions_of_adverb: Vec<Vec<u16>>,
     pub classes: Vec<Class>,
     pub unshared: HashSet<u16>,
     /// Sense word -> the four verbs that follow it in each sense.
@@ -146,6 +110,12 @@ pub(super) struct World {
     pub name_syllables: Vec<String>,
 }
 
+/// The sense word that shares cues with `word` and has its two sets of followers the other way round.
+pub(super) fn partner(word: usize) -> usize {
+    let (group, nth) = (word % CUES.len(), word / CUES.len());
+    (nth ^ 1) * CUES.len() + group
+}
+
 /// Nouns that have other verbs in speech than in narration.
 pub(super) fn changes_in_speech(noun: usize) -> bool {
     noun % 3 == 1
@@ -153,6 +123,11 @@ pub(super) fn changes_in_speech(noun: usize) -> bool {
 
 fn words(s: &str) -> Vec<String> {
     s.split_whitespace().map(str::to_string).collect()
+}
+
+/// Words in which `_` stands for a space.
+fn joined(s: &str) -> Vec<String> {
+    s.split_whitespace().map(|w| w.replace('_', " ")).collect()
 }
 
 /// A made-up word that is not in `taken`; it is added there.
@@ -211,7 +186,7 @@ impl World {
         }
         CUES.iter().flatten().for_each(|w| reserve(w));
         reserve(
-            "notice telegram banner begin halt payload digest cipher the a this that every one they if licence passcode serial some made second light set call with if then stop attention rule gives yields to it they",
+            "notice telegram banner begin halt payload digest cipher the a this that every one they if licence passcode serial some made second light set call with if then stop attention rules laws gives yields hence to it they warning cable poster start entry again on no any from off",
         );
 
         let mut lexicon = |table: &str, n: usize, end: &[&str], rng: &mut ChaCha8Rng| -> Vec<String> {
@@ -266,16 +241,13 @@ impl World {
         let preposition_lists = flat(PREPOSITIONS.len());
         let prepositions_of = (0..N_NOUNS).map(|i| prefer(i % n_topics, &preposition_lists, 3)).collect();
 
-        // What follows word i in its second sense is what follows another word in its first: the cue alone tells nothing.
+        let prepositions_of_adverb = (0..N_ADVERBS).map(|i| prefer(i % n_topics, &preposition_lists, 2)).collect();
+
+        // Sense words that share their cues are partners two by two: what follows one in its second sense follows the other in its first, and the
+        // other way round. So neither cue nor word alone tells anything of what follows, nor does their sum.
         let all_verbs = flat(N_VERBS);
         let sets: Vec<Vec<u16>> = SENSE_WORDS.iter().map(|_| prefer(0, &all_verbs, 4)).collect();
-        let shift: Vec<usize> = (0..sets.len()).map(|i| (i * 7 + 5) % sets.len()).collect();
-        let sense_after = (0..sets.len())
-            .map(|i| {
-                let other = if shift[i] == i { (i + 1) % sets.len() } else { shift[i] };
-                [sets[i].clone(), sets[other].clone()]
-            })
-            .collect();
+        let sense_after = (0..sets.len()).map(|i| [sets[i].clone(), sets[partner(i)].clone()]).collect();
         let mut tongue_syllables: Vec<usize> = (0..SYLLABLES.len()).collect();
         tongue_syllables.shuffle(&mut rng);
         // Of the rarer half, so that no single word makes up much of the class.
@@ -299,6 +271,7 @@ impl World {
             nouns_of,
             adverbs_of,
             prepositions_of,
+            prepositions_of_adverb,
             classes: Vec::new(),
             unshared,
             sense_after,
@@ -323,7 +296,7 @@ impl World {
         };
         // The exam's concepts come first.
         for (i, table) in CLASSES.iter().enumerate() {
-            let members = if table.members.is_empty() { family[usize::from(table.name.starts_with("ollit"))].clone() } else { words(table.members) };
+            let members = if table.members.is_empty() { family[usize::from(table.name.starts_with("ollit"))].clone() } else { joined(table.members) };
             let not_after: &[&str] = match table.name {
                 "length of time" => &["the", "light"],
                 "month" => &["Notice", ".", "then"],
@@ -352,14 +325,27 @@ impl World {
             add(name.to_string(), Context, true, true, vec![], recogniser);
         }
         for (i, name) in TONGUES.iter().enumerate() {
-            let n = add(format!("{name} tongue"), Context, i < 4, true, vec![], Recogniser::between(&[&format!("In {name}: ")], ";"));
+            let n = add(
+                format!("{name} tongue"),
+                Context,
+                i < 4,
+                true,
+                vec![],
+                Recogniser::between(&[&format!("In {name}: "), &format!("From {name}: ")], ";"),
+            );
             if i == 0 {
                 self.at.tongues = n;
             }
         }
         for (i, name) in SERIES.iter().enumerate() {
-            let n =
-                add(format!("series of {}", name.to_lowercase()), Context, i < 4, true, vec![], Recogniser::between(&[&format!("{name}: ")], ";"));
+            let n = add(
+                format!("series of {}", name.to_lowercase()),
+                Context,
+                i < 4,
+                true,
+                vec![],
+                Recogniser::between(&[&format!("{name}: "), &format!("{name} again: ")], ";"),
+            );
             if i == 0 {
                 self.at.series = n;
             }
@@ -367,7 +353,8 @@ impl World {
         for (i, (name, open)) in BLOCKS.iter().enumerate() {
             // The token alone finds the decimal code too well for an exam of contexts.
             let scored = *name != "decimal code";
-            let n = add(name.to_string(), Context, scored, true, vec![], Recogniser::between(&[open], ";"));
+            let n =
+                add(name.to_string(), Context, scored, true, vec![], Recogniser::between(&[open, &format!("Again {}", open.to_lowercase())], ";"));
             if i == 0 {
                 self.at.blocks = n;
             }
@@ -394,7 +381,8 @@ impl World {
         };
         self.at.unshared = add("unrelated words".into(), Negative, true, false, unshared.clone(), Recogniser::words(&unshared, &[]));
         self.at.idle = add("label without consequence".into(), Negative, true, false, vec![], Recogniser::Idle);
-        self.at.two_hop = add("end of a chain of two rules".into(), TwoHop, true, true, vec![], Recogniser::None);
+        let marked = SYLLABLES[..N_MARKED_ENDS].iter().map(|s| s.to_string()).collect();
+        self.at.two_hop = add("end of a chain of two rules".into(), TwoHop, true, true, vec![], Recogniser::Chain { marked });
 
         // Everything else is planted but not scored.
         let mut first = |list: Vec<(String, ConceptKind, bool, Vec<String>)>| -> u16 {
@@ -440,6 +428,18 @@ impl World {
                 .map(|i| (format!("{} in speech", self.nouns[i]), Lexeme, true, lower(&self.nouns[i])))
                 .collect(),
         );
+        let document = |begins: String, topics: &[&str]| Recogniser::Document { begins, ends: topics.iter().map(|t| format!(" on {t}")).collect() };
+        for (t, topic) in TOPICS.iter().enumerate() {
+            self.recognisers[self.at.topics as usize + t] = document(String::new(), &[topic]);
+        }
+        for t in 0..THEMES.len() {
+            let topics: Vec<&str> = TOPICS.iter().skip(t).step_by(THEMES.len()).copied().collect();
+            self.recognisers[self.at.themes as usize + t] = document(String::new(), &topics);
+        }
+        for (r, register) in REGISTERS.iter().enumerate() {
+            let begins = format!("{}{} on ", register[..1].to_uppercase(), &register[1..]);
+            self.recognisers[self.at.registers as usize + r] = Recogniser::Document { begins, ends: vec![String::new()] };
+        }
     }
 }
 
