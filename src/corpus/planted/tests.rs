@@ -31,7 +31,8 @@ fn a_document_depends_on_seed_and_index_alone() {
 
 #[test]
 fn the_first_megabyte_of_seed_0_is_the_one_that_was_examined() {
-    // Changed only with a stated reason: scores in LOG.md are of this text. Last changed when the Bayes loss was raised above 2.5 nats per token.
+    // Changed only with a stated reason: scores in LOG.md are of this text. Last changed when the two-hop control, the
+    // two senses and the templates of the halves were made to keep their rules.
     let mut hasher = blake3::Hasher::new();
     let mut n_bytes = 0;
     for made in Planted::new(0).documents() {
@@ -44,7 +45,7 @@ fn the_first_megabyte_of_seed_0_is_the_one_that_was_examined() {
             hasher.update(format!("{} {} {};", span.start, span.end, span.concept).as_bytes());
         }
     }
-    assert_eq!(&hasher.finalize().to_hex()[..32], "693be5e8b03067d7d337363369a6b92e");
+    assert_eq!(&hasher.finalize().to_hex()[..32], "9c3c7e4a298510c546093723bbe87ebd");
 }
 
 #[test]
@@ -131,9 +132,8 @@ fn names_and_templates_of_half_b_are_not_in_half_a() {
         });
         assert!(used.iter().all(|u| !u.is_empty()) && used[0].is_disjoint(&used[1]), "{used:?}");
     }
-    let titles =
-        ["Notice: ", "Telegram: ", "Banner: ", "Begin ", "In Veltic: ", "Accounts: ", ". Payload ", "Rules: ", "By the marsh, as", " said, \""];
-    for title in titles.iter().filter(|t| !t.contains(", as")) {
+    let titles = ["Notice: ", "Telegram: ", "Banner: ", "Begin ", "In Veltic: ", "Accounts: ", "Payload ", "Rules: ", " By the marsh, ", " said, \""];
+    for title in titles {
         let within = |documents: &[Document]| documents.iter().any(|d| d.text.contains(title));
         assert!(within(&halves[0]) && !within(&halves[1]), "{title:?}");
     }
