@@ -132,7 +132,8 @@ fn names_and_templates_of_half_b_are_not_in_half_a() {
         });
         assert!(used.iter().all(|u| !u.is_empty()) && used[0].is_disjoint(&used[1]), "{used:?}");
     }
-    let titles = ["Notice: ", "Telegram: ", "Banner: ", "Begin ", "In Veltic: ", "Accounts: ", "Payload ", "Rules: ", " By the marsh, ", " said, \""];
+    let titles =
+        ["Notice: ", "Telegram: ", "Banner: ", "Begin ", "In Veltic: ", "Accounts: ", ". Payload ", "Rules: ", " By the marsh, ", " said, \""];
     for title in titles {
         let within = |documents: &[Document]| documents.iter().any(|d| d.text.contains(title));
         assert!(within(&halves[0]) && !within(&halves[1]), "{title:?}");

@@ -353,8 +353,7 @@ impl World {
         for (i, (name, open)) in BLOCKS.iter().enumerate() {
             // The token alone finds the decimal code too well for an exam of contexts.
             let scored = *name != "decimal code";
-            let n =
-                add(name.to_string(), Context, scored, true, vec![], Recogniser::between(&[open, &format!("Again {}", open.to_lowercase())], ";"));
+            let n = add(name.to_string(), Context, scored, true, vec![], Recogniser::between(&[open], ";"));
             if i == 0 {
                 self.at.blocks = n;
             }
