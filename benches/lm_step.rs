@@ -4,7 +4,7 @@
 
 mod peer;
 
-use monosem::lm::{Activation, CpuEngine, Lm, LmConfig, TrainConfig};
+use monosem::lm::{Activation, CpuEngine, Engine, Lm, LmConfig, TrainConfig};
 
 fn main() {
     let preset = flag_preset();
@@ -16,10 +16,10 @@ fn main() {
     // Products of forward and backward: every weight but the embeddings six times, attention's two products of the forward pass and five of the backward.
     let weights = config.n_params() - (config.d_vocab + config.n_ctx) * config.d_model;
     let flop_per_token = 6.0 * weights as f64 + 7.0 * (config.n_layers * config.n_ctx * config.d_model) as f64;
-    let train = TrainConfig::default();
+    let settings = TrainConfig { batch, ..Default::default() }.step_settings(1e-3, config.n_ctx);
     let ids: Vec<u32> = (0..=n).map(|i| ((i * 7919 + i * i % 31) % config.d_vocab) as u32).collect();
     let mut engine = CpuEngine::new(Lm::init(&config, 0));
-    let mut step = || engine.train_step(&ids[..n], &ids[1..], config.n_ctx, &train, 1e-3);
+    let mut step = || engine.step(&ids[..n], &ids[1..], config.n_ctx, &settings);
     step();
     let json = peer::has("--json");
     let rounds = peer::flag("--rounds").and_then(|r| r.parse().ok()).unwrap_or(if json { 1 } else { 3 });

@@ -2,8 +2,9 @@
 
 use crate::artifact::{Manifest, seed};
 use crate::corpus::{EncodedDocument, ShardWriter, Split, TokenStream};
-use crate::lm::{Activation, Edit, Engine, HookPoint, LmConfig};
+use crate::lm::{Activation, Edit, Engine, HookPoint, Lm, LmConfig, Moments, StepReport, StepSettings};
 use rand::RngExt;
+use std::borrow::Cow;
 use std::path::Path;
 
 pub(crate) const D_VOCAB: usize = 17;
@@ -99,5 +100,21 @@ impl Engine for Fake {
         for (out, &p) in logits.chunks_mut(D_VOCAB).zip(positions) {
             out.copy_from_slice(&all[p * D_VOCAB..][..D_VOCAB]);
         }
+    }
+
+    fn step(&mut self, _: &[u32], _: &[u32], _: usize, _: &StepSettings) -> StepReport {
+        unreachable!("the fake is never trained")
+    }
+
+    fn lm(&self) -> Cow<'_, Lm> {
+        unreachable!("the fake has no weights")
+    }
+
+    fn moments(&self) -> Cow<'_, Moments> {
+        unreachable!("the fake is never trained")
+    }
+
+    fn write(&mut self, _: Lm, _: Moments) {
+        unreachable!("the fake has no weights")
     }
 }

@@ -7,7 +7,7 @@ use crate::features::Dictionary;
 use crate::intervene::measure::max_activations;
 use crate::intervene::steer::{Rig, SafeStrength, safe_strength, steer};
 use crate::intervene::{LatentEdit, Rule, Scope, Steered, Steering};
-use crate::lm::{CpuEngine, HookPoint, Lm, Sampling};
+use crate::lm::{CpuEngine, Engine, HookPoint, Lm, Sampling};
 use crate::sae::{Sae, read_origin};
 use anyhow::{Context, anyhow, bail};
 use std::io::Write;
@@ -114,7 +114,8 @@ fn run_one(args: &Run, global: &Global) -> anyhow::Result<()> {
         Steering::one(latent, Rule::Zero).check(&sae)?;
     }
     let (max_acts, measured_on) = maxima(args, &run, &name, &mut engine, hook, &sae)?;
-    let rig = Rig { lm: engine.lm(), tokenizer: &tokenizer, sae: &sae, hook };
+    let lm = engine.lm();
+    let rig = Rig { lm: &lm, tokenizer: &tokenizer, sae: &sae, hook };
     let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: None, seed: args.seed };
     let prompt = rig.prompt(&args.prompt);
 

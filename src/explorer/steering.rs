@@ -6,7 +6,7 @@ use super::text;
 use super::view::{UnitView, Units};
 use crate::intervene::edit::{LatentEdit, Scope, Steering};
 use crate::intervene::steer::{MAX_PERPLEXITY_RATIO, MIN_DISTINCT_RATIO, Rig, SafeStrength, distinct_2, perplexity, safe_strength, steer};
-use crate::lm::Sampling;
+use crate::lm::{Engine, Sampling};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 
@@ -123,7 +123,8 @@ impl App {
         let sampling = Sampling { temperature: ask.temperature, top_k: None, top_p: None, seed: ask.seed };
         let (both, quality, found) = self.with_model(&meta, |model| {
             let Model { engine, sae, hook } = model;
-            let rig = Rig { lm: engine.lm(), tokenizer: &self.tokenizer, sae, hook: *hook };
+            let lm = engine.lm();
+            let rig = Rig { lm: &lm, tokenizer: &self.tokenizer, sae, hook: *hook };
             let failed = |e| Problem::new(400, "The text cannot be written with this edit", &e);
             let prompt = rig.prompt(&ask.prompt);
             let search = || safe_strength(rig, ask.feature, summary.max_act, std::slice::from_ref(&prompt), &sampling);

@@ -6,7 +6,7 @@ use super::text::StreamText;
 use super::{Error, Result, logits, polysemantic};
 use crate::artifact::Progress;
 use crate::corpus::{Split, TokenStream, Tokenizer, counts};
-use crate::lm::{Activation, CpuEngine, Engine, HookPoint, LmConfig, Site};
+use crate::lm::{Activation, Engine, HookPoint, LmConfig, Site};
 use crate::sae::{JUNK_COSINE, Sae, SparseRows};
 use std::path::Path;
 use std::time::Instant;
@@ -40,7 +40,7 @@ pub enum Units<'a> {
 
 /// What it is made from.
 pub struct Inputs<'a> {
-    pub engine: &'a mut CpuEngine,
+    pub engine: &'a mut dyn Engine,
     pub lm_hash: &'a str,
     pub stream: &'a TokenStream,
     pub tokenizer: &'a Tokenizer,
@@ -70,7 +70,7 @@ pub fn build(path: &Path, inputs: Inputs, units: Units, config: &BuildConfig, pr
         Units::Latents { sae, .. } => (sae.encoder_decoder_cosines().into_iter().map(Some).collect(), sae.w_dec.clone()),
         Units::Neurons => (vec![None; collected.len()], axes(d_in, collected.len())),
     };
-    let effects = logits::extremes(lm, hook, &directions, config.n_logits, tokenizer.d_vocab());
+    let effects = logits::extremes(&lm, hook, &directions, config.n_logits, tokenizer.d_vocab());
     let polysemantic = polysemantic::scores(&collected, &text);
     let parts = collected.into_iter().zip(effects).zip(polysemantic).zip(cosines);
     let rows: Vec<Row> = parts

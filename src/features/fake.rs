@@ -2,9 +2,10 @@
 
 use crate::artifact::{Manifest, seed};
 use crate::corpus::{EncodedDocument, ShardWriter, Split, TokenStream};
-use crate::lm::{Activation, Edit, Engine, HookPoint, LmConfig};
+use crate::lm::{Activation, Edit, Engine, HookPoint, Lm, LmConfig, Moments, StepReport, StepSettings};
 use crate::sae::{Sae, Select};
 use rand::RngExt;
+use std::borrow::Cow;
 use std::path::Path;
 
 pub const END: u32 = 12;
@@ -57,6 +58,18 @@ impl Engine for FakeEngine {
         unreachable!("the dictionary asks for activations only")
     }
     fn logits(&mut self, _: &[u32], _: usize, _: &[usize], _: Option<Edit>, _: &mut [f32]) {
+        unreachable!("the dictionary asks for activations only")
+    }
+    fn step(&mut self, _: &[u32], _: &[u32], _: usize, _: &StepSettings) -> StepReport {
+        unreachable!("the dictionary asks for activations only")
+    }
+    fn lm(&self) -> Cow<'_, Lm> {
+        unreachable!("the dictionary asks for activations only")
+    }
+    fn moments(&self) -> Cow<'_, Moments> {
+        unreachable!("the dictionary asks for activations only")
+    }
+    fn write(&mut self, _: Lm, _: Moments) {
         unreachable!("the dictionary asks for activations only")
     }
 }

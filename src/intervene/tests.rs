@@ -4,8 +4,9 @@ use super::testing::{model, perfect, random, sae, silent};
 use super::*;
 use crate::artifact::Silent;
 use crate::corpus::{EncodedDocument, ShardWriter, Split, TokenStream};
-use crate::lm::{CpuEngine, Edit, Engine, HookPoint, LmConfig, Site};
+use crate::lm::{CpuEngine, Edit, Engine, HookPoint, Lm, LmConfig, Moments, Site, StepReport, StepSettings};
 use crate::sae::{Sae, Select, SparseRows};
+use std::borrow::Cow;
 use std::path::Path;
 
 const END: u32 = 16;
@@ -269,6 +270,18 @@ impl Engine for Leaky {
             rows.iter_mut().zip(&changed[D_IN..]).for_each(|(x, c)| *x += c);
         };
         self.0.logits(ids, window, positions, Some(Edit { hook, apply: &mut early }), logits);
+    }
+    fn step(&mut self, ids: &[u32], targets: &[u32], window: usize, settings: &StepSettings) -> StepReport {
+        self.0.step(ids, targets, window, settings)
+    }
+    fn lm(&self) -> Cow<'_, Lm> {
+        self.0.lm()
+    }
+    fn moments(&self) -> Cow<'_, Moments> {
+        self.0.moments()
+    }
+    fn write(&mut self, lm: Lm, moments: Moments) {
+        self.0.write(lm, moments);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Checkpoints of training: weights, both moments and where the run stands, in one safetensors file each, the newest two kept.
 
 use super::train::Standing;
-use super::{CpuEngine, Error, Result, tensor_specs};
+use super::{Engine, Error, Lm, Moments, Result, Weights, tensor_specs};
 use crate::artifact::{Error as FileError, Tensor, TensorFile, write_tensors};
 use std::fs;
 use std::path::PathBuf;
@@ -20,14 +20,13 @@ impl Checkpoints {
         Checkpoints { dir, identity }
     }
 
-    pub fn save(&self, engine: &mut CpuEngine, at: &Standing) -> Result<()> {
+    pub fn save(&self, engine: &dyn Engine, at: &Standing) -> Result<()> {
         let floats = [at.loss_sum, at.train_loss, at.held_out_loss, at.seconds];
-        let counts = [at.step, at.loss_steps, engine.training().step];
-        // The moments are made here if a run is interrupted before its first step.
-        let (lm, training) = engine.parts();
+        let (lm, moments) = (engine.lm(), engine.moments());
+        let counts = [at.step, at.loss_steps, moments.steps];
         let specs = tensor_specs(&lm.config);
         let mut tensors = vec![Tensor::f64("figures", &[floats.len()], &floats), Tensor::u64("counts", &[counts.len()], &counts)];
-        for (prefix, weights) in [("w", &lm.weights), ("m", &training.m), ("v", &training.v)] {
+        for (prefix, weights) in [("w", &lm.weights), ("m", &moments.first), ("v", &moments.second)] {
             tensors.extend(specs.iter().zip(weights.tensors()).map(|(spec, data)| Tensor::f32(format!("{prefix}.{}", spec.name), &spec.shape, data)));
         }
         write_tensors(&self.dir.join(format!("step-{:012}.safetensors", at.step)), &tensors, &[("run", self.identity.clone())])?;
@@ -39,7 +38,7 @@ impl Checkpoints {
     }
 
     /// Puts the newest checkpoint into the engine.
-    pub fn load(&self, engine: &mut CpuEngine) -> Result<Standing> {
+    pub fn load(&self, engine: &mut dyn Engine) -> Result<Standing> {
         let path = self.files().pop().ok_or_else(|| Error::NoCheckpoint { path: self.dir.clone() })?;
         let file = TensorFile::open(&path)?;
         if file.metadata().get("run") != Some(&self.identity) {
@@ -48,17 +47,20 @@ impl Checkpoints {
         let counts = file.u64s("counts")?;
         let figures = file.bytes("figures", crate::artifact::Dtype::F64, &[Some(4)])?;
         let figures: Vec<f64> = figures.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("chunks of eight"))).collect();
-        let &[step, loss_steps, optimiser_steps] = &counts[..] else {
+        let &[step, loss_steps, steps] = &counts[..] else {
             return Err(FileError::Corrupt { path, what: format!("{} counts, expected 3", counts.len()) }.into());
         };
-        let specs = tensor_specs(&engine.lm().config);
-        engine.training().step = optimiser_steps;
-        let (lm, training) = engine.parts_mut();
-        for (prefix, weights) in [("w", &mut lm.weights), ("m", &mut training.m), ("v", &mut training.v)] {
-            for (spec, place) in specs.iter().zip(weights.tensors_mut()) {
+        let config = engine.config().clone();
+        let read = |prefix: &str| -> Result<Weights> {
+            let mut weights = Weights::zeros(&config);
+            for (spec, place) in tensor_specs(&config).iter().zip(weights.tensors_mut()) {
                 *place = file.f32(&format!("{prefix}.{}", spec.name), &spec.shape)?;
             }
-        }
+            Ok(weights)
+        };
+        let moments = Moments { first: read("m")?, second: read("v")?, steps };
+        let weights = read("w")?;
+        engine.write(Lm { config, weights }, moments);
         Ok(Standing { step, loss_steps, loss_sum: figures[0], train_loss: figures[1], held_out_loss: figures[2], seconds: figures[3] })
     }
 

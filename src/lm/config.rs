@@ -1,6 +1,6 @@
 //! The shape of a model, and the named presets.
 
-use super::{Error, Result};
+use super::{Error, Result, StepSettings};
 use serde::{Deserialize, Serialize};
 
 /// Non-linearity of the MLP.
@@ -178,6 +178,12 @@ impl TrainConfig {
     /// Optimiser steps of the whole run.
     pub fn steps(&self, n_ctx: usize) -> u64 {
         self.tokens.div_ceil((self.batch * self.accumulate * n_ctx) as u64)
+    }
+
+    /// What the engine is told for a step at this learning rate.
+    pub fn step_settings(&self, lr: f32, n_ctx: usize) -> StepSettings {
+        let TrainConfig { beta1, beta2, eps, weight_decay, clip, batch, .. } = *self;
+        StepSettings { lr, beta1, beta2, eps, weight_decay, clip, pass_tokens: batch * n_ctx }
     }
 
     /// Learning rate of step `step` (from 0) of `steps`.

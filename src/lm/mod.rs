@@ -16,7 +16,7 @@ mod train_tests;
 
 pub use config::{Activation, LmConfig, TrainConfig};
 pub use cpu::CpuEngine;
-pub use engine::{Edit, Engine};
+pub use engine::{Edit, Engine, Moments, StepReport, StepSettings};
 pub use error::{Error, Result};
 pub use generate::{GenerateEdit, Generator, Sampling, generate, uniform};
 pub use hooks::{HookPoint, Site};

@@ -5,7 +5,7 @@
 
 use super::checkpoint::Checkpoints;
 use super::hugging_face::{FORMAT_VERSION, save_tokenizer};
-use super::{CpuEngine, Engine, Error, Lm, LmConfig, Result, TrainConfig};
+use super::{CpuEngine, Engine, Error, Lm, LmConfig, Result, StepReport, TrainConfig};
 use crate::artifact::{self, Manifest, Progress, RunDir, seed};
 use crate::corpus::{Split, TokenStream};
 use rand::seq::SliceRandom;
@@ -105,7 +105,7 @@ struct Trainer<'a> {
     stream: &'a TokenStream,
     train: &'a TrainConfig,
     run: &'a RunDir,
-    engine: CpuEngine,
+    engine: Box<dyn Engine>,
     checkpoints: Checkpoints,
     order: WindowOrder,
     held_out: Vec<u64>,
@@ -150,7 +150,7 @@ impl<'a> Trainer<'a> {
             stream,
             train,
             run,
-            engine: CpuEngine::new(Lm::init(config, train.seed)),
+            engine: Box::new(CpuEngine::new(Lm::init(config, train.seed))),
             checkpoints: Checkpoints::new(run.checkpoints("lm"), identity),
             order: WindowOrder::new(train.seed, windows),
             held_out,
@@ -164,7 +164,7 @@ impl<'a> Trainer<'a> {
             manifest,
         };
         if resume {
-            match trainer.checkpoints.load(&mut trainer.engine) {
+            match trainer.checkpoints.load(&mut *trainer.engine) {
                 Ok(at) => trainer.at = at,
                 // A finished run has no checkpoint any more.
                 Err(Error::NoCheckpoint { .. }) if trainer.finished()?.is_some() => {}
@@ -207,19 +207,14 @@ impl<'a> Trainer<'a> {
     fn step(&mut self) -> Result<Option<TrainLine>> {
         let (train, n_ctx) = (self.train, self.engine.config().n_ctx);
         let lr = train.lr_at(self.at.step, self.steps);
-        let mut loss = 0.0;
-        for pass in 0..train.accumulate {
-            let first = (self.at.step * train.accumulate as u64 + pass as u64) * train.batch as u64;
-            let windows: Vec<u64> = (first..first + train.batch as u64).map(|i| self.order.window(i)).collect();
-            let (ids, targets) = read_windows(self.stream, &windows, n_ctx);
-            loss += self.engine.accumulate(&ids, &targets, n_ctx, 1.0 / self.step_tokens as f32, pass == 0);
-        }
-        loss /= self.step_tokens as f64;
-        let grad_norm = self.engine.gradient_norm();
+        let n_windows = (train.batch * train.accumulate) as u64;
+        let first = self.at.step * n_windows;
+        let windows: Vec<u64> = (first..first + n_windows).map(|i| self.order.window(i)).collect();
+        let (ids, targets) = read_windows(self.stream, &windows, n_ctx);
+        let StepReport { loss, grad_norm } = self.engine.step(&ids, &targets, n_ctx, &train.step_settings(lr, n_ctx));
         if !loss.is_finite() || !grad_norm.is_finite() {
             return Err(Error::NotFinite { step: self.at.step, loss, grad_norm, lr });
         }
-        self.engine.update(train, lr, grad_norm);
         self.at.step += 1;
         self.at.loss_sum += loss;
         self.at.loss_steps += 1;
@@ -230,7 +225,7 @@ impl<'a> Trainer<'a> {
         }
         let tokens_per_s = ((self.at.step - self.logged.1) * self.step_tokens) as f64 / self.logged.0.elapsed().as_secs_f64().max(1e-9);
         if evaluates {
-            self.at.held_out_loss = held_out_loss(&mut self.engine, self.stream, &self.held_out);
+            self.at.held_out_loss = held_out_loss(&mut *self.engine, self.stream, &self.held_out);
         }
         self.at.train_loss = self.at.loss_sum / self.at.loss_steps as f64;
         (self.at.loss_sum, self.at.loss_steps) = (0.0, 0);
@@ -248,9 +243,9 @@ impl<'a> Trainer<'a> {
         Ok(Some(line))
     }
 
-    fn checkpoint(&mut self) -> Result<()> {
+    fn checkpoint(&self) -> Result<()> {
         let at = Standing { seconds: self.at.seconds + self.began.elapsed().as_secs_f64(), ..self.at };
-        self.checkpoints.save(&mut self.engine, &at)
+        self.checkpoints.save(&*self.engine, &at)
     }
 
     /// Writes `lm/` and takes the checkpoints away.

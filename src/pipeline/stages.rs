@@ -7,7 +7,7 @@ use crate::artifact::{self, Manifest, Progress, RunDir, read_json, write_json};
 use crate::corpus::{self, TokenStream, Tokenizer};
 use crate::features::exam::{self, ExamConfig, ExamReport, Subject};
 use crate::features::{self, BuildConfig, Dictionary, Inputs, NEURONS, Units};
-use crate::lm::{self, CpuEngine, HookPoint, Lm};
+use crate::lm::{self, CpuEngine, Engine, HookPoint, Lm};
 use crate::sae::{self, Eval, Origin, Place, SAE_FORMAT_VERSION, Sae};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -115,7 +115,7 @@ impl<'a> Stages<'a> {
     }
 
     /// Model + tokens -> SAE.
-    pub fn sae(&mut self, engine: &mut CpuEngine, stream: &TokenStream) -> Result<Sae> {
+    pub fn sae(&mut self, engine: &mut dyn Engine, stream: &TokenStream) -> Result<Sae> {
         let stage = &self.recipe.sae;
         let place = self.place(stream)?;
         let fresh = Manifest::read(&place.out, "sae", SAE_FORMAT_VERSION)
@@ -157,7 +157,7 @@ impl<'a> Stages<'a> {
     }
 
     /// Metrics and controls of the SAE, into `eval.json` and `controls.json`.
-    pub fn eval(&mut self, engine: &mut CpuEngine, stream: &TokenStream, sae: &Sae) -> Result<Evaluated> {
+    pub fn eval(&mut self, engine: &mut dyn Engine, stream: &TokenStream, sae: &Sae) -> Result<Evaluated> {
         let stage = &self.recipe.sae;
         let dir = self.run.sae(&stage.name);
         let (eval_path, controls_path) = (dir.join("eval.json"), dir.join("controls.json"));
@@ -180,7 +180,7 @@ impl<'a> Stages<'a> {
     }
 
     /// The dictionary of the SAE's latents, or of the model's own neurons at the same hook.
-    pub fn dictionary(&mut self, engine: &mut CpuEngine, stream: &TokenStream, sae: Option<&Sae>) -> Result<Dictionary> {
+    pub fn dictionary(&mut self, engine: &mut dyn Engine, stream: &TokenStream, sae: Option<&Sae>) -> Result<Dictionary> {
         let stage = if sae.is_some() { Stage::Features } else { Stage::Neurons };
         let name = if sae.is_some() { &self.recipe.sae.name } else { NEURONS };
         let hook: HookPoint = self.recipe.sae.hook;
@@ -218,7 +218,7 @@ impl<'a> Stages<'a> {
 
 impl Stages<'_> {
     /// Scores latents against known concepts, into `exam.json`, and writes each latent's best concept into the dictionary.
-    pub fn exam(&mut self, engine: &mut CpuEngine, stream: &TokenStream, sae: &Sae) -> Result<ExamReport> {
+    pub fn exam(&mut self, engine: &mut dyn Engine, stream: &TokenStream, sae: &Sae) -> Result<ExamReport> {
         let name = &self.recipe.sae.name;
         let dir = self.run.sae(name);
         let path = dir.join("exam.json");
@@ -261,7 +261,7 @@ impl Stages<'_> {
     }
 
     /// The control of the full exam: the trained model with the entries of each weight matrix shuffled, and an SAE trained on it exactly as the real one.
-    fn untrained(&mut self, engine: &CpuEngine, stream: &TokenStream) -> Result<(CpuEngine, Sae)> {
+    fn untrained(&mut self, engine: &dyn Engine, stream: &TokenStream) -> Result<(CpuEngine, Sae)> {
         let stage = &self.recipe.sae;
         let mut shuffled = CpuEngine::new(engine.lm().shuffled(self.recipe.seed));
         let real = self.place(stream)?;

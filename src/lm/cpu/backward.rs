@@ -1,6 +1,6 @@
 //! Gradients of the mean cross-entropy and the AdamW step. The order of the backward pass is the forward pass read from its end.
 
-use super::super::{Activation, Lm, TrainConfig, Weights, tensor_specs};
+use super::super::{Activation, Lm, LmConfig, Moments, StepSettings, Weights, tensor_specs};
 use super::{Acts, CpuEngine, Keep, forward, sized};
 use crate::kernels::activation::{gelu_backward, relu_backward, sum_rows};
 use crate::kernels::adamw::{AdamWStep, adamw_step, sum_of_squares};
@@ -10,13 +10,10 @@ use crate::kernels::embedding::embedding_backward;
 use crate::kernels::gemm::{matmul_nt, matmul_tn};
 use crate::kernels::layer_norm::layer_norm_backward;
 
-/// What training adds to a model: gradients, moments, and the number of steps made.
+/// What training adds to a model: moments, gradients, and the buffers of the backward pass.
 pub struct Training {
+    pub moments: Moments,
     pub gradients: Weights,
-    pub m: Weights,
-    pub v: Weights,
-    /// Optimiser steps made so far.
-    pub step: u64,
     /// Gradient of the residual stream (T, d_model), and of what a block reads or writes.
     d_x: Vec<f32>,
     d_narrow: Vec<f32>,
@@ -26,78 +23,54 @@ pub struct Training {
 }
 
 impl Training {
-    pub fn new(lm: &Lm) -> Self {
-        let zeros = || Weights::zeros(&lm.config);
-        Training { gradients: zeros(), m: zeros(), v: zeros(), step: 0, d_x: Vec::new(), d_narrow: Vec::new(), d_wide: Vec::new(), nll: Vec::new() }
+    pub fn new(moments: Moments, config: &LmConfig) -> Self {
+        Training { moments, gradients: Weights::zeros(config), d_x: Vec::new(), d_narrow: Vec::new(), d_wide: Vec::new(), nll: Vec::new() }
     }
 }
 
 impl CpuEngine {
-    /// Moments, gradients and step count; made when first asked for.
-    pub fn training(&mut self) -> &mut Training {
-        self.training.get_or_insert_with(|| Box::new(Training::new(&self.lm)))
-    }
-
-    /// The model and, once made, what training adds to it.
-    pub(in super::super) fn parts(&mut self) -> (&Lm, &Training) {
-        self.training();
-        (&self.lm, self.training.as_ref().expect("made above"))
-    }
-
-    pub(in super::super) fn parts_mut(&mut self) -> (&mut Lm, &mut Training) {
-        self.training();
-        (&mut self.lm, self.training.as_mut().expect("made above"))
-    }
-
     /// Forward and backward over whole windows; returns the sum of the losses in nats.
     ///
     /// Gradients of `scale` times that sum are written with `first`, otherwise added to what is there.
     pub fn accumulate(&mut self, ids: &[u32], targets: &[u32], window: usize, scale: f32, first: bool) -> f64 {
-        self.training();
-        let CpuEngine { lm, acts, training } = self;
-        let training = training.as_mut().expect("made above");
+        let (lm, acts, training) = self.parts();
         forward(lm, acts, ids, window, Keep::Backward, None, &mut None);
         acts.final_norm(lm, ids.len());
         backward(lm, acts, training, ids, targets, window, scale, first);
         training.nll[..ids.len()].iter().map(|&x| x as f64).sum()
     }
 
-    /// L2 norm of the whole gradient.
-    pub fn gradient_norm(&mut self) -> f64 {
-        self.training().gradients.tensors().iter().map(|g| sum_of_squares(g)).sum::<f64>().sqrt()
+    /// The gradient that [`Self::accumulate`] left, laid out like the weights.
+    pub fn gradients(&mut self) -> &Weights {
+        &self.parts().2.gradients
     }
 
-    /// One AdamW step with the gradients scaled down to `train.clip` if `norm` is above it.
-    pub fn update(&mut self, train: &TrainConfig, lr: f32, norm: f64) {
-        self.training();
-        let CpuEngine { lm, training, .. } = self;
-        let training = training.as_mut().expect("made above");
-        training.step += 1;
+    /// L2 norm of the whole gradient.
+    pub(super) fn gradient_norm(&mut self) -> f64 {
+        self.gradients().tensors().iter().map(|g| sum_of_squares(g)).sum::<f64>().sqrt()
+    }
+
+    /// One AdamW step with the gradients scaled down to `clip` if `norm` is above it.
+    pub(super) fn update(&mut self, settings: &StepSettings, norm: f64) {
+        let (lm, _, training) = self.parts();
+        let Training { gradients, moments: Moments { first, second, steps }, .. } = training;
+        *steps += 1;
         // PyTorch's clip_grad_norm_ has the same 1e-6.
-        let gradient_scale = (train.clip as f64 / (norm + 1e-6)).min(1.0) as f32;
-        let Training { gradients, m, v, step, .. } = &mut **training;
+        let gradient_scale = (settings.clip as f64 / (norm + 1e-6)).min(1.0) as f32;
         let specs = tensor_specs(&lm.config);
-        let moments = m.tensors_mut().into_iter().zip(v.tensors_mut());
+        let moments = first.tensors_mut().into_iter().zip(second.tensors_mut());
         for (((spec, w), g), (m, v)) in specs.iter().zip(lm.weights.tensors_mut()).zip(gradients.tensors()).zip(moments) {
             let numbers = AdamWStep {
-                lr,
-                beta1: train.beta1,
-                beta2: train.beta2,
-                eps: train.eps,
-                weight_decay: if spec.decays() { train.weight_decay } else { 0.0 },
-                step: *step,
+                lr: settings.lr,
+                beta1: settings.beta1,
+                beta2: settings.beta2,
+                eps: settings.eps,
+                weight_decay: if spec.decays() { settings.weight_decay } else { 0.0 },
+                step: *steps,
                 gradient_scale,
             };
             adamw_step(numbers, w, g, m, v);
         }
-    }
-
-    /// One whole step on one batch: loss (mean, nats) and gradient norm before clipping.
-    pub fn train_step(&mut self, ids: &[u32], targets: &[u32], window: usize, train: &TrainConfig, lr: f32) -> (f64, f64) {
-        let loss = self.accumulate(ids, targets, window, 1.0 / ids.len() as f32, true) / ids.len() as f64;
-        let norm = self.gradient_norm();
-        self.update(train, lr, norm);
-        (loss, norm)
     }
 }
 

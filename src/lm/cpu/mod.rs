@@ -5,12 +5,13 @@ mod forward;
 #[cfg(test)]
 mod tests;
 
-use super::{Edit, Engine, HookPoint, Lm, LmConfig, Site};
+use super::{Edit, Engine, HookPoint, Lm, LmConfig, Moments, Site, StepReport, StepSettings};
 use crate::kernels::cross_entropy::cross_entropy_forward;
 use crate::kernels::gemm::matmul_nt;
 use crate::kernels::layer_norm::layer_norm_forward;
-pub use backward::Training;
+use backward::Training;
 pub(super) use forward::{Acts, Keep, forward};
+use std::borrow::Cow;
 
 /// Tokens that go through the model together when nothing ties them together: few enough for the caches, enough for the products.
 const CHUNK_TOKENS: usize = 2048;
@@ -27,12 +28,11 @@ impl CpuEngine {
         CpuEngine { lm, acts: Acts::default(), training: None }
     }
 
-    pub fn lm(&self) -> &Lm {
-        &self.lm
-    }
-
-    pub fn into_lm(self) -> Lm {
-        self.lm
+    /// The model, the buffers of the forward pass, and what training adds, made when first asked for.
+    fn parts(&mut self) -> (&mut Lm, &mut Acts, &mut Training) {
+        let CpuEngine { lm, acts, training } = self;
+        let training = training.get_or_insert_with(|| Box::new(Training::new(Moments::zeros(&lm.config), &lm.config)));
+        (lm, acts, training)
     }
 }
 
@@ -82,6 +82,36 @@ impl Engine for CpuEngine {
         let (mut normed, mut stats) = (vec![0.0; rows.len()], vec![0.0; positions.len() * 2]);
         layer_norm_forward(&rows, &self.lm.weights.ln_f_w, &self.lm.weights.ln_f_b, &mut normed, &mut stats);
         matmul_nt(positions.len(), d_vocab, d, &normed, self.lm.weights.unembedding(), logits, false);
+    }
+
+    fn step(&mut self, ids: &[u32], targets: &[u32], window: usize, settings: &StepSettings) -> StepReport {
+        let pass = settings.pass_tokens;
+        assert!(pass > 0 && pass.is_multiple_of(window), "passes of {pass} tokens, windows of {window}");
+        let scale = 1.0 / ids.len() as f32;
+        let mut loss = 0.0;
+        for (i, (ids, targets)) in ids.chunks(pass).zip(targets.chunks(pass)).enumerate() {
+            loss += self.accumulate(ids, targets, window, scale, i == 0);
+        }
+        let grad_norm = self.gradient_norm();
+        self.update(settings, grad_norm);
+        StepReport { loss: loss / ids.len() as f64, grad_norm }
+    }
+
+    fn lm(&self) -> Cow<'_, Lm> {
+        Cow::Borrowed(&self.lm)
+    }
+
+    fn moments(&self) -> Cow<'_, Moments> {
+        match &self.training {
+            Some(training) => Cow::Borrowed(&training.moments),
+            None => Cow::Owned(Moments::zeros(&self.lm.config)),
+        }
+    }
+
+    fn write(&mut self, lm: Lm, moments: Moments) {
+        assert_eq!(lm.config, self.lm.config, "weights of another model");
+        self.training = Some(Box::new(Training::new(moments, &lm.config)));
+        self.lm = lm;
     }
 }
 

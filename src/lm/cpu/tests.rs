@@ -178,7 +178,7 @@ fn gradients_of_every_tensor_match_finite_differences() {
         engine.accumulate(&ids[..5], &targets[..5], 5, 0.1, true);
         engine.accumulate(&ids[5..], &targets[5..], 5, 0.1, false);
         for (i, spec) in tensor_specs(&lm.config).iter().enumerate() {
-            let gradient = engine.training().gradients.tensors()[i].clone();
+            let gradient = engine.gradients().tensors()[i].clone();
             let largest = gradient.iter().fold(1e-3f32, |m, g| m.max(g.abs())) as f64;
             for at in (0..gradient.len()).step_by(1.max(gradient.len() / 12)) {
                 let moved = |by: f32| {
@@ -199,7 +199,7 @@ fn embeddings_of_unused_tokens_and_positions_have_no_gradient_and_all_else_has()
     let lm = model(&config(Activation::Gelu, false));
     let mut engine = CpuEngine::new(lm);
     engine.accumulate(&[1, 2, 3, 1], &[2, 3, 1, 0], 4, 0.25, true);
-    let g = &engine.training().gradients;
+    let g = engine.gradients();
     for id in 0..11 {
         assert_eq!(g.wte[id * 6..id * 6 + 6].iter().any(|&x| x != 0.0), (1..=3).contains(&id), "token {id}");
     }
@@ -214,8 +214,9 @@ fn training_is_bitwise_repeatable_at_any_thread_count_and_lowers_the_loss() {
     let run = |threads| {
         at_threads(threads, || {
             let mut engine = CpuEngine::new(Lm::init(&config, 1));
-            let losses: Vec<f64> = (0..30).map(|_| engine.train_step(&ids, &targets, 70, &TrainConfig::default(), 3e-3).0).collect();
-            (losses, engine.into_lm())
+            let settings = TrainConfig { batch: 2, ..Default::default() }.step_settings(3e-3, 70);
+            let losses: Vec<f64> = (0..30).map(|_| engine.step(&ids, &targets, 70, &settings).loss).collect();
+            (losses, engine.lm().into_owned())
         })
     };
     let (losses, lm) = run(1);
