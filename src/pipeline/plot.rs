@@ -1,5 +1,6 @@
 //! Plots of the report: SVG text that takes its ink from the page, so that it reads on light and dark.
 
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (560, 260);
@@ -16,6 +17,36 @@ pub fn lines(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> St
     let finite: Vec<Vec<(f64, f64)>> =
         series.iter().map(|s| s.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect()).collect();
     let (x, y) = bounds(finite.iter().flatten().copied());
+    plot(title, x_label, y_label, x, y, |chart| {
+        for (i, points) in finite.iter().enumerate() {
+            let colour = COLOURS[i % COLOURS.len()];
+            chart
+                .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
+                .label(series[i].name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(2)));
+        }
+        if series.len() > 1 {
+            chart.configure_series_labels().border_style(TRANSPARENT).draw()?;
+        }
+        Ok(())
+    })
+}
+
+/// Bars of a histogram: `edges` has one element more than `counts`.
+pub fn histogram(title: &str, x_label: &str, y_label: &str, edges: &[f64], counts: &[f64]) -> String {
+    assert_eq!(edges.len(), counts.len() + 1, "a histogram of {} bars has {} edges", counts.len(), edges.len());
+    let top = counts.iter().copied().fold(1.0, f64::max);
+    plot(title, x_label, y_label, (edges[0], edges[counts.len()]), (0.0, top * 1.05), |chart| {
+        let bar = |(i, &n): (usize, &f64)| Rectangle::new([(edges[i], 0.0), (edges[i + 1], n)], COLOURS[0].mix(0.8).filled());
+        chart.draw_series(counts.iter().enumerate().map(bar)).map(drop)
+    })
+}
+
+type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
+
+/// An empty plot with its axes and grid, that `draw` fills.
+fn plot(title: &str, x_label: &str, y_label: &str, x: (f64, f64), y: (f64, f64), draw: impl for<'a> FnOnce(&mut Chart<'a>) -> Drawn) -> String {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -37,52 +68,11 @@ pub fn lines(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> St
             .x_label_formatter(&|v| short(*v))
             .y_label_formatter(&|v| short(*v))
             .draw()
+            .and_then(|()| draw(&mut chart))
             .expect("drawing into a string cannot fail");
-        for (i, points) in finite.iter().enumerate() {
-            let colour = COLOURS[i % COLOURS.len()];
-            chart
-                .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))
-                .expect("drawing into a string cannot fail")
-                .label(series[i].name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(2)));
-        }
-        if series.len() > 1 {
-            chart.configure_series_labels().border_style(TRANSPARENT).draw().expect("drawing into a string cannot fail");
-        }
     }
-    take_ink_from_page(svg)
-}
-
-/// Bars of a histogram: `edges` has one element more than `counts`.
-pub fn histogram(title: &str, x_label: &str, y_label: &str, edges: &[f64], counts: &[f64]) -> String {
-    assert_eq!(edges.len(), counts.len() + 1, "a histogram of {} bars has {} edges", counts.len(), edges.len());
-    let top = counts.iter().copied().fold(1.0, f64::max);
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let mut chart = ChartBuilder::on(&area)
-            .caption(title, ("sans-serif", 15))
-            .margin(8)
-            .x_label_area_size(34)
-            .y_label_area_size(52)
-            .build_cartesian_2d(edges[0]..edges[counts.len()], 0.0..top * 1.05)
-            .expect("the drawing area is larger than its labels");
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(BLACK.mix(0.12))
-            .disable_x_mesh()
-            .x_desc(x_label)
-            .y_desc(y_label)
-            .y_labels(5)
-            .x_label_formatter(&|v| short(*v))
-            .y_label_formatter(&|v| short(*v))
-            .draw()
-            .expect("drawing into a string cannot fail");
-        let bars = counts.iter().enumerate().map(|(i, &n)| Rectangle::new([(edges[i], 0.0), (edges[i + 1], n)], COLOURS[0].mix(0.8).filled()));
-        chart.draw_series(bars).expect("drawing into a string cannot fail");
-    }
-    take_ink_from_page(svg)
+    // Ink of the page, so that it reads on light and dark.
+    svg.replace("#000000", "currentColor")
 }
 
 /// Range of each axis with a little air; a single point still gets an interval.
@@ -115,10 +105,6 @@ fn short(v: f64) -> String {
         m if m >= 0.01 => format!("{v:.2}"),
         _ => format!("{v:.1e}"),
     }
-}
-
-fn take_ink_from_page(svg: String) -> String {
-    svg.replace("#000000", "currentColor")
 }
 
 #[cfg(test)]
