@@ -4,34 +4,20 @@
 
 mod peer;
 
-use monosem::lm::{Activation, CpuEngine, Engine, HookPoint, Lm, LmConfig, Site};
+use monosem::lm::{CpuEngine, Engine, HookPoint, Lm, Site};
 
 fn main() {
-    let config = match peer::flag("--preset") {
-        Some(name) => LmConfig::preset(&name).expect("a preset"),
-        None => LmConfig { d_vocab: 8192, n_ctx: 256, d_model: 512, n_layers: 1, n_heads: 8, d_mlp: 2048, activation: Activation::Gelu, tied: false },
-    };
+    peer::knows(&["--json", "--preset", "--rounds"]);
+    let config = peer::lm_config();
     let batch = 16;
     let n = batch * config.n_ctx;
-    let ids: Vec<u32> = (0..n).map(|i| ((i * 7919 + i * i % 31) % config.d_vocab) as u32).collect();
+    let ids = peer::lm_ids(&config, n);
     let mut engine = CpuEngine::new(Lm::init(&config, 0));
     let json = peer::has("--json");
-    let rounds: usize = peer::flag("--rounds").and_then(|r| r.parse().ok()).unwrap_or(if json { 1 } else { 3 });
     let hooks = [HookPoint { layer: 0, site: Site::ResidPost }, HookPoint::mlp_post(0)];
     let mut times = [Vec::new(), Vec::new()];
     let (mut stock, mut unlocked, mut peak) = (Vec::new(), Vec::new(), 0.0f64);
-    let mut args: Vec<String> = vec!["--forward".into()];
-    for (name, value) in [
-        ("--d-vocab", config.d_vocab),
-        ("--d-model", config.d_model),
-        ("--d-mlp", config.d_mlp),
-        ("--n-heads", config.n_heads),
-        ("--n-ctx", config.n_ctx),
-        ("--batch", batch),
-    ] {
-        args.extend([name.to_string(), value.to_string()]);
-    }
-    for _ in 0..rounds {
+    for _ in 0..peer::rounds() {
         peak = peak.max(peer::gemm_peak());
         for (hook, times) in hooks.iter().zip(&mut times) {
             let mut rows = vec![0.0; n * hook.d_in(&config)];
@@ -39,8 +25,8 @@ fn main() {
             times.extend((0..9).map(|_| peer::seconds(|| engine.forward_to(&ids, config.n_ctx, *hook, &mut rows))));
         }
         if !json {
-            stock.extend(peer::pytorch(&args, false).and_then(|p| p.without_unembedding));
-            unlocked.extend(peer::pytorch(&args, true).and_then(|p| p.without_unembedding));
+            stock.extend(peer::lm_pytorch(&config, batch, &["--forward"], false).and_then(|p| p.without_unembedding));
+            unlocked.extend(peer::lm_pytorch(&config, batch, &["--forward"], true).and_then(|p| p.without_unembedding));
         }
     }
     let [resid, post] = times.map(|mut t| peer::median(&mut t));

@@ -4,39 +4,23 @@
 
 mod peer;
 
-use monosem::lm::{Activation, CpuEngine, Engine, Lm, LmConfig, TrainConfig};
+use monosem::lm::{CpuEngine, Engine, Lm, TrainConfig};
 
 fn main() {
-    let preset = flag_preset();
-    let (config, batch) = preset.unwrap_or((
-        LmConfig { d_vocab: 8192, n_ctx: 256, d_model: 512, n_layers: 1, n_heads: 8, d_mlp: 2048, activation: Activation::Gelu, tied: false },
-        16,
-    ));
+    peer::knows(&["--json", "--preset", "--rounds"]);
+    let (config, batch) = (peer::lm_config(), 16);
     let n = batch * config.n_ctx;
     // Products of forward and backward: every weight but the embeddings six times, attention's two products of the forward pass and five of the backward.
     let weights = config.n_params() - (config.d_vocab + config.n_ctx) * config.d_model;
     let flop_per_token = 6.0 * weights as f64 + 7.0 * (config.n_layers * config.n_ctx * config.d_model) as f64;
     let settings = TrainConfig { batch, ..Default::default() }.step_settings(1e-3, config.n_ctx);
-    let ids: Vec<u32> = (0..=n).map(|i| ((i * 7919 + i * i % 31) % config.d_vocab) as u32).collect();
+    let ids = peer::lm_ids(&config, n + 1);
     let mut engine = CpuEngine::new(Lm::init(&config, 0));
     let mut step = || engine.step(&ids[..n], &ids[1..], config.n_ctx, &settings);
     step();
     let json = peer::has("--json");
-    let rounds = peer::flag("--rounds").and_then(|r| r.parse().ok()).unwrap_or(if json { 1 } else { 3 });
-    let peer_args: Vec<String> = [
-        ("--d-vocab", config.d_vocab),
-        ("--d-model", config.d_model),
-        ("--d-mlp", config.d_mlp),
-        ("--n-heads", config.n_heads),
-        ("--n-ctx", config.n_ctx),
-        ("--batch", batch),
-        ("--reps", 3),
-    ]
-    .iter()
-    .flat_map(|(name, value)| [name.to_string(), value.to_string()])
-    .collect();
     let (mut times, mut peak, mut stock, mut unlocked, mut peer_gib) = (Vec::new(), 0.0f64, Vec::new(), Vec::new(), 0.0f64);
-    for _ in 0..rounds {
+    for _ in 0..peer::rounds() {
         peak = peak.max(peer::gemm_peak());
         times.extend((0..7).map(|_| {
             peer::seconds(|| {
@@ -44,11 +28,11 @@ fn main() {
             })
         }));
         if !json {
-            if let Some(p) = peer::pytorch(&peer_args, false) {
+            if let Some(p) = peer::lm_pytorch(&config, batch, &["--reps", "3"], false) {
                 stock.push(p.tokens_per_s);
                 peer_gib = p.peak_gib;
             }
-            if let Some(p) = peer::pytorch(&peer_args, true) {
+            if let Some(p) = peer::lm_pytorch(&config, batch, &["--reps", "3"], true) {
                 unlocked.push(p.tokens_per_s);
             }
         }
@@ -75,9 +59,4 @@ fn main() {
             );
         }
     }
-}
-
-fn flag_preset() -> Option<(LmConfig, usize)> {
-    let name = peer::flag("--preset")?;
-    Some((LmConfig::preset(&name).expect("a preset"), 16))
 }

@@ -1,14 +1,31 @@
-//! What the benchmarks of the language model share: flags, medians, the machine's matrix-product peak, PyTorch in the same run.
+//! What the benchmarks share: flags, medians, the machine's matrix-product peak, the model they run, PyTorch in the same run.
 #![allow(dead_code)]
 
 use monosem::kernels::gemm::matmul_nn;
+use monosem::lm::{Activation, LmConfig};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
+/// Refuses flags that nothing reads; cargo's own `--bench` is let through.
+pub fn knows(flags: &[&str]) {
+    let unknown = std::env::args().find(|a| a.starts_with("--") && a != "--bench" && !flags.contains(&a.as_str()));
+    assert_eq!(unknown, None, "give some of {flags:?}");
+}
+
 /// `--name value` on the command line.
 pub fn flag(name: &str) -> Option<String> {
     std::env::args().skip_while(|a| a != name).nth(1)
+}
+
+/// The number after `--name`, or `default`.
+pub fn number(name: &str, default: usize) -> usize {
+    flag(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} wants a number, got {value:?}")))
+}
+
+/// Repetitions of the whole comparison: `--rounds`, else one for `--json`, which compares nothing, and three without.
+pub fn rounds() -> usize {
+    number("--rounds", if has("--json") { 1 } else { 3 })
 }
 
 pub fn has(name: &str) -> bool {
@@ -42,6 +59,19 @@ pub fn peak_gib() -> f64 {
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / (1 << 20) as f64
 }
 
+/// The model of the language-model benchmarks: `--preset`, or the shape that PyTorch is compared at.
+pub fn lm_config() -> LmConfig {
+    match flag("--preset") {
+        Some(name) => LmConfig::preset(&name).expect("a preset"),
+        None => LmConfig { d_vocab: 8192, n_ctx: 256, d_model: 512, n_layers: 1, n_heads: 8, d_mlp: 2048, activation: Activation::Gelu, tied: false },
+    }
+}
+
+/// `n` token numbers that repeat at no short distance.
+pub fn lm_ids(config: &LmConfig, n: usize) -> Vec<u32> {
+    (0..n).map(|i| ((i * 7919 + i * i % 31) % config.d_vocab) as u32).collect()
+}
+
 /// What `lm_pytorch.py` printed.
 pub struct Peer {
     pub tokens_per_s: f64,
@@ -49,9 +79,32 @@ pub struct Peer {
     pub peak_gib: f64,
 }
 
-/// Runs `lm_pytorch.py` with the Python of MONOSEM_PEER_PYTHON, with MKL unlocked by the library of MONOSEM_MKL_SHIM if `unlocked`. None, with a line on stderr, where something is absent.
-pub fn pytorch(args: &[String], unlocked: bool) -> Option<Peer> {
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/bench/lm_pytorch.py");
+/// `lm_pytorch.py` at the sizes of `config`; `more` are further arguments.
+pub fn lm_pytorch(config: &LmConfig, batch: usize, more: &[&str], unlocked: bool) -> Option<Peer> {
+    let sizes = [
+        ("--d-vocab", config.d_vocab),
+        ("--d-model", config.d_model),
+        ("--d-mlp", config.d_mlp),
+        ("--n-heads", config.n_heads),
+        ("--n-ctx", config.n_ctx),
+        ("--batch", batch),
+    ];
+    let text = pytorch("lm_pytorch.py", more, &sizes, unlocked)?;
+    let (head, tail) = text.split_once("without unembedding").unwrap_or((&text, ""));
+    let tokens_per_s = before("tokens/s", head)?;
+    Some(Peer { tokens_per_s, without_unembedding: before("tokens/s", tail), peak_gib: before("GiB", head).unwrap_or(0.0) })
+}
+
+/// The number that stands before `word`.
+pub fn before(word: &str, text: &str) -> Option<f64> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.iter().position(|w| *w == word).and_then(|i| words[i.checked_sub(1)?].parse().ok())
+}
+
+/// What a script of `../shared/bench` prints, run with the Python of MONOSEM_PEER_PYTHON, and with MKL unlocked by the library of
+/// MONOSEM_MKL_SHIM if `unlocked`. None, with a line on stderr, where something is absent or fails.
+pub fn pytorch(script: &str, more: &[&str], sizes: &[(&str, usize)], unlocked: bool) -> Option<String> {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/bench").join(script);
     let python = std::env::var("MONOSEM_PEER_PYTHON").ok().filter(|_| script.exists());
     let Some(python) = python else {
         eprintln!("skipped PyTorch: set MONOSEM_PEER_PYTHON to a python with torch; {} is needed too", script.display());
@@ -65,16 +118,19 @@ pub fn pytorch(args: &[String], unlocked: bool) -> Option<Peer> {
         };
         command.env("LD_PRELOAD", shim);
     }
-    let output = command.arg(&script).args(args).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let before = |word: &str, from: &str| {
-        let words: Vec<&str> = from.split_whitespace().collect();
-        words.iter().position(|w| *w == word).and_then(|i| words[i - 1].parse::<f64>().ok())
-    };
-    let (head, tail) = text.split_once("without unembedding").unwrap_or((&text, ""));
-    let tokens_per_s = before("tokens/s", head);
-    if tokens_per_s.is_none() {
-        eprintln!("PyTorch failed: {}", String::from_utf8_lossy(&output.stderr));
+    command.arg(&script).args(more);
+    for (name, value) in sizes {
+        command.arg(name).arg(value.to_string());
     }
-    Some(Peer { tokens_per_s: tokens_per_s?, without_unembedding: before("tokens/s", tail), peak_gib: before("GiB", head).unwrap_or(0.0) })
+    match command.output() {
+        Ok(output) if output.status.success() => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Ok(output) => {
+            eprintln!("PyTorch failed: {}", String::from_utf8_lossy(&output.stderr));
+            None
+        }
+        Err(error) => {
+            eprintln!("PyTorch could not be started: {error}");
+            None
+        }
+    }
 }
