@@ -3,7 +3,7 @@
 use super::{Global, Interrupted, Terminal, again};
 use crate::artifact::{Manifest, RunDir};
 use crate::corpus::{TokenStream, Tokenizer};
-use crate::features::exam::{ConceptScore, ExamConcept, ExamConfig, Found, Subject, Truth, exam};
+use crate::features::exam::{ConceptScore, ExamConcept, ExamConfig, Found, MIN_POSITIVES, Subject, Truth, exam};
 use crate::features::render::{Style, pieces};
 use crate::features::store::{Example, FeatureDetail, FeatureSummary, Flag, GroupKind, ListQuery, Meta, Sort, Why};
 use crate::features::{self, BuildConfig, Dictionary, NEURONS, Units};
@@ -176,7 +176,7 @@ struct Find {
     /// Name of the SAE
     #[arg(long, default_value = "main", value_name = "NAME")]
     sae: String,
-    /// Tokens to read of each held-out half
+    /// Tokens to read of each held-out half, at even distances
     #[arg(long, value_name = "N", default_value_t = 200_000)]
     n_tokens: u64,
     /// Latents to print
@@ -389,7 +389,12 @@ fn find(args: Find, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let Loaded { stream, tokenizer, lm, lm_manifest } = open_model(run)?;
     let concept = args.concept.read(&stream, &tokenizer)?;
     let (sae, hook, _) = open_sae(run, &args.sae, &lm_manifest)?;
-    tell!("{}: chosen on {} tokens of held-out half A, scored on as many of half B, seed {}", concept.name, args.n_tokens, args.seed);
+    tell!(
+        "{}: chosen on {} tokens at even distances over held-out half A, scored on as many of half B, seed {}",
+        concept.name,
+        args.n_tokens,
+        args.seed
+    );
     let mut engine = CpuEngine::new(lm);
     let config = ExamConfig { n_tokens: args.n_tokens, n_ranked: args.limit, probe: args.probe, seed: args.seed };
     let subject = Subject { engine: &mut engine, sae: &sae };
@@ -440,6 +445,9 @@ impl Concept {
 
 fn scores(out: &mut dyn Write, score: &ConceptScore) -> std::io::Result<()> {
     writeln!(out, "{}: {} positives in A, {} in B; F1 on B", score.concept, score.n_pos.0, score.n_pos.1)?;
+    if score.too_rare {
+        writeln!(out, "fewer than {MIN_POSITIVES} in one of them: too rare to be judged; read more with --n-tokens")?;
+    }
     writeln!(out, "{:>9} {:>6} {:>6} {:>9} {:>6} {:>10}", "latent", "F1", "F1 A", "precision", "recall", "threshold")?;
     for u in &score.latents.ranked {
         writeln!(out, "{:>9} {:>6.3} {:>6.3} {:>9.3} {:>6.3} {:>10.4}", u.id, u.f1_b, u.f1_a, u.precision, u.recall, u.threshold)?;

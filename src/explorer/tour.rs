@@ -127,7 +127,7 @@ impl App {
         let path = self.run.sae(&self.sae).join("exam.json");
         let Ok(exam) = crate::artifact::read_json::<ExamReport>(&path) else { return vec![] };
         let mut by_kind: Vec<(String, Vec<FoundConcept>)> = vec![];
-        for score in exam.concepts {
+        for score in exam.concepts.into_iter().filter(|c| !c.too_rare) {
             let Some(latent) = score.latents.ranked.first().filter(|u| u.f1_b >= MIN_F1) else { continue };
             let found = FoundConcept { latent: latent.id, f1: latent.f1_b, neuron: score.neurons.f1(), concept: score.concept };
             match by_kind.iter_mut().find(|(kind, _)| *kind == score.kind) {

@@ -62,8 +62,10 @@ fn kind_name(kind: ConceptKind) -> &'static str {
 /// The exam in a few numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExamSummary {
-    /// Concepts that count: all but the negatives and the two-hop control.
+    /// Concepts that count: all but the negatives, the two-hop control and what is too rare.
     pub n_scored: usize,
+    /// Concepts listed and not counted, for they have fewer than [`crate::features::exam::MIN_POSITIVES`] tokens in one of the halves.
+    pub n_too_rare: usize,
     /// A single latent has F1 of at least 0.8 on B (for a class: on at least three forms).
     pub by_one_latent: usize,
     /// A union of latents has ([`crate::features::exam::MAX_UNION`]).
@@ -99,12 +101,13 @@ fn is_found_by_union(score: &ConceptScore) -> bool {
 
 /// Counts what the exam is judged by.
 pub fn summarise(report: &ExamReport) -> ExamSummary {
-    let counts = |score: &&ConceptScore| !matches!(score.kind.as_str(), "negative" | "two-hop");
-    let scored: Vec<&ConceptScore> = report.concepts.iter().filter(counts).collect();
-    let negatives: Vec<&ConceptScore> = report.concepts.iter().filter(|s| s.kind == "negative").collect();
+    let (too_rare, judged): (Vec<&ConceptScore>, Vec<&ConceptScore>) = report.concepts.iter().partition(|s| s.too_rare);
+    let (negatives, rest): (Vec<&ConceptScore>, Vec<&ConceptScore>) = judged.into_iter().partition(|s| s.kind == "negative");
+    let scored: Vec<&ConceptScore> = rest.into_iter().filter(|s| s.kind != "two-hop").collect();
     let count = |test: &dyn Fn(&ConceptScore) -> bool| scored.iter().filter(|s| test(s)).count();
     ExamSummary {
         n_scored: scored.len(),
+        n_too_rare: too_rare.len(),
         by_one_latent: count(&is_found),
         by_union: count(&is_found_by_union),
         by_union_from_context: count(&|s| is_found_by_union(s) && s.from_context),
@@ -128,6 +131,45 @@ fn senses(scored: &[&ConceptScore]) -> Option<SenseSummary> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::features::exam::{UnionScore, UnitScore};
+
+    fn found(f1: f64) -> Found {
+        let best = UnitScore { id: 3, positive: true, threshold: 0.5, f1_a: f1, f1_b: f1, precision: f1, recall: f1 };
+        Found { ranked: vec![best], union: UnionScore { ids: vec![(3, true)], f1_a: f1, f1_b: f1 }, auc: None }
+    }
+
+    /// A concept whose latent and union have this F1; the neurons 0.3, random directions 0.05, the token 0.7.
+    fn score(kind: &str, f1: f64) -> ConceptScore {
+        ConceptScore {
+            concept: kind.into(),
+            kind: kind.into(),
+            n_pos: (500, 500),
+            too_rare: false,
+            token_only: 0.7,
+            from_context: false,
+            latents: found(f1),
+            neurons: found(0.3),
+            random: found(0.05),
+            untrained: None,
+            probe: None,
+            forms: vec![],
+            n_forms_found: 0,
+            effective_forms: 0.0,
+        }
+    }
+
+    fn summary(concepts: Vec<ConceptScore>) -> ExamSummary {
+        summarise(&ExamReport { n_tokens: (1000, 1000), n_latents: 7, concepts, best_of_latent: vec![] })
+    }
+
+    #[test]
+    fn what_is_too_rare_counts_neither_as_found_nor_as_missed() {
+        let rare = |kind: &str, f1: f64| ConceptScore { n_pos: (500, 3), too_rare: true, ..score(kind, f1) };
+        let concepts = vec![score("lexeme", 0.9), score("lexeme", 0.1), rare("lexeme", 0.9), rare("kind", 0.0), rare("negative", 0.0)];
+        let summary = summary(concepts);
+        assert_eq!((summary.n_scored, summary.n_too_rare, summary.by_one_latent, summary.by_union), (2, 3, 1, 1));
+        assert_eq!((summary.neuron_clearly_worse, summary.n_negatives), (1, 0));
+    }
 
     #[test]
     fn the_patterns_of_the_post_match_what_it_shows() {

@@ -57,7 +57,7 @@ pub struct DictionaryStage {
 pub struct ExamStage {
     /// Also the untrained model's SAE, the token-only predictor and the linear probe.
     pub full: bool,
-    /// Tokens read of each held-out half.
+    /// Tokens read of each held-out half, in windows at even distances over it.
     #[serde(default = "exam_tokens")]
     pub tokens: u64,
 }

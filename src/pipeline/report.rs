@@ -122,8 +122,14 @@ impl Report {
 
 /// Features worth showing: the best latent of each concept with F1 from 0.6 on, best first, then the least polysemantic that fire on several tokens.
 fn striking(latents: &Dictionary, exam: &ExamReport) -> Result<Vec<FeatureSummary>> {
-    let mut best: Vec<(f64, u32)> =
-        exam.concepts.iter().filter_map(|c| c.latents.ranked.first()).map(|u| (u.f1_b, u.id)).filter(|x| x.0 >= 0.6).collect();
+    let mut best: Vec<(f64, u32)> = exam
+        .concepts
+        .iter()
+        .filter(|c| !c.too_rare)
+        .filter_map(|c| c.latents.ranked.first())
+        .map(|u| (u.f1_b, u.id))
+        .filter(|x| x.0 >= 0.6)
+        .collect();
     best.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let mut seen = HashSet::new();
     let mut chosen = Vec::new();

@@ -3,7 +3,7 @@
 use super::plot::{self, Series};
 use super::report::Report;
 use super::report_text::{around, best_first, examples};
-use crate::features::exam::ConceptScore;
+use crate::features::exam::{ConceptScore, MIN_POSITIVES};
 use crate::features::store::FeatureDetail;
 use askama::Template;
 
@@ -17,6 +17,7 @@ struct Page<'a> {
     figures: Vec<(&'static str, String, String)>,
     splices: Vec<Splice>,
     plots: Vec<String>,
+    min_positives: u64,
     concepts: Vec<Row>,
     has_probe: bool,
     has_untrained: bool,
@@ -38,7 +39,7 @@ struct Row {
     n: u64,
     latent: String,
     cells: Vec<Cell>,
-    forms: usize,
+    forms: String,
 }
 
 struct Cell {
@@ -73,6 +74,7 @@ impl Report {
             figures: self.figures(),
             splices: self.splices(),
             plots: self.plots(),
+            min_positives: MIN_POSITIVES,
             concepts: best_first(&self.exam.concepts).into_iter().map(|c| row(c, has_probe, has_untrained)).collect(),
             has_probe,
             has_untrained,
@@ -140,7 +142,10 @@ impl Report {
 }
 
 fn row(score: &ConceptScore, has_probe: bool, has_untrained: bool) -> Row {
-    let cell = |x: f64| Cell { text: format!("{x:.2}"), good: x >= super::exam::FOUND };
+    let cell = |x: f64| match score.too_rare {
+        false => Cell { text: format!("{x:.2}"), good: x >= super::exam::FOUND },
+        true => Cell { text: "-".into(), good: false },
+    };
     let mut cells = vec![cell(score.latents.f1()), cell(score.latents.union.f1_b), cell(score.neurons.f1()), cell(score.neurons.union.f1_b)];
     cells.extend([cell(score.random.f1()), cell(score.token_only)]);
     let optional = |x: Option<f64>| x.map_or(Cell { text: "-".into(), good: false }, cell);
@@ -152,11 +157,15 @@ fn row(score: &ConceptScore, has_probe: bool, has_untrained: bool) -> Row {
     }
     Row {
         name: score.concept.clone(),
-        kind: if score.from_context && score.kind != "context" { format!("{}, by context", score.kind) } else { score.kind.clone() },
+        kind: match score {
+            _ if score.too_rare => format!("{}, too rare", score.kind),
+            _ if score.from_context && score.kind != "context" => format!("{}, by context", score.kind),
+            _ => score.kind.clone(),
+        },
         n: score.n_pos.1,
-        latent: score.latents.ranked.first().map_or("-".into(), |u| u.id.to_string()),
+        latent: score.latents.ranked.first().filter(|_| !score.too_rare).map_or("-".into(), |u| u.id.to_string()),
         cells,
-        forms: score.n_forms_found,
+        forms: if score.too_rare { "-".into() } else { score.n_forms_found.to_string() },
     }
 }
 

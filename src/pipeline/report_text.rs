@@ -2,7 +2,7 @@
 
 use super::exam::{FOUND, WORSE};
 use super::report::Report;
-use crate::features::exam::{ConceptScore, MAX_UNION, MAX_UNION_OF_KIND};
+use crate::features::exam::{ConceptScore, MAX_UNION, MAX_UNION_OF_KIND, MIN_POSITIVES};
 use crate::features::store::{Example, FeatureDetail, GroupKind};
 use std::fmt::Write;
 
@@ -96,6 +96,9 @@ impl Report {
                 senses.random
             )?;
         }
+        if summary.n_too_rare > 0 {
+            writeln!(out, "  too rare to count: {} more with fewer than {MIN_POSITIVES} tokens in one of the halves", summary.n_too_rare)?;
+        }
         writeln!(
             out,
             "  F1 on text that chose nothing: of the best latent, of a union (at most {MAX_UNION}; of a kind of document {MAX_UNION_OF_KIND}), and the same of neurons"
@@ -110,6 +113,14 @@ impl Report {
         for score in best_first(&exam.concepts).into_iter().take(N_CONCEPTS) {
             let latent = score.latents.ranked.first().map_or("-".into(), |u| u.id.to_string());
             let name: String = score.concept.chars().take(27).collect();
+            if score.too_rare {
+                writeln!(
+                    out,
+                    "  {name:<28}{:>8}{:>8}{:>7}{:>7}  too rare: {} tokens to choose on",
+                    score.kind, score.n_pos.1, "-", "-", score.n_pos.0
+                )?;
+                continue;
+            }
             write!(out, "  {name:<28}{:>8}{:>8}{latent:>7}{:>7.2}{:>8.2}", score.kind, score.n_pos.1, score.latents.f1(), score.latents.union.f1_b)?;
             write!(out, "{:>8.2}", score.neurons.f1())?;
             write!(out, "{:>7.2}{:>8.2}{:>7.2}{:>7}", score.neurons.union.f1_b, score.random.f1(), score.token_only, score.n_forms_found)?;
@@ -124,11 +135,11 @@ impl Report {
     }
 }
 
-/// By F1 of the best latent on B, negatives last.
+/// By F1 of the best latent on B, negatives after the rest, what is too rare last.
 pub fn best_first(concepts: &[ConceptScore]) -> Vec<&ConceptScore> {
     let mut sorted: Vec<&ConceptScore> = concepts.iter().collect();
     sorted.sort_by(|a, b| {
-        let key = |s: &ConceptScore| s.kind == "negative";
+        let key = |s: &ConceptScore| (s.too_rare, s.kind == "negative");
         key(a).cmp(&key(b)).then(b.latents.f1().total_cmp(&a.latents.f1())).then(a.concept.cmp(&b.concept))
     });
     sorted

@@ -43,7 +43,7 @@ pub fn cut(scores_a: &[f32], truth_a: &[u8], scores_b: &[f32], truth_b: &[u8]) -
 }
 
 /// As many random directions as latents, each firing as often on A as its latent: act = direction . x - threshold where above 0, the
-/// threshold being that quantile over the first block of A. Directions are uniform on the sphere after centring on the mean of that block.
+/// threshold being that quantile over [`BLOCK_ROWS`] rows of A at even distances. Directions are uniform on the sphere.
 pub fn random_directions(a: &Dense, b: &Dense, latents: &Acts, run_seed: u64) -> [Acts; 2] {
     let (d_in, n_units) = (a.d_in, latents.n_units());
     let mut rng = seed::rng(run_seed, "features/random-directions", 0);
@@ -64,8 +64,10 @@ pub fn random_directions(a: &Dense, b: &Dense, latents: &Acts, run_seed: u64) ->
         out
     };
     let mut thresholds = vec![f32::INFINITY; n_units];
-    if let Some(first) = a.blocks.first() {
-        let (m, sample) = (first.len() / d_in, scores(first));
+    let sample = a.sample(BLOCK_ROWS);
+    let m = sample.len() / d_in;
+    if m > 0 {
+        let sample = scores(&sample);
         let mut firings = Vec::new();
         for (f, threshold) in thresholds.iter_mut().enumerate() {
             latents.firings(f, &mut firings);

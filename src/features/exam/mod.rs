@@ -1,12 +1,13 @@
 //! Scores of latents against known concepts, by the exam's rules. Reads the held-out halves of the stream; writes nothing.
 //!
-//! F1 over tokens (`<|endoftext|>` and first positions of windows left out). For every concept and unit the threshold is the one of 32
+//! Whole windows are read at even distances over each half. F1 over tokens (`<|endoftext|>` and first positions of windows left out). For every concept and unit the threshold is the one of 32
 //! values of the unit's activation ([`units::grid`]) with the best F1 on half A; the unit with the best F1 on A is scored once on half B. Neurons
 //! get the same grid, both signs, and the same size of union. A union is chosen greedily on A among the 64 best units: at most three, or five for a
 //! kind of document, which is a script or a format of many words rather than one concept.
 //! For a regular expression the positive is the token that holds the match's last byte; other tokens that overlap a match are left out.
 //! A class is found when one latent fires on at least three of its surface forms, each at recall 0.3 or more on B (forms with five
 //! positives or more); the number of effective forms is exp(entropy) of its true positives over forms.
+//! A concept with fewer than [`MIN_POSITIVES`] positives in either half is too rare to be judged: it is listed and does not count.
 //! AUC: among tokens whose id occurs at least five times with and five times without the concept on A, the probability that a token with
 //! it has the higher activation; the unit is chosen on A among the 64 best.
 
@@ -33,7 +34,7 @@ use units::{Acts, Cell, Dense, GRID, auc, candidates, fire, greedy_union, score_
 /// How the exam is held.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExamConfig {
-    /// Tokens read of each half. Memory: 8 d_in bytes each for the neurons of both halves, some 32 per active latent.
+    /// Tokens read of each half, in whole windows at even distances over it. Memory: 8 d_in bytes each for the neurons of both halves, some 32 per active latent.
     pub n_tokens: u64,
     /// Latents listed per concept.
     pub n_ranked: usize,
@@ -48,6 +49,8 @@ impl Default for ExamConfig {
     }
 }
 
+/// With fewer positives than this on A or on B a concept is too rare to be judged: there is nothing to choose by, or F1 moves in steps of a tenth.
+pub const MIN_POSITIVES: u64 = 20;
 /// Units that a union for a concept may have.
 pub const MAX_UNION: usize = 3;
 /// Units that a union for a kind of document may have.
@@ -110,9 +113,11 @@ pub struct ConceptScore {
     pub kind: String,
     /// Positives on A and on B.
     pub n_pos: (u64, u64),
+    /// Either is below [`MIN_POSITIVES`]: the scores say nothing and are not counted.
+    pub too_rare: bool,
     /// F1 of the predictor that sees only the token.
     pub token_only: f64,
-    /// `token_only` is at most 0.5.
+    /// `token_only` is at most 0.5, and the concept is not too rare to tell.
     pub from_context: bool,
     pub latents: Found,
     pub neurons: Found,
@@ -142,7 +147,7 @@ pub struct ExamReport {
     pub n_tokens: (u64, u64),
     pub n_latents: usize,
     pub concepts: Vec<ConceptScore>,
-    /// Per latent that fires on one: (latent, concept with the best F1 on A, its F1 on B). For `store::set_concepts`.
+    /// Per latent that fires on one that is not too rare: (latent, concept with the best F1 on A, its F1 on B). For `store::set_concepts`.
     pub best_of_latent: Vec<(u32, String, f64)>,
 }
 
@@ -216,12 +221,14 @@ fn exam_in(
     let parts = found_latents.into_iter().zip(found_neurons).zip(found_random).zip(forms).zip(concepts).enumerate();
     let scores = parts.map(|(c, ((((latents, neurons), random), forms), concept))| {
         let token_only = floors::token_only(&halves, c);
+        let too_rare = is_too_rare(&halves, c);
         ConceptScore {
             concept: concept.name.clone(),
             kind: concept.kind.clone(),
             n_pos: (halves.a.positives[c].len() as u64, halves.b.positives[c].len() as u64),
+            too_rare,
             token_only,
-            from_context: token_only <= 0.5,
+            from_context: token_only <= 0.5 && !too_rare,
             latents,
             neurons,
             random,
@@ -233,6 +240,10 @@ fn exam_in(
         }
     });
     Ok(ExamReport { n_tokens: (halves.a.n() as u64, halves.b.n() as u64), n_latents: sae.d_sae, concepts: scores.collect(), best_of_latent })
+}
+
+fn is_too_rare(halves: &Halves, concept: usize) -> bool {
+    [&halves.a, &halves.b].iter().any(|half| (half.positives[concept].len() as u64) < MIN_POSITIVES)
 }
 
 /// Runs a half through model and SAE: latents by unit, and the rows themselves. Rows that do not count are dropped.
@@ -253,16 +264,16 @@ fn activations(
     let mut latents = SparseRows::default();
     latents.clear();
     let (mut ids, mut rows, mut sparse) = (Vec::new(), Vec::new(), SparseRows::default());
-    let step = (4096 / n_ctx).max(1) as u64 * n_ctx as u64;
-    progress.begin("exam", half.n_read, "tokens");
-    for first in (half.first..half.first + half.n_read).step_by(step as usize) {
+    let per_batch = (4096 / n_ctx).max(1);
+    progress.begin("exam", half.n_read(), "tokens");
+    for batch in half.t0.chunks(per_batch) {
         if progress.interrupted() {
             return Err(Error::Interrupted);
         }
-        let n = step.min(half.first + half.n_read - first) as usize;
+        let n = batch.len() * n_ctx;
         ids.resize(n, 0);
         rows.resize(n * d_in, 0.0);
-        stream.read(first, &mut ids);
+        ids.chunks_mut(n_ctx).zip(batch).for_each(|(ids, &t)| stream.read(t, ids));
         engine.forward_to(&ids, n_ctx, hook, &mut rows);
         encoder.encode(&rows, &mut sparse);
         for i in (0..n).filter(|&i| counts(ids[i], i % n_ctx, stream.end_of_text())) {
@@ -346,11 +357,12 @@ impl<'a> Scored<'a> {
         auc_of(&self.halves.b, self.b, truth_b, best.1)
     }
 
-    /// For every unit the concept with its best F1 on A, and that F1 on B; units that fire on none are left out.
+    /// For every unit the concept with its best F1 on A, and that F1 on B; concepts that are too rare and units that fire on none are left out.
     fn best_concepts(&self, concepts: &[ExamConcept]) -> Vec<(u32, String, f64)> {
+        let judged: Vec<usize> = (0..self.n_concepts()).filter(|&c| !is_too_rare(self.halves, c)).collect();
         let mut units_of: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
         for (unit, cells) in self.cells.chunks(self.n_concepts().max(1)).enumerate() {
-            let best = (0..cells.len()).rev().max_by(|&a, &b| cells[a].f1.total_cmp(&cells[b].f1));
+            let best = judged.iter().copied().rev().max_by(|&a, &b| cells[a].f1.total_cmp(&cells[b].f1));
             if let Some(best) = best.filter(|&c| cells[c].f1 > 0.0) {
                 units_of.entry(best).or_default().push(unit as u32);
             }

@@ -76,8 +76,8 @@ fn the_forms_of_a_list_are_its_tokens_and_those_of_a_label_the_runs_that_carry_i
     // By hand: neighbours that carry a label are one word; the latent fires on all their tokens that count.
     let stream = fake::stream(dir.path());
     let half = Halves::read(&stream, &Letters(&stream), 8, 10_000, &[]).unwrap().b;
-    let mut ids = vec![0; half.n_read as usize];
-    stream.read(half.first, &mut ids);
+    let mut ids = vec![0; half.n_read() as usize];
+    stream.read(half.t0[0], &mut ids);
     let mut words: BTreeMap<String, u64> = BTreeMap::new();
     let with: Vec<usize> = (0..ids.len()).filter(|&i| ids[i] % 2 == 1).collect();
     for run in with.chunk_by(|a, b| a + 1 == *b) {
@@ -137,8 +137,9 @@ fn a_match_is_the_token_of_its_last_byte_and_the_rest_of_it_is_left_out() {
     let stream = fake::stream(dir.path());
     let concepts = [concept("regex", Truth::Regex(regex::bytes::Regex::new("[a-d]{2}").unwrap()))];
     let half = Halves::read(&stream, &Letters(&stream), 8, 1 << 20, &concepts).unwrap().b;
-    let mut ids = vec![0; half.n_read as usize];
-    stream.read(half.first, &mut ids);
+    let range = stream.range(Split::HeldOutB);
+    let mut ids = vec![0; (range.end - range.start) as usize];
+    stream.read(range.start, &mut ids);
     // By hand: runs of a-d inside a document, paired from the left.
     let (mut want, mut i) = (vec![0u8; ids.len()], 0);
     while i + 1 < ids.len() {
@@ -150,9 +151,41 @@ fn a_match_is_the_token_of_its_last_byte_and_the_rest_of_it_is_left_out() {
     }
     let truth = half.truth(0);
     for (i, &row) in half.row_of.iter().enumerate() {
-        assert_eq!(row == text::NO_ROW, i % 8 == 0 || ids[i] == fake::END);
+        let t = (half.t0[i / 8] - range.start) as usize + i % 8;
+        assert_eq!(row == text::NO_ROW, i % 8 == 0 || ids[t] == fake::END);
         if row != text::NO_ROW {
-            assert_eq!(truth[row as usize], want[i], "token {i}");
+            assert_eq!(truth[row as usize], want[t], "token {t}");
+        }
+    }
+}
+
+#[test]
+fn what_a_token_is_does_not_depend_on_which_windows_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = fake::stream(dir.path());
+    let concepts = [
+        concept("regex", Truth::Regex(regex::bytes::Regex::new("[a-d]{2,5}").unwrap())),
+        concept("label", Truth::Label(0)),
+        concept("tokens", Truth::Tokens(vec![2, 7])),
+        concept("kind", Truth::Kind(1)),
+    ];
+    let whole = Halves::read(&stream, &Letters(&stream), 8, 1 << 20, &concepts).unwrap();
+    let part = Halves::read(&stream, &Letters(&stream), 8, 300, &concepts).unwrap();
+    let marked = |halves: &Halves, half: &Half, c: usize, wanted: &[u64]| {
+        let t_of: HashMap<u32, u64> =
+            half.row_of.iter().enumerate().filter(|(_, r)| **r != text::NO_ROW).map(|(i, &r)| (r, half.t0[i / 8] + i as u64 % 8)).collect();
+        let is_wanted = |t: u64| wanted.binary_search(&(t - t % 8)).is_ok();
+        let positive: Vec<(u64, String)> =
+            half.positives[c].iter().map(|(r, form)| (t_of[r], halves.forms[*form as usize].clone())).filter(|p| is_wanted(p.0)).collect();
+        let left_out: Vec<u64> = half.left_out[c].iter().map(|r| t_of[r]).filter(|&t| is_wanted(t)).collect();
+        (positive, left_out)
+    };
+    for (part_half, whole_half) in [(&part.a, &whole.a), (&part.b, &whole.b)] {
+        assert!(part_half.t0.len() * 2 < whole_half.t0.len());
+        for c in 0..concepts.len() {
+            let found = marked(&part, part_half, c, &part_half.t0);
+            assert_eq!(found, marked(&whole, whole_half, c, &part_half.t0), "concept {c}");
+            assert!(found.0.len() > 5);
         }
     }
 }
@@ -219,6 +252,28 @@ fn the_halves_are_read_from_their_splits() {
     let dir = tempfile::tempdir().unwrap();
     let stream = fake::stream(dir.path());
     let halves = Halves::read(&stream, &Letters(&stream), 8, 64, &[]).unwrap();
-    assert_eq!((halves.a.n_read, halves.b.n_read), (64, 64));
-    assert!(halves.a.first >= stream.range(Split::HeldOutA).start && halves.b.first >= stream.range(Split::HeldOutB).start);
+    assert_eq!((halves.a.n_read(), halves.b.n_read()), (64, 64));
+    for (half, split) in [(&halves.a, Split::HeldOutA), (&halves.b, Split::HeldOutB)] {
+        let range = stream.range(split);
+        assert!(half.t0.iter().all(|t0| t0 % 8 == 0 && range.contains(t0) && range.contains(&(t0 + 7))));
+        // Eight windows at even distances over the whole half; the first eight would be its beginning.
+        let gaps: Vec<u64> = half.t0.windows(2).map(|t| t[1] - t[0]).collect();
+        assert!(gaps.iter().max().unwrap() - gaps.iter().min().unwrap() <= 8, "{gaps:?}");
+        assert!(half.t0[7] - half.t0[0] > (range.end - range.start) * 3 / 4, "{:?} of {range:?}", half.t0);
+    }
+}
+
+#[test]
+fn a_concept_with_hardly_a_token_is_listed_and_not_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    // The end of a document never counts, so there is no positive; `aaa` is met now and then.
+    let rare = Truth::Regex(regex::bytes::Regex::new("aaa").unwrap());
+    let concepts = [concept("odd", Truth::Label(0)), concept("nowhere", Truth::Tokens(vec![fake::END])), concept("aaa", rare)];
+    let report = hold(dir.path(), &concepts, false);
+    let [odd, nowhere, aaa] = &report.concepts[..] else { panic!("three concepts") };
+    assert!(!odd.too_rare && nowhere.n_pos == (0, 0) && (1..MIN_POSITIVES).contains(&aaa.n_pos.0.min(aaa.n_pos.1)), "{:?}", aaa.n_pos);
+    for c in [nowhere, aaa] {
+        assert!(c.too_rare && !c.from_context, "{c:?}");
+        assert!(report.best_of_latent.iter().all(|b| b.1 != c.concept), "{:?}", report.best_of_latent);
+    }
 }

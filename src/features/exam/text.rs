@@ -2,10 +2,10 @@
 
 use super::{Error, Result};
 use crate::corpus::{Split, TokenStream, counts};
+use crate::features::build::docs;
 use crate::features::text::Text;
 use regex::bytes::Regex;
 use std::collections::HashMap;
-use std::ops::Range;
 
 /// What makes a token a positive.
 #[derive(Debug, Clone)]
@@ -37,14 +37,14 @@ pub enum Mark {
     LeftOut,
 }
 
-/// One half: its tokens that count are rows 0..n.
+/// One half: windows of it were read one after the other, and their tokens that count are rows 0..n.
 pub struct Half {
-    /// Tokens `first..first + n_read` were read, in whole windows.
-    pub first: u64,
-    pub n_read: u64,
+    /// First token of each window that was read, rising.
+    pub t0: Vec<u64>,
+    pub n_ctx: usize,
     /// (n,)
     pub ids: Vec<u32>,
-    /// Row of token `first + i`; `NO_ROW` where it does not count.
+    /// Row of the i-th token that was read, which is token `t0[i / n_ctx] + i % n_ctx`; `NO_ROW` where it does not count.
     pub row_of: Vec<u32>,
     /// (concept, mark) of row r: `marks[mark_start[r]..mark_start[r + 1]]`.
     pub mark_start: Vec<u32>,
@@ -61,6 +61,11 @@ pub const NO_ROW: u32 = u32::MAX;
 impl Half {
     pub fn n(&self) -> usize {
         self.ids.len()
+    }
+
+    /// Tokens that were read, those that do not count among them.
+    pub fn n_read(&self) -> u64 {
+        (self.t0.len() * self.n_ctx) as u64
     }
 
     pub fn marks_of(&self, row: u32) -> &[(u16, Mark)] {
@@ -85,20 +90,20 @@ pub struct Halves {
 }
 
 impl Halves {
-    /// Reads the first `n_tokens` of each half, in whole windows.
+    /// Reads `n_tokens` of each half, rounded up to whole windows, at even distances over it: a half begins with one source and ends with
+    /// another. All of a half that has fewer.
     pub fn read(stream: &TokenStream, text: &dyn Text, n_ctx: usize, n_tokens: u64, concepts: &[ExamConcept]) -> Result<Self> {
         if concepts.len() > u16::MAX as usize {
             return Err(Error::Invalid(format!("{} concepts, at most 65535", concepts.len())));
         }
         let mut forms = Forms::default();
         let mut half = |split: Split| {
-            let windows = stream.windows(split, n_ctx);
-            let n = windows.end.saturating_sub(windows.start).min(n_tokens.div_ceil(n_ctx as u64)) * n_ctx as u64;
-            if n == 0 {
+            let windows = stream.spread_windows(split, n_ctx, n_tokens.div_ceil(n_ctx as u64));
+            if windows.is_empty() {
                 return Err(Error::Invalid(format!("no window of {n_ctx} tokens in {}\n  build a larger corpus", split.name())));
             }
-            let first = windows.start * n_ctx as u64;
-            Ok(read_half(stream, text, n_ctx, first..first + n, concepts, &mut forms))
+            let t0 = windows.iter().map(|w| w * n_ctx as u64).collect();
+            Ok(read_half(stream, text, n_ctx, t0, concepts, &mut forms))
         };
         let (a, b) = (half(Split::HeldOutA)?, half(Split::HeldOutB)?);
         Ok(Halves { a, b, forms: forms.names })
@@ -124,9 +129,9 @@ impl Forms {
 /// Forms of positives in runs longer than this many tokens are their own tokens.
 pub const LONGEST_FORM: usize = 8;
 
-fn read_half(stream: &TokenStream, text: &dyn Text, n_ctx: usize, range: Range<u64>, concepts: &[ExamConcept], forms: &mut Forms) -> Half {
-    let mut all = vec![0; (range.end - range.start) as usize];
-    text.read(range.start, &mut all);
+fn read_half(stream: &TokenStream, text: &dyn Text, n_ctx: usize, t0: Vec<u64>, concepts: &[ExamConcept], forms: &mut Forms) -> Half {
+    let mut all = vec![0; t0.len() * n_ctx];
+    all.chunks_mut(n_ctx).zip(&t0).for_each(|(ids, &t)| text.read(t, ids));
     let end_of_text = text.end_of_text();
     let (mut ids, mut row_of) = (Vec::new(), Vec::with_capacity(all.len()));
     for (i, &id) in all.iter().enumerate() {
@@ -136,14 +141,14 @@ fn read_half(stream: &TokenStream, text: &dyn Text, n_ctx: usize, range: Range<u
             ids.push(id);
         }
     }
-    let mut finder = Finder { range: range.clone(), all: &all, text, forms };
+    let mut finder = Finder { stream, t0: &t0, n_ctx, all: &all, text, forms };
     let found: Vec<Found> = concepts
         .iter()
         .map(|concept| match &concept.truth {
-            Truth::Label(number) => (finder.labelled(stream, *number), vec![]),
+            Truth::Label(number) => (finder.labelled(*number), vec![]),
             Truth::Regex(regex) => finder.matches(regex),
             Truth::Tokens(tokens) => (finder.tokens(tokens), vec![]),
-            Truth::Kind(kind) => (finder.kind(stream, *kind), vec![]),
+            Truth::Kind(kind) => (finder.kind(*kind), vec![]),
         })
         .collect();
     let row = |i: usize| Some(row_of[i]).filter(|&r| r != NO_ROW);
@@ -164,55 +169,62 @@ fn read_half(stream: &TokenStream, text: &dyn Text, n_ctx: usize, range: Range<u
         marks[next[r as usize] as usize] = (c, mark);
         next[r as usize] += 1;
     }
-    Half { first: range.start, n_read: range.end - range.start, ids, row_of, mark_start, marks, positives, left_out }
+    Half { t0, n_ctx, ids, row_of, mark_start, marks, positives, left_out }
 }
 
-/// Positive tokens with their forms and tokens left out, as offsets into the text of a half.
+/// Positive tokens with their forms and tokens left out, as places among the tokens that were read.
 type Found = (Vec<(usize, u32)>, Vec<usize>);
 
 struct Finder<'a> {
-    range: Range<u64>,
+    stream: &'a TokenStream,
+    t0: &'a [u64],
+    n_ctx: usize,
+    /// The tokens that were read.
     all: &'a [u32],
     text: &'a dyn Text,
     forms: &'a mut Forms,
 }
 
 impl Finder<'_> {
-    fn labelled(&mut self, stream: &TokenStream, number: u16) -> Vec<(usize, u32)> {
-        let Some(labels) = stream.concepts() else { return vec![] };
-        let pairs = labels.within(self.range.clone());
-        let with = pairs.filter(|&p| labels.concept[p] == number).map(|p| (labels.token[p] - self.range.start) as usize);
-        let with: Vec<usize> = with.collect();
-        let mut found = Vec::with_capacity(with.len());
-        for run in with.chunk_by(|a, b| a + 1 == *b) {
-            let whole = (run.len() <= LONGEST_FORM).then(|| self.form(run[0]..run[run.len() - 1] + 1));
-            for &i in run {
-                let form = whole.unwrap_or_else(|| self.form(i..i + 1));
-                found.push((i, form));
+    /// Where token `t` is among those that were read.
+    fn place(&self, t: u64) -> Option<usize> {
+        let window = self.t0.partition_point(|&t0| t0 <= t).checked_sub(1)?;
+        let offset = (t - self.t0[window]) as usize;
+        (offset < self.n_ctx).then_some(window * self.n_ctx + offset)
+    }
+
+    /// A word that a window's edge cuts is still one form, so the labels next to a window are looked at too.
+    fn labelled(&mut self, number: u16) -> Vec<(usize, u32)> {
+        let Some(labels) = self.stream.concepts() else { return vec![] };
+        let around = LONGEST_FORM as u64;
+        let mut found = Vec::new();
+        for (window, &t0) in self.t0.iter().enumerate() {
+            let end = t0 + self.n_ctx as u64;
+            let pairs = labels.within(t0.saturating_sub(around)..end + around);
+            let with: Vec<u64> = pairs.filter(|&p| labels.concept[p] == number).map(|p| labels.token[p]).collect();
+            for run in with.chunk_by(|a, b| a + 1 == *b) {
+                let whole = (run.len() <= LONGEST_FORM).then(|| self.form(&self.text.ids(run[0], run[run.len() - 1] + 1)));
+                for &t in run.iter().filter(|t| (t0..end).contains(t)) {
+                    let place = window * self.n_ctx + (t - t0) as usize;
+                    let form = whole.unwrap_or_else(|| self.form(&self.all[place..place + 1]));
+                    found.push((place, form));
+                }
             }
         }
         found
     }
 
-    fn matches(&mut self, regex: &Regex) -> (Vec<(usize, u32)>, Vec<usize>) {
+    /// Every document of which a part was read is searched whole, so that a window's edge neither hides a match nor makes one.
+    fn matches(&mut self, regex: &Regex) -> Found {
         let (mut positives, mut left_out) = (Vec::new(), Vec::new());
-        let end_of_text = self.text.end_of_text();
-        let mut begin = 0;
-        while begin < self.all.len() {
-            let end = self.all[begin..].iter().position(|&id| id == end_of_text).map_or(self.all.len(), |n| begin + n);
-            // starts[i] = first byte of token begin + i; one more for the end.
-            let (mut bytes, mut starts) = (Vec::new(), vec![0]);
-            for &id in &self.all[begin..end] {
-                bytes.extend_from_slice(self.text.bytes(id));
-                starts.push(bytes.len());
+        let mut next_doc = 0;
+        for &t0 in self.t0 {
+            let mut doc = next_doc.max(self.stream.doc_of(t0));
+            while doc < self.stream.n_docs() && self.stream.doc_start(doc) < t0 + self.n_ctx as u64 {
+                self.matches_in(doc, regex, &mut positives, &mut left_out);
+                doc += 1;
             }
-            for found in regex.find_iter(&bytes).filter(|m| !m.is_empty()) {
-                let token_of = |byte: usize| begin + starts.partition_point(|&s| s <= byte) - 1;
-                let (first, last) = (token_of(found.start()), token_of(found.end() - 1));
-                positives.push((last, self.forms.number(found.as_bytes())));
-                left_out.extend(first..last);
-            }
-            begin = end + 1;
+            next_doc = doc;
         }
         positives.dedup_by_key(|p| p.0);
         // A token that ends one match and begins the next is a positive.
@@ -221,27 +233,37 @@ impl Finder<'_> {
         (positives, left_out)
     }
 
+    fn matches_in(&mut self, doc: usize, regex: &Regex, positives: &mut Vec<(usize, u32)>, left_out: &mut Vec<usize>) {
+        let begin = self.stream.doc_start(doc);
+        // starts[i] = first byte of token begin + i; one more for the end. The closing `<|endoftext|>` is no text.
+        let (mut bytes, mut starts) = (Vec::new(), vec![0]);
+        for id in self.text.ids(begin, self.stream.doc_end(doc) - 1) {
+            bytes.extend_from_slice(self.text.bytes(id));
+            starts.push(bytes.len());
+        }
+        for found in regex.find_iter(&bytes).filter(|m| !m.is_empty()) {
+            let token_of = |byte: usize| begin + starts.partition_point(|&s| s <= byte) as u64 - 1;
+            let (first, last) = (token_of(found.start()), token_of(found.end() - 1));
+            if let Some(place) = self.place(last) {
+                positives.push((place, self.forms.number(found.as_bytes())));
+            }
+            left_out.extend((first..last).filter_map(|t| self.place(t)));
+        }
+    }
+
     fn tokens(&mut self, tokens: &[u32]) -> Vec<(usize, u32)> {
         let with: Vec<usize> = (0..self.all.len()).filter(|&i| tokens.contains(&self.all[i])).collect();
-        with.into_iter().map(|i| (i, self.form(i..i + 1))).collect()
+        with.into_iter().map(|i| (i, self.form(&self.all[i..i + 1]))).collect()
     }
 
-    fn kind(&mut self, stream: &TokenStream, kind: u16) -> Vec<(usize, u32)> {
-        let mut doc = stream.doc_of(self.range.start);
-        let mut found = Vec::new();
-        for i in 0..self.all.len() {
-            while self.range.start + i as u64 >= stream.doc_end(doc) {
-                doc += 1;
-            }
-            if stream.doc_kind(doc) == Some(kind) {
-                found.push((i, self.form(i..i + 1)));
-            }
-        }
-        found
+    fn kind(&mut self, kind: u16) -> Vec<(usize, u32)> {
+        let docs = docs(self.stream, self.t0, self.n_ctx);
+        let with = (0..self.all.len()).filter(|&i| self.stream.doc_kind(docs[i] as usize) == Some(kind));
+        with.collect::<Vec<_>>().into_iter().map(|i| (i, self.form(&self.all[i..i + 1]))).collect()
     }
 
-    fn form(&mut self, tokens: Range<usize>) -> u32 {
-        let bytes: Vec<u8> = self.all[tokens].iter().flat_map(|&id| self.text.bytes(id)).copied().collect();
+    fn form(&mut self, tokens: &[u32]) -> u32 {
+        let bytes: Vec<u8> = tokens.iter().flat_map(|&id| self.text.bytes(id)).copied().collect();
         self.forms.number(&bytes)
     }
 }

@@ -49,6 +49,17 @@ impl Dense {
         self.blocks.push(block);
         self.pending.clear();
     }
+
+    /// `n` rows at even distances, or all where there are fewer, turned over like a block: (d_in, rows).
+    pub fn sample(&self, n: usize) -> Vec<f32> {
+        let n = n.min(self.n);
+        let rows: Vec<usize> = (0..n).map(|i| i * self.n / n).collect();
+        let at = |i: usize, r: usize| {
+            let block = &self.blocks[r / BLOCK_ROWS];
+            block[i * (block.len() / self.d_in) + r % BLOCK_ROWS]
+        };
+        (0..self.d_in).flat_map(|i| rows.iter().map(move |&r| at(i, r))).collect()
+    }
 }
 
 /// The firings of each unit over the rows of a half.
