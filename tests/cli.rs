@@ -208,6 +208,54 @@ fn steering_by_nothing_changes_nothing() {
 }
 
 #[test]
+fn saes_trained_from_a_cache_are_those_that_streaming_gives() {
+    let copied = copied();
+    let dir = copied.path();
+    let train = |name: &str, more: &[&str]| {
+        let sizes = ["sae", "train", "--d-sae", "64", "--rows", "3000", "--batch", "256", "--run", "small", "--name", name];
+        let done = call(dir, &[&sizes[..], more].concat());
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        (fs::read(dir.join("small/sae").join(name).join("sae_weights.safetensors")).unwrap(), done.stderr)
+    };
+    let harvested = call(dir, &["harvest", "--dtype", "f32", "--run", "small"]);
+    assert!(harvested.stderr.contains("in f32, ") && !harvested.stderr.contains("0.00"), "{}", harvested.stderr);
+    let next = format!("next: monosem sae train --cached --dir {} --run small", dir.display());
+    assert!(harvested.stderr.contains(&next), "{}", harvested.stderr);
+    // Several SAEs from one cache; 64 MiB hold all rows, 1 MiB does not.
+    let cases = [&["--k", "4"][..], &["--k", "8", "--seed", "3"], &["--recipe", "relu-2023", "--no-resample"], &["--buffer-mib", "1"]];
+    let streamed: Vec<Vec<u8>> = (0..).zip(cases).map(|(i, more)| train(&format!("streamed-{i}"), more).0).collect();
+    for (i, more) in cases.iter().enumerate() {
+        let (cached, story) = train(&format!("cached-{i}"), &[*more, &["--cached"]].concat());
+        assert!(streamed[i] == cached, "{more:?}");
+        assert!(story.contains("rows are cached in"), "{story}");
+    }
+    assert!(streamed[0] != streamed[1]);
+    works(dir, &["sae", "eval", "--name", "cached-0", "--tokens", "5000", "--ce-tokens", "1000", "--run", "small"]);
+    // From rounded rows come other weights: the rows are those of the cache.
+    works(dir, &["harvest", "--run", "small"]);
+    assert!(train("rounded", &["--k", "4", "--cached"]).0 != streamed[0]);
+}
+
+#[test]
+fn a_cache_that_is_absent_or_of_another_model_is_refused_with_the_command_to_rerun() {
+    let copied = copied();
+    let dir = copied.path();
+    let train = ["sae", "train", "--cached", "--rows", "3000", "--name", "new", "--run", "small"];
+    let harvest = "monosem harvest --hook blocks.0.mlp.hook_post --dir DIR --run small";
+    let error = fails(dir, &train);
+    assert!(error.contains("no finished cache in DIR/small/activations/blocks.0.mlp.hook_post") && error.contains(harvest), "{error}");
+    works(dir, &["harvest", "--tokens", "3000", "--run", "small"]);
+    let other_hook = fails(dir, &[&train[..], &["--hook", "blocks.0.hook_mlp_out"]].concat());
+    assert!(other_hook.contains("monosem harvest --hook blocks.0.hook_mlp_out"), "{other_hook}");
+    let lm = dir.join("small/lm/manifest.json");
+    let text = fs::read_to_string(&lm).unwrap();
+    fs::write(&lm, text.replacen("\"seed\": 0", "\"seed\": 9", 1)).unwrap();
+    let error = fails(dir, &train);
+    assert!(error.contains("was made from lm") && error.contains(&format!("rerun: {harvest}")), "{error}");
+    assert!(!dir.join("small/sae/new").exists());
+}
+
+#[test]
 fn another_seed_of_the_text_makes_everything_after_it_stale() {
     let copied = copied();
     let dir = copied.path();

@@ -114,8 +114,8 @@ pub fn cache_bytes(engine: &dyn Engine, stream: &TokenStream, config: CacheConfi
     Ok((plan.n_rows, plan.n_bytes()))
 }
 
-/// Runs the training documents through the model and writes the rows at `config.hook` to `dir`; notes the size before it starts.
-/// `lm` is the manifest of the model that `engine` runs.
+/// Runs the training documents through the model and writes the rows at `config.hook` to `dir`. `lm` is the manifest of the model that
+/// `engine` runs.
 ///
 /// # Errors
 /// [`Error::TooLarge`] before anything is written; [`Error::Interrupted`] with the finished shards kept.
@@ -142,10 +142,8 @@ pub(super) fn cache_in_shards(
 ) -> Result<Manifest> {
     let started = std::time::Instant::now();
     let plan = Recorded::plan(engine, stream, config, shard_bytes)?;
-    let gb = plan.n_bytes() as f64 / 1e9;
-    progress.note(&format!("caching {} rows of {} at {} as {:?}: {gb:.2} GB in {}", plan.n_rows, plan.d_in, plan.hook, plan.dtype, dir.display()));
-    if gb > config.max_gb {
-        return Err(Error::TooLarge { gb, max_gb: config.max_gb });
+    if plan.n_bytes() as f64 > config.max_gb * 1e9 {
+        return Err(Error::TooLarge { bytes: plan.n_bytes(), max_gb: config.max_gb });
     }
     let recorded = serde_json::to_value(plan).expect("plain data");
     let mut manifest = Manifest::new(STAGE, FORMAT_VERSION, recorded, lm.seed);
@@ -165,7 +163,7 @@ pub(super) fn cache_in_shards(
             }
             write_shard(engine, stream, &plan, shard, &path, &made_from)?;
         }
-        manifest.files.insert(shard_name(shard), hash_file(&path)?);
+        manifest.record_file(dir, &shard_name(shard))?;
         progress.advance(plan.rows_of_shard(shard));
     }
     progress.end();
@@ -224,13 +222,6 @@ fn write_shard(engine: &mut dyn Engine, stream: &TokenStream, plan: &Recorded, s
     Ok(write_tensors(path, &[tensor], &metadata)?)
 }
 
-fn hash_file(path: &Path) -> Result<String> {
-    let io = |e| artifact::Error::io("read", path, e);
-    let mut hasher = blake3::Hasher::new();
-    io::copy(&mut fs::File::open(path).map_err(io)?, &mut hasher).map_err(io)?;
-    Ok(hasher.finalize().to_hex().to_string())
-}
-
 /// The rows of windows as they are on disk.
 pub struct CachedRows {
     dir: PathBuf,
@@ -239,13 +230,25 @@ pub struct CachedRows {
 }
 
 impl CachedRows {
-    /// Opens `dir` and checks manifest, shapes and sizes; refuses a cache that was made from another model or other tokens.
-    pub fn open(dir: &Path, lm: &Manifest, stream: &TokenStream) -> Result<Self> {
+    /// Opens `dir` and checks manifest, shapes, sizes and hashes (reads every row once, about a second per gigabyte). `rerun` is the command
+    /// that makes the cache, for messages.
+    ///
+    /// # Errors
+    /// [`Error::NoCache`] where no finished cache is there, [`Error::OtherHook`] for one of another hook, [`artifact::Error::Stale`] for
+    /// one made from another model or other tokens, [`artifact::Error::Corrupt`] for a damaged one.
+    pub fn open(dir: &Path, hook: HookPoint, lm: &Manifest, stream: &TokenStream, rerun: &str) -> Result<Self> {
+        if !dir.join("manifest.json").exists() {
+            return Err(Error::NoCache { dir: dir.into(), rerun: rerun.into() });
+        }
         let manifest = Manifest::read(dir, STAGE, FORMAT_VERSION)?;
-        manifest.check_input(dir, "lm", lm, "monosem harvest")?;
-        manifest.check_input(dir, "tokens", stream.manifest(), "monosem harvest")?;
+        manifest.check_input(dir, "lm", lm, rerun)?;
+        manifest.check_input(dir, "tokens", stream.manifest(), rerun)?;
+        manifest.check_files(dir)?;
         let path = dir.join("manifest.json");
         let recorded: Recorded = serde_json::from_value(manifest.config).map_err(|e| artifact::Error::json(&path, e))?;
+        if recorded.hook != hook {
+            return Err(Error::OtherHook { dir: dir.into(), found: recorded.hook, expected: hook, rerun: rerun.into() });
+        }
         let corrupt = |what: String| artifact::Error::Corrupt { path: path.clone(), what };
         let n_ctx = recorded.n_ctx as u64;
         if recorded.n_ctx == 0 || recorded.d_in == 0 || recorded.rows_per_shard == 0 || !recorded.rows_per_shard.is_multiple_of(n_ctx) {
@@ -268,15 +271,7 @@ impl CachedRows {
         Ok(CachedRows { dir: dir.into(), recorded, shards })
     }
 
-    pub fn hook(&self) -> HookPoint {
-        self.recorded.hook
-    }
-
-    /// Token index of row 0.
-    pub fn first_token(&self) -> u64 {
-        self.recorded.first_token
-    }
-
+    /// Rows in the cache, those that do not count too.
     pub fn n_rows(&self) -> u64 {
         self.recorded.n_rows
     }
@@ -313,14 +308,14 @@ impl WindowRows for CachedRows {
     }
 }
 
-/// Activation rows of a cache, shuffled by the same rules as [`Streamed`](super::Streamed): where the whole of the training documents is
-/// cached as f32, the rows are the same bit for bit.
+/// Activation rows of a cache, shuffled by the same rules as [`Streamed`](super::Streamed): where the cache is f32 and holds the windows
+/// that streaming would read, the rows are the same bit for bit, and so is an SAE trained on them.
 pub type Cached<'a> = Shuffled<'a, CachedRows>;
 
 impl<'a> Cached<'a> {
-    /// Opens a cache that [`cache`] wrote for this model and these tokens.
-    pub fn open(dir: &Path, lm: &Manifest, stream: &'a TokenStream, config: ShuffleConfig) -> Result<Self> {
-        let rows = CachedRows::open(dir, lm, stream)?;
+    /// Opens a cache that [`cache`] wrote for this hook, this model and these tokens; for its checks see [`CachedRows::open`].
+    pub fn open(dir: &Path, hook: HookPoint, lm: &Manifest, stream: &'a TokenStream, config: ShuffleConfig, rerun: &str) -> Result<Self> {
+        let rows = CachedRows::open(dir, hook, lm, stream, rerun)?;
         let first = rows.recorded.first_token / rows.recorded.n_ctx as u64;
         let windows = first..first + rows.recorded.n_rows / rows.recorded.n_ctx as u64;
         let n_ctx = rows.recorded.n_ctx;

@@ -40,9 +40,14 @@ pub enum Error {
     #[error("hook {hook} is not in a model of {n_layers} layers\n  choose blocks.0 to blocks.{}", n_layers - 1)]
     NoSuchLayer { hook: crate::lm::HookPoint, n_layers: usize },
     #[error(
-        "the cache would take {gb:.2} GB, more than the {max_gb:.2} allowed\n  raise --max-gb, cache fewer --tokens, or stream instead: monosem sae train needs no cache"
+        "the cache would take {}, more than the {max_gb} GB allowed\n  raise --max-gb, cache fewer --tokens, or stream instead: monosem sae train needs no cache",
+        artifact::size(*bytes)
     )]
-    TooLarge { gb: f64, max_gb: f64 },
+    TooLarge { bytes: u64, max_gb: f64 },
+    #[error("there is no finished cache in {}\n  make it: {rerun}", dir.display())]
+    NoCache { dir: std::path::PathBuf, rerun: String },
+    #[error("{} holds rows of {found}, not of {expected}\n  rerun: {rerun}", dir.display())]
+    OtherHook { dir: std::path::PathBuf, found: crate::lm::HookPoint, expected: crate::lm::HookPoint, rerun: String },
     #[error("the model reads tokens below {d_vocab}, the stream has tokens up to {stream}\n  use the run's own model and tokens")]
     Vocabulary { d_vocab: usize, stream: usize },
     #[error("interrupted")]

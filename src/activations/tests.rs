@@ -193,6 +193,8 @@ fn lm_manifest(seed: u64) -> Manifest {
     Manifest::new("lm", 1, serde_json::json!({}), seed)
 }
 
+const RERUN: &str = "monosem harvest --run it";
+
 fn cache_config(dtype: CacheDtype) -> CacheConfig {
     CacheConfig { hook: hook(), n_tokens: None, dtype, max_gb: 1.0 }
 }
@@ -207,7 +209,7 @@ fn a_cache_in_f32_serves_the_same_rows_as_the_model_and_bf16_nearly() {
         let manifest = cache(&mut engine, &lm_manifest(0), &stream, dir.path(), cache_config(dtype), &mut Silent).unwrap();
         assert_eq!(manifest.counts["rows"] % 7, 0);
         let mut streamed = Streamed::open(&mut engine, &stream, hook(), config).unwrap();
-        let mut cached = Cached::open(dir.path(), &lm_manifest(0), &stream, config).unwrap();
+        let mut cached = Cached::open(dir.path(), hook(), &lm_manifest(0), &stream, config, RERUN).unwrap();
         let (mut a, mut b) = (vec![0.0; 900 * D_IN], vec![0.0; 900 * D_IN]);
         let (mut ta, mut tb) = (Vec::new(), Vec::new());
         streamed.next_rows_with_t(&mut a, &mut ta).unwrap();
@@ -244,12 +246,38 @@ fn a_cache_that_is_too_large_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_cache_of_another_model_is_refused_with_the_next_step() {
+fn a_cache_of_another_model_or_hook_is_refused_with_the_next_step() {
     let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let stream = stream(tokens.path(), &lengths());
     cache(&mut Fake::new(7), &lm_manifest(0), &stream, dir.path(), cache_config(CacheDtype::Bf16), &mut Silent).unwrap();
-    let error = CachedRows::open(dir.path(), &lm_manifest(9), &stream).err().unwrap().to_string();
-    assert!(error.contains("monosem harvest"), "{error}");
+    let refused = |hook, lm: &Manifest| CachedRows::open(dir.path(), hook, lm, &stream, RERUN).err().unwrap().to_string();
+    let error = refused(hook(), &lm_manifest(9));
+    assert!(error.contains(&lm_manifest(9).hash()) && error.contains(RERUN), "{error}");
+    let out = HookPoint { layer: 0, site: crate::lm::Site::MlpOut };
+    let error = refused(out, &lm_manifest(0));
+    assert!(error.contains(&out.to_string()) && error.contains(&hook().to_string()) && error.contains(RERUN), "{error}");
+}
+
+#[test]
+fn where_no_cache_is_the_command_that_makes_one_is_named() {
+    let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stream = stream(tokens.path(), &lengths());
+    let error = CachedRows::open(&dir.path().join("absent"), hook(), &lm_manifest(0), &stream, RERUN).err().unwrap().to_string();
+    assert!(error.contains("absent") && error.contains(RERUN), "{error}");
+}
+
+#[test]
+fn one_changed_bit_in_a_cache_is_found() {
+    let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stream = stream(tokens.path(), &lengths());
+    cache(&mut Fake::new(7), &lm_manifest(0), &stream, dir.path(), cache_config(CacheDtype::F32), &mut Silent).unwrap();
+    let path = dir.path().join("rows-00000.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = CachedRows::open(dir.path(), hook(), &lm_manifest(0), &stream, RERUN).err().unwrap().to_string();
+    assert!(error.contains("rows-00000.safetensors is damaged"), "{error}");
 }
 
 #[test]
@@ -260,7 +288,7 @@ fn a_truncated_shard_is_refused() {
     let path = dir.path().join("rows-00000.safetensors");
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 10]).unwrap();
-    assert!(CachedRows::open(dir.path(), &lm_manifest(0), &stream).is_err());
+    assert!(CachedRows::open(dir.path(), hook(), &lm_manifest(0), &stream, RERUN).is_err());
     // Harvesting again mends it.
     cache(&mut Fake::new(7), &lm_manifest(0), &stream, dir.path(), cache_config(CacheDtype::Bf16), &mut Silent).unwrap();
     assert!(std::fs::read(&path).unwrap() == bytes, "the same bytes as before");
@@ -293,11 +321,14 @@ fn an_interrupted_harvest_goes_on_with_its_finished_shards() {
         |engine: &mut Fake, progress: &mut dyn Progress| cached::cache_in_shards(engine, &lm_manifest(0), &stream, dir.path(), config, 1, progress);
     assert!(matches!(harvest(&mut engine, &mut StopAfter(70)), Err(Error::Interrupted)));
     assert_eq!(engine.n_tokens, 70);
-    assert!(Cached::open(dir.path(), &lm_manifest(0), &stream, ShuffleConfig::default()).is_err(), "half a harvest is not opened");
+    assert!(Cached::open(dir.path(), hook(), &lm_manifest(0), &stream, ShuffleConfig::default(), RERUN).is_err(), "half a harvest is not opened");
     let manifest = harvest(&mut engine, &mut Silent).unwrap();
     assert_eq!(engine.n_tokens, manifest.counts["rows"], "no window is run twice");
-    let (mut cached, mut a, mut b) =
-        (Cached::open(dir.path(), &lm_manifest(0), &stream, ShuffleConfig::default()).unwrap(), vec![0.0; 300 * D_IN], vec![0.0; 300 * D_IN]);
+    let (mut cached, mut a, mut b) = (
+        Cached::open(dir.path(), hook(), &lm_manifest(0), &stream, ShuffleConfig::default(), RERUN).unwrap(),
+        vec![0.0; 300 * D_IN],
+        vec![0.0; 300 * D_IN],
+    );
     cached.next_rows(&mut a).unwrap();
     Streamed::open(&mut engine, &stream, hook(), ShuffleConfig::default()).unwrap().next_rows(&mut b).unwrap();
     assert_eq!(a, b);

@@ -6,12 +6,14 @@ mod manifest;
 mod progress;
 mod run;
 pub mod seed;
+mod spell;
 mod tensors;
 
 pub use atomic::{read_json, write_atomic, write_json};
 pub use manifest::{Manifest, hash_file};
 pub use progress::{Progress, Silent};
 pub use run::{RunDir, RunLock};
+pub use spell::{grouped, size, time};
 pub use tensors::{Dtype, Tensor, TensorFile, write_tensors};
 
 use std::path::{Path, PathBuf};

@@ -2,15 +2,17 @@
 
 use super::{Global, Interrupted, Terminal, again};
 use crate::activations::{CacheConfig, CacheDtype, Error, cache, cache_bytes};
-use crate::artifact::{Manifest, RunDir, read_json};
+use crate::artifact::{Manifest, RunDir, grouped, read_json, size};
 use crate::corpus::TokenStream;
 use crate::lm::{CpuEngine, HookPoint, Lm};
 use anyhow::Context;
+use clap::ValueEnum;
 
 /// Cache activations on disk (otherwise they are streamed)
 ///
 /// Runs the training documents through the model and writes the rows at the hook to DIR/RUN/activations/HOOK. `monosem sae train` needs
-/// no cache; it saves time where several SAEs are trained on the same rows.
+/// no cache; with --cached it reads this one, which saves the model's work where several SAEs are trained on the same rows. bf16 rounds
+/// the rows to 8 bits; from f32 the SAE is the same bit for bit.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where the activations are read, with TransformerLens' names
@@ -38,7 +40,9 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let config = CacheConfig { hook: args.hook, n_tokens: args.tokens, dtype: args.dtype, max_gb: args.max_gb };
     let (n_rows, n_bytes) = cache_bytes(&engine, &stream, config)?;
     let dir = run.activations(&args.hook.to_string());
-    tell!("reads {} and {}; {n_rows} rows, {:.2} GB", run.lm().display(), run.tokens().display(), n_bytes as f64 / 1e9);
+    let format = args.dtype.to_possible_value().expect("no format is hidden");
+    tell!("reads   {} and {}", run.lm().display(), run.tokens().display());
+    tell!("writes  {}: {} rows in {}, {}", dir.display(), grouped(n_rows), format.get_name(), size(n_bytes));
     let _lock = run.lock()?;
     let done = match cache(&mut engine, &manifest, &stream, &dir, config, &mut Terminal::new()) {
         Err(Error::Interrupted) => {
@@ -51,6 +55,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     } else {
         say!("{}", dir.display());
     }
-    tell!("{n_rows} rows in {:.1} s; next: monosem sae train {}", done.wall_seconds, run.flags());
+    let hook = if args.hook == HookPoint::mlp_post(0) { String::new() } else { format!("--hook {} ", args.hook) };
+    tell!("{} rows in {:.1} s\n  next: monosem sae train --cached {hook}{}", grouped(n_rows), done.wall_seconds, run.flags());
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! `monosem sae`: activations -> sparse autoencoder.
 
 use super::{Global, Interrupted, Terminal, again};
-use crate::activations::{ShuffleConfig, Streamed};
-use crate::artifact::{Manifest, RunDir, read_json, write_json};
+use crate::activations::{Cached, ShuffleConfig, Shuffled, Streamed, WindowRows};
+use crate::artifact::{Manifest, RunDir, read_json, size, write_json};
 use crate::corpus::TokenStream;
 use crate::lm::{self, HookPoint, Lm};
 use crate::pipeline;
@@ -19,7 +19,10 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Train on activations streamed from the run's model, write DIR/RUN/sae/NAME
+    /// Train on activations of the run's model, write DIR/RUN/sae/NAME
+    ///
+    /// Activations are computed while they are read; --cached reads those that `monosem harvest` left on disk. From a cache in f32 of all
+    /// the text the SAE is the same, bit for bit.
     ///
     /// Ctrl-C saves; --resume goes on, bit for bit as if it had never stopped.
     #[command(after_help = TRAIN_EXAMPLES)]
@@ -34,7 +37,10 @@ const TRAIN_EXAMPLES: &str = "\
 Examples:
   monosem sae train --run mine                            TopK, 8 times the width
   monosem sae train --run mine --name wide --d-sae 16384 --rows 20000000
-  monosem sae train --run mine --name relu --recipe relu-2023 --l1 0.002";
+  monosem sae train --run mine --name relu --recipe relu-2023 --l1 0.002
+  monosem harvest --run mine                              once, then several SAEs on the same rows:
+  monosem sae train --run mine --cached --name k16 --k 16
+  monosem sae train --run mine --cached --name k64 --k 64";
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum RecipeName {
@@ -56,6 +62,9 @@ struct Train {
     /// Where activations are read
     #[arg(long, default_value = "blocks.0.mlp.hook_post", value_name = "HOOK")]
     hook: HookPoint,
+    /// Read the rows that `monosem harvest` cached instead of running the model
+    #[arg(long)]
+    cached: bool,
     /// How the SAE is made sparse, and by whose recipe
     #[arg(long, value_enum, default_value_t = RecipeName::Topk)]
     recipe: RecipeName,
@@ -162,18 +171,41 @@ fn train(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let d_in = args.hook.d_in(&lm.config);
     let config = args.config(d_in);
     config.check()?;
-    let mut engine = lm::CpuEngine::new(lm);
-    let n_ctx = lm::Engine::config(&engine).n_ctx;
+    let n_ctx = lm.config.n_ctx;
     let shuffle = ShuffleConfig { seed: args.seed, buffer_mib: args.buffer_mib, visits: None, max_rows: Some(config.rows) };
-    let mut source = Streamed::open(&mut engine, &stream, args.hook, shuffle)?;
-    let place = Place {
+    let mut place = Place {
         out: run.sae(&args.name),
         checkpoints: run.checkpoints(&format!("sae-{}", args.name)),
         resume: args.resume,
         origin: Origin { model_name: run.name(), hook_name: args.hook.to_string(), context_size: n_ctx, dataset: run.name() },
         inputs: BTreeMap::from([("lm".into(), lm_manifest.hash()), ("tokens".into(), stream.manifest().hash())]),
     };
-    let weights = 2 * config.sae.d_sae * d_in * 4;
+    if args.cached {
+        let cache = run.activations(&args.hook.to_string());
+        let harvest = format!("monosem harvest --hook {} {}", args.hook, run.flags());
+        let source = Cached::open(&cache, args.hook, &lm_manifest, &stream, shuffle, &harvest)?;
+        // Rows in bf16 are not those of the model, so a checkpoint on one must not go on with the other.
+        place.inputs.insert("activations".into(), read_json::<Manifest>(&cache.join("manifest.json"))?.hash());
+        train_on(source, &format!("cached in {}", cache.display()), &config, &place, args, global, run)
+    } else {
+        let mut engine = lm::CpuEngine::new(lm);
+        let source = Streamed::open(&mut engine, &stream, args.hook, shuffle)?;
+        train_on(source, "computed while they are read", &config, &place, args, global, run)
+    }
+}
+
+/// Says what will happen, trains on the rows of `source`, says what came out.
+fn train_on<S: WindowRows>(
+    mut source: Shuffled<S>,
+    rows_are: &str,
+    config: &TrainConfig,
+    place: &Place,
+    args: &Train,
+    global: &Global,
+    run: &RunDir,
+) -> anyhow::Result<()> {
+    let d_in = config.sae.d_in;
+    let weights = (2 * config.sae.d_sae * d_in * 4) as u64;
     tell!(
         "training {}: {} latents on {} rows of {} ({d_in} wide), batch {}, seed {}",
         spoken(&config.sae.recipe),
@@ -183,9 +215,10 @@ fn train(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         config.batch,
         config.seed
     );
+    tell!("  rows are {rows_are}");
     tell!("  {}", source.describe());
-    tell!("  writes {} ({} MB) and checkpoints of {} MB", place.out.display(), weights / 1_000_000, 3 * weights / 1_000_000);
-    let trained = match sae::train(&mut source, &config, &place, &mut Terminal::new()) {
+    tell!("  writes {} ({}) and checkpoints of {}", place.out.display(), size(weights), size(3 * weights));
+    let trained = match sae::train(&mut source, config, place, &mut Terminal::new()) {
         Err(sae::Error::Interrupted { .. }) => return Err(Interrupted { resume: again("--resume") }.into()),
         done => done?,
     };
