@@ -11,6 +11,9 @@ pub const PANEL: usize = 32;
 /// Rows of a group: with two registers of latents 24 sums, which leaves room for two weights and an input.
 pub const GROUP: usize = 12;
 
+/// Candidates of a row before the first compaction. Fewer raise the limit too early to drop much, more too late.
+pub const ROOM: usize = 256;
+
 /// The encoder as the tiles read it. F' = F rounded up to whole panels; what is behind F has a bias of -infinity and is never a candidate.
 #[derive(Debug, Default)]
 pub struct Panels {
@@ -28,6 +31,8 @@ pub struct Panels {
 pub struct Lists {
     pub stride: usize,
     pub len: Vec<usize>,
+    /// Length from which a row is compacted: [`ROOM`], or twice what the last compaction left, as far as the list reaches.
+    compact_at: Vec<usize>,
     pub latent: Vec<u32>,
     pub upper: Vec<f32>,
     pub lower: Vec<f32>,
@@ -59,6 +64,8 @@ impl Lists {
         }
         self.len.clear();
         self.len.resize(padded, 0);
+        self.compact_at.clear();
+        self.compact_at.resize(padded, ROOM.min(stride - PANEL));
         self.undecided.clear();
         self.undecided.resize(padded, false);
         if self.latent.len() < padded * stride {
@@ -191,8 +198,9 @@ pub unsafe fn screen(panels: &Panels, lists: &mut Lists, pairs: usize, k: usize)
                             *lists.len.get_unchecked_mut(row) += found.count_ones() as usize;
                         }
                     }
-                    if *lists.len.get_unchecked(row) > full {
+                    if *lists.len.get_unchecked(row) > *lists.compact_at.get_unchecked(row) {
                         lists.compact(row, k);
+                        lists.compact_at[row] = (2 * lists.len[row]).clamp(ROOM.min(full), full);
                         // A list that stays nearly full would be sorted out again after every tile.
                         if lists.len[row] > full / 4 * 3 {
                             lists.undecided[row] = true;

@@ -31,7 +31,7 @@
 #[cfg(target_arch = "x86_64")]
 mod bf16;
 #[cfg(target_arch = "x86_64")]
-use bf16::{GROUP, Lists, PANEL, Panels};
+use bf16::{GROUP, Lists, PANEL, Panels, ROOM};
 
 use super::select::{SelectScratch, keep_largest, nearly_largest, topk};
 use super::sparse::{dot, gather_dot};
@@ -183,7 +183,7 @@ impl Screen {
         assert!(self.fast(), "this CPU has no bf16 products");
         let (d, pairs, n) = (self.d, self.d.div_ceil(2), x.len() / self.d);
         let ScreenScratch { lists, row: work, latent, act, .. } = scratch;
-        let room = (8 * top.k).max(256).min(self.f).next_multiple_of(16);
+        let room = (24 * top.k).max(3 * ROOM).min(self.f).next_multiple_of(16);
         lists.reset(n, pairs, room + PANEL);
         let g = gamma(d);
         for row in 0..lists.len.len() {
