@@ -1,6 +1,7 @@
 //! The pages in a real browser: script, keys, tooltips, theme. Needs chromium and chromedriver; without them it says so and does nothing,
 //! except under CI, where it fails.
 
+#[path = "suite/demo.rs"]
 mod demo;
 
 use fantoccini::{Client, ClientBuilder, Locator, key::Key};

@@ -1,0 +1,175 @@
+//! Files that are cut, changed, of another run, or not writable: an error that names the file and the next step, never a panic, and nothing lost.
+
+use crate::program::{call, copied, copy, fails, finished, works};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn damage(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).unwrap();
+    change(&mut bytes);
+    fs::write(path, bytes).unwrap();
+}
+
+fn cut(bytes: &mut Vec<u8>) {
+    bytes.truncate(bytes.len() / 2);
+}
+
+/// A header that says it is longer than any file.
+fn absurd_header(bytes: &mut [u8]) {
+    bytes[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+}
+
+/// The same header length, with text that is not JSON.
+fn header_of_noise(bytes: &mut [u8]) {
+    bytes[8..24].fill(b'#');
+}
+
+fn shard(run: &Path) -> PathBuf {
+    run.join("tokens/tokens-00000.safetensors")
+}
+
+#[test]
+fn every_damaged_file_is_named() {
+    type Change = fn(&mut Vec<u8>);
+    let reads_tokens: &[&str] = &["corpus", "stats"];
+    let reads_lm: &[&str] = &["lm", "generate", "--n-tokens", "3"];
+    let reads_sae: &[&str] = &["sae", "info"];
+    let reads_dictionary: &[&str] = &["features", "list"];
+    let changes: [(&str, Change); 3] = [("cut", cut), ("absurd header", |bytes| absurd_header(bytes)), ("noise", |bytes| header_of_noise(bytes))];
+    let weights: [(&str, &[&str]); 4] = [
+        ("tokens/tokens-00000.safetensors", reads_tokens),
+        ("lm/model.safetensors", reads_lm),
+        ("sae/main/sae_weights.safetensors", reads_sae),
+        ("sae/main/selftest.safetensors", reads_sae),
+    ];
+    let json: [(&str, &[&str]); 5] = [
+        ("tokens/manifest.json", reads_tokens),
+        ("tokens/tokenizer.json", reads_tokens),
+        ("lm/config.json", reads_lm),
+        ("sae/main/cfg.json", reads_sae),
+        ("features/main.sqlite", reads_dictionary),
+    ];
+    let dir = copied();
+    let check = |file: &str, what: &str, change: Change, args: &[&str]| {
+        let path = dir.path().join("small").join(file);
+        let whole = fs::read(&path).unwrap();
+        damage(&path, change);
+        let error = fails(dir.path(), &[args, &["--run", "small"]].concat());
+        assert!(error.contains(file), "{file}, {what}: {error}");
+        assert!(!error.contains("panicked"), "{file}, {what}: {error}");
+        fs::write(&path, whole).unwrap();
+    };
+    for (file, args) in weights {
+        for (what, change) in changes {
+            check(file, what, change, args);
+        }
+    }
+    for (file, args) in json {
+        check(file, "noise", |bytes| bytes.iter_mut().take(64).for_each(|b| *b = b'#'), args);
+        check(file, "empty", |bytes| bytes.clear(), args);
+    }
+}
+
+#[test]
+fn one_changed_bit_of_the_weights_of_an_sae_fails_its_self_test() {
+    let dir = copied();
+    let path = dir.path().join("small/sae/main/sae_weights.safetensors");
+    // The highest bit of an exponent, in the middle of the weights.
+    damage(&path, |bytes| {
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let weight = 8 + header + (bytes.len() - 8 - header) / 8 * 4;
+        bytes[weight + 3] ^= 0x40;
+    });
+    let error = fails(dir.path(), &["sae", "info", "--run", "small"]);
+    assert!(error.contains("sae/main"), "{error}");
+}
+
+#[test]
+fn a_config_that_was_edited_is_refused() {
+    let dir = copied();
+    let config = dir.path().join("small/lm/config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    assert!(text.contains("\"n_inner\": 128"), "{text}");
+    fs::write(&config, text.replace("\"n_inner\": 128", "\"n_inner\": 96")).unwrap();
+    let error = fails(dir.path(), &["lm", "generate", "--run", "small"]);
+    assert!(error.contains("lm/config.json is damaged") && error.contains("monosem lm train"), "{error}");
+}
+
+#[test]
+fn stale_inputs_are_refused_with_the_command_to_rerun() {
+    let dir = copied();
+    let dir = dir.path();
+    works(dir, &["lm", "train", "--preset", "tiny", "--steps", "3", "--seed", "5", "--run", "small"]);
+    for args in [["sae", "eval"], ["features", "build"]] {
+        let error = fails(dir, &[&args[..], &["--run", "small"]].concat());
+        assert!(error.contains("DIR/small/sae/main was made from lm") && error.contains("monosem sae train"), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn a_file_in_place_of_a_folder_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("r"), "not a folder").unwrap();
+    let error = fails(dir.path(), &["corpus", "build", "--planted-bytes", "100000", "--d-vocab", "300", "--run", "r"]);
+    assert!(error.contains("DIR/r"), "{error}");
+    assert_eq!(fs::read_to_string(dir.path().join("r")).unwrap(), "not a folder");
+}
+
+#[test]
+fn a_second_writer_waits_its_turn_and_is_told_who_writes() {
+    let dir = copied();
+    let run = monosem::artifact::RunDir::new(dir.path(), "small");
+    let _held = run.lock().unwrap();
+    let error = fails(dir.path(), &["lm", "train", "--preset", "tiny", "--steps", "3", "--run", "small"]);
+    assert!(error.contains("DIR/small is in use by process") && error.contains(&std::process::id().to_string()), "{error}");
+    // Readers need no turn.
+    works(dir.path(), &["features", "list", "--run", "small"]);
+}
+
+/// A file system of `megabytes`, gone when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new(megabytes: u32) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let size = format!("size={megabytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir.path()).output();
+        mounted.is_ok_and(|m| m.status.success()).then(|| SmallDisk(dir))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_tokens_and_model_as_they_were() {
+    let size: u64 = ["tokens", "lm"].iter().map(|part| folder_size(&finished().join("small").join(part))).sum();
+    let Some(disk) = SmallDisk::new((size >> 20) as u32 + 2) else {
+        eprintln!("skipped: no small file system can be mounted here (needs root)");
+        return;
+    };
+    let dir = disk.0.path();
+    for part in ["tokens", "lm"] {
+        copy(&finished().join("small").join(part), &dir.join("small").join(part));
+    }
+    let model = fs::read(dir.join("small/lm/model.safetensors")).unwrap();
+    let ids = fs::read(shard(&dir.join("small"))).unwrap();
+    let train: &[&str] = &["lm", "train", "--steps", "3", "--batch", "1", "--d-model", "512"];
+    let build: &[&str] = &["corpus", "build", "--planted-bytes", "6000000", "--d-vocab", "300"];
+    for args in [train, &["harvest"], build] {
+        let error = fails(dir, &[args, &["--run", "small"]].concat());
+        assert!(error.contains("No space left") && error.contains("free some space"), "{args:?}: {error}");
+        assert!(fs::read(dir.join("small/lm/model.safetensors")).unwrap() == model, "{args:?}");
+        assert!(fs::read(shard(&dir.join("small"))).unwrap() == ids, "{args:?}");
+    }
+    let generated = call(dir, &["lm", "generate", "--n-tokens", "3", "--run", "small"]);
+    assert_eq!(generated.code, Some(0), "{}", generated.stderr);
+}
+
+fn folder_size(dir: &Path) -> u64 {
+    fs::read_dir(dir).unwrap().flatten().map(|entry| entry.metadata().unwrap().len()).sum()
+}

@@ -1,0 +1,266 @@
+//! The command line: help, results, exit codes, pipes, and the whole path in a temporary folder.
+
+use crate::program::{call, copied, fails, finished, json, monosem, works};
+use std::fs;
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+const COMMANDS: [&[&str]; 25] = [
+    &[],
+    &["quickstart"],
+    &["run"],
+    &["corpus"],
+    &["corpus", "build"],
+    &["corpus", "stats"],
+    &["lm"],
+    &["lm", "train"],
+    &["lm", "eval"],
+    &["lm", "generate"],
+    &["harvest"],
+    &["sae"],
+    &["sae", "train"],
+    &["sae", "eval"],
+    &["sae", "info"],
+    &["features"],
+    &["features", "build"],
+    &["features", "list"],
+    &["features", "show"],
+    &["features", "search"],
+    &["features", "find"],
+    &["label"],
+    &["steer", "run"],
+    &["explore"],
+    &["info"],
+];
+
+#[test]
+fn help_of_every_command_is_as_it_was_read_last() {
+    for command in COMMANDS {
+        let output = monosem().args(command).arg("--help").output().unwrap();
+        assert!(output.status.success(), "{command:?}");
+        insta::assert_snapshot!(["help", &command.join("-")].join("-").trim_end_matches('-'), String::from_utf8(output.stdout).unwrap());
+    }
+}
+
+#[test]
+fn errors_name_the_thing_and_the_next_step() {
+    let dir = finished();
+    let cases: [(&str, &[&str]); 12] = [
+        ("no-run", &["info", "--run", "nope"]),
+        ("no-run-to-train-on", &["lm", "train", "--run", "nope"]),
+        ("no-sae", &["sae", "info", "--name", "other", "--run", "small"]),
+        ("no-dictionary", &["features", "list", "--sae", "other", "--run", "small"]),
+        ("no-feature", &["features", "show", "99999", "--run", "small"]),
+        ("no-latent", &["steer", "run", "--latent", "99999", "--run", "small"]),
+        ("no-recipe", &["run", "nowhere.toml", "--run", "small"]),
+        ("no-text", &["corpus", "build", "--text", "nowhere/", "--run", "new"]),
+        ("bad-regex", &["features", "find", "--regex", "[0-9", "--run", "small"]),
+        ("unknown-concept", &["features", "find", "--kind", "sonnet", "--run", "small"]),
+        ("small-vocabulary", &["corpus", "build", "--d-vocab", "3", "--run", "new"]),
+        ("nothing-to-import", &["label", "import", "nowhere.csv", "--run", "small"]),
+    ];
+    for (name, args) in cases {
+        insta::assert_snapshot!(format!("error-{name}"), fails(dir, args));
+    }
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let dir = finished();
+    let cases: [&[&str]; 6] = [
+        &["lm", "train", "--preset", "huge"],
+        &["quickstart", "--preset", "huge"],
+        &["features", "find", "--run", "small"],
+        &["features", "find", "--regex", "a", "--kind", "b"],
+        &["info", "--run", "../small"],
+        &["info", "--threads", "0"],
+    ];
+    for args in cases {
+        let done = call(dir, args);
+        assert_eq!(done.code, Some(2), "{args:?}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn json_is_one_object() {
+    let dir = finished();
+    let cases: [&[&str]; 13] = [
+        &["info"],
+        &["corpus", "stats"],
+        &["lm", "eval", "--eval-windows", "5"],
+        &["lm", "generate", "--n-tokens", "5"],
+        &["sae", "info"],
+        &["features", "list"],
+        &["features", "list", "--neurons", "--sort", "density", "--descending"],
+        &["features", "show", "3"],
+        &["features", "search", "the"],
+        &["features", "find", "--regex", "[0-9]", "--n-tokens", "5000"],
+        &["label", "list"],
+        &["label", "export"],
+        &["steer", "run", "--latent", "3", "--zero", "--tokens", "5"],
+    ];
+    for args in cases {
+        json(dir, &[args, &["--run", "small"]].concat());
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    for args in [&["features", "list", "--limit", "500"][..], &["corpus", "stats"], &["info"]] {
+        let mut child = Command::new(assert_cmd::cargo::cargo_bin("monosem"))
+            .args(args)
+            .args(["--run", "small", "--dir"])
+            .arg(finished())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{args:?}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_stdout_is_an_error_and_no_panic() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Command::new(assert_cmd::cargo::cargo_bin("monosem"))
+        .args(["info", "--run", "small", "--dir"])
+        .arg(finished())
+        .stdout(full)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("No space left") && !stderr.contains("panicked"), "{stderr}");
+}
+
+#[test]
+fn the_quickstart_goes_the_whole_path_and_the_second_time_makes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let quickstart = ["quickstart", "--preset", "tiny", "--no-serve", "--run", "t"];
+    let report = works(dir, &quickstart);
+    assert!(report.contains("report.html"), "{report}");
+    let run = dir.join("t");
+    let weights = ["lm/model.safetensors", "sae/main/sae_weights.safetensors"].map(|file| fs::read(run.join(file)).unwrap());
+    assert!(fs::read_to_string(run.join("report.html")).unwrap().contains("</html>"));
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(run.join("report.json")).unwrap()).unwrap();
+    assert!(report["took"].as_array().unwrap().iter().all(|took| took["seconds"].is_number()), "{}", report["took"]);
+
+    let again = json(dir, &quickstart);
+    let took = again["took"].as_array().unwrap();
+    assert!(took.len() == 7 && took.iter().all(|took| took["seconds"].is_null()), "{took:?}");
+    assert_eq!(weights, ["lm/model.safetensors", "sae/main/sae_weights.safetensors"].map(|file| fs::read(run.join(file)).unwrap()));
+    for stage in json(dir, &["info", "--run", "t"])["stages"].as_array().unwrap() {
+        assert_eq!(stage["state"]["status"], "fresh", "{stage}");
+    }
+    // What the report says of the SAE is what the SAE's own command says.
+    let info = json(dir, &["sae", "info", "--run", "t"]);
+    assert!(info["eval"]["explained_variance"].as_f64().unwrap() > 0.5, "{}", info["eval"]);
+}
+
+#[test]
+fn features_are_shown_searched_and_found() {
+    let dir = finished();
+    let shown = works(dir, &["features", "show", "3", "--run", "small"]);
+    assert!(shown.starts_with("latent 3 at blocks.0.mlp.hook_post"), "{shown}");
+    assert!(works(dir, &["features", "show", "3", "--neurons", "--run", "small"]).starts_with("neuron 3"));
+    let hits = json(dir, &["features", "search", "the", "--run", "small"]);
+    assert!(hits["items"].as_array().unwrap().iter().any(|hit| hit["snippet"].as_str().unwrap().to_lowercase().contains("the")), "{hits}");
+    for concept in [["--regex", "[0-9]"], ["--tokens", " the"], ["--label", "colour"]] {
+        let found = works(dir, &["features", "find", concept[0], concept[1], "--n-tokens", "20000", "--run", "small"]);
+        assert!(found.contains("random directions"), "{concept:?}: {found}");
+    }
+}
+
+#[test]
+fn a_label_survives_a_rebuild_of_the_dictionary_and_an_export() {
+    let copied = copied();
+    let dir = copied.path();
+    works(dir, &["label", "set", "3", "digits, mostly", "--run", "small"]);
+    works(dir, &["label", "set", "5", "a mistake", "--run", "small"]);
+    works(dir, &["label", "undo", "--run", "small"]);
+    works(dir, &["features", "build", "--tokens", "10000", "--run", "small"]);
+    let listed = works(dir, &["label", "list", "--run", "small"]);
+    assert!(listed.contains("digits, mostly") && listed.contains("tester") && !listed.contains("a mistake"), "{listed}");
+    assert!(works(dir, &["features", "show", "3", "--run", "small"]).contains("digits, mostly"));
+    let file = dir.join("labels.csv");
+    works(dir, &["label", "export", file.to_str().unwrap(), "--run", "small"]);
+    works(dir, &["label", "set", "3", "", "--run", "small"]);
+    assert!(!works(dir, &["label", "list", "--run", "small"]).contains("digits"));
+    let taken = json(dir, &["label", "import", file.to_str().unwrap(), "--run", "small"]);
+    assert!(taken["new"].is_number(), "{taken}");
+}
+
+#[test]
+fn steering_by_nothing_changes_nothing() {
+    for rule in [["--add", "0"], ["--scale", "1"]] {
+        let both = json(finished(), &["steer", "run", "--latent", "3", rule[0], rule[1], "--tokens", "30", "--run", "small"]);
+        assert_eq!(both["unedited"]["tokens"], both["edited"]["tokens"], "{rule:?}");
+        assert!(both["first_difference"].is_null() && !both["unedited"]["tokens"].as_array().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn saes_trained_from_a_cache_are_those_that_streaming_gives() {
+    let copied = copied();
+    let dir = copied.path();
+    let train = |name: &str, more: &[&str]| {
+        let sizes = ["sae", "train", "--d-sae", "64", "--rows", "3000", "--batch", "256", "--run", "small", "--name", name];
+        let done = call(dir, &[&sizes[..], more].concat());
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        (fs::read(dir.join("small/sae").join(name).join("sae_weights.safetensors")).unwrap(), done.stderr)
+    };
+    let harvested = call(dir, &["harvest", "--dtype", "f32", "--run", "small"]);
+    assert!(harvested.stderr.contains("in f32, ") && !harvested.stderr.contains("0.00"), "{}", harvested.stderr);
+    let next = format!("next: monosem sae train --cached --dir {} --run small", dir.display());
+    assert!(harvested.stderr.contains(&next), "{}", harvested.stderr);
+    // Several SAEs from one cache; 64 MiB hold all rows, 1 MiB does not.
+    let cases = [&["--k", "4"][..], &["--k", "8", "--seed", "3"], &["--recipe", "relu-2023", "--no-resample"], &["--buffer-mib", "1"]];
+    let streamed: Vec<Vec<u8>> = (0..).zip(cases).map(|(i, more)| train(&format!("streamed-{i}"), more).0).collect();
+    for (i, more) in cases.iter().enumerate() {
+        let (cached, story) = train(&format!("cached-{i}"), &[*more, &["--cached"]].concat());
+        assert!(streamed[i] == cached, "{more:?}");
+        assert!(story.contains("rows are cached in"), "{story}");
+    }
+    assert!(streamed[0] != streamed[1]);
+    works(dir, &["sae", "eval", "--name", "cached-0", "--tokens", "5000", "--ce-tokens", "1000", "--run", "small"]);
+    // From rounded rows come other weights: the rows are those of the cache.
+    works(dir, &["harvest", "--run", "small"]);
+    assert!(train("rounded", &["--k", "4", "--cached"]).0 != streamed[0]);
+}
+
+#[test]
+fn a_cache_that_is_absent_or_of_another_model_is_refused_with_the_command_to_rerun() {
+    let copied = copied();
+    let dir = copied.path();
+    let train = ["sae", "train", "--cached", "--rows", "3000", "--name", "new", "--run", "small"];
+    let harvest = "monosem harvest --hook blocks.0.mlp.hook_post --dir DIR --run small";
+    let error = fails(dir, &train);
+    assert!(error.contains("no finished cache in DIR/small/activations/blocks.0.mlp.hook_post") && error.contains(harvest), "{error}");
+    works(dir, &["harvest", "--tokens", "3000", "--run", "small"]);
+    let other_hook = fails(dir, &[&train[..], &["--hook", "blocks.0.hook_mlp_out"]].concat());
+    assert!(other_hook.contains("monosem harvest --hook blocks.0.hook_mlp_out"), "{other_hook}");
+    let lm = dir.join("small/lm/manifest.json");
+    let text = fs::read_to_string(&lm).unwrap();
+    fs::write(&lm, text.replacen("\"seed\": 0", "\"seed\": 9", 1)).unwrap();
+    let error = fails(dir, &train);
+    assert!(error.contains("was made from lm") && error.contains(&format!("rerun: {harvest}")), "{error}");
+    assert!(!dir.join("small/sae/new").exists());
+}
+
+#[test]
+fn another_seed_of_the_text_makes_everything_after_it_stale() {
+    let copied = copied();
+    let dir = copied.path();
+    works(dir, &["corpus", "build", "--planted-bytes", "800000", "--d-vocab", "512", "--seed", "1", "--run", "small"]);
+    let info = works(dir, &["info", "--run", "small"]);
+    assert!(info.contains("tokens    fresh") && info.contains("lm        stale: tokens has changed since"), "{info}");
+    assert!(info.contains(&format!("next: monosem lm train --dir {} --run small", dir.display())), "{info}");
+    let error = fails(dir, &["sae", "train", "--rows", "2000", "--run", "small"]);
+    assert!(error.contains("DIR/small/lm was made from tokens") && error.contains("rerun: monosem lm train --dir DIR --run small"), "{error}");
+}

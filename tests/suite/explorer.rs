@@ -1,0 +1,263 @@
+//! The explorer over HTTP: a real server on loopback, asked through a plain socket, so that headers are exactly what a test says.
+
+use crate::demo;
+use monosem::explorer::{Bound, Options};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::thread::JoinHandle;
+
+/// A running server; ends, and is waited for, when dropped.
+struct Served {
+    address: String,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Served {
+    fn new(prepare: impl FnOnce(&Path) -> monosem::artifact::RunDir) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let run = prepare(dir.path());
+        let bound = Bound::new(&run, &Options::loopback()).unwrap();
+        let address = bound.url().trim_start_matches("http://").trim_end_matches('/').to_string();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let thread = std::thread::spawn(move || bound.run(async { drop(stopped.await) }).unwrap());
+        Served { address, stop: Some(stop), thread: Some(thread), _dir: dir }
+    }
+
+    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let host = ("Host", self.address.as_str());
+        let given = headers.iter().any(|(name, _)| *name == "Host");
+        let lines: String = headers.iter().chain((!given).then_some(&host)).map(|(n, v)| format!("{n}: {v}\r\n")).collect();
+        let request = format!("{method} {path} HTTP/1.1\r\n{lines}Connection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut bytes = vec![];
+        // A server that refuses a body may close before it was read to its end.
+        let _ = stream.read_to_end(&mut bytes);
+        Answer::parse(&bytes)
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[], "")
+    }
+
+    /// A form sent from our own page.
+    fn post(&self, path: &str, body: &str) -> Answer {
+        let origin = format!("http://{}", self.address);
+        self.ask("POST", path, &[("Origin", &origin), ("Content-Type", "application/x-www-form-urlencoded")], body)
+    }
+
+    fn json(&self, path: &str) -> serde_json::Value {
+        let answer = self.get(path);
+        serde_json::from_str(&answer.body).unwrap_or_else(|e| panic!("{path}: {e}: {}", answer.body))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let ended = self.thread.take().expect("it is taken here alone").join();
+        assert!(ended.is_ok() || std::thread::panicking(), "the server ends cleanly");
+    }
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8(bytes.to_vec()).expect("answers are UTF-8");
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+        let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
+        Answer { status, head: head.to_lowercase(), body: if chunked { unchunked(body) } else { body.into() } }
+    }
+
+    /// What a reader sees of an element that holds no other of its kind: tags dropped, entities resolved.
+    fn visible(&self) -> String {
+        let mut text = String::new();
+        let mut rest = self.body.as_str();
+        while let Some((before, after)) = rest.split_once('<') {
+            text += before;
+            rest = after.split_once('>').map_or("", |(_, after)| after);
+        }
+        text += rest;
+        [("&#60;", "<"), ("&#62;", ">"), ("&#34;", "\""), ("&#39;", "'"), ("&#38;", "&")].iter().fold(text, |t, (from, to)| t.replace(from, to))
+    }
+}
+
+fn unchunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let n = usize::from_str_radix(size, 16).unwrap();
+        whole += &rest[..n];
+        body = &rest[(n + 2).min(rest.len())..];
+    }
+    whole
+}
+
+#[test]
+fn every_page_answers_with_nothing_inline_and_nothing_from_elsewhere() {
+    let served = Served::new(|dir| demo::make(dir, true));
+    let inline = regex::Regex::new(r#"(?i)<style|<script>|<[a-z]+[^<>]*\s(style|on[a-z]+)=|(src|href|action)="(https?:|//)"#).unwrap();
+    for path in
+        ["/", "/features", "/features?sort=dense&flag=alive", "/features/0", "/features/4", "/neurons", "/neurons/1", "/live", "/steer", "/nope"]
+    {
+        let answer = served.get(path);
+        assert_eq!(answer.status, if path == "/nope" { 404 } else { 200 }, "{path}: {}", answer.body);
+        assert!(answer.head.contains("content-security-policy: default-src 'none'; script-src 'self'"), "{path}: {}", answer.head);
+        assert!(answer.head.contains("x-content-type-options: nosniff"), "{path}");
+        assert!(!inline.is_match(&answer.body), "{path}: {:?}", inline.find(&answer.body));
+    }
+    let style = served.get("/assets/style.css");
+    assert!(style.status == 200 && style.head.contains("content-type: text/css") && !style.body.contains("http"));
+    assert!(served.get("/assets/app.js").head.contains("content-type: text/javascript"));
+}
+
+#[test]
+fn text_of_documents_is_shown_and_never_becomes_markup() {
+    let served = Served::new(|dir| demo::make(dir, false));
+    let markup = served.get("/features/3");
+    assert!(!markup.body.contains("<script>alert") && !markup.body.contains("<img"), "corpus text must be escaped");
+    assert!(markup.visible().contains("</script>") && markup.visible().contains("onerror=alert(1)>"));
+    let hebrew = served.get("/features/2");
+    assert!(hebrew.visible().contains("שלום") && hebrew.body.contains("dir=\"rtl\""));
+    let owl = served.get("/features/6");
+    assert!(owl.visible().contains("🦉") && owl.visible().contains("👨"), "an emoji split over tokens is whole again");
+    let control = served.get("/features/8");
+    assert!(control.visible().contains("⟨00⟩⟨01⟩⟨07⟩⟨1b⟩[31m"));
+    let raw = |c: char| matches!(c, '\0'..='\u{8}' | '\u{1b}' | '\u{7f}' | '\u{202a}'..='\u{202e}' | '\u{200b}');
+    assert!(!control.body.contains(raw), "no control character reaches the browser");
+    let api = served.json("/api/features/3");
+    assert!(api["groups"][0]["parts"][0]["contexts"][0]["at"][0]["act"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn random_and_interval_contexts_stand_before_the_strongest() {
+    let served = Served::new(|dir| demo::make(dir, false));
+    let body = served.get("/features/0").body;
+    let place = |id: &str| body.find(&format!("<section class=\"group\" id=\"{id}\"")).unwrap_or_else(|| panic!("no group {id}"));
+    assert!(place("random") < place("range") && place("range") < place("top"));
+    // The firing token of the strongest example is as dark as it gets.
+    assert!(body[place("top")..].contains("class=\"t a20 fires\""));
+    assert!(body.contains("<svg class=\"hist\"") && body.contains("rel=\"next\" href=\"/features/1\""));
+    // Feature 4 is dead: neighbours pass over it.
+    assert!(served.get("/features/5").body.contains("rel=\"prev\" href=\"/features/3\""));
+    assert!(served.get("/features/4").visible().contains("did not fire"));
+}
+
+#[test]
+fn lists_are_searched_sorted_and_filtered() {
+    let served = Served::new(|dir| demo::make(dir, false));
+    let ids = |path: &str| -> Vec<u64> {
+        let units = served.json(path)["units"].clone();
+        units.as_array().unwrap_or_else(|| panic!("{path}: {units}")).iter().map(|u| u["index"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(ids("/api/features"), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(ids("/api/features?sort=dense")[0], 5);
+    assert_eq!(ids("/api/features?flag=dead"), [4]);
+    assert_eq!(ids("/api/features?flag=single-token"), [6]);
+    assert!(!ids("/api/features?flag=alive").contains(&4));
+    assert_eq!(ids("/api/features?q=8")[0], 8, "a number finds the feature");
+    assert!(ids("/api/features?q=%22%20OR%20%3C/script%3E").len() < 9, "what is typed is no query language");
+    let fragment = served.get("/features/rows?q=%3Cscript%3E%22");
+    assert!(fragment.status == 200 && !fragment.body.contains("<script>") && !fragment.body.contains("<html"));
+    assert_eq!(served.get("/features?page=minus").status, 400);
+}
+
+#[test]
+fn labels_are_written_searched_and_taken_back() {
+    let served = Served::new(|dir| demo::make(dir, false));
+    let saved = served.post("/features/0/label", "text=forms+of+%3Cb%3Edo%3C%2Fb%3E&author=Ada");
+    assert!(saved.status == 303 && saved.head.contains("location: /features/0"), "{}", saved.body);
+    let page = served.get("/features/0");
+    assert!(page.body.contains("forms of &#60;b&#62;do") && page.visible().contains("Ada"));
+    assert_eq!(served.json("/api/features?q=forms")["units"][0]["index"], 0);
+    assert_eq!(served.json("/api/features?flag=labelled")["total"], 1);
+    assert!(served.get("/").visible().contains("forms of <b>do</b>"), "the tour begins with what is labelled");
+    served.post("/features/0/label", "text=better&author=Ada");
+    assert_eq!(served.json("/api/features/0")["labels"]["current"], "better");
+    served.post("/features/0/label/undo", "");
+    assert_eq!(served.json("/api/features/0")["labels"]["current"], "forms of <b>do</b>");
+    let origin = format!("http://{}", served.address);
+    let api = served.ask(
+        "POST",
+        "/api/features/1/label",
+        &[("Origin", &origin), ("Content-Type", "application/json")],
+        r#"{"text": "time", "author": "Eve"}"#,
+    );
+    assert!(api.status == 200 && api.body.contains("\"current\":\"time\""), "{}", api.body);
+    for (body, what) in [("text=x&author=", "author"), (&*format!("text={}&author=A", "x".repeat(501)), "500")] {
+        let refused = served.post("/features/1/label", body);
+        assert!(refused.status == 400 && refused.body.contains(what), "{} {}", refused.status, refused.body);
+    }
+    assert_eq!(served.post("/features/99/label", "text=x&author=A").status, 404);
+    assert_eq!(served.post("/features/1/label", &"x".repeat(20 << 10)).status, 400, "a body has at most 16 KiB");
+}
+
+#[test]
+fn other_sites_and_other_names_get_nothing() {
+    let served = Served::new(|dir| demo::make(dir, false));
+    for host in ["evil.example", "127.0.0.1.evil.example", ""] {
+        let answer = served.ask("GET", "/api/features/0", &[("Host", host)], "");
+        assert!(answer.status == 421 || answer.status == 400, "{host}: {}", answer.status);
+        assert!(!answer.body.contains("density"));
+    }
+    let form = ("Content-Type", "application/x-www-form-urlencoded");
+    for origin in ["http://evil.example", "null", "https://127.0.0.1"] {
+        assert_eq!(served.ask("POST", "/features/0/label", &[("Origin", origin), form], "text=x&author=y").status, 403, "{origin}");
+    }
+    assert_eq!(served.ask("GET", "/api/live?text=x", &[("Sec-Fetch-Site", "cross-site")], "").status, 403);
+    assert_eq!(served.json("/api/features/0")["labels"]["current"], "", "nothing was written");
+    for path in ["/assets/../Cargo.toml", "/assets/%2e%2e%2fCargo.toml", "/assets//etc/passwd", "/features/..%2f..%2fetc%2fpasswd", "/features/-1"] {
+        let answer = served.get(path);
+        assert!(answer.status == 404 && !answer.body.contains("[package]") && !answer.body.contains("root:"), "{path}: {}", answer.status);
+    }
+}
+
+#[test]
+fn what_is_missing_or_damaged_is_said_with_the_command_and_the_rest_works() {
+    let served = Served::new(|dir| demo::make(dir, false));
+    for path in ["/neurons", "/"] {
+        let page = served.get(path);
+        assert!(
+            page.status == 200 && page.visible().contains("monosem features build --neurons") && page.visible().contains("--run demo"),
+            "{path}: {}",
+            page.visible()
+        );
+    }
+    let neuron = served.get("/neurons/0");
+    assert!(neuron.status == 404 && neuron.visible().contains("monosem features build --neurons"));
+    let unknown = served.get("/features/4000000000");
+    assert!(unknown.status == 404 && unknown.visible().contains("0 to 8"));
+    assert!(served.json("/api/features/99")["error"]["message"].as_str().unwrap().contains("no latent 99"));
+    // There is no model in this run: the page that needs one says so, the others go on.
+    let live = served.get("/live/result?text=hello");
+    assert!(live.status == 500 && live.body.contains("role=\"alert\""), "{}", live.body);
+    assert_eq!(served.get("/steer?feature=0&prompt=x&tokens=100000").status, 400);
+    std::fs::write(served._dir.path().join("demo/features/neurons.sqlite"), "not a database").unwrap();
+    assert!(served.get("/neurons").visible().contains("cannot be used"));
+    assert_eq!(served.get("/features/0").status, 200);
+}
+
+#[test]
+fn live_text_and_steering_run_the_model() {
+    let served = Served::new(demo::make_with_model);
+    let live = served.json("/api/live?text=Nobody%20did%20%D7%A9%D7%9C%D7%95%D7%9D");
+    assert!(!live["tokens"].as_array().unwrap().is_empty(), "{live}");
+    assert!(live["firing"][0]["share"].as_f64().unwrap() > 0.0);
+    let fragment = served.get("/live/result?text=Nobody%20did%20%3Cb%3E&at=0");
+    assert!(fragment.status == 200 && fragment.body.contains("aria-pressed=\"true\"") && !fragment.body.contains("<b>"));
+    let typed = served.get(&format!("/live/result?text={}", "x".repeat(2001)));
+    assert!(typed.status == 400 && typed.body.contains("2000"));
+    let steer = "/api/steer?feature=0&strength=0.5&prompt=Nobody&tokens=12&temperature=1&seed=3";
+    let (once, again) = (served.json(steer), served.json(steer));
+    assert!(once == again && once["caption"].as_str().unwrap().contains("Clamped to"), "the same address writes the same text: {once}");
+    let page = served.get("/steer?feature=0&strength=0.5&prompt=%3Ci%3E&tokens=5&temperature=1&seed=3");
+    assert!(page.status == 200 && page.body.contains("&#60;i&#62;") && page.visible().contains("Unedited"), "{}", page.body);
+}

@@ -1,0 +1,15 @@
+//! Everything that needs the whole crate, as one program that is linked once. The browser's tests are a program of their own: they need a browser.
+
+mod bad_input;
+mod cli;
+mod corpus;
+mod demo;
+mod explorer;
+#[cfg(unix)]
+mod interrupt;
+mod layering;
+mod lm_pytorch;
+mod program;
+mod recipes;
+mod sae_lens;
+mod splice;
