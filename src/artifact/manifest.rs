@@ -3,7 +3,7 @@
 use super::{Error, Result, read_json, write_json};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The record beside every stage's output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,11 +72,30 @@ impl Manifest {
 
     /// Reads `dir/manifest.json` and checks its stage and format version.
     pub fn read(dir: &Path, stage: &str, format_version: u32) -> Result<Self> {
-        let path = dir.join("manifest.json");
-        let manifest: Manifest = read_json(&path)?;
+        Self::read_from(&dir.join("manifest.json"), stage, format_version)
+    }
+
+    /// As [`Self::write`], to `dir/<stage>.manifest.json`: for results that lie in the folder of another stage's artifact.
+    pub fn write_beside(&self, dir: &Path) -> Result<()> {
+        write_json(&beside(dir, &self.stage), self)
+    }
+
+    /// Reads what [`Self::write_beside`] wrote.
+    pub fn read_beside(dir: &Path, stage: &str, format_version: u32) -> Result<Self> {
+        Self::read_from(&beside(dir, stage), stage, format_version)
+    }
+
+    /// Whether the results that lie beside another stage's artifact in `dir` have this configuration and these inputs, and are as they were written.
+    pub fn is_fresh_beside(&self, dir: &Path) -> bool {
+        Self::read_beside(dir, &self.stage, self.format_version)
+            .is_ok_and(|found| found.config == self.config && found.inputs == self.inputs && found.check_files(dir).is_ok())
+    }
+
+    fn read_from(path: &Path, stage: &str, format_version: u32) -> Result<Self> {
+        let manifest: Manifest = read_json(path)?;
         if manifest.stage != stage || manifest.format_version != format_version {
             return Err(Error::Corrupt {
-                path,
+                path: path.into(),
                 what: format!("it is {} version {}, expected {stage} version {format_version}", manifest.stage, manifest.format_version),
             });
         }
@@ -100,6 +119,10 @@ impl Manifest {
         }
         Err(Error::Stale { path: dir.into(), input: input.into(), found, expected, rerun: rerun.into() })
     }
+}
+
+fn beside(dir: &Path, stage: &str) -> PathBuf {
+    dir.join(format!("{stage}.manifest.json"))
 }
 
 /// blake3 of the bytes of a file, hex.
@@ -127,6 +150,24 @@ mod tests {
         manifest.check_files(dir.path()).unwrap();
         std::fs::write(dir.path().join("rows"), [1, 3, 3]).unwrap();
         assert!(manifest.check_files(dir.path()).unwrap_err().to_string().contains("rows"));
+    }
+
+    #[test]
+    fn a_result_beside_an_artifact_is_fresh_until_its_settings_its_inputs_or_its_bytes_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut record = Manifest::new("eval", 1, serde_json::json!({"tokens": 5}), 0);
+        record.inputs.insert("sae".into(), "1234".into());
+        assert!(!record.is_fresh_beside(dir.path()), "nothing is there");
+        std::fs::write(dir.path().join("eval.json"), "{}").unwrap();
+        let mut written = record.clone();
+        written.record_file(dir.path(), "eval.json").unwrap();
+        written.write_beside(dir.path()).unwrap();
+        assert!(record.is_fresh_beside(dir.path()));
+        assert!(!Manifest { config: serde_json::json!({"tokens": 6}), ..record.clone() }.is_fresh_beside(dir.path()));
+        assert!(!Manifest { inputs: BTreeMap::from([("sae".into(), "5678".into())]), ..record.clone() }.is_fresh_beside(dir.path()));
+        assert!(!Manifest { format_version: 2, ..record.clone() }.is_fresh_beside(dir.path()));
+        std::fs::write(dir.path().join("eval.json"), "{ }").unwrap();
+        assert!(!record.is_fresh_beside(dir.path()));
     }
 
     #[test]

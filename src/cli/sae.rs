@@ -2,10 +2,10 @@
 
 use super::{Global, Interrupted, Terminal, again};
 use crate::activations::{Cached, ShuffleConfig, Shuffled, Streamed, WindowRows};
-use crate::artifact::{Manifest, RunDir, read_json, size, write_json};
+use crate::artifact::{Manifest, RunDir, read_json, size};
 use crate::corpus::TokenStream;
 use crate::lm::{self, HookPoint, Lm};
-use crate::pipeline;
+use crate::pipeline::{self, EvalConfig, Evaluated};
 use crate::sae::{self, Eval, Origin, Place, Recipe, Sae, SaeConfig, Select, TrainConfig};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
@@ -260,22 +260,26 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
     if hook.d_in(lm::Engine::config(&engine)) != sae.d_in {
         bail!("the SAE reads rows of {} numbers, {hook} of this model has {}\n  rerun: {rerun}", sae.d_in, hook.d_in(lm::Engine::config(&engine)));
     }
-    let k = args.neurons.unwrap_or(match sae.select {
-        Select::TopK { k } => k.max(40),
-        Select::Relu | Select::JumpRelu { .. } => 40,
-    });
+    let config = EvalConfig {
+        hook,
+        tokens: args.tokens,
+        ce_tokens: args.ce_tokens,
+        neurons: args.neurons.unwrap_or_else(|| EvalConfig::neurons_for(&sae.select)),
+        seed: args.seed,
+    };
+    let record = config.record(run, &args.name, &stream)?;
     tell!(
         "reads   {} held-out tokens, {} of them for the cross-entropies of the model with the SAE and with its controls",
         args.tokens,
         args.ce_tokens
     );
     let mut progress = Terminal::new();
-    let (eval, controls) = match pipeline::evaluate(&mut engine, &stream, hook, &sae, args.tokens, args.ce_tokens, k, args.seed, &mut progress) {
+    let evaluated = match pipeline::evaluate(&mut engine, &stream, &sae, &config, &mut progress) {
         Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
         done => done?,
     };
-    write_json(&dir.join("eval.json"), &eval)?;
-    write_json(&dir.join("controls.json"), &controls)?;
+    pipeline::write_evaluated(&dir, &evaluated, record)?;
+    let Evaluated { eval, controls } = evaluated;
     if global.json {
         say!("{}", serde_json::json!({"eval": eval, "controls": controls}));
         return Ok(());

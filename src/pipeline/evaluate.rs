@@ -1,13 +1,19 @@
 //! `eval.json` of an SAE: reconstruction on exactly so many held-out tokens, cross-entropies with the SAE spliced in, and the controls beside them.
 
+use super::stages::lm_manifest;
 use super::{Error, Result};
 use crate::activations::Sequential;
-use crate::artifact::Progress;
+use crate::artifact::{Manifest, Progress, RunDir, write_json};
 use crate::corpus::{Split, TokenStream};
 use crate::intervene::{Baseline, CeReport, NeuronsReport};
 use crate::lm::{Engine, HookPoint};
-use crate::sae::{Encoder, Eval, Metrics, Sae, SparseRows, controls};
+use crate::sae::{Encoder, Eval, Metrics, SAE_FORMAT_VERSION, Sae, Select, SparseRows, controls};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Of `eval.json` and `controls.json`: raised when a figure changes its meaning.
+pub(super) const EVAL_FORMAT_VERSION: u32 = 1;
 
 /// Rows that the random-decoder control is fitted on.
 const CONTROL_ROWS: usize = 8192;
@@ -24,24 +30,66 @@ pub struct Controls {
     pub random_decoder_explained_variance: f64,
 }
 
-/// Measures `sae` on the first `n_tokens` held-out tokens that count (half A, then half B) and its cross-entropies on about `n_ce_tokens` of half B.
-///
-/// `k_neurons` is how many of the largest neurons the control keeps.
+/// How an SAE is measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvalConfig {
+    pub hook: HookPoint,
+    /// Held-out tokens for the reconstruction: the first that count of half A, then of half B.
+    pub tokens: u64,
+    /// Tokens of half B for the cross-entropies, about.
+    pub ce_tokens: u64,
+    /// How many of the largest neurons the control keeps.
+    pub neurons: usize,
+    /// Of the random decoder.
+    pub seed: u64,
+}
+
+impl EvalConfig {
+    /// As many of the largest neurons as a TopK SAE keeps latents, at least 40.
+    pub fn neurons_for(select: &Select) -> usize {
+        match select {
+            Select::TopK { k } => (*k).max(40),
+            Select::Relu | Select::JumpRelu { .. } => 40,
+        }
+    }
+
+    /// What `eval.json` and `controls.json` of an SAE of the run are made from now, and how; see [`Manifest::is_fresh_beside`].
+    pub fn record(&self, run: &RunDir, sae: &str, stream: &TokenStream) -> Result<Manifest> {
+        let config = serde_json::to_value(self).expect("a config is plain data");
+        let mut record = Manifest::new("eval", EVAL_FORMAT_VERSION, config, self.seed);
+        record.inputs = inputs_of_sae_results(run, sae, stream)?;
+        Ok(record)
+    }
+}
+
+/// Hashes of what every measurement of an SAE reads.
+pub(super) fn inputs_of_sae_results(run: &RunDir, sae: &str, stream: &TokenStream) -> Result<BTreeMap<String, String>> {
+    let sae = Manifest::read(&run.sae(sae), "sae", SAE_FORMAT_VERSION)?;
+    Ok([("lm", lm_manifest(run)?.hash()), ("sae", sae.hash()), ("tokens", stream.manifest().hash())].map(|(k, v)| (k.into(), v)).into())
+}
+
+/// Writes `eval.json` and `controls.json` into the SAE's folder `dir`, then the record of what they were made from.
+pub fn write_evaluated(dir: &Path, evaluated: &Evaluated, mut record: Manifest) -> Result<()> {
+    write_json(&dir.join("eval.json"), &evaluated.eval)?;
+    write_json(&dir.join("controls.json"), &evaluated.controls)?;
+    record.record_file(dir, "eval.json")?;
+    record.record_file(dir, "controls.json")?;
+    Ok(record.write_beside(dir)?)
+}
+
+/// `eval.json` and `controls.json` as one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Evaluated {
+    pub eval: Eval,
+    pub controls: Controls,
+}
+
+/// Measures `sae` and its controls.
 ///
 /// # Errors
 /// Those of the splice (among them a failed identity check), and [`Error::Interrupted`].
-#[allow(clippy::too_many_arguments)]
-pub fn evaluate(
-    engine: &mut dyn Engine,
-    stream: &TokenStream,
-    hook: HookPoint,
-    sae: &Sae,
-    n_tokens: u64,
-    n_ce_tokens: u64,
-    k_neurons: usize,
-    seed: u64,
-    progress: &mut dyn Progress,
-) -> Result<(Eval, Controls)> {
+pub fn evaluate(engine: &mut dyn Engine, stream: &TokenStream, sae: &Sae, config: &EvalConfig, progress: &mut dyn Progress) -> Result<Evaluated> {
+    let EvalConfig { hook, tokens: n_tokens, ce_tokens: n_ce_tokens, neurons, seed } = *config;
     let sample = first_rows(engine, stream, hook, CONTROL_ROWS)?;
     let mut eval = reconstruction(engine, stream, hook, &[sae], n_tokens, progress)?.remove(0);
     let random = controls::random_decoder(sae, eval.l0, &sample, seed);
@@ -49,7 +97,7 @@ pub fn evaluate(
     let baseline = Baseline::measure(engine, stream, Split::HeldOutB, hook, n_ce_tokens, progress)?;
     let ce = baseline.spliced(engine, stream, sae, progress)?;
     let controls = Controls {
-        largest_neurons: baseline.largest_neurons(engine, stream, k_neurons, progress)?,
+        largest_neurons: baseline.largest_neurons(engine, stream, neurons, progress)?,
         random_decoder: baseline.spliced(engine, stream, &random, progress)?,
         random_decoder_explained_variance: random_eval.explained_variance,
         sae: ce,
@@ -62,7 +110,7 @@ pub fn evaluate(
     eval.ce_recovered_zero = ce.ce_recovered_zero;
     eval.ce_recovered_mean = ce.ce_recovered_mean;
     eval.kl = Some(ce.kl);
-    Ok((eval, controls))
+    Ok(Evaluated { eval, controls })
 }
 
 /// Reconstruction metrics of several SAEs on exactly the first `n_tokens` held-out tokens that count, or all there are.

@@ -9,7 +9,7 @@ mod report_html;
 mod report_text;
 mod stages;
 
-pub use evaluate::{Controls, evaluate};
+pub use evaluate::{Controls, EvalConfig, Evaluated, evaluate, write_evaluated};
 pub use exam::{ExamSummary, concepts, summarise};
 pub use recipe::{DictionaryStage, ExamStage, LmStage, Recipe, SaeStage};
 pub use report::Report;

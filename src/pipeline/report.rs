@@ -2,8 +2,8 @@
 //! `html` draw it.
 
 use super::exam::{ExamSummary, summarise};
-use super::stages::{Evaluated, Took, lm_manifest};
-use super::{Recipe, Result};
+use super::stages::{Took, lm_manifest};
+use super::{Evaluated, Recipe, Result};
 use crate::artifact::{Manifest, RunDir};
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::features::Dictionary;

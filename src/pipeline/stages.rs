@@ -1,17 +1,17 @@
 //! The stages of a recipe in their order, each skipped while what it would make is already there, from the same inputs with the same settings.
 
+use super::evaluate::{EVAL_FORMAT_VERSION, inputs_of_sae_results};
 use super::report::{Report, Sources};
-use super::{Controls, Error, Recipe, Result, evaluate};
+use super::{Error, EvalConfig, Evaluated, Recipe, Result, evaluate, write_evaluated};
 use crate::activations::Streamed;
 use crate::artifact::{self, Manifest, Progress, RunDir, read_json, write_json};
 use crate::corpus::{self, TokenStream, Tokenizer};
 use crate::features::exam::{self, ExamConfig, ExamReport, Subject};
 use crate::features::{self, BuildConfig, Dictionary, Inputs, NEURONS, Units};
 use crate::lm::{self, CpuEngine, Engine, HookPoint, Lm};
-use crate::sae::{self, Eval, Origin, Place, SAE_FORMAT_VERSION, Sae};
+use crate::sae::{self, Origin, Place, SAE_FORMAT_VERSION, Sae};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Instant;
 
 /// One step of the path.
@@ -47,13 +47,6 @@ pub struct Stages<'a> {
     pub run: &'a RunDir,
     pub progress: &'a mut dyn Progress,
     pub took: Vec<Took>,
-}
-
-/// `eval.json` and `controls.json` as one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Evaluated {
-    pub eval: Eval,
-    pub controls: Controls,
 }
 
 impl<'a> Stages<'a> {
@@ -160,23 +153,21 @@ impl<'a> Stages<'a> {
     pub fn eval(&mut self, engine: &mut dyn Engine, stream: &TokenStream, sae: &Sae) -> Result<Evaluated> {
         let stage = &self.recipe.sae;
         let dir = self.run.sae(&stage.name);
-        let (eval_path, controls_path) = (dir.join("eval.json"), dir.join("controls.json"));
-        let manifest = dir.join("manifest.json");
-        let fresh = newer(&eval_path, &manifest) && newer(&controls_path, &manifest);
+        let config = EvalConfig {
+            hook: stage.hook,
+            tokens: self.recipe.dictionary.tokens,
+            ce_tokens: stage.eval_tokens,
+            neurons: EvalConfig::neurons_for(&sae.select),
+            seed: self.recipe.seed,
+        };
+        let record = config.record(self.run, &stage.name, stream)?;
+        let fresh = record.is_fresh_beside(&dir);
         let began = self.begin(Stage::Eval, fresh);
         if !fresh {
-            let n_tokens = self.recipe.dictionary.tokens;
-            let k = match &stage.train.sae.recipe {
-                sae::Recipe::TopK { k, .. } => *k,
-                _ => 40,
-            };
-            let (eval, controls) =
-                evaluate(engine, stream, stage.hook, sae, n_tokens, stage.eval_tokens, k.max(40), self.recipe.seed, self.progress)?;
-            write_json(&eval_path, &eval)?;
-            write_json(&controls_path, &controls)?;
+            write_evaluated(&dir, &evaluate(engine, stream, sae, &config, self.progress)?, record)?;
         }
         self.end(Stage::Eval, (!fresh).then_some(began));
-        Ok(Evaluated { eval: read_json(&eval_path)?, controls: read_json(&controls_path)? })
+        Ok(Evaluated { eval: read_json(&dir.join("eval.json"))?, controls: read_json(&dir.join("controls.json"))? })
     }
 
     /// The dictionary of the SAE's latents, or of the model's own neurons at the same hook.
@@ -222,35 +213,28 @@ impl Stages<'_> {
         let name = &self.recipe.sae.name;
         let dir = self.run.sae(name);
         let path = dir.join("exam.json");
-        if let Some(report) = self.held(&path) {
-            self.begin(Stage::Exam, true);
-            // The dictionary may have been built again since.
-            features::store::set_concepts(&self.run.features(name), &report.best_of_latent)?;
-            self.end(Stage::Exam, None);
-            return Ok(report);
+        let (hook, full) = (self.recipe.sae.hook, self.recipe.exam.full);
+        let config = ExamConfig { n_tokens: self.recipe.exam.tokens, probe: full, seed: self.recipe.seed, ..Default::default() };
+        let asked = serde_json::json!({ "hook": hook, "full": full, "exam": config });
+        let mut record = Manifest::new("exam", exam::FORMAT_VERSION, asked, config.seed);
+        record.inputs = inputs_of_sae_results(self.run, name, stream)?;
+        let fresh = record.is_fresh_beside(&dir);
+        let began = self.begin(Stage::Exam, fresh);
+        if !fresh {
+            let concepts = super::concepts(self.recipe, stream)?;
+            let tokenizer = Tokenizer::load(&self.run.tokens().join("tokenizer.json"))?;
+            let mut control = if full { Some(self.untrained(engine, stream)?) } else { None };
+            let untrained = control.as_mut().map(|(engine, sae)| Subject { engine, sae });
+            let report = exam::exam(Subject { engine, sae }, untrained, stream, &tokenizer, hook, &concepts, &config, self.progress)?;
+            write_json(&path, &report)?;
+            record.record_file(&dir, "exam.json")?;
+            record.write_beside(&dir)?;
         }
-        let began = self.begin(Stage::Exam, false);
-        let concepts = super::concepts(self.recipe, stream)?;
-        let tokenizer = Tokenizer::load(&self.run.tokens().join("tokenizer.json"))?;
-        let config = ExamConfig { n_tokens: self.recipe.exam.tokens, probe: self.recipe.exam.full, seed: self.recipe.seed, ..Default::default() };
-        let mut control = if self.recipe.exam.full { Some(self.untrained(engine, stream)?) } else { None };
-        let untrained = control.as_mut().map(|(engine, sae)| Subject { engine, sae });
-        let hook = self.recipe.sae.hook;
-        let report = exam::exam(Subject { engine, sae }, untrained, stream, &tokenizer, hook, &concepts, &config, self.progress)?;
-        write_json(&path, &report)?;
+        let report: ExamReport = read_json(&path)?;
+        // Also of a fresh exam: the dictionary may have been built again since.
         features::store::set_concepts(&self.run.features(name), &report.best_of_latent)?;
-        self.end(Stage::Exam, Some(began));
+        self.end(Stage::Exam, (!fresh).then_some(began));
         Ok(report)
-    }
-
-    /// The exam that was held of this SAE, if nothing that it depends on is newer and it has all that is asked for.
-    fn held(&self, path: &Path) -> Option<ExamReport> {
-        if !newer(path, &self.run.sae(&self.recipe.sae.name).join("manifest.json")) {
-            return None;
-        }
-        let report: ExamReport = read_json(path).ok()?;
-        let full = report.concepts.iter().any(|c| c.probe.is_some());
-        (full == self.recipe.exam.full).then_some(report)
     }
 
     /// Everything that the report says, read back from what the stages left.
@@ -277,12 +261,6 @@ impl Stages<'_> {
         }
         Ok((shuffled, Sae::load(&place.out)?))
     }
-}
-
-/// Whether `path` was written after `than`.
-fn newer(path: &Path, than: &Path) -> bool {
-    let time = |p: &Path| std::fs::metadata(p).and_then(|m| m.modified()).ok();
-    time(path) > time(than)
 }
 
 /// The manifest of a run's model.
@@ -313,8 +291,8 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
     let lm_hash = lm.as_ref().map(Manifest::hash).ok();
     let sae_manifest = Manifest::read(&run.sae(sae), "sae", SAE_FORMAT_VERSION).map_err(Error::from);
     let sae_hash = sae_manifest.as_ref().map(Manifest::hash).ok();
-    let made = |dir: std::path::PathBuf, manifest: Result<Manifest>, inputs: &[(&str, &Option<String>)]| match manifest {
-        _ if !dir.join("manifest.json").exists() => Status::Missing,
+    let made = |file: std::path::PathBuf, manifest: Result<Manifest>, inputs: &[(&str, &Option<String>)]| match manifest {
+        _ if !file.exists() => Status::Missing,
         Err(error) => Status::Stale { why: error.to_string() },
         Ok(manifest) => match inputs.iter().find(|(input, hash)| manifest.inputs.get(*input) != hash.as_ref()) {
             Some((input, _)) => Status::Stale { why: format!("{input} has changed since") },
@@ -333,11 +311,14 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
             Status::Fresh { hash: meta.weights_hash.clone(), figures: figures.map(|(k, v)| (k.to_string(), v)).into() }
         }
     };
+    let eval = Manifest::read_beside(&run.sae(sae), "eval", EVAL_FORMAT_VERSION).map_err(Error::from);
+    let manifest = |dir: std::path::PathBuf| dir.join("manifest.json");
     let with_run = |command: &str| format!("monosem {command} {}", run.flags());
     vec![
-        ("tokens", made(run.tokens(), tokens.map(|s| s.manifest().clone()).map_err(Error::from), &[]), with_run("corpus build")),
-        ("lm", made(run.lm(), lm, &[("tokens", &tokens_hash)]), with_run("lm train")),
-        ("sae", made(run.sae(sae), sae_manifest, &[("lm", &lm_hash), ("tokens", &tokens_hash)]), with_run("sae train")),
+        ("tokens", made(manifest(run.tokens()), tokens.map(|s| s.manifest().clone()).map_err(Error::from), &[]), with_run("corpus build")),
+        ("lm", made(manifest(run.lm()), lm, &[("tokens", &tokens_hash)]), with_run("lm train")),
+        ("sae", made(manifest(run.sae(sae)), sae_manifest, &[("lm", &lm_hash), ("tokens", &tokens_hash)]), with_run("sae train")),
+        ("eval", made(run.sae(sae).join("eval.json"), eval, &[("sae", &sae_hash), ("lm", &lm_hash), ("tokens", &tokens_hash)]), with_run("sae eval")),
         ("features", dictionary(run.features(sae), true), with_run("features build")),
         ("neurons", dictionary(run.features(NEURONS), false), with_run("features build --neurons")),
     ]

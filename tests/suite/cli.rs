@@ -1,6 +1,6 @@
 //! The command line: help, results, exit codes, pipes, and the whole path in a temporary folder.
 
-use crate::program::{call, copied, fails, finished, json, monosem, works};
+use crate::program::{call, copied, fails, finished, json, monosem, recipe, works};
 use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -161,6 +161,29 @@ fn the_quickstart_goes_the_whole_path_and_the_second_time_makes_nothing() {
     // What the report says of the SAE is what the SAE's own command says.
     let info = json(dir, &["sae", "info", "--run", "t"]);
     assert!(info["eval"]["explained_variance"].as_f64().unwrap() > 0.5, "{}", info["eval"]);
+}
+
+#[test]
+fn measurements_are_made_again_when_their_settings_or_files_change_and_not_when_file_times_do() {
+    let copied = copied();
+    let dir = copied.path();
+    let (path, sae) = (recipe(dir), dir.join("small/sae/main"));
+    let made = || -> Vec<String> {
+        let report = json(dir, &["run", path.to_str().unwrap(), "--run", "small"]);
+        let took = report["took"].as_array().unwrap().iter().filter(|took| took["seconds"].is_number());
+        took.map(|took| took["stage"].as_str().unwrap().to_string()).collect()
+    };
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    fs::File::options().write(true).open(sae.join("manifest.json")).unwrap().set_modified(later).unwrap();
+    assert!(made().is_empty());
+    for (file, stage) in [("eval.json", "eval"), ("controls.json", "eval"), ("exam.json", "exam")] {
+        let text = fs::read_to_string(sae.join(file)).unwrap();
+        fs::write(sae.join(file), text + " ").unwrap();
+        assert_eq!(made(), [stage], "{file}");
+    }
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("tokens = 20000", "tokens = 25000")).unwrap();
+    assert_eq!(made(), ["eval", "features", "neurons"]);
 }
 
 #[test]

@@ -31,6 +31,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use units::{Acts, Cell, Dense, GRID, auc, candidates, fire, greedy_union, score_all};
 
+/// Of `exam.json`: raised when a score changes its meaning or the concepts of a text change.
+pub const FORMAT_VERSION: u32 = 1;
+
 /// How the exam is held.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExamConfig {
