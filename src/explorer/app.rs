@@ -24,7 +24,14 @@ pub struct App {
     pub stream: TokenStream,
     pub tokenizer: Tokenizer,
     model: Mutex<Option<Model>>,
-    summaries: Mutex<Option<(Meta, Arc<Vec<FeatureSummary>>)>>,
+    summaries: Mutex<Option<Summaries>>,
+}
+
+/// Every feature's summary, and the state of the dictionary that it was read in.
+struct Summaries {
+    meta: Meta,
+    changes: u32,
+    all: Arc<Vec<FeatureSummary>>,
 }
 
 /// The language model and the SAE, in memory.
@@ -178,17 +185,20 @@ impl App {
         UnitView::new(units, summary, labels.get(&summary.id).cloned())
     }
 
-    /// Every feature's summary by number, read once per dictionary: ranking live text asks for hundreds at each keystroke.
+    /// Every feature's summary by number, read again when the dictionary was built anew or concepts were written into it: ranking live text
+    /// asks for hundreds at each keystroke.
     pub fn summaries(&self, dictionary: &Dictionary) -> Page<Arc<Vec<FeatureSummary>>> {
         let mut cached = locked(&self.summaries);
-        if let Some((meta, all)) = &*cached
-            && meta == dictionary.meta()
+        let changes = dictionary.changes()?;
+        if let Some(known) = &*cached
+            && known.changes == changes
+            && &known.meta == dictionary.meta()
         {
-            return Ok(all.clone());
+            return Ok(known.all.clone());
         }
         let query = features::store::ListQuery { limit: u64::from(dictionary.meta().n_units), ..Default::default() };
         let all = Arc::new(dictionary.list(&query)?.features);
-        *cached = Some((dictionary.meta().clone(), all.clone()));
+        *cached = Some(Summaries { meta: dictionary.meta().clone(), changes, all: all.clone() });
         Ok(all)
     }
 

@@ -12,7 +12,7 @@ struct Served {
     address: String,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Served {
@@ -23,7 +23,7 @@ impl Served {
         let address = bound.url().trim_start_matches("http://").trim_end_matches('/').to_string();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let thread = std::thread::spawn(move || bound.run(async { drop(stopped.await) }).unwrap());
-        Served { address, stop: Some(stop), thread: Some(thread), _dir: dir }
+        Served { address, stop: Some(stop), thread: Some(thread), dir }
     }
 
     fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
@@ -138,6 +138,15 @@ fn text_of_documents_is_shown_and_never_becomes_markup() {
 }
 
 #[test]
+fn concepts_written_while_it_serves_are_shown_without_a_restart() {
+    let served = Served::new(|dir| demo::make(dir, false));
+    assert!(!served.get("/").visible().contains("F1 0.93"));
+    let best: Vec<(u32, String, f64)> = (0..demo::FEATURES.len() as u32).map(|f| (f, "a known thing".to_string(), 0.93)).collect();
+    monosem::features::store::set_concepts(&monosem::artifact::RunDir::new(served.dir.path(), "demo").features("main"), &best).unwrap();
+    assert!(served.get("/").visible().contains("a known thing, F1 0.93"));
+}
+
+#[test]
 fn random_and_interval_contexts_stand_before_the_strongest() {
     let served = Served::new(|dir| demo::make(dir, false));
     let body = served.get("/features/0").body;
@@ -240,7 +249,7 @@ fn what_is_missing_or_damaged_is_said_with_the_command_and_the_rest_works() {
     let live = served.get("/live/result?text=hello");
     assert!(live.status == 500 && live.body.contains("role=\"alert\""), "{}", live.body);
     assert_eq!(served.get("/steer?feature=0&prompt=x&tokens=100000").status, 400);
-    std::fs::write(served._dir.path().join("demo/features/neurons.sqlite"), "not a database").unwrap();
+    std::fs::write(served.dir.path().join("demo/features/neurons.sqlite"), "not a database").unwrap();
     assert!(served.get("/neurons").visible().contains("cannot be used"));
     assert_eq!(served.get("/features/0").status, 200);
 }

@@ -7,6 +7,8 @@ use crate::features::{Error, Result};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, params, params_from_iter};
 use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// An opened dictionary. One thread at a time (it holds one SQLite connection); open it again for another thread, that is cheap.
@@ -38,6 +40,15 @@ impl Dictionary {
 
     pub fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    /// SQLite's count of changes to the file, which grows with every transaction; with [`Self::meta`], which names the build, it tells whether
+    /// what was read before is still what is there. It is the big-endian number at byte 24 of the file (sqlite.org/fileformat, section 1.3.6).
+    pub fn changes(&self) -> Result<u32> {
+        let mut header = [0; 28];
+        let read = File::open(&self.path).and_then(|mut file| file.read_exact(&mut header));
+        read.map_err(|e| crate::artifact::Error::io("read", &self.path, e))?;
+        Ok(u32::from_be_bytes([header[24], header[25], header[26], header[27]]))
     }
 
     /// Refuses when the dictionary was made from another token stream.
