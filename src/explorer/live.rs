@@ -10,6 +10,7 @@ use crate::features::store::{FeatureSummary, Meta};
 use crate::lm::Engine;
 use crate::sae::SparseRows;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Longest text, in characters.
 pub const MAX_CHARS: usize = 2000;
@@ -83,76 +84,102 @@ impl App {
         let acts = self.with_model(&meta, |model| Ok(encode(model, &ids)))?;
         let n_ctx = self.with_model(&meta, |model| Ok(model.engine.config().n_ctx))?;
 
-        let density_of = |latent: u32| summaries.get(latent as usize).map_or(0.0, |s| s.density);
-        let max_of = |latent: u32, act: f32| summaries.get(latent as usize).map_or(act, |s| s.max_act.max(f32::MIN_POSITIVE));
-        let mut where_it_fires: std::collections::BTreeMap<u32, Vec<(usize, f32)>> = Default::default();
-        let mut strongest = vec![0.0f32; ids.len() - 1];
-        let mut n_features = vec![0; ids.len() - 1];
-        for (i, &token) in ids.iter().enumerate().skip(1) {
-            if !counts(token, i % n_ctx, self.tokenizer.end_of_text()) {
-                continue;
-            }
-            let (latents, values) = acts.row(i);
-            for (&latent, &act) in latents.iter().zip(values) {
-                where_it_fires.entry(latent).or_default().push((i - 1, act));
-                n_features[i - 1] += 1;
-                if density_of(latent) <= DENSE {
-                    strongest[i - 1] = strongest[i - 1].max(act / max_of(latent, act));
-                }
-            }
-        }
-
+        let fires = Fires::new(&ids, &acts, n_ctx, self.tokenizer.end_of_text(), &summaries);
         let bytes: Vec<(u32, &[u8])> = ids[1..].iter().map(|&id| (id, self.tokenizer.bytes(id))).collect();
         let slices: Vec<&[u8]> = bytes.iter().map(|(_, b)| *b).collect();
-        let views = view::tokens(&bytes, &strongest, 1.0);
+        let views = view::tokens(&bytes, &fires.strongest, 1.0);
         let at = at.filter(|&i| i < views.len());
         let labels = self.label_texts(Units::Features, &meta);
-        let mut ranked: Vec<(f64, u32, usize, f32)> = where_it_fires
-            .iter()
-            .filter_map(|(&latent, places)| {
-                let best = places.iter().filter(|p| at.is_none_or(|i| p.0 == i)).max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))?;
-                let share = (best.1 / max_of(latent, best.1)).min(1.0);
-                Some((f64::from(share) * surprise(density_of(latent), &meta), latent, best.0, best.1))
-            })
-            .collect();
-        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let ranked = fires.ranked(at, &summaries, &meta);
         let n_firing = ranked.len();
-        let firing = ranked.into_iter().take(N_SHOWN).filter_map(|(_, latent, place, act)| {
-            let summary: &FeatureSummary = summaries.get(latent as usize)?;
-            let unit = self.unit_view(Units::Features, summary, &labels);
-            let share = (act / max_of(latent, act)).min(1.0);
-            Some(Firing { unit, token: text::plain(slices[place]), act, share, at: where_it_fires[&latent].clone() })
+        let firing = ranked.into_iter().take(N_SHOWN).filter_map(|Ranked { latent, place, act, share }| {
+            let unit = self.unit_view(Units::Features, summaries.get(latent as usize)?, &labels);
+            Some(Firing { unit, token: text::plain(slices[place]), act, share, at: fires.places[&latent].clone() })
         });
+        let firing: Vec<Firing> = firing.collect();
         let over = match at {
             Some(i) => format!("on “{}”", text::plain(slices[i])),
             None => format!("on these {} tokens", views.len()),
         };
-        let firing: Vec<Firing> = firing.collect();
-        Ok(Ok(LiveResult {
-            warning: if ids.len() > n_ctx {
-                format!("The model reads {n_ctx} tokens at a time: what comes after is read without what stands before.")
-            } else {
-                String::new()
-            },
-            caption: if views.is_empty() {
-                "Nothing typed yet.".into()
-            } else {
-                format!(
-                    "{n_firing} features fire {over}; the {} that are strongest for themselves and rarest come first. A token is as dark as its strongest feature that fires on less than {} of tokens; click one to see only its features.",
-                    firing.len(),
-                    percent(DENSE)
-                )
-            },
-            tokens: views
-                .into_iter()
-                .zip(n_features)
-                .enumerate()
-                .map(|(i, (token, n_features))| LiveToken { token, n_features, here: at == Some(i) })
-                .collect(),
-            firing,
-            rtl: text::is_right_to_left(&slices),
-        }))
+        let warning = match ids.len() > n_ctx {
+            true => format!("The model reads {n_ctx} tokens at a time: what comes after is read without what stands before."),
+            false => String::new(),
+        };
+        let caption = match views.is_empty() {
+            true => "Nothing typed yet.".into(),
+            false => format!(
+                "{n_firing} features fire {over}; the {} that are strongest for themselves and rarest come first. A token is as dark as its strongest feature that fires on less than {} of tokens; click one to see only its features.",
+                firing.len(),
+                percent(DENSE)
+            ),
+        };
+        let token = |(i, (token, n_features))| LiveToken { token, n_features, here: at == Some(i) };
+        let tokens = views.into_iter().zip(fires.n_features).enumerate().map(token).collect();
+        Ok(Ok(LiveResult { warning, caption, tokens, firing, rtl: text::is_right_to_left(&slices) }))
     }
+}
+
+/// What fires where on the typed tokens, which are `ids` without the `<|endoftext|>` in front.
+struct Fires {
+    /// Latent -> (token, act).
+    places: BTreeMap<u32, Vec<(usize, f32)>>,
+    /// Per token: the largest share of its maximum that a feature reaches which is not dense.
+    strongest: Vec<f32>,
+    n_features: Vec<usize>,
+}
+
+/// A feature's place in the table: the token it is ranked by, its activation there and the share of its maximum.
+struct Ranked {
+    latent: u32,
+    place: usize,
+    act: f32,
+    share: f32,
+}
+
+impl Fires {
+    fn new(ids: &[u32], acts: &SparseRows, n_ctx: usize, end_of_text: u32, summaries: &[FeatureSummary]) -> Self {
+        let n = ids.len() - 1;
+        let mut fires = Fires { places: BTreeMap::new(), strongest: vec![0.0; n], n_features: vec![0; n] };
+        for (i, &token) in ids.iter().enumerate().skip(1) {
+            if !counts(token, i % n_ctx, end_of_text) {
+                continue;
+            }
+            let (latents, values) = acts.row(i);
+            for (&latent, &act) in latents.iter().zip(values) {
+                fires.places.entry(latent).or_default().push((i - 1, act));
+                fires.n_features[i - 1] += 1;
+                if density(latent, summaries) <= DENSE {
+                    fires.strongest[i - 1] = fires.strongest[i - 1].max(act / maximum(latent, act, summaries));
+                }
+            }
+        }
+        fires
+    }
+
+    /// By the share of its maximum that a feature reaches (on token `at`, or anywhere) times the surprise that it fires at all.
+    fn ranked(&self, at: Option<usize>, summaries: &[FeatureSummary], meta: &Meta) -> Vec<Ranked> {
+        let mut ranked: Vec<(f64, Ranked)> = self
+            .places
+            .iter()
+            .filter_map(|(&latent, places)| {
+                let here = places.iter().filter(|p| at.is_none_or(|i| p.0 == i));
+                let &(place, act) = here.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))?;
+                let share = (act / maximum(latent, act, summaries)).min(1.0);
+                Some((f64::from(share) * surprise(density(latent, summaries), meta), Ranked { latent, place, act, share }))
+            })
+            .collect();
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.latent.cmp(&b.1.latent)));
+        ranked.into_iter().map(|(_, ranked)| ranked).collect()
+    }
+}
+
+fn density(latent: u32, summaries: &[FeatureSummary]) -> f64 {
+    summaries.get(latent as usize).map_or(0.0, |s| s.density)
+}
+
+/// The feature's maximum in the dictionary; of one that is not in it, `act` itself.
+fn maximum(latent: u32, act: f32, summaries: &[FeatureSummary]) -> f32 {
+    summaries.get(latent as usize).map_or(act, |s| s.max_act.max(f32::MIN_POSITIVE))
 }
 
 /// Features above this density do not darken a token: they fire on anything.
