@@ -149,7 +149,7 @@ impl Screen {
             buffer.clear();
             buffer.resize(padded, value);
         }
-        let panel = |(((w, bias), packed), (norm, change, slack, panel_bias)): (((&[f32], &[f32]), &mut [u32]), Stats)| {
+        let panel = |(((w, bias), packed), (norm, change, slack, panel_bias)): (Latents, Stats)| {
             let mut largest = 0.0f64;
             for (j, (w, &b)) in w.chunks_exact(d).zip(bias).enumerate() {
                 // SAFETY: `fast` has seen the instructions; latent j of the panel has its pairs from j on, 32 apart.
@@ -250,6 +250,10 @@ impl Screen {
         assert!(top.k > 0, "the 0 largest pre-activations were asked for");
     }
 }
+
+/// What a panel is made from, weights and biases, and where its weights go.
+#[cfg(target_arch = "x86_64")]
+type Latents<'a> = ((&'a [f32], &'a [f32]), &'a mut [u32]);
 
 /// Statistics of a panel: |w|, |w - w16|, slack, bias.
 #[cfg(target_arch = "x86_64")]

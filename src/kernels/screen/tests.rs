@@ -8,9 +8,11 @@ use crate::kernels::testing::random;
 use proptest::prelude::*;
 use rand::RngExt;
 
-type Rows = Vec<(Vec<u32>, Vec<u32>)>;
+/// Latents of a row and the bits of their values.
+type Row = (Vec<u32>, Vec<u32>);
+type Rows = Vec<Row>;
 
-/// Latents and the bits of their values, by sorting exact pre-activations.
+/// By sorting exact pre-activations.
 fn oracle(top: TopK, x: &[f32], d: usize) -> Rows {
     let row = |x: &[f32]| {
         let products: Vec<f32> = top.w.chunks_exact(d).map(|w| dot(w, x)).collect();
@@ -21,7 +23,7 @@ fn oracle(top: TopK, x: &[f32], d: usize) -> Rows {
 }
 
 /// What the screen decides (`None`: left to the next path); nothing on a CPU without bf16 products.
-fn screened(top: TopK, x: &[f32], d: usize) -> Option<(Vec<Option<(Vec<u32>, Vec<u32>)>>, ScreenCount)> {
+fn screened(top: TopK, x: &[f32], d: usize) -> Option<(Vec<Option<Row>>, ScreenCount)> {
     let mut screen = Screen::default();
     screen.update(top.w, top.bias);
     if !screen.fast() {
