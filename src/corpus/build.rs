@@ -10,6 +10,7 @@ use super::labels::token_labels;
 use super::mix::{Info, select};
 use super::planted::Planted;
 use super::shards::{EncodedDocument, SHARD_TOKENS, ShardWriter};
+use super::skipped::{Skipped, not_read};
 use super::source::{Input, Inputs};
 use super::spill::Buckets;
 use super::stream::{FORMAT_VERSION, Split};
@@ -28,8 +29,6 @@ const MAX_BYTES_KEPT: u64 = 512 << 20;
 const BATCH_BYTES: usize = 8 << 20;
 /// Planted documents that are generated at once, on all threads.
 const PLANTED_BATCH: u64 = 256;
-/// Bad records that are told of one by one; the others are only counted.
-const MAX_NOTED: u64 = 5;
 
 /// Builds `run.tokens()`: the tokenizer, the shards and their manifest. The caller holds the run's lock.
 ///
@@ -76,7 +75,8 @@ fn build_in(dir: &Path, config: &CorpusConfig, progress: &mut dyn Progress, max_
     let begun = Instant::now();
     config.check()?;
     let loaded = config.tokenizer.as_ref().map(|path| Tokenizer::load(path)).transpose()?;
-    let mut reader = Reader { config, inputs: Inputs::list(config)?, kept: Some(Vec::new()), skipped: 0, first_skipped: Vec::new() };
+    let mut reader = Reader { config, inputs: Inputs::list(config)?, kept: Some(Vec::new()), skipped: Skipped::default() };
+    let unread = not_read(&reader.inputs.unread, progress);
     let mut scan = reader.scan(progress, max_bytes_kept)?;
     let order = select(config, &mut scan, progress)?;
     let tokenizer = match loaded {
@@ -101,10 +101,11 @@ fn build_in(dir: &Path, config: &CorpusConfig, progress: &mut dyn Progress, max_
     let mut manifest = Manifest::new("tokens", FORMAT_VERSION, serde_json::to_value(config).expect("a config is plain data"), config.seed);
     manifest.record_file(dir, "tokenizer.json")?;
     manifest.counts.insert("bytes".into(), written.n_bytes);
-    manifest.counts.insert("skipped_records".into(), reader.skipped);
+    manifest.counts.insert("skipped_records".into(), reader.skipped.n());
     manifest.details = serde_json::json!({
         "kind_bytes": written.kinds,
-        "skipped": reader.first_skipped.iter().map(|e| format!("{}, {}: {}", e.file, e.place, e.what)).collect::<Vec<_>>(),
+        "skipped": reader.skipped.details(),
+        "files_not_read": unread,
     });
     if !concepts.is_empty() {
         // The generator's own cost of each split's documents; over the split's tokens it is the Bayes loss.
@@ -130,8 +131,7 @@ struct Reader<'a> {
     inputs: Inputs,
     /// All documents in reading order, where they fit in memory.
     kept: Option<Vec<Document>>,
-    skipped: u64,
-    first_skipped: Vec<RecordError>,
+    skipped: Skipped,
 }
 
 /// A document, its input's number and name, and its Bayes cost where it has one.
@@ -177,7 +177,7 @@ impl Reader<'_> {
         let mut kept = self.kept.take();
         let mut scan = Scan { infos: Vec::new(), kinds: Vec::new(), inputs: vec![String::new(); self.inputs.inputs.len()] };
         let mut kind_numbers = std::collections::HashMap::new();
-        let (mut n_bytes, mut skipped, mut first_skipped) = (0u64, 0u64, Vec::new());
+        let (mut n_bytes, mut skipped) = (0u64, Skipped::default());
         progress.begin("read", self.inputs.inputs.len() as u64, "inputs");
         let mut done_inputs = 0;
         let told = std::cell::RefCell::new(&mut *progress);
@@ -220,19 +220,14 @@ impl Reader<'_> {
             if self.config.on_error == OnError::Fail {
                 return Err(Error::Record(e));
             }
-            skipped += 1;
-            if skipped <= MAX_NOTED {
-                told.borrow_mut().note(&format!("left out: {}, {}: {}", e.file, e.place, e.what));
-                first_skipped.push(e);
-            }
+            skipped.add(e, &mut **told.borrow_mut());
             Ok(())
         };
         self.read(&mut each, &mut bad)?;
+        progress.advance((self.inputs.inputs.len() - done_inputs) as u64);
         progress.end();
-        if skipped > MAX_NOTED {
-            progress.note(&format!("left out {skipped} records in all"));
-        }
-        (self.kept, self.skipped, self.first_skipped) = (kept, skipped, first_skipped);
+        skipped.tell(progress);
+        (self.kept, self.skipped) = (kept, skipped);
         Ok(scan)
     }
 

@@ -130,8 +130,63 @@ fn a_bad_record_stops_the_build_or_is_counted() {
         let skipping = CorpusConfig { on_error: OnError::Skip, ..config(source.path()) };
         let (_dir, stream) = built(&skipping, kept, 700).unwrap();
         assert_eq!((stream.manifest().counts["skipped_records"], stream.n_docs()), (2, 301));
-        assert!(stream.manifest().details["skipped"][1].as_str().unwrap().contains("line 3"));
+        assert!(stream.manifest().details["skipped"]["records"][1].as_str().unwrap().contains("line 3"));
     }
+}
+
+/// Keeps what it is told.
+#[derive(Default)]
+struct Told(Vec<String>, u64, u64);
+
+impl Progress for Told {
+    fn begin(&mut self, _: &str, total: u64, _: &str) {
+        (self.1, self.2) = (total, 0);
+    }
+    fn advance(&mut self, n: u64) {
+        self.2 += n;
+    }
+    fn figure(&mut self, _: &str) {}
+    fn note(&mut self, line: &str) {
+        self.0.push(line.into());
+    }
+    fn end(&mut self) {
+        assert_eq!(self.2, self.1, "a part that is done says that all of it is done");
+    }
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn every_file_with_something_left_out_is_told_of_and_counted_by_reason() {
+    let source = tempfile::tempdir().unwrap();
+    write_sources(source.path());
+    // One file with many bad records comes first, so that a limit on all records would hide the files after it.
+    let bad: [(&str, &[u8]); 6] = [
+        ("a.jsonl", b"1\n2\n3\n4\n5\n6\n7\n8\n"),
+        ("b.txt", b"caf\xe9 in another encoding\n"),
+        ("c.txt", b""),
+        ("d.jsonl", b"{\"text\": \"fine\"}\n{\"text\": \"\xff\"}\n"),
+        ("e.jsonl", b"{\"body\": 1}\n"),
+        ("f.bin", b"\x00\x01"),
+    ];
+    bad.iter().for_each(|(name, bytes)| std::fs::write(source.path().join(name), bytes).unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let mut told = Told::default();
+    let skipping = CorpusConfig { on_error: OnError::Skip, ..config(source.path()) };
+    let manifest = build(&skipping, &RunDir::new(dir.path(), "r"), &mut told).unwrap();
+    let story = told.0.join("\n");
+    for (name, _) in bad {
+        assert!(story.contains(name), "{name}: {story}");
+    }
+    // Line 5 of a.jsonl is told of, line 6 is only listed.
+    assert!(story.contains("a.jsonl, line 5") && !story.contains("a.jsonl, line 6"), "{story}");
+    let skipped = &manifest.details["skipped"];
+    assert_eq!(skipped["by_reason"], serde_json::json!({"empty": 1, "no text in the field": 1, "not UTF-8": 2, "not a JSON object": 8}), "{story}");
+    assert!(story.contains("left out 12 records of 5 files: 8 not a JSON object, 1 no text in the field, 1 empty, 2 not UTF-8"), "{story}");
+    assert_eq!(skipped["records"].as_array().unwrap().len(), 12);
+    assert_eq!(skipped["by_file"][source.path().join("a.jsonl").display().to_string()], 8);
+    assert_eq!(manifest.details["files_not_read"], serde_json::json!([source.path().join("f.bin").display().to_string()]));
 }
 
 #[test]

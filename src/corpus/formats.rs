@@ -3,7 +3,7 @@
 //! Text files have no records, so they are cut: at every `<|endoftext|>`, and where a piece has passed 8,000 bytes at the next blank
 //! line, after 16,000 at the next line, after 64 KiB anywhere between two words. So one book gives training and held-out documents.
 
-use super::{Document, END_OF_TEXT, RecordError};
+use super::{Document, END_OF_TEXT, Reason, RecordError};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use std::fs::File;
@@ -49,7 +49,12 @@ pub(super) fn format_of(path: &Path) -> Option<Format> {
 /// Reads `path`, named `label` in messages. What is wrong with a record, or with the rest of the file, goes to `sink` too.
 pub(super) fn read_file(path: &Path, label: &str, fields: Fields, sink: &mut Sink) -> super::Result<()> {
     let Some(format) = format_of(path) else {
-        return sink(Err(RecordError::new(label, "whole file", "its name has none of the endings txt, md, jsonl, json, parquet (also .gz, .zst)")));
+        return sink(Err(RecordError::new(
+            label,
+            "whole file",
+            Reason::UnknownFormat,
+            "its name has none of the endings txt, md, jsonl, json, parquet (also .gz, .zst)",
+        )));
     };
     let mut n_documents = 0u64;
     let mut counted = |record: Result<Document, RecordError>| {
@@ -59,13 +64,13 @@ pub(super) fn read_file(path: &Path, label: &str, fields: Fields, sink: &mut Sin
     match format {
         Format::Parquet => read_parquet(path, label, fields, &mut counted)?,
         _ => match open(path) {
-            Err(e) => counted(Err(RecordError::new(label, "whole file", format!("cannot open it: {e}"))))?,
+            Err(e) => counted(Err(RecordError::new(label, "whole file", Reason::Unreadable, format!("cannot open it: {e}"))))?,
             Ok(reader) if format == Format::Text => read_text(reader, label, &mut counted)?,
             Ok(reader) => read_json_lines(reader, label, fields, &mut counted)?,
         },
     }
     if n_documents == 0 {
-        sink(Err(RecordError::new(label, "whole file", "it holds no document")))?;
+        sink(Err(RecordError::new(label, "whole file", Reason::Empty, "it holds no document")))?;
     }
     Ok(())
 }
@@ -86,7 +91,7 @@ fn broken(label: &str, place: String, e: &io::Error) -> RecordError {
         io::ErrorKind::UnexpectedEof => format!("the archive is truncated ({e})"),
         _ => format!("it cannot be read further: {e}"),
     };
-    RecordError::new(label, place, what)
+    RecordError::new(label, place, Reason::Unreadable, what)
 }
 
 fn read_json_lines(mut reader: Box<dyn BufRead>, label: &str, fields: Fields, sink: &mut Sink) -> super::Result<()> {
@@ -97,7 +102,9 @@ fn read_json_lines(mut reader: Box<dyn BufRead>, label: &str, fields: Fields, si
         match (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line) {
             Err(e) => return sink(Err(broken(label, place(), &e))),
             Ok(0) => break,
-            Ok(n) if n as u64 == MAX_LINE => return sink(Err(RecordError::new(label, place(), format!("it is longer than {MAX_LINE} bytes")))),
+            Ok(n) if n as u64 == MAX_LINE => {
+                return sink(Err(RecordError::new(label, place(), Reason::TooLong, format!("it is longer than {MAX_LINE} bytes"))));
+            }
             Ok(_) => {}
         }
         if number == 1 && line.starts_with(b"\xEF\xBB\xBF") {
@@ -106,24 +113,28 @@ fn read_json_lines(mut reader: Box<dyn BufRead>, label: &str, fields: Fields, si
         if line.trim_ascii().is_empty() {
             continue;
         }
-        sink(json_record(&line, fields).map_err(|what| RecordError::new(label, place(), what)))?;
+        sink(json_record(&line, fields).map_err(|(reason, what)| RecordError::new(label, place(), reason, what)))?;
     }
     Ok(())
 }
 
-fn json_record(line: &[u8], fields: Fields) -> Result<Document, String> {
+/// What is wrong with a record, in few words and in full.
+type Wrong = (Reason, String);
+
+fn json_record(line: &[u8], fields: Fields) -> Result<Document, Wrong> {
     use serde_json::Value;
-    let line = std::str::from_utf8(line).map_err(|e| format!("invalid UTF-8 at byte {} of the line", e.valid_up_to()))?;
-    let record: Value = serde_json::from_str(line).map_err(|e| format!("it is not a JSON record: {e}"))?;
+    let line = std::str::from_utf8(line).map_err(|e| (Reason::NotUtf8, format!("invalid UTF-8 at byte {} of the line", e.valid_up_to())))?;
+    let record: Value =
+        serde_json::from_str(line.trim_end()).map_err(|e| (Reason::NotJson, format!("it is not a JSON record: {}", without_line(&e))))?;
     let Value::Object(mut record) = record else {
-        return Err("it is JSON but not an object; one object a line is expected".into());
+        return Err((Reason::NotJson, "it is JSON but not an object; one object a line is expected".into()));
     };
     let text = match record.remove(fields.text) {
         Some(Value::String(text)) => text,
-        Some(other) => return Err(format!("its field {:?} is {}, not a string", fields.text, name_of(&other))),
+        Some(other) => return Err((Reason::NoText, format!("its field {:?} is {}, not a string", fields.text, name_of(&other)))),
         None => {
             let names: Vec<&String> = record.keys().take(8).collect();
-            return Err(format!("it has no field {:?} (it has {names:?})", fields.text));
+            return Err((Reason::NoText, format!("it has no field {:?} (it has {names:?})", fields.text)));
         }
     };
     let kind = match record.remove(fields.kind) {
@@ -132,6 +143,11 @@ fn json_record(line: &[u8], fields: Fields) -> Result<Document, String> {
         _ => None,
     };
     not_empty(Document { text, kind, spans: vec![] })
+}
+
+/// What the parser says, with the byte of the line but not its own line number, which is always 1.
+fn without_line(e: &serde_json::Error) -> String {
+    e.to_string().replace(&format!(" at line {} column {}", e.line(), e.column()), &format!(" at byte {}", e.column()))
 }
 
 fn name_of(value: &serde_json::Value) -> &'static str {
@@ -146,8 +162,8 @@ fn name_of(value: &serde_json::Value) -> &'static str {
     }
 }
 
-fn not_empty(document: Document) -> Result<Document, String> {
-    if document.text.trim().is_empty() { Err("the document is empty".into()) } else { Ok(document) }
+fn not_empty(document: Document) -> Result<Document, Wrong> {
+    if document.text.trim().is_empty() { Err((Reason::Empty, "the document is empty".into())) } else { Ok(document) }
 }
 
 fn read_text(mut reader: Box<dyn BufRead>, label: &str, sink: &mut Sink) -> super::Result<()> {
@@ -171,7 +187,7 @@ fn read_text(mut reader: Box<dyn BufRead>, label: &str, sink: &mut Sink) -> supe
             Err(e) => {
                 let what = format!("invalid UTF-8 at byte {} of the line; the rest of the file is left out", e.valid_up_to());
                 emit(&mut text, sink)?;
-                return sink(Err(RecordError::new(label, format!("line {number}"), what)));
+                return sink(Err(RecordError::new(label, format!("line {number}"), Reason::NotUtf8, what)));
             }
         };
         let piece = std::str::from_utf8(&bytes[..valid]).expect("checked above");
@@ -209,43 +225,45 @@ fn emit(text: &mut String, sink: &mut Sink) -> super::Result<()> {
 }
 
 fn read_parquet(path: &Path, label: &str, fields: Fields, sink: &mut Sink) -> super::Result<()> {
-    let whole = |what: String| RecordError::new(label, "whole file", what);
+    let whole = |reason: Reason, what: String| RecordError::new(label, "whole file", reason, what);
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(e) => return sink(Err(whole(format!("cannot open it: {e}")))),
+        Err(e) => return sink(Err(whole(Reason::Unreadable, format!("cannot open it: {e}")))),
     };
     let reader = match SerializedFileReader::new(file) {
         Ok(reader) => reader,
-        Err(e) => return sink(Err(whole(format!("it is not a whole Parquet file: {e}")))),
+        Err(e) => return sink(Err(whole(Reason::Unreadable, format!("it is not a whole Parquet file: {e}")))),
     };
     let schema = reader.metadata().file_metadata().schema();
     let names: Vec<String> = schema.get_fields().iter().map(|f| f.name().to_string()).collect();
     if !names.iter().any(|n| n == fields.text) {
-        return sink(Err(whole(format!("it has no column {:?} (it has {names:?})", fields.text))));
+        return sink(Err(whole(Reason::NoText, format!("it has no column {:?} (it has {names:?})", fields.text))));
     }
     let kept = schema.get_fields().iter().filter(|f| f.name() == fields.text || f.name() == fields.kind).cloned().collect();
     let projection = parquet::schema::types::Type::group_type_builder(schema.name()).with_fields(kept).build();
     let rows = projection.and_then(|p| reader.get_row_iter(Some(p)));
     let rows = match rows {
         Ok(rows) => rows,
-        Err(e) => return sink(Err(whole(format!("its rows cannot be read: {e}")))),
+        Err(e) => return sink(Err(whole(Reason::Unreadable, format!("its rows cannot be read: {e}")))),
     };
     for (number, row) in (1u64..).zip(rows) {
         let place = format!("row {number}");
         let row = match row {
             Ok(row) => row,
-            Err(e) => return sink(Err(RecordError::new(label, place, format!("it cannot be read further: {e}")))),
+            Err(e) => return sink(Err(RecordError::new(label, place, Reason::Unreadable, format!("it cannot be read further: {e}")))),
         };
-        let (mut text, mut kind) = (Err(format!("it has no value in column {:?}", fields.text)), None);
+        let no_text = |what: String| Err((Reason::NoText, what));
+        let (mut text, mut kind) = (no_text(format!("it has no value in column {:?}", fields.text)), None);
         for (name, field) in row.get_column_iter() {
             if name == fields.text {
                 text = match field {
                     Field::Str(text) => Ok(text.clone()),
                     Field::Bytes(bytes) => {
-                        String::from_utf8(bytes.data().to_vec()).map_err(|e| format!("invalid UTF-8 at byte {}", e.utf8_error().valid_up_to()))
+                        let text = String::from_utf8(bytes.data().to_vec());
+                        text.map_err(|e| (Reason::NotUtf8, format!("invalid UTF-8 at byte {}", e.utf8_error().valid_up_to())))
                     }
-                    Field::Null => Err(format!("its column {:?} is null", fields.text)),
-                    other => Err(format!("its column {:?} is not text but {other}", fields.text)),
+                    Field::Null => no_text(format!("its column {:?} is null", fields.text)),
+                    other => no_text(format!("its column {:?} is not text but {other}", fields.text)),
                 };
             } else if name == fields.kind {
                 kind = match field {
@@ -256,7 +274,7 @@ fn read_parquet(path: &Path, label: &str, fields: Fields, sink: &mut Sink) -> su
             }
         }
         let document = text.and_then(|text| not_empty(Document { text, kind, spans: vec![] }));
-        sink(document.map_err(|what| RecordError::new(label, place, what)))?;
+        sink(document.map_err(|(reason, what)| RecordError::new(label, place, reason, what)))?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod labels;
 mod mix;
 pub mod planted;
 mod shards;
+mod skipped;
 mod source;
 mod spill;
 mod stream;
@@ -53,12 +54,39 @@ pub struct RecordError {
     pub file: String,
     /// `line 7`, `row 7` or `whole file`.
     pub place: String,
+    pub reason: Reason,
     pub what: String,
 }
 
 impl RecordError {
-    fn new(file: &str, place: impl Into<String>, what: impl Into<String>) -> Self {
-        RecordError { file: file.into(), place: place.into(), what: what.into() }
+    fn new(file: &str, place: impl Into<String>, reason: Reason, what: impl Into<String>) -> Self {
+        RecordError { file: file.into(), place: place.into(), reason, what: what.into() }
+    }
+}
+
+/// Why a record cannot be used, in few words, so that records can be counted by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    NotJson,
+    NoText,
+    Empty,
+    NotUtf8,
+    Unreadable,
+    TooLong,
+    UnknownFormat,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Reason::NotJson => "not a JSON object",
+            Reason::NoText => "no text in the field",
+            Reason::Empty => "empty",
+            Reason::NotUtf8 => "not UTF-8",
+            Reason::Unreadable => "unreadable",
+            Reason::TooLong => "too long",
+            Reason::UnknownFormat => "of an unknown format",
+        })
     }
 }
 

@@ -28,19 +28,21 @@ pub(super) enum Input {
 /// The inputs of a configuration and the data sets that some of them are in.
 pub(super) struct Inputs {
     pub inputs: Vec<Input>,
+    /// Files in the folders that are read whose endings are not.
+    pub unread: Vec<PathBuf>,
     datasets: Vec<(String, hf_hub::api::sync::ApiRepo)>,
 }
 
 impl Inputs {
     /// Lists everything that `config.sources` name. Data sets are listed over the network; nothing is fetched yet.
     pub fn list(config: &CorpusConfig) -> Result<Self> {
-        let mut all = Inputs { inputs: Vec::new(), datasets: Vec::new() };
+        let mut all = Inputs { inputs: Vec::new(), unread: Vec::new(), datasets: Vec::new() };
         for source in &config.sources {
             match source {
                 Source::Planted { generator_seed, bytes } => all.inputs.push(Input::Planted { generator_seed: *generator_seed, bytes: *bytes }),
                 Source::Path(path) => {
                     let file = |path: PathBuf| Input::File { label: path.display().to_string(), path };
-                    all.inputs.extend(files(path)?.into_iter().map(file));
+                    all.inputs.extend(files(path, &mut all.unread)?.into_iter().map(file));
                 }
                 Source::Dataset { name, revision, files } => all.add_dataset(name, revision, files)?,
             }
@@ -111,15 +113,16 @@ pub(super) fn glob(pattern: &str) -> Result<GlobMatcher> {
     Ok(built.map_err(|e| Error::Config { what: format!("{pattern:?} is not a pattern: {e}") })?.compile_matcher())
 }
 
-/// The files of a path, folder or glob, sorted.
-fn files(path: &str) -> Result<Vec<PathBuf>> {
+/// The files of a path, folder or glob, sorted; files of a folder with other endings go to `unread`.
+fn files(path: &str, unread: &mut Vec<PathBuf>) -> Result<Vec<PathBuf>> {
     let unusable = |what: &str| Error::Config { what: format!("{path}: {what}") };
     let root = Path::new(path);
     if root.is_file() {
         return Ok(vec![root.into()]);
     }
     if root.is_dir() {
-        let found = walk(root, &|file| format_of(file).is_some())?;
+        let (found, others) = walk(root, &|_| true)?.into_iter().partition::<Vec<_>, _>(|file| format_of(file).is_some());
+        unread.extend(others);
         return if found.is_empty() { Err(unusable("no file under it ends in txt, md, jsonl, json or parquet (also .gz, .zst)")) } else { Ok(found) };
     }
     if !path.contains(['*', '?', '[', '{']) {
