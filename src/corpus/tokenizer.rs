@@ -142,7 +142,7 @@ impl Tokenizer {
 
     /// The bytes of one token (may be part of a UTF-8 character). Ids that no token has are empty.
     pub fn bytes(&self, token: u32) -> &[u8] {
-        &self.bytes[token as usize]
+        self.bytes.get(token as usize).map_or(&[], |bytes| bytes)
     }
 
     /// The bytes of a run of tokens, joined.
@@ -250,6 +250,14 @@ mod tests {
             n_checked += 1;
         }
         assert_eq!(n_checked, 209);
+    }
+
+    #[test]
+    fn an_id_above_the_vocabulary_has_no_bytes() {
+        let tokenizer = small();
+        let above = tokenizer.d_vocab() as u32;
+        assert_eq!(tokenizer.bytes(above), b"");
+        assert_eq!(tokenizer.decode_bytes(&[above, tokenizer.encode("a")[0], u32::MAX]), b"a");
     }
 
     #[test]

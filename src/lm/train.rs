@@ -275,6 +275,10 @@ impl<'a> Trainer<'a> {
         manifest.wall_seconds = wall_seconds;
         manifest.record_file(&dir, "config.json")?;
         manifest.record_file(&dir, "model.safetensors")?;
+        // Ids mean what the tokenizer says: a model beside another tokenizer writes nonsense.
+        if dir.join("tokenizer.json").exists() {
+            manifest.record_file(&dir, "tokenizer.json")?;
+        }
         manifest.write(&dir)?;
         self.checkpoints.clear()?;
         Ok(report)
