@@ -1,11 +1,11 @@
 //! The whole path for `quickstart` and `run`: stages, report in three forms, then the explorer.
 
 use super::{Global, Interrupted, Terminal, again};
-use crate::artifact::{self, RunDir};
+use crate::artifact::{self, RunDir, grouped, size, time};
 use crate::corpus::Source;
 use crate::explorer;
 use crate::lm::CpuEngine;
-use crate::pipeline::{Error, Recipe, Report, Stages};
+use crate::pipeline::{Error, Estimate, Recipe, Report, Stages};
 use anyhow::Context;
 use std::io::{IsTerminal, Write};
 
@@ -31,6 +31,7 @@ pub fn travel(recipe: &Recipe, global: &Global, serve: bool) -> anyhow::Result<(
         writeln!(std::io::stdout(), "report: {} and {}", html.display(), json.display())?;
     }
     if serve && std::io::stdout().is_terminal() {
+        Terminal::nothing_to_save();
         let options = explorer::Options { sae: Some(recipe.sae.name.clone()), ..explorer::Options::loopback() };
         return Ok(explorer::serve(&run, &options, |url| tell!("explorer: {url}\n  Ctrl-C ends it; again later: monosem explore {}", run.flags()))?);
     }
@@ -41,7 +42,7 @@ pub fn travel(recipe: &Recipe, global: &Global, serve: bool) -> anyhow::Result<(
 /// What will be read and written, before anything happens.
 fn announce(recipe: &Recipe, run: &RunDir) {
     let sources = recipe.corpus.sources.iter().map(|source| match source {
-        Source::Planted { generator_seed, bytes } => format!("{} MB of the planted corpus (seed {generator_seed})", bytes / 1_000_000),
+        Source::Planted { generator_seed, bytes } => format!("{} of the planted corpus (seed {generator_seed})", size(*bytes)),
         Source::Path(path) => path.clone(),
         Source::Dataset { name, .. } => format!("data set {name}"),
     });
@@ -49,13 +50,22 @@ fn announce(recipe: &Recipe, run: &RunDir) {
     tell!("reads   {}", sources.collect::<Vec<_>>().join(", "));
     tell!(
         "trains  a model of {} parameters on {} tokens, an SAE of {} latents on {} rows of {}",
-        model.n_params(),
-        train.tokens,
-        sae.train.sae.d_sae,
-        sae.train.rows,
+        grouped(model.n_params() as u64),
+        grouped(train.tokens),
+        grouped(sae.train.sae.d_sae as u64),
+        grouped(sae.train.rows),
         sae.hook
     );
-    tell!("writes  {} (a shuffle buffer of {} MiB at most in RAM)", run.root.display(), sae.shuffle.buffer_mib);
+    let threads = rayon::current_num_threads();
+    let Estimate { disk_bytes, seconds } = recipe.estimate(threads);
+    tell!(
+        "writes  {}, about {}; in RAM at most {} MiB of text and {} MiB of rows",
+        run.root.display(),
+        size(disk_bytes),
+        512,
+        sae.shuffle.buffer_mib
+    );
+    tell!("takes   about {} on {threads} threads, less where stages are fresh", time(seconds));
 }
 
 fn stages(recipe: &Recipe, run: &RunDir) -> Result<Report, Error> {

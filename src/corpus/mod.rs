@@ -20,6 +20,7 @@ mod tokenizer;
 pub use build::build;
 pub use config::{CorpusConfig, OnError, Source};
 pub use shards::{EncodedDocument, SHARD_TOKENS, ShardWriter};
+pub use source::local_bytes;
 pub use stream::{ConceptLabels, Split, TokenStream};
 pub use tokenizer::Tokenizer;
 

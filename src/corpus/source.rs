@@ -86,6 +86,18 @@ impl Inputs {
     }
 }
 
+/// Bytes of the sources that are on this machine, compressed ones as they are, up to `max_bytes`; what cannot be looked at counts nothing.
+pub fn local_bytes(config: &CorpusConfig) -> u64 {
+    let length = |path: &PathBuf| std::fs::metadata(path).map_or(0, |m| m.len());
+    let of_source = |source: &Source| match source {
+        Source::Planted { bytes, .. } => *bytes,
+        Source::Path(path) => files(path, &mut Vec::new()).unwrap_or_default().iter().map(length).sum(),
+        Source::Dataset { .. } => 0,
+    };
+    let all: u64 = config.sources.iter().map(of_source).sum();
+    all.min(config.max_bytes.unwrap_or(u64::MAX))
+}
+
 /// Files of a repository that are about the data, not the data.
 fn is_paperwork(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file).to_ascii_lowercase();

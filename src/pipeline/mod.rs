@@ -1,5 +1,6 @@
 //! The whole path: recipes, stages that are skipped while fresh, the quickstart, the report. Knows every stage, computes nothing itself.
 
+mod estimate;
 mod evaluate;
 mod exam;
 pub mod plot;
@@ -9,6 +10,7 @@ mod report_html;
 mod report_text;
 mod stages;
 
+pub use estimate::Estimate;
 pub use evaluate::{Controls, EvalConfig, Evaluated, evaluate, write_evaluated};
 pub use exam::{ExamSummary, concepts, summarise};
 pub use recipe::{DictionaryStage, ExamStage, LmStage, Recipe, SaeStage};

@@ -1,0 +1,69 @@
+//! What a recipe will cost in disk and time, roughly, before anything is done. Reads sizes of files, nothing else.
+//!
+//! The rates are those of LOG.md: the quickstart timed alone on two cores of some 200 GFLOP/s in products of f32.
+
+use super::Recipe;
+use crate::corpus;
+use crate::sae;
+
+/// Bytes of tokens, labels and tokenizer for each byte of text.
+const TOKENS_PER_TEXT: f64 = 0.6;
+/// Bytes of a dictionary for each of its units.
+const DICTIONARY_BYTES: u64 = 9_300;
+/// FLOP a second of two cores in training the language model, its products being 6 a parameter and token.
+const LM_FLOPS: f64 = 160e9;
+/// FLOP a second of two cores in the TopK SAE's step and its harvest, counted as the encoder's product alone.
+const SAE_FLOPS: f64 = 113e9;
+
+/// Rough costs of all stages, none of them fresh.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// What stays in the run's folder. Text of the hub is not counted: its size is not known.
+    pub disk_bytes: u64,
+    /// On so many threads as were asked for, two of which are the machine of LOG.md.
+    pub seconds: f64,
+}
+
+impl Recipe {
+    /// Costs of this recipe on `n_threads` threads.
+    pub fn estimate(&self, n_threads: usize) -> Estimate {
+        let (model, sae_config) = (&self.lm.model, &self.sae.train.sae);
+        let text = corpus::local_bytes(&self.corpus) as f64;
+        let n_latents = sae_config.d_sae as u64;
+        let weights = (sae_config.d_in * sae_config.d_sae) as f64;
+        let tokens = TOKENS_PER_TEXT * text;
+        let disk_bytes = tokens as u64 + 4 * model.n_params() as u64 + 8 * weights as u64 + DICTIONARY_BYTES * (n_latents + sae_config.d_in as u64);
+
+        // The embedding is looked up, not multiplied; a tied one is multiplied once as unembedding.
+        let looked_up = model.d_model * (model.n_ctx + if model.tied { 0 } else { model.d_vocab });
+        let lm = 6.0 * (model.n_params() - looked_up) as f64 * self.lm.train.tokens as f64 / LM_FLOPS;
+        // Without the k largest, forward and backward of both matrices are dense at first.
+        let passes = if matches!(sae_config.recipe, sae::Recipe::TopK { .. }) { 1.0 } else { 3.0 };
+        let sae = passes * 2.0 * weights * self.sae.train.rows as f64 / SAE_FLOPS;
+        let wide = n_latents as f64 / 4096.0;
+        let read = 90.0 * wide * self.dictionary.tokens as f64 / 1e6;
+        let exam = 58.0 * wide * self.exam.tokens as f64 / 2e5;
+        // The full exam trains the SAE once more and fits probes.
+        let full = if self.exam.full { sae + exam } else { 0.0 };
+        let seconds = text / 5.5e6 + lm + sae + read + exam + full;
+        Estimate { disk_bytes, seconds: seconds * 2.0 / n_threads.max(1) as f64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// LOG.md, the shortened quickstart timed alone: 4M tokens, 2M rows, 349 s; some 110 MB in its folder.
+    #[test]
+    fn the_estimate_of_the_quickstart_is_near_what_the_log_measured() {
+        let mut recipe = Recipe::quickstart(202);
+        (recipe.lm.train.tokens, recipe.sae.train.rows, recipe.exam.tokens) = (4_000_000, 2_000_000, 200_000);
+        let two = recipe.estimate(2);
+        assert!((two.seconds / 349.0 - 1.0).abs() < 0.2, "{two:?}");
+        assert!((two.disk_bytes as f64 / 110e6 - 1.0).abs() < 0.25, "{two:?}");
+        assert_eq!(recipe.estimate(4).seconds, two.seconds / 2.0);
+        recipe.exam.full = true;
+        assert!(recipe.estimate(2).seconds > two.seconds + 60.0);
+    }
+}
