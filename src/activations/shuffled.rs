@@ -2,7 +2,7 @@
 
 use super::plan::Refill;
 use super::{Plan, Result, ShuffleConfig, counts};
-use crate::artifact::seed;
+use crate::artifact::{grouped, seed, size};
 use crate::corpus::TokenStream;
 use crate::sae::RowSource;
 use rand::seq::SliceRandom;
@@ -76,10 +76,10 @@ impl<'a, S: WindowRows> Shuffled<'a, S> {
     /// One line for the story: buffer, memory, visits and how well it shuffles.
     pub fn describe(&self) -> String {
         format!(
-            "shuffle buffer of {} rows, {:.0} MiB; {} rows per epoch in {} visit{} of each window; neighbours from one document {:.2} times as frequent as under a perfect permutation",
-            self.plan.max_refill_rows(),
-            self.memory_bytes() as f64 / (1u64 << 20) as f64,
-            self.plan.rows_per_epoch(),
+            "shuffle buffer of {} rows, {}; {} rows per epoch in {} visit{} of each window; neighbours from one document {:.2} times as frequent as under a perfect permutation",
+            grouped(self.plan.max_refill_rows() as u64),
+            size(self.memory_bytes()),
+            grouped(self.plan.rows_per_epoch()),
             self.plan.visits(),
             if self.plan.visits() == 1 { "" } else { "s" },
             self.plan.adjacency_ratio()

@@ -242,7 +242,8 @@ fn a_cache_that_is_too_large_is_refused_before_anything_is_written() {
     let target = dir.path().join("activations");
     let config = CacheConfig { max_gb: 1e-6, ..cache_config(CacheDtype::Bf16) };
     let error = cache(&mut Fake::new(7), &lm_manifest(0), &stream, &target, config, &mut Silent).unwrap_err().to_string();
-    assert!(error.contains("--max-gb") && !target.exists(), "{error}");
+    // 900-odd rows of 5 numbers: some 9 kB against 1e-6 GB.
+    assert!(error.contains("--max-gb") && error.contains(" kB, more than the 0.000001 GB") && !target.exists(), "{error}");
 }
 
 #[test]

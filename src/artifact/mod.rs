@@ -20,16 +20,17 @@ use std::path::{Path, PathBuf};
 
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What to do about a damaged file where nothing better is known.
+pub const RERUN: &str = "delete it and rerun the stage that writes it";
+
 /// What can go wrong with files, said with the path, both values and the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot {action} {path}: {source}{}", next_step(source))]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
-    #[error(
-        "{path} is not the JSON that was expected: {source}\n  if the file was edited, undo that; otherwise delete it and rerun the stage that writes it"
-    )]
+    #[error("{path} is not the JSON that was expected: {source}\n  if the file was edited, undo that; otherwise {RERUN}")]
     Json { path: PathBuf, source: serde_json::Error },
-    #[error("{path} is damaged: {what}\n  delete it and rerun the stage that writes it")]
+    #[error("{path} is damaged: {what}\n  {RERUN}")]
     Corrupt { path: PathBuf, what: String },
     #[error("{path}: tensor {tensor} is {found}, expected {expected}")]
     Tensor { path: PathBuf, tensor: String, found: String, expected: String },

@@ -1,10 +1,11 @@
 //! `monosem corpus`: text -> tokens.
 
 use super::{Global, Interrupted, Terminal, again};
-use crate::artifact::{Manifest, RunDir};
+use crate::artifact::{Manifest, RunDir, grouped, size};
+use crate::corpus::planted::Planted;
 use crate::corpus::{self, CorpusConfig, OnError, Source, Split, TokenStream, Tokenizer};
 use anyhow::Context;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Turn text into a tokenizer and token shards, or count what is in them
@@ -20,6 +21,9 @@ enum Command {
     ///
     /// Without --text and --dataset the text is the built-in planted corpus. Documents are shuffled by --seed; about 5 % are held out
     /// by the hash of their text. Formats: txt, md, jsonl (each also .gz, .zst), parquet.
+    ///
+    /// A record of jsonl or parquet is a document. Files of txt and md have no records, so they are cut into documents: at every
+    /// <|endoftext|>, and where a piece has passed 8,000 bytes at the next blank line (16,000: the next line; 65,536: between two words).
     #[command(after_help = EXAMPLES)]
     Build(Box<Build>),
     /// Print what is in DIR/RUN/tokens
@@ -163,13 +167,15 @@ fn build(args: Build, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         say!("{}", serde_json::to_string(&manifest)?);
     } else {
         let per_token = n("bytes") as f64 / n("tokens") as f64;
-        say!("{} documents, {} tokens, {} bytes ({per_token:.2} bytes a token)", n("documents"), n("tokens"), n("bytes"));
+        let (documents, tokens) = (grouped(n("documents")), grouped(n("tokens")));
+        say!("{documents} documents, {tokens} tokens, {} of text ({per_token:.2} bytes a token)", size(n("bytes")));
         for split in Split::ALL {
             let name = split.name();
-            say!("  {name:<11} {:>9} documents {:>12} tokens", n(&format!("{name}_documents")), n(&format!("{name}_tokens")));
+            let [documents, tokens] = ["documents", "tokens"].map(|of| grouped(n(&format!("{name}_{of}"))));
+            say!("  {name:<11} {documents:>9} documents {tokens:>14} tokens");
         }
         if n("skipped_records") > 0 {
-            say!("{} records were left out", n("skipped_records"));
+            say!("{} records were left out: {}", grouped(n("skipped_records")), reasons(&manifest));
         }
     }
     tell!("{}\n  next: monosem lm train {}", run.tokens().display(), run.flags());
@@ -183,8 +189,10 @@ struct Report {
     bytes_per_token: f64,
     /// Kind -> documents and tokens.
     kinds: BTreeMap<String, Kind>,
-    /// Concept -> tokens that carry it.
+    /// Planted concept -> tokens that carry it; only those that the exam scores, because labels of no others are stored.
     concepts: BTreeMap<String, u64>,
+    /// Planted concepts without stored labels.
+    concepts_without_labels: usize,
     /// The most frequent tokens: id, text, count.
     top_tokens: Vec<(u32, String, u64)>,
     /// Tokens of the vocabulary that never occur.
@@ -230,11 +238,13 @@ fn gather(stream: &TokenStream, tokenizer: &Tokenizer, top: usize) -> Report {
         kind.documents += 1;
         kind.tokens += stream.doc_end(doc) - stream.doc_start(doc);
     }
-    let mut concepts = BTreeMap::new();
+    let (mut concepts, mut concepts_without_labels) = (BTreeMap::new(), 0);
     if let Some(labels) = stream.concepts() {
         let mut counts = vec![0u64; labels.names.len()];
         labels.concept.iter().for_each(|&c| counts[c as usize] += 1);
-        concepts = labels.names.iter().cloned().zip(counts).collect();
+        let stored = with_labels(stream.manifest());
+        concepts = labels.names.iter().cloned().zip(counts).filter(|(name, n)| *n > 0 || stored.contains(name)).collect();
+        concepts_without_labels = labels.names.len() - concepts.len();
     }
     let mut ids: Vec<u32> = (0..n_of.len() as u32).collect();
     ids.sort_by_key(|&id| (std::cmp::Reverse(n_of[id as usize]), id));
@@ -244,49 +254,71 @@ fn gather(stream: &TokenStream, tokenizer: &Tokenizer, top: usize) -> Report {
         bytes_per_token: n_bytes as f64 / stream.len() as f64,
         kinds,
         concepts,
+        concepts_without_labels,
         top_tokens: ids.into_iter().take(top).filter(|&id| n_of[id as usize] > 0).map(spell).collect(),
         unused_tokens: n_of.iter().filter(|&&n| n == 0).count(),
     }
+}
+
+/// Concepts of the planted sources whose labels are stored: those that the exam scores.
+fn with_labels(manifest: &Manifest) -> BTreeSet<String> {
+    let config: CorpusConfig = serde_json::from_value(manifest.config.clone()).unwrap_or_default();
+    let seeds = config.sources.iter().filter_map(|source| match source {
+        Source::Planted { generator_seed, .. } => Some(*generator_seed),
+        Source::Path(_) | Source::Dataset { .. } => None,
+    });
+    seeds.flat_map(|seed| Planted::new(seed).concepts().iter().filter(|c| c.scored).map(|c| c.name.clone()).collect::<Vec<_>>()).collect()
+}
+
+/// Why records were left out, in words: `3 empty, 2 not UTF-8`.
+fn reasons(manifest: &Manifest) -> String {
+    let counts = manifest.details["skipped"]["by_reason"].as_object().into_iter().flatten();
+    counts.map(|(reason, n)| format!("{} {reason}", grouped(n.as_u64().unwrap_or(0)))).collect::<Vec<_>>().join(", ")
 }
 
 fn print(report: &Report, manifest: &Manifest) -> anyhow::Result<()> {
     let n = |name: &str| report.counts.get(name).copied().unwrap_or(0);
     say!(
         "{} documents, {} tokens, {:.2} bytes a token, vocabulary {} ({} never occur)",
-        n("documents"),
-        n("tokens"),
+        grouped(n("documents")),
+        grouped(n("tokens")),
         report.bytes_per_token,
-        n("d_vocab"),
-        report.unused_tokens
+        grouped(n("d_vocab")),
+        grouped(report.unused_tokens as u64)
     );
     for split in Split::ALL {
         let name = split.name();
         let n_tokens = n(&format!("{name}_tokens"));
         let nats = manifest.details["bayes_nats"][name].as_f64().filter(|_| n_tokens > 0);
         let bayes = nats.map(|nats| format!("   Bayes loss {:.3} nats a token", nats / n_tokens as f64)).unwrap_or_default();
-        say!("  {name:<11} {:>9} documents {n_tokens:>12} tokens{bayes}", n(&format!("{name}_documents")));
+        say!("  {name:<11} {:>9} documents {:>14} tokens{bayes}", grouped(n(&format!("{name}_documents"))), grouped(n_tokens));
     }
     if n("skipped_records") > 0 {
-        say!("{} records were left out when it was built", n("skipped_records"));
+        say!("{} records were left out when it was built: {}", grouped(n("skipped_records")), reasons(manifest));
     }
-    say!("\nkind                        documents       tokens");
-    for (name, kind) in &report.kinds {
-        say!("{name:<24} {:>12} {:>12}", kind.documents, kind.tokens);
+    let mut kinds: Vec<_> = report.kinds.iter().collect();
+    kinds.sort_by_key(|(_, kind)| std::cmp::Reverse(kind.tokens));
+    say!("\nkind                        documents         tokens");
+    for (name, kind) in kinds {
+        say!("{name:<24} {:>12} {:>14}", grouped(kind.documents), grouped(kind.tokens));
     }
     if !report.concepts.is_empty() {
         let mut concepts: Vec<_> = report.concepts.iter().collect();
         concepts.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
         say!("\nplanted concept                              tokens   per 1,000");
         for (name, &count) in concepts.into_iter().take(40) {
-            say!("{name:<40} {count:>10} {:>11.3}", 1000.0 * count as f64 / n("tokens") as f64);
+            say!("{name:<40} {:>10} {:>11.3}", grouped(count), 1000.0 * count as f64 / n("tokens") as f64);
         }
         if report.concepts.len() > 40 {
             say!("... and {} more (--json prints all)", report.concepts.len() - 40);
         }
+        if report.concepts_without_labels > 0 {
+            say!("Labels of {} other concepts are not stored: the exam does not score them.", grouped(report.concepts_without_labels as u64));
+        }
     }
     say!("\ntoken                           count");
     for (id, text, count) in &report.top_tokens {
-        say!("{id:>6} {:<18} {count:>10}", format!("{text:?}"));
+        say!("{id:>6} {:<18} {:>10}", format!("{text:?}"), grouped(*count));
     }
     Ok(())
 }

@@ -1,12 +1,16 @@
 //! `monosem info`: what is in a run.
 
 use super::Global;
-use crate::artifact::RunDir;
+use crate::artifact::{RunDir, grouped, size};
 use crate::pipeline::{Status, status};
+use std::collections::BTreeMap;
 
 /// Show what is in a run, what is stale, what to run next
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Name of the run, as --run
+    #[arg(value_name = "RUN", value_parser = super::run_name, conflicts_with = "run")]
+    pub name: Option<String>,
     /// Name of the SAE
     #[arg(long, default_value = "main", value_name = "NAME")]
     sae: String,
@@ -27,8 +31,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             Status::Missing => "missing".to_string(),
             Status::Stale { why } => format!("stale: {}", why.lines().next().unwrap_or_default()),
             Status::Fresh { hash, figures } => {
-                let figures: Vec<String> = figures.iter().map(|(name, n)| format!("{n} {name}")).collect();
-                format!("fresh   {}   {}", &hash[..hash.len().min(8)], figures.join(", "))
+                format!("fresh   {}   {}", &hash[..hash.len().min(8)], spoken(figures))
             }
         };
         say!("  {stage:<10}{line}");
@@ -38,4 +41,30 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         None => say!("next: monosem explore {}", run.flags()),
     }
     Ok(())
+}
+
+/// The figures of a stage that matter at a glance, the most important first.
+fn spoken(figures: &BTreeMap<String, u64>) -> String {
+    const SHOWN: [(&str, &str); 11] = [
+        ("documents", "documents"),
+        ("units", "units"),
+        ("latents", "latents"),
+        ("n_params", "parameters"),
+        ("tokens", "tokens"),
+        ("rows", "rows"),
+        ("steps", "steps"),
+        ("d_vocab", "in the vocabulary"),
+        ("bytes", "of text"),
+        ("dead", "dead"),
+        ("skipped_records", "records left out"),
+    ];
+    let shown = SHOWN.iter().filter_map(|&(key, word)| {
+        let n = *figures.get(key)?;
+        match key {
+            "bytes" => Some(format!("{} {word}", size(n))),
+            "skipped_records" if n == 0 => None,
+            _ => Some(format!("{} {word}", grouped(n))),
+        }
+    });
+    shown.collect::<Vec<_>>().join(", ")
 }

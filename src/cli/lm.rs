@@ -1,7 +1,7 @@
 //! `monosem lm`: the language model.
 
 use super::{Global, Interrupted, Terminal, again};
-use crate::artifact::RunDir;
+use crate::artifact::{RunDir, grouped, size};
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::lm::{self, Activation, CpuEngine, Engine, Error, Lm, LmConfig, Sampling, TrainConfig};
 use anyhow::{Context, bail};
@@ -115,7 +115,7 @@ struct Eval {
     /// Held-out half: a, or b for figures that are published
     #[arg(long, value_name = "HALF", default_value = "a", value_parser = half)]
     split: Split,
-    /// Instead of a loss, print the logits after these token ids, as a JSON array
+    /// Instead of a loss, print the logits after these token ids: a JSON array, with --json an object that holds it as `logits`
     #[arg(long, value_name = "ID,...", value_delimiter = ',')]
     logits: Vec<u32>,
 }
@@ -129,13 +129,13 @@ struct Generate {
     #[arg(long, value_name = "TOKENS", default_value_t = 100)]
     n_tokens: usize,
     /// Logits are divided by this; 0 takes the likeliest token
-    #[arg(long, value_name = "T", default_value_t = 0.8)]
+    #[arg(long, value_name = "T", default_value_t = 0.8, value_parser = temperature)]
     temperature: f32,
     /// Only the K likeliest tokens
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = at_least_one)]
     top_k: Option<usize>,
-    /// Only the likeliest tokens that together hold this probability
-    #[arg(long, value_name = "P")]
+    /// Only the likeliest tokens that together hold this probability, above 0 and at most 1
+    #[arg(long, value_name = "P", value_parser = probability)]
     top_p: Option<f32>,
     /// Seed of the draws
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -148,6 +148,18 @@ fn activation(text: &str) -> Result<Activation, String> {
         "gelu" => Ok(Activation::Gelu),
         _ => Err("known are relu and gelu".into()),
     }
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    text.parse().ok().filter(|t: &f32| t.is_finite() && *t >= 0.0).ok_or("a temperature is a number from 0 on".into())
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&k: &usize| k > 0).ok_or("at least one token must be left to draw from".into())
+}
+
+fn probability(text: &str) -> Result<f32, String> {
+    text.parse().ok().filter(|p: &f32| *p > 0.0 && *p <= 1.0).ok_or("a probability above 0 and at most 1 is expected".into())
 }
 
 fn half(text: &str) -> Result<Split, String> {
@@ -208,13 +220,14 @@ fn train(args: Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let (config, settings) = args.configs(stream.d_vocab())?;
     let _lock = run.lock()?;
     let (n, steps) = (config.n_params(), settings.steps(config.n_ctx));
-    let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
-    tell!("reads {} ({} tokens, vocabulary {}), seed {}", run.tokens().display(), stream.len(), stream.d_vocab(), settings.seed);
+    let bytes = |per_parameter: usize| size((per_parameter * n) as u64);
+    tell!("reads {} ({} tokens, vocabulary {}), seed {}", run.tokens().display(), grouped(stream.len()), stream.d_vocab(), settings.seed);
     tell!(
-        "writes {} ({:.0} MiB; checkpoints up to {:.0} MiB): {n} parameters, d_model {}, d_mlp {}, {} layers, context {}",
+        "writes {} ({}; checkpoints up to {}): {} parameters, d_model {}, d_mlp {}, {} layers, context {}",
         run.lm().display(),
-        mib(4 * n),
-        mib(2 * 12 * n),
+        bytes(4),
+        bytes(2 * 12),
+        grouped(n as u64),
         config.d_model,
         config.d_mlp,
         config.n_layers,
@@ -222,9 +235,10 @@ fn train(args: Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     );
     let step_tokens = settings.batch * settings.accumulate * config.n_ctx;
     tell!(
-        "{steps} steps of {step_tokens} tokens, peak learning rate {}, about {:.0} MiB of memory for weights, gradients and moments",
+        "{} steps of {step_tokens} tokens, peak learning rate {}, about {} of memory for weights, gradients and moments",
+        grouped(steps),
         settings.lr,
-        mib(16 * n)
+        bytes(16)
     );
     let mut progress = Terminal::new();
     let report = match lm::train(&stream, &config, &settings, run, args.resume, &mut progress) {
@@ -264,7 +278,11 @@ fn eval(args: &Eval, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         }
         let mut logits = vec![0.0; d_vocab];
         engine.logits(&args.logits, n, &[n - 1], None, &mut logits);
-        say!("{}", serde_json::to_string(&logits)?);
+        if global.json {
+            say!("{}", serde_json::json!({ "ids": args.logits, "logits": logits }));
+        } else {
+            say!("{}", serde_json::to_string(&logits)?);
+        }
         return Ok(());
     }
     let stream = open_tokens(run)?;
@@ -301,6 +319,7 @@ fn eval(args: &Eval, global: &Global, run: &RunDir) -> anyhow::Result<()> {
 fn generate(args: &Generate, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let lm = open_lm(run)?;
     let tokenizer = open_tokenizer(run)?;
+    // A model may have more ids than its tokenizer; those have no bytes.
     if tokenizer.d_vocab() > lm.config.d_vocab {
         return Err(Error::Vocabulary { model: lm.config.d_vocab, tokens: tokenizer.d_vocab() }.into());
     }

@@ -28,7 +28,7 @@ mod terminal;
 
 pub use terminal::Terminal;
 
-use crate::artifact::RunDir;
+use crate::artifact::{RERUN, RunDir};
 use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 use std::num::NonZeroUsize;
@@ -69,6 +69,9 @@ pub struct Global {
     /// Threads to work with; the result does not depend on it [default: all cores]
     #[arg(long, global = true, value_name = "N", help_heading = "Run")]
     pub threads: Option<NonZeroUsize>,
+    /// Where to compute: cpu is all that this version can
+    #[arg(long, global = true, default_value = "cpu", value_name = "DEVICE", help_heading = "Run", value_parser = device)]
+    pub device: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -88,7 +91,10 @@ enum Command {
 
 /// Parses the command line and runs it. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted after saving.
 pub fn main() -> ExitCode {
-    let Cli { global, command } = Cli::parse();
+    let Cli { mut global, command } = Cli::parse();
+    if let Command::Info(info::Args { name: Some(name), .. }) = &command {
+        global.run.clone_from(name);
+    }
     if let Some(n) = global.threads {
         rayon::ThreadPoolBuilder::new().num_threads(n.get()).build_global().expect("the thread pool is built once, here");
     }
@@ -145,6 +151,14 @@ fn run_name(text: &str) -> Result<String, String> {
     Ok(text.into())
 }
 
+/// The device that is there; others are refused before anything is done.
+fn device(text: &str) -> Result<String, String> {
+    match text {
+        "cpu" => Ok(text.into()),
+        _ => Err("this version computes on the CPU only; leave --device out, or say --device cpu".into()),
+    }
+}
+
 /// The command as it was typed, with `extra` once at its end, to be pasted into a shell.
 fn again(extra: &str) -> String {
     let quoted = |word: String| {
@@ -178,6 +192,10 @@ fn report(error: &anyhow::Error) -> ExitCode {
                 steps.push(step);
             }
         }
+    }
+    // Where a command is given, it is the remedy: the general advice would be a second one.
+    if steps.iter().any(|step| step.contains("monosem ")) {
+        steps.retain(|step| !step.ends_with(RERUN));
     }
     tell!("error: {}", causes.into_iter().chain(steps).collect::<Vec<_>>().join("\n  "));
     ExitCode::FAILURE

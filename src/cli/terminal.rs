@@ -1,7 +1,7 @@
 //! Progress on a terminal: a bar with rate and time left, or a plain line every few seconds where stderr is not a terminal.
 
-use crate::artifact::Progress;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::artifact::{Progress, grouped};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 static STOP: AtomicBool = AtomicBool::new(false);
+static NOTHING_TO_SAVE: AtomicBool = AtomicBool::new(false);
 static HANDLER: OnceLock<()> = OnceLock::new();
 
 /// Progress for people. The first Ctrl-C asks the stage to save and stop, the second one kills.
@@ -34,7 +35,9 @@ impl Terminal {
                 if STOP.swap(true, Ordering::SeqCst) {
                     std::process::exit(130);
                 }
-                tell!("\nstopping after saving; press Ctrl-C again to stop at once");
+                if !NOTHING_TO_SAVE.load(Ordering::SeqCst) {
+                    tell!("\nstopping after saving; press Ctrl-C again to stop at once");
+                }
             });
         });
         let now = Instant::now();
@@ -51,17 +54,22 @@ impl Terminal {
         }
     }
 
+    /// All stages are done: from now on Ctrl-C ends without a word about saving.
+    pub fn nothing_to_save() {
+        NOTHING_TO_SAVE.store(true, Ordering::SeqCst);
+    }
+
     fn line(&self) {
         let seconds = self.began.elapsed().as_secs_f64().max(1e-9);
         let share = 100.0 * self.done as f64 / self.total.max(1) as f64;
         let figure = if self.figure.is_empty() { String::new() } else { format!("  {}", self.figure) };
-        tell!("{}: {share:.0} % of {} {}, {} {}/s{figure}", self.what, self.total, self.unit, rate(self.done as f64 / seconds), self.unit);
+        tell!("{}: {share:.0} % of {} {}, {} {}/s{figure}", self.what, grouped(self.total), self.unit, rate(self.done as f64 / seconds), self.unit);
     }
 }
 
 /// Whole above 10, else with a decimal.
 fn rate(per_second: f64) -> String {
-    if per_second < 10.0 { format!("{per_second:.1}") } else { format!("{per_second:.0}") }
+    if per_second < 10.0 { format!("{per_second:.1}") } else { grouped(per_second as u64) }
 }
 
 impl Progress for Terminal {
@@ -71,12 +79,15 @@ impl Progress for Terminal {
         self.began = Instant::now();
         self.said = self.began;
         if !self.plain {
-            let style = "{msg} {bar:30} {percent:>3} %  {human_pos} of {human_len} {prefix}  {per_sec}  {eta} left";
+            let style = "{msg} {wide_bar} {percent:>3} %  {human_pos} of {human_len} {prefix}  {rate}/s  {eta} left";
             let style = ProgressStyle::with_template(style).expect("the template is well formed");
-            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()).with_style(style);
-            bar.set_prefix(unit.to_string());
-            bar.set_message(what.to_string());
-            self.bar = Some(bar);
+            // Its own rate has four decimals.
+            let style = style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                let _ = out.write_str(&rate(state.per_sec()));
+            });
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            // Named before it is drawn.
+            self.bar = Some(bar.with_style(style).with_prefix(unit.to_string()).with_message(what.to_string()));
         }
     }
 
@@ -84,7 +95,7 @@ impl Progress for Terminal {
         self.done += n;
         if let Some(bar) = &self.bar {
             bar.set_position(self.done);
-        } else if self.said.elapsed() > LINE_EVERY {
+        } else if self.done < self.total && self.said.elapsed() > LINE_EVERY {
             self.said = Instant::now();
             self.line();
         }

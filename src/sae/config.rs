@@ -180,7 +180,7 @@ impl TrainConfig {
             return refuse(format!("k is {k}; it must be from 1 to d_sae = {d_sae}"));
         }
         if self.batch == 0 || self.steps() == 0 {
-            return refuse(format!("{} rows in batches of {} make no step; raise --rows or lower --batch", self.rows, self.batch));
+            return refuse(format!("{} rows in batches of {} make no step; raise rows or lower batch", self.rows, self.batch));
         }
         for (name, fraction) in [("lr_warmup", self.lr_warmup), ("lr_decay", self.lr_decay), ("l1_warmup", self.l1_warmup)] {
             if !(0.0..=1.0).contains(&fraction) {
@@ -194,7 +194,7 @@ impl TrainConfig {
             && self.dead_window_rows >= self.rows
         {
             return refuse(format!(
-                "AuxK counts a latent as dead after {} rows without firing, but the run has only {}: it could never act; lower --dead-window or train on more rows",
+                "AuxK counts a latent as dead after {} rows without firing, but the run has only {}: it could never act; lower the dead window or train on more rows",
                 self.dead_window_rows, self.rows
             ));
         }

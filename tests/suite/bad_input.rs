@@ -97,6 +97,35 @@ fn a_config_that_was_edited_is_refused() {
 }
 
 #[test]
+fn another_tokenizer_beside_a_model_is_refused_and_no_panic() {
+    let dir = copied();
+    let path = dir.path().join("small/lm/tokenizer.json");
+    // One that has more tokens than the model has.
+    let other = tempfile::tempdir().unwrap();
+    works(other.path(), &["corpus", "build", "--planted-bytes", "300000", "--d-vocab", "600", "--run", "r"]);
+    fs::copy(other.path().join("r/tokens/tokenizer.json"), &path).unwrap();
+    let error = fails(dir.path(), &["lm", "generate", "--run", "small"]);
+    assert!(error.contains("lm/tokenizer.json is damaged") && error.contains("monosem lm train") && !error.contains("panicked"), "{error}");
+}
+
+#[test]
+fn a_damaged_file_has_one_remedy() {
+    let dir = copied();
+    damage(&dir.path().join("small/sae/main/cfg.json"), |bytes| bytes.truncate(9));
+    let error = fails(dir.path(), &["sae", "info", "--run", "small"]);
+    assert!(error.contains("train it with: monosem sae train") && !error.contains("delete it and rerun"), "{error}");
+}
+
+#[test]
+fn a_recipe_that_makes_no_step_is_told_in_the_words_of_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = dir.path().join("r.toml");
+    fs::write(&recipe, "base = \"tiny\"\n[sae.train]\nrows = 100\n").unwrap();
+    let error = fails(dir.path(), &["run", recipe.to_str().unwrap(), "--run", "r"]);
+    assert!(error.contains("100 rows in batches of 1024 make no step; raise rows or lower batch") && !error.contains("--"), "{error}");
+}
+
+#[test]
 fn stale_inputs_are_refused_with_the_command_to_rerun() {
     let dir = copied();
     let dir = dir.path();
@@ -168,6 +197,30 @@ fn a_full_disk_leaves_tokens_and_model_as_they_were() {
     }
     let generated = call(dir, &["lm", "generate", "--n-tokens", "3", "--run", "small"]);
     assert_eq!(generated.code, Some(0), "{}", generated.stderr);
+}
+
+#[test]
+fn a_full_disk_leaves_the_dictionary_as_it_was() {
+    let whole = finished().join("small");
+    let parts = ["tokens", "lm", "sae/main", "features"];
+    let size: u64 = parts.iter().map(|part| folder_size(&whole.join(part))).sum();
+    let Some(disk) = SmallDisk::new((size >> 20) as u32 + 2) else {
+        eprintln!("skipped: no small file system can be mounted here (needs root)");
+        return;
+    };
+    let run = disk.0.path().join("small");
+    parts.iter().for_each(|part| copy(&whole.join(part), &run.join(part)));
+    // All but some 100 kB is taken, less than a dictionary.
+    let left = Command::new("df").args(["--output=avail", "-B1"]).arg(&run).output().unwrap().stdout;
+    let left: usize = String::from_utf8(left).unwrap().lines().last().unwrap().trim().parse().unwrap();
+    fs::write(disk.0.path().join("ballast"), vec![1; left.saturating_sub(100_000)]).unwrap();
+    let dictionary = fs::read(run.join("features/main.sqlite")).unwrap();
+    let error = fails(disk.0.path(), &["features", "build", "--tokens", "20000", "--run", "small"]);
+    assert!(error.contains("DIR/small/features/main.sqlite: no storage space") && error.contains("free some space"), "{error}");
+    assert!(fs::read(run.join("features/main.sqlite")).unwrap() == dictionary);
+    let left: Vec<_> = fs::read_dir(run.join("features")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| whole.join("features").join(name).exists()), "half a dictionary was left: {left:?}");
+    works(disk.0.path(), &["features", "list", "--run", "small"]);
 }
 
 fn folder_size(dir: &Path) -> u64 {

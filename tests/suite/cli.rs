@@ -67,7 +67,11 @@ fn errors_name_the_thing_and_the_next_step() {
 #[test]
 fn wrong_usage_exits_with_2() {
     let dir = finished();
-    let cases: [&[&str]; 6] = [
+    let cases: [&[&str]; 10] = [
+        &["info", "small", "--run", "small"],
+        &["info", "--device", "cuda"],
+        &["lm", "generate", "--top-p", "0"],
+        &["lm", "generate", "--top-k", "0"],
         &["lm", "train", "--preset", "huge"],
         &["quickstart", "--preset", "huge"],
         &["features", "find", "--run", "small"],
@@ -84,7 +88,8 @@ fn wrong_usage_exits_with_2() {
 #[test]
 fn json_is_one_object() {
     let dir = finished();
-    let cases: [&[&str]; 13] = [
+    let cases: [&[&str]; 14] = [
+        &["lm", "eval", "--logits", "1,2"],
         &["info"],
         &["corpus", "stats"],
         &["lm", "eval", "--eval-windows", "5"],
@@ -274,6 +279,41 @@ fn a_cache_that_is_absent_or_of_another_model_is_refused_with_the_command_to_rer
     let error = fails(dir, &train);
     assert!(error.contains("was made from lm") && error.contains(&format!("rerun: {harvest}")), "{error}");
     assert!(!dir.join("small/sae/new").exists());
+}
+
+#[test]
+fn info_takes_the_name_of_the_run_and_says_what_is_there_in_grouped_numbers() {
+    let dir = finished();
+    let named = works(dir, &["info", "small", "--device", "cpu"]);
+    assert_eq!(named, works(dir, &["info", "--run", "small"]));
+    // 39 steps of 512 rows.
+    assert!(named.contains(" documents, ") && named.contains("19,968 rows, 39 steps"), "{named}");
+    // The id of a token is no figure.
+    assert!(!named.contains("end_of_text"), "{named}");
+}
+
+#[test]
+fn stats_list_the_concepts_whose_labels_are_stored() {
+    let report = json(finished(), &["corpus", "stats", "--run", "small"]);
+    let concepts = report["concepts"].as_object().unwrap();
+    let silent = concepts.values().filter(|n| **n == 0).count();
+    // 800 kB of text hold almost every concept of the exam; of the others no label is stored, which is no count of 0.
+    assert!((40..200).contains(&concepts.len()) && silent < concepts.len() / 4, "{silent} of {} are 0", concepts.len());
+    let others = report["concepts_without_labels"].as_u64().unwrap();
+    assert!(others > 1000, "{others}");
+    let said = works(finished(), &["corpus", "stats", "--run", "small"]);
+    assert!(said.contains("other concepts are not stored"), "{said}");
+}
+
+#[test]
+fn what_will_be_written_and_how_long_it_takes_is_said_before_the_work() {
+    let dir = tempfile::tempdir().unwrap();
+    // A folder in the way: everything before the first stage is said.
+    fs::write(dir.path().join("r"), "in the way").unwrap();
+    let said = fails(dir.path(), &["quickstart", "--no-serve", "--run", "r"]);
+    for part in ["reads   88.0 MB of the planted corpus", "writes  DIR/r, about 1", " MB; in RAM at most 512 MiB of text", "takes   about "] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
 }
 
 #[test]

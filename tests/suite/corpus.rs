@@ -83,7 +83,7 @@ fn a_flipped_bit_in_a_shard_is_refused_with_the_file() {
     bytes[last] ^= 4;
     std::fs::write(&shard, bytes).unwrap();
     let said = stderr(monosem(dir.path()).args(["corpus", "stats"]));
-    assert!(said.contains("tokens-00000.safetensors") && said.contains("rerun"), "{said}");
+    assert!(said.contains("tokens-00000.safetensors") && said.contains("monosem corpus build"), "{said}");
 }
 
 /// A small file system of its own, gone with the value; none where this user may not mount.
@@ -130,6 +130,60 @@ fn a_read_only_folder_is_named() {
     write_text(&text);
     let said = stderr(&mut build_from(disk.0.path(), &text));
     assert!(said.contains("Read-only") && said.contains(disk.0.path().to_str().unwrap()), "{said}");
+}
+
+/// A Parquet file with a text and a kind for each of `rows`, in two row groups; a text may be absent.
+fn write_parquet(path: &Path, rows: &[(Option<String>, &str)]) {
+    use parquet::data_type::{ByteArray, ByteArrayType};
+    let schema = parquet::schema::parser::parse_message_type("message m { optional binary body (UTF8); required binary kind (UTF8); }").unwrap();
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = parquet::file::writer::SerializedFileWriter::new(file, schema.into(), Default::default()).unwrap();
+    for rows in rows.chunks(rows.len().div_ceil(2)) {
+        let mut group = writer.next_row_group().unwrap();
+        let mut body = group.next_column().unwrap().unwrap();
+        let levels: Vec<i16> = rows.iter().map(|r| i16::from(r.0.is_some())).collect();
+        let values: Vec<ByteArray> = rows.iter().filter_map(|r| r.0.as_deref()).map(ByteArray::from).collect();
+        body.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None).unwrap();
+        body.close().unwrap();
+        let mut kind = group.next_column().unwrap().unwrap();
+        let values: Vec<ByteArray> = rows.iter().map(|r| ByteArray::from(r.1)).collect();
+        kind.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+        kind.close().unwrap();
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+}
+
+#[test]
+fn a_parquet_file_gives_the_tokens_that_the_same_text_gives_as_json_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rows: Vec<(Option<String>, &str)> =
+        (0..200).map(|i| (Some(format!("row {i} of a table, with naïve café and 日本語")), ["a", "b"][i % 2])).collect();
+    let lines: String = rows.iter().map(|(text, kind)| serde_json::json!({"body": text, "kind": kind}).to_string() + "\n").collect();
+    std::fs::write(dir.path().join("t.jsonl"), lines).unwrap();
+    write_parquet(&dir.path().join("t.parquet"), &rows);
+    rows[7].0 = None;
+    write_parquet(&dir.path().join("bad.parquet"), &rows);
+    let built = |file: &str, run: &str, more: &[&str]| {
+        let mut command = Command::cargo_bin("monosem").expect("the binary is built with the tests");
+        command.args(["--run", run, "--dir"]).arg(dir.path());
+        command.args(["corpus", "build", "--d-vocab", "300", "--field", "body", "--text"]).arg(dir.path().join(file)).args(more);
+        command
+    };
+    let ids = |run: &str| {
+        let stream = TokenStream::open(&RunDir::new(dir.path(), run).tokens()).unwrap();
+        let mut ids = vec![0; stream.len() as usize];
+        stream.read(0, &mut ids);
+        (ids, stream.n_docs(), stream.kinds().len())
+    };
+    built("t.parquet", "p", &[]).assert().success();
+    built("t.jsonl", "j", &[]).assert().success();
+    assert_eq!(ids("p"), ids("j"));
+    assert_eq!(ids("p").1, 200);
+    let said = stderr(&mut built("bad.parquet", "x", &[]));
+    assert!(said.contains("bad.parquet, row 8") && said.contains("null"), "{said}");
+    built("bad.parquet", "x", &["--on-error", "skip"]).assert().success();
+    assert_eq!(ids("x").1, 199);
 }
 
 /// Answers as the hub does for one data set with one JSONL file, to whoever shows the token.
