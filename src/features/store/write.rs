@@ -48,7 +48,10 @@ pub fn write(path: &Path, meta: &Meta, rows: &[Row], text: &dyn Text) -> Result<
     let sibling = folder.join(format!(".{name}.{}.tmp", std::process::id()));
     let _ = std::fs::remove_file(&sibling);
     let written = fill(&sibling, meta, rows, text)
-        .map_err(|source| Error::Sql { path: sibling.clone(), source })
+        .map_err(|source| match source.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => io("write")(std::io::ErrorKind::StorageFull.into()),
+            _ => Error::Sql { path: path.into(), source },
+        })
         .and_then(|()| std::fs::File::open(&sibling).and_then(|f| f.sync_all()).map_err(io("write")))
         .and_then(|()| std::fs::rename(&sibling, path).map_err(io("write")));
     if written.is_err() {
