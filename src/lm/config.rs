@@ -107,17 +107,25 @@ pub struct TrainConfig {
     /// Passes whose gradients are summed before the weights change.
     pub accumulate: usize,
     /// Peak learning rate.
+    #[serde(serialize_with = "as_written")]
     pub lr: f32,
     /// Part of the run in which the rate rises linearly.
+    #[serde(serialize_with = "as_written")]
     pub warmup: f32,
     /// Rate at the end as a part of the peak.
+    #[serde(serialize_with = "as_written")]
     pub lr_end: f32,
+    #[serde(serialize_with = "as_written")]
     pub beta1: f32,
+    #[serde(serialize_with = "as_written")]
     pub beta2: f32,
+    #[serde(serialize_with = "as_written")]
     pub eps: f32,
     /// Decoupled weight decay of matrices; vectors have none.
+    #[serde(serialize_with = "as_written")]
     pub weight_decay: f32,
     /// Largest global L2 norm of the gradient; larger ones are scaled down to it.
+    #[serde(serialize_with = "as_written")]
     pub clip: f32,
     pub seed: u64,
     /// Windows of held-out half A that the loss is measured on.
@@ -128,6 +136,11 @@ pub struct TrainConfig {
     pub log_every: u64,
     /// Steps between checkpoints; none in between if absent.
     pub checkpoint_every: Option<u64>,
+}
+
+/// The shortest decimal that is this number: 0.002, and not the 0.0020000000949949026 that it is as an f64.
+fn as_written<S: serde::Serializer>(x: &f32, to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.serialize_f64(x.to_string().parse().expect("a printed number is a number"))
 }
 
 impl Default for TrainConfig {
