@@ -51,6 +51,12 @@ impl Default for ShuffleConfig {
 }
 
 impl ShuffleConfig {
+    /// Which rows are served and in which order, in words that differ when they do (but for `max_rows`).
+    pub fn rows(&self, hook: crate::lm::HookPoint) -> String {
+        let visits = self.visits.map(|n| format!(", {n} visits")).unwrap_or_default();
+        format!("{hook} through {} MiB, seed {}{visits}", self.buffer_mib, self.seed)
+    }
+
     /// The windows of an epoch, out of `all`. Some rows of a window do not count, so a tenth more windows are taken than would hold `max_rows`.
     pub(super) fn windows(&self, all: Range<u64>, n_ctx: usize) -> Range<u64> {
         let wanted = self.max_rows.map_or(u64::MAX, |rows| (rows.saturating_add(rows / 10)).div_ceil(n_ctx as u64).max(1));

@@ -6,6 +6,7 @@ mod manifest;
 mod progress;
 mod run;
 pub mod seed;
+pub mod settings;
 mod spell;
 mod tensors;
 
@@ -13,6 +14,7 @@ pub use atomic::{read_json, write_atomic, write_json};
 pub use manifest::{Manifest, hash_file};
 pub use progress::{Progress, Silent};
 pub use run::{RunDir, RunLock};
+pub use settings::Start;
 pub use spell::{grouped, size, time};
 pub use tensors::{Dtype, Tensor, TensorFile, write_tensors};
 
@@ -38,6 +40,10 @@ pub enum Error {
     Stale { path: PathBuf, input: String, found: String, expected: String, rerun: String },
     #[error("{path} cannot be used: {what}\n  {next}")]
     Refused { path: PathBuf, what: String, next: String },
+    #[error("{path} is finished and was made with other settings: {differs}\n  choose another {other}, or replace it: the same command with --yes")]
+    Finished { path: PathBuf, differs: String, other: &'static str },
+    #[error("{path} holds a training that is not finished\n  go on with it: the same command with --resume; or discard it: with --yes")]
+    Unfinished { path: PathBuf },
     #[error("{path} is in use by process {owner}\n  wait for it to end, or choose another --run")]
     Locked { path: PathBuf, owner: String },
 }

@@ -1,7 +1,7 @@
 //! `monosem corpus`: text -> tokens.
 
 use super::{Global, Interrupted, Terminal, again};
-use crate::artifact::{Manifest, RunDir, grouped, size};
+use crate::artifact::{Manifest, RunDir, grouped, settings, size};
 use crate::corpus::planted::Planted;
 use crate::corpus::{self, CorpusConfig, OnError, Source, Split, TokenStream, Tokenizer};
 use anyhow::Context;
@@ -84,6 +84,9 @@ struct Build {
     /// among the kinds that no other key matches. Without --max-bytes: the largest corpus that has these shares
     #[arg(long, value_name = "KEY=SHARE,...", value_delimiter = ',', value_parser = share)]
     mix: Vec<(String, f64)>,
+    /// Replace finished tokens of other settings
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -140,9 +143,15 @@ impl Build {
 }
 
 fn build(args: Build, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    let yes = args.yes;
     let config = args.config();
     config.check()?;
     let _lock = run.lock()?;
+    let dir = run.tokens();
+    if !yes && dir.join("manifest.json").exists() {
+        let there = Manifest::read(&dir, "tokens", corpus::FORMAT_VERSION)?;
+        settings::refuse_finished(&dir, &there.config, &serde_json::to_value(&config)?, "--run")?;
+    }
     let vocabulary = match &config.tokenizer {
         Some(path) => format!("the tokenizer {}", path.display()),
         None => format!("a new vocabulary of {}", config.d_vocab),

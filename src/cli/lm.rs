@@ -1,7 +1,7 @@
 //! `monosem lm`: the language model.
 
 use super::{Global, Interrupted, Terminal, again};
-use crate::artifact::{RunDir, grouped, size};
+use crate::artifact::{RunDir, Start, grouped, size};
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::lm::{self, Activation, CpuEngine, Engine, Error, Lm, LmConfig, Sampling, TrainConfig};
 use anyhow::{Context, bail};
@@ -105,6 +105,9 @@ struct Train {
     /// Go on from the newest checkpoint of the same settings
     #[arg(long)]
     resume: bool,
+    /// Replace a finished model of other settings, and checkpoints
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -241,7 +244,7 @@ fn train(args: Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         bytes(16)
     );
     let mut progress = Terminal::new();
-    let report = match lm::train(&stream, &config, &settings, run, args.resume, &mut progress) {
+    let report = match lm::train(&stream, &config, &settings, run, Start::from_flags(args.resume, args.yes), &mut progress) {
         Err(Error::Interrupted { .. }) => return Err(Interrupted { resume: again("--resume") }.into()),
         done => done.with_context(|| format!("cannot train {}", run.lm().display()))?,
     };

@@ -10,12 +10,13 @@ use anyhow::Context;
 use std::io::{IsTerminal, Write};
 
 /// Runs every stage of `recipe` that is not fresh, writes and prints the report, and serves the explorer where `serve` and a terminal say so.
-pub fn travel(recipe: &Recipe, global: &Global, serve: bool) -> anyhow::Result<()> {
+/// Finished work of other settings is replaced only with `replace`.
+pub fn travel(recipe: &Recipe, global: &Global, replace: bool, serve: bool) -> anyhow::Result<()> {
     let run = RunDir::new(&global.dir, &global.run);
     announce(recipe, &run);
     let report = {
         let _lock = run.lock()?;
-        match stages(recipe, &run) {
+        match stages(recipe, &run, replace) {
             Err(Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
             done => done?,
         }
@@ -68,9 +69,9 @@ fn announce(recipe: &Recipe, run: &RunDir) {
     tell!("takes   about {} on {threads} threads, less where stages are fresh", time(seconds));
 }
 
-fn stages(recipe: &Recipe, run: &RunDir) -> Result<Report, Error> {
+fn stages(recipe: &Recipe, run: &RunDir, replace: bool) -> Result<Report, Error> {
     let mut progress = Terminal::new();
-    let mut stages = Stages::new(recipe, run, &mut progress)?;
+    let mut stages = Stages::new(recipe, run, replace, &mut progress)?;
     let stream = stages.tokens()?;
     let mut engine = CpuEngine::new(stages.lm(&stream)?);
     let sae = stages.sae(&mut engine, &stream)?;

@@ -29,6 +29,9 @@ pub struct Args {
     /// Stop after the report instead of serving the explorer
     #[arg(long)]
     no_serve: bool,
+    /// Replace finished work of this run that was made with other settings
+    #[arg(long)]
+    yes: bool,
     /// Write the recipe to this file and do nothing else
     #[arg(long, value_name = "FILE")]
     write_recipe: Option<PathBuf>,
@@ -63,5 +66,5 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         tell!("  run it: monosem run {} --run NAME", file.display());
         return Ok(());
     }
-    path::travel(&recipe, global, !args.no_serve)
+    path::travel(&recipe, global, args.yes, !args.no_serve)
 }

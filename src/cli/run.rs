@@ -12,11 +12,14 @@ pub struct Args {
     /// The recipe: `base = "quickstart"` and what differs from it, or everything (see recipes/ and any run's run.toml)
     #[arg(value_name = "FILE")]
     recipe: PathBuf,
+    /// Replace finished work of this run that was made with other settings
+    #[arg(long)]
+    yes: bool,
     /// Serve the explorer afterwards
     #[arg(long)]
     serve: bool,
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
-    path::travel(&Recipe::read(&args.recipe)?, global, args.serve)
+    path::travel(&Recipe::read(&args.recipe)?, global, args.yes, args.serve)
 }

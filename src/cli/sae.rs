@@ -2,7 +2,7 @@
 
 use super::{Global, Interrupted, Terminal, again};
 use crate::activations::{Cached, ShuffleConfig, Shuffled, Streamed, WindowRows};
-use crate::artifact::{Manifest, RunDir, read_json, size};
+use crate::artifact::{Manifest, RunDir, Start, read_json, size};
 use crate::corpus::TokenStream;
 use crate::lm::{self, HookPoint, Lm};
 use crate::pipeline::{self, EvalConfig, Evaluated};
@@ -107,6 +107,9 @@ struct Train {
     /// Go on from the last checkpoint
     #[arg(long)]
     resume: bool,
+    /// Replace a finished SAE of other settings, and checkpoints
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -173,18 +176,20 @@ fn train(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     config.check()?;
     let n_ctx = lm.config.n_ctx;
     let shuffle = ShuffleConfig { seed: args.seed, buffer_mib: args.buffer_mib, visits: None, max_rows: Some(config.rows) };
+    let rows = shuffle.rows(args.hook);
     let mut place = Place {
         out: run.sae(&args.name),
         checkpoints: run.checkpoints(&format!("sae-{}", args.name)),
-        resume: args.resume,
+        start: Start::from_flags(args.resume, args.yes),
         origin: Origin { model_name: run.name(), hook_name: args.hook.to_string(), context_size: n_ctx, dataset: run.name() },
-        inputs: BTreeMap::from([("lm".into(), lm_manifest.hash()), ("tokens".into(), stream.manifest().hash())]),
+        inputs: BTreeMap::from([("lm".into(), lm_manifest.hash()), ("tokens".into(), stream.manifest().hash()), ("rows".into(), rows)]),
     };
     if args.cached {
         let cache = run.activations(&args.hook.to_string());
         let harvest = format!("monosem harvest --hook {} {}", args.hook, run.flags());
         let source = Cached::open(&cache, args.hook, &lm_manifest, &stream, shuffle, &harvest)?;
         // Rows in bf16 are not those of the model, so a checkpoint on one must not go on with the other.
+        place.inputs.insert("rows".into(), format!("{}, cached", shuffle.rows(args.hook)));
         place.inputs.insert("activations".into(), read_json::<Manifest>(&cache.join("manifest.json"))?.hash());
         train_on(source, &format!("cached in {}", cache.display()), &config, &place, args, global, run)
     } else {

@@ -21,7 +21,7 @@ pub use build::build;
 pub use config::{CorpusConfig, OnError, Source};
 pub use shards::{EncodedDocument, SHARD_TOKENS, ShardWriter};
 pub use source::local_bytes;
-pub use stream::{ConceptLabels, Split, TokenStream};
+pub use stream::{ConceptLabels, FORMAT_VERSION, Split, TokenStream};
 pub use tokenizer::Tokenizer;
 
 use crate::artifact;

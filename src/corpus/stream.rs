@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::Path;
 
 /// Raised when the files of `tokens/` change meaning.
-pub(super) const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 1;
 /// The kind of a document that has none.
 pub(super) const NO_KIND: u16 = u16::MAX;
 /// Streams up to this size are compared with their recorded hashes at every open (a fraction of a second).

@@ -2,7 +2,7 @@
 
 use super::train::Standing;
 use super::{Engine, Error, Lm, Moments, Result, Weights, tensor_specs};
-use crate::artifact::{Error as FileError, Tensor, TensorFile, write_tensors};
+use crate::artifact::{Error as FileError, Tensor, TensorFile, settings, write_tensors};
 use std::fs;
 use std::path::PathBuf;
 
@@ -41,8 +41,10 @@ impl Checkpoints {
     pub fn load(&self, engine: &mut dyn Engine) -> Result<Standing> {
         let path = self.files().pop().ok_or_else(|| Error::NoCheckpoint { path: self.dir.clone() })?;
         let file = TensorFile::open(&path)?;
-        if file.metadata().get("run") != Some(&self.identity) {
-            return Err(Error::OtherRun { path, what: "configuration or other tokens" });
+        let found = file.metadata().get("run").cloned().unwrap_or_default();
+        if found != self.identity {
+            let (what, settings) = settings::other_identity(&found, &self.identity);
+            return Err(Error::OtherRun { path, what, settings });
         }
         let counts = file.u64s("counts")?;
         let figures = file.bytes("figures", crate::artifact::Dtype::F64, &[Some(4)])?;
@@ -62,6 +64,12 @@ impl Checkpoints {
         let weights = read("w")?;
         engine.write(Lm { config, weights }, moments);
         Ok(Standing { step, loss_steps, loss_sum: figures[0], train_loss: figures[1], held_out_loss: figures[2], seconds: figures[3] })
+    }
+
+    /// Refuses where there is a checkpoint that would be lost.
+    pub fn refuse_any(&self) -> Result<()> {
+        let path = self.dir.clone();
+        if self.files().is_empty() { Ok(()) } else { Err(FileError::Unfinished { path }.into()) }
     }
 
     pub fn clear(&self) -> Result<()> {

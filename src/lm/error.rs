@@ -17,8 +17,9 @@ pub enum Error {
         "the loss is {loss} at step {step} (gradient norm {grad_norm}, learning rate {lr})\n  lower --lr or raise warmup; the last checkpoint is from before this"
     )]
     NotFinite { step: u64, loss: f64, grad_norm: f64, lr: f32 },
-    #[error("the checkpoint in {path} was made with another {what}\n  give the same flags as then, or start anew without --resume")]
-    OtherRun { path: std::path::PathBuf, what: &'static str },
+    /// `settings`: the settings differ, and not only the inputs.
+    #[error("the checkpoint {path} is of another training: {what}\n  give the same flags as then with --resume, or discard it: with --yes instead")]
+    OtherRun { path: std::path::PathBuf, what: String, settings: bool },
     #[error("there is no checkpoint in {path}\n  start without --resume")]
     NoCheckpoint { path: std::path::PathBuf },
     /// Everything so far is saved.

@@ -6,7 +6,7 @@
 use super::checkpoint::Checkpoints;
 use super::hugging_face::{FORMAT_VERSION, save_tokenizer};
 use super::{CpuEngine, Engine, Error, Lm, LmConfig, Result, StepReport, TrainConfig};
-use crate::artifact::{self, Manifest, Progress, RunDir, seed};
+use crate::artifact::{self, Manifest, Progress, RunDir, Start, seed, settings};
 use crate::corpus::{Split, TokenStream};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
@@ -63,19 +63,21 @@ pub(super) struct Standing {
 
 /// Trains a model on the stream's training windows and saves it to the run's `lm/`.
 ///
-/// With `resume` it goes on from the newest checkpoint, bit for bit as if it had never stopped; a finished run is returned as it is.
+/// With [`Start::Resume`] it goes on from the newest checkpoint, bit for bit as if it had never stopped. A model that is finished with the same
+/// settings from the same tokens is returned as it is, unless it is to be replaced.
 ///
 /// # Errors
+/// A finished model of other settings and, without [`Start::Resume`], a checkpoint are refused, unless they are to be replaced;
 /// [`Error::Interrupted`] after saving when `progress` says so; [`Error::NotFinite`] when the loss is; sizes that do not fit the stream.
 pub fn train(
     stream: &TokenStream,
     config: &LmConfig,
     train: &TrainConfig,
     run: &RunDir,
-    resume: bool,
+    start: Start,
     progress: &mut dyn Progress,
 ) -> Result<TrainReport> {
-    let mut trainer = Trainer::open(stream, config, train, run, resume)?;
+    let mut trainer = Trainer::open(stream, config, train, run, start)?;
     if let Some(report) = trainer.finished()? {
         progress.note(&format!("{} is finished and fresh", run.lm().display()));
         return Ok(report);
@@ -117,12 +119,12 @@ struct Trainer<'a> {
     began: Instant,
     /// Time and step of the last line of the log.
     logged: (Instant, u64),
-    resume: bool,
+    start: Start,
     manifest: Manifest,
 }
 
 impl<'a> Trainer<'a> {
-    fn open(stream: &'a TokenStream, config: &LmConfig, train: &'a TrainConfig, run: &'a RunDir, resume: bool) -> Result<Self> {
+    fn open(stream: &'a TokenStream, config: &LmConfig, train: &'a TrainConfig, run: &'a RunDir, start: Start) -> Result<Self> {
         config.check()?;
         train.check()?;
         if config.d_vocab != stream.d_vocab() {
@@ -143,7 +145,7 @@ impl<'a> Trainer<'a> {
 
         let mut manifest = Manifest::new("lm", FORMAT_VERSION, json!({ "lm": config, "train": train }), train.seed);
         manifest.inputs.insert("tokens".into(), stream.manifest().hash());
-        let identity = json!({ "config": manifest.config, "inputs": manifest.inputs }).to_string();
+        let identity = settings::identity(&manifest.config, &manifest.inputs);
         let steps = train.steps(n_ctx);
         let now = Instant::now();
         let mut trainer = Trainer {
@@ -160,34 +162,51 @@ impl<'a> Trainer<'a> {
             eval_every: steps.div_ceil(train.evals.max(1) as u64).max(1),
             began: now,
             logged: (now, 0),
-            resume,
+            start,
             manifest,
         };
-        if resume {
-            match trainer.checkpoints.load(&mut *trainer.engine) {
+        match start {
+            Start::Resume => match trainer.checkpoints.load(&mut *trainer.engine) {
                 Ok(at) => trainer.at = at,
                 // A finished run has no checkpoint any more.
                 Err(Error::NoCheckpoint { .. }) if trainer.finished()?.is_some() => {}
+                Err(Error::NoCheckpoint { path }) => {
+                    trainer.refuse_finished()?;
+                    return Err(Error::NoCheckpoint { path });
+                }
                 Err(e) => return Err(e),
+            },
+            Start::New => {
+                trainer.refuse_finished()?;
+                trainer.checkpoints.refuse_any()?;
             }
-        } else {
-            trainer.checkpoints.clear()?;
+            Start::Replace => trainer.checkpoints.clear()?,
         }
         trainer.logged.1 = trainer.at.step;
-        if !trainer.resume || trainer.at.step > 0 {
+        if trainer.finished()?.is_none() {
             cut_log(&trainer.log_path(), trainer.at.step)?;
         }
         Ok(trainer)
     }
 
-    /// The report of a run that was finished with the same settings from the same tokens, when resuming.
+    /// Refuses where the model that is there was made with other settings.
+    fn refuse_finished(&self) -> Result<()> {
+        let dir = self.run.lm();
+        if !dir.join("manifest.json").exists() {
+            return Ok(());
+        }
+        let found = Manifest::read(&dir, "lm", FORMAT_VERSION)?;
+        Ok(settings::refuse_finished(&dir, &found.config, &self.manifest.config, "--run")?)
+    }
+
+    /// The report of a run that was finished with the same settings from the same tokens, unless it is to be replaced.
     fn finished(&self) -> Result<Option<TrainReport>> {
         let dir = self.run.lm();
-        if !self.resume || self.at.step > 0 || !dir.join("manifest.json").exists() {
+        if self.start == Start::Replace || self.at.step > 0 || !dir.join("manifest.json").exists() {
             return Ok(None);
         }
         let found = Manifest::read(&dir, "lm", FORMAT_VERSION)?;
-        if found.config != self.manifest.config || found.inputs != self.manifest.inputs {
+        if !settings::differences(&found.config, &self.manifest.config).is_empty() || found.inputs != self.manifest.inputs {
             return Ok(None);
         }
         let figure = |name: &str| found.details[name].as_f64().unwrap_or(f64::NAN);

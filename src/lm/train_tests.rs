@@ -1,7 +1,7 @@
 //! Whole small runs: what is learnt, what is saved, what is resumed.
 
 use super::*;
-use crate::artifact::{Manifest, Progress, RunDir, Silent};
+use crate::artifact::{Manifest, Progress, RunDir, Silent, Start};
 use crate::corpus::{EncodedDocument, ShardWriter, Split, TokenStream};
 
 fn config() -> LmConfig {
@@ -66,7 +66,7 @@ fn losses(run: &RunDir) -> Vec<(u64, f64, f32, f64, Option<f64>)> {
 #[test]
 fn a_run_learns_and_saves_a_model_with_the_loss_it_reports() {
     let (_dir, run, stream) = run_dir(0);
-    let report = train(&stream, &config(), &settings(), &run, false, &mut Silent).unwrap();
+    let report = train(&stream, &config(), &settings(), &run, Start::New, &mut Silent).unwrap();
     assert_eq!((report.steps, report.tokens), (30, 30 * 48));
     assert!(report.held_out_loss < 17f64.ln() - 0.3, "{report:?}");
     let lm = Lm::load(&run.lm()).unwrap();
@@ -81,39 +81,63 @@ fn a_run_learns_and_saves_a_model_with_the_loss_it_reports() {
 #[test]
 fn an_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit() {
     let (_a, whole, stream) = run_dir(0);
-    let report = train(&stream, &config(), &settings(), &whole, false, &mut Silent).unwrap();
+    let report = train(&stream, &config(), &settings(), &whole, Start::New, &mut Silent).unwrap();
     let (_b, cut, stream) = run_dir(0);
     for (stop, step) in [(9, 9), (0, 9), (12, 21)] {
-        let resume = step != 9 || stop == 0;
-        let error = train(&stream, &config(), &settings(), &cut, resume, &mut StopAfter(stop.into())).unwrap_err();
+        let start = if stop == 9 { Start::New } else { Start::Resume };
+        let error = train(&stream, &config(), &settings(), &cut, start, &mut StopAfter(stop.into())).unwrap_err();
         assert!(matches!(error, Error::Interrupted { step: s } if s == step), "{error}");
     }
-    let resumed = train(&stream, &config(), &settings(), &cut, true, &mut Silent).unwrap();
+    let resumed = train(&stream, &config(), &settings(), &cut, Start::Resume, &mut Silent).unwrap();
     assert_eq!((resumed.train_loss, resumed.held_out_loss), (report.train_loss, report.held_out_loss));
     assert_eq!(losses(&cut), losses(&whole));
     for file in ["model.safetensors", "config.json"] {
         assert_eq!(std::fs::read(cut.lm().join(file)).unwrap(), std::fs::read(whole.lm().join(file)).unwrap());
     }
-    let again = train(&stream, &config(), &settings(), &cut, true, &mut Silent).unwrap();
+    let again = train(&stream, &config(), &settings(), &cut, Start::Resume, &mut Silent).unwrap();
     assert_eq!(again.held_out_loss, report.held_out_loss, "a finished run is returned as it is");
 }
 
 #[test]
 fn a_checkpoint_of_other_settings_or_tokens_is_refused() {
     let (_dir, run, stream) = run_dir(0);
-    assert!(matches!(train(&stream, &config(), &settings(), &run, true, &mut Silent), Err(Error::NoCheckpoint { .. })));
-    train(&stream, &config(), &settings(), &run, false, &mut StopAfter(3.into())).unwrap_err();
+    assert!(matches!(train(&stream, &config(), &settings(), &run, Start::Resume, &mut Silent), Err(Error::NoCheckpoint { .. })));
+    train(&stream, &config(), &settings(), &run, Start::New, &mut StopAfter(3.into())).unwrap_err();
     let other = TrainConfig { lr: 2e-2, ..settings() };
-    assert!(matches!(train(&stream, &config(), &other, &run, true, &mut Silent), Err(Error::OtherRun { .. })));
+    assert!(matches!(train(&stream, &config(), &other, &run, Start::Resume, &mut Silent), Err(Error::OtherRun { .. })));
     let (_other_dir, _, other_tokens) = run_dir(1);
-    assert!(matches!(train(&other_tokens, &config(), &settings(), &run, true, &mut Silent), Err(Error::OtherRun { .. })));
+    assert!(matches!(train(&other_tokens, &config(), &settings(), &run, Start::Resume, &mut Silent), Err(Error::OtherRun { .. })));
+}
+
+#[test]
+fn finished_work_and_checkpoints_are_replaced_only_when_that_is_asked_for() {
+    let (_dir, run, stream) = run_dir(0);
+    train(&stream, &config(), &settings(), &run, Start::New, &mut StopAfter(3.into())).unwrap_err();
+    let error = train(&stream, &config(), &settings(), &run, Start::New, &mut Silent).unwrap_err().to_string();
+    assert!(error.contains("--resume") && error.contains("--yes"), "{error}");
+    train(&stream, &config(), &settings(), &run, Start::Resume, &mut Silent).unwrap();
+    let (weights, log) = (run.lm().join("model.safetensors"), run.lm().join("train.jsonl"));
+    let made = [&weights, &log].map(|path| std::fs::read(path).unwrap());
+    let other = TrainConfig { lr: 2e-2, ..settings() };
+    for start in [Start::New, Start::Resume] {
+        let error = train(&stream, &config(), &other, &run, start, &mut Silent).unwrap_err().to_string();
+        assert!(error.contains("train.lr is 0.01") && error.contains("0.02") && error.contains("--run") && error.contains("--yes"), "{error}");
+        // Asked for what is there, nothing is trained.
+        train(&stream, &config(), &settings(), &run, start, &mut StopAfter(0.into())).unwrap();
+        assert!(made == [&weights, &log].map(|path| std::fs::read(path).unwrap()), "{start:?}");
+    }
+    train(&stream, &config(), &other, &run, Start::Replace, &mut Silent).unwrap();
+    assert!(made[0] != std::fs::read(&weights).unwrap());
+    // Rebuilt tokens make it stale, and what is stale is made anew.
+    let (_other_dir, _, other_tokens) = run_dir(1);
+    train(&other_tokens, &config(), &other, &run, Start::New, &mut Silent).unwrap();
 }
 
 #[test]
 fn a_loss_that_is_not_a_number_stops_the_run_with_its_step() {
     let (_dir, run, stream) = run_dir(0);
     let wild = TrainConfig { lr: 1e30, warmup: 0.0, ..settings() };
-    let error = train(&stream, &config(), &wild, &run, false, &mut Silent).unwrap_err();
+    let error = train(&stream, &config(), &wild, &run, Start::New, &mut Silent).unwrap_err();
     assert!(matches!(error, Error::NotFinite { step, .. } if step > 0), "{error}");
     assert!(error.to_string().contains("--lr"));
 }
@@ -121,8 +145,8 @@ fn a_loss_that_is_not_a_number_stops_the_run_with_its_step() {
 #[test]
 fn sizes_that_do_not_fit_the_stream_are_refused_with_both_numbers() {
     let (_dir, run, stream) = run_dir(0);
-    let error = train(&stream, &LmConfig { d_vocab: 18, ..config() }, &settings(), &run, false, &mut Silent).unwrap_err().to_string();
+    let error = train(&stream, &LmConfig { d_vocab: 18, ..config() }, &settings(), &run, Start::New, &mut Silent).unwrap_err().to_string();
     assert!(error.contains("18") && error.contains("17"), "{error}");
-    let error = train(&stream, &LmConfig { n_ctx: 5000, ..config() }, &settings(), &run, false, &mut Silent).unwrap_err().to_string();
+    let error = train(&stream, &LmConfig { n_ctx: 5000, ..config() }, &settings(), &run, Start::New, &mut Silent).unwrap_err().to_string();
     assert!(error.contains("5000"), "{error}");
 }

@@ -31,6 +31,10 @@ pub enum Error {
     RecipeFile { path: PathBuf, what: String },
     #[error("there is no {what} in {path}\n  make it: {next}")]
     Missing { what: &'static str, path: PathBuf, next: String },
+    #[error(
+        "{run} was made with other settings; nothing was changed{differs}\n  choose another --run, or replace what differs and all that follows from it: the same command with --yes"
+    )]
+    OtherSettings { run: PathBuf, differs: String },
     #[error("interrupted")]
     Interrupted,
     #[error(transparent)]

@@ -43,6 +43,13 @@ pub struct SaeStage {
     pub eval_tokens: u64,
 }
 
+impl SaeStage {
+    /// Which rows the SAE sees and in which order, for its manifest.
+    pub fn rows(&self) -> String {
+        self.shuffle.rows(self.hook)
+    }
+}
+
 /// How much text the dictionary is made from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,7 +4,7 @@ use super::evaluate::{EVAL_FORMAT_VERSION, inputs_of_sae_results};
 use super::report::{Report, Sources};
 use super::{Error, EvalConfig, Evaluated, Recipe, Result, evaluate, write_evaluated};
 use crate::activations::Streamed;
-use crate::artifact::{self, Manifest, Progress, RunDir, read_json, write_json};
+use crate::artifact::{self, Manifest, Progress, RunDir, Start, read_json, settings, write_json};
 use crate::corpus::{self, TokenStream, Tokenizer};
 use crate::features::exam::{self, ExamConfig, ExamReport, Subject};
 use crate::features::{self, BuildConfig, Dictionary, Inputs, NEURONS, Units};
@@ -12,6 +12,7 @@ use crate::lm::{self, CpuEngine, Engine, HookPoint, Lm};
 use crate::sae::{self, Origin, Place, SAE_FORMAT_VERSION, Sae};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 
 /// One step of the path.
@@ -47,14 +48,23 @@ pub struct Stages<'a> {
     pub run: &'a RunDir,
     pub progress: &'a mut dyn Progress,
     pub took: Vec<Took>,
+    /// Finished work of other settings and its checkpoints are replaced.
+    replace: bool,
 }
 
 impl<'a> Stages<'a> {
     /// Writes `run.toml` and is ready to run.
-    pub fn new(recipe: &'a Recipe, run: &'a RunDir, progress: &'a mut dyn Progress) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Error::OtherSettings`], before anything is written, when the run holds finished tokens, model or SAE of other settings and `replace` is
+    /// not said: they would be lost.
+    pub fn new(recipe: &'a Recipe, run: &'a RunDir, replace: bool, progress: &'a mut dyn Progress) -> Result<Self> {
+        if !replace {
+            refuse_other_settings(recipe, run)?;
+        }
         let text = recipe.to_toml();
         artifact::write_atomic(&run.config(), |out| std::io::Write::write_all(out, text.as_bytes()))?;
-        Ok(Stages { recipe, run, progress, took: Vec::new() })
+        Ok(Stages { recipe, run, progress, took: Vec::new(), replace })
     }
 
     fn begin(&mut self, stage: Stage, fresh: bool) -> Instant {
@@ -76,9 +86,6 @@ impl<'a> Stages<'a> {
             self.end(Stage::Tokens, None);
             return Ok(stream);
         }
-        if TokenStream::open(&dir).is_ok() {
-            self.progress.note(&format!("{} was made with other settings; everything is made anew", dir.display()));
-        }
         let began = self.begin(Stage::Tokens, false);
         corpus::build(&self.recipe.corpus, self.run, self.progress)?;
         self.end(Stage::Tokens, Some(began));
@@ -90,19 +97,23 @@ impl<'a> Stages<'a> {
         let recipe = &self.recipe.lm;
         let wanted = serde_json::json!({ "lm": recipe.model, "train": recipe.train });
         let tokens = stream.manifest().hash();
-        let fresh = lm_manifest(self.run).is_ok_and(|m| m.config == wanted && m.inputs.get("tokens") == Some(&tokens));
+        let same = |m: &Manifest| settings::differences(&m.config, &wanted).is_empty();
+        let fresh = lm_manifest(self.run).is_ok_and(|m| same(&m) && m.inputs.get("tokens") == Some(&tokens));
         let began = self.begin(Stage::Lm, fresh);
         if fresh {
             self.end(Stage::Lm, None);
             return Ok(Lm::load(&self.run.lm())?);
         }
-        match lm::train(stream, &recipe.model, &recipe.train, self.run, true, self.progress) {
-            // No checkpoint, or one of another recipe: start anew.
-            Err(lm::Error::NoCheckpoint { .. } | lm::Error::OtherRun { .. }) => {
-                lm::train(stream, &recipe.model, &recipe.train, self.run, false, self.progress)
-            }
-            done => done,
-        }?;
+        let anew = match lm::train(stream, &recipe.model, &recipe.train, self.run, Start::Resume, self.progress) {
+            Err(lm::Error::NoCheckpoint { .. }) if !self.replace => Some(Start::New),
+            // A checkpoint of other tokens is worth nothing; one of other settings is somebody's work.
+            Err(lm::Error::OtherRun { settings, .. }) if self.replace || !settings => Some(Start::Replace),
+            Err(lm::Error::NoCheckpoint { .. } | lm::Error::Artifact(artifact::Error::Finished { .. })) if self.replace => Some(Start::Replace),
+            done => done.map(|_| None)?,
+        };
+        if let Some(start) = anew {
+            lm::train(stream, &recipe.model, &recipe.train, self.run, start, self.progress)?;
+        }
         self.end(Stage::Lm, Some(began));
         Ok(Lm::load(&self.run.lm())?)
     }
@@ -111,21 +122,21 @@ impl<'a> Stages<'a> {
     pub fn sae(&mut self, engine: &mut dyn Engine, stream: &TokenStream) -> Result<Sae> {
         let stage = &self.recipe.sae;
         let place = self.place(stream)?;
-        let fresh = Manifest::read(&place.out, "sae", SAE_FORMAT_VERSION)
-            .is_ok_and(|m| m.inputs == place.inputs && Some(m.config) == serde_json::to_value(&stage.train).ok());
+        let fresh = place.is_fresh(&stage.train);
         let began = self.begin(Stage::Sae, fresh);
         if !fresh {
             let mut source = Streamed::open(engine, stream, stage.hook, stage.shuffle)?;
             self.progress.note(&source.describe());
-            let trained = match sae::train(&mut source, &stage.train, &place, self.progress) {
-                // The checkpoint belongs to another recipe: start anew.
-                Err(sae::Error::OtherRun { .. }) => {
-                    let place = Place { resume: false, ..place.clone() };
-                    sae::train(&mut source, &stage.train, &place, self.progress)
-                }
-                done => done,
+            let anew = match sae::train(&mut source, &stage.train, &place, self.progress) {
+                // Rows of another model make a checkpoint worth nothing; one of other settings is somebody's work.
+                Err(sae::Error::OtherRun { settings, .. }) if self.replace || !settings => Start::Replace,
+                Err(sae::Error::Artifact(artifact::Error::Finished { .. })) if self.replace => Start::Replace,
+                done => done.map(|_| Start::Resume)?,
             };
-            trained?;
+            if anew == Start::Replace {
+                let place = Place { start: anew, ..place.clone() };
+                sae::train(&mut source, &stage.train, &place, self.progress)?;
+            }
         }
         self.end(Stage::Sae, (!fresh).then_some(began));
         Ok(Sae::load(&place.out)?)
@@ -134,18 +145,17 @@ impl<'a> Stages<'a> {
     fn place(&self, stream: &TokenStream) -> Result<Place> {
         let stage = &self.recipe.sae;
         let lm = lm_manifest(self.run)?;
-        let rows = format!("{} through {} MiB, seed {}", stage.hook, stage.shuffle.buffer_mib, stage.shuffle.seed);
         Ok(Place {
             out: self.run.sae(&stage.name),
             checkpoints: self.run.checkpoints(&format!("sae-{}", stage.name)),
-            resume: true,
+            start: Start::Resume,
             origin: Origin {
                 model_name: self.run.name(),
                 hook_name: stage.hook.to_string(),
                 context_size: self.recipe.lm.model.n_ctx,
                 dataset: self.run.name(),
             },
-            inputs: BTreeMap::from([("lm".into(), lm.hash()), ("tokens".into(), stream.manifest().hash()), ("rows".into(), rows)]),
+            inputs: BTreeMap::from([("lm".into(), lm.hash()), ("tokens".into(), stream.manifest().hash()), ("rows".into(), stage.rows())]),
         })
     }
 
@@ -253,14 +263,44 @@ impl Stages<'_> {
         inputs.insert("weights".into(), "shuffled".into());
         let name = format!("{}-shuffled", stage.name);
         let place = Place { out: self.run.sae(&name), checkpoints: self.run.checkpoints(&format!("sae-{name}")), inputs, ..real };
-        let fresh = Manifest::read(&place.out, "sae", SAE_FORMAT_VERSION)
-            .is_ok_and(|m| m.inputs == place.inputs && Some(m.config) == serde_json::to_value(&stage.train).ok());
-        if !fresh {
+        if !place.is_fresh(&stage.train) {
             let mut source = Streamed::open(&mut shuffled, stream, stage.hook, stage.shuffle)?;
-            sae::train(&mut source, &stage.train, &place, self.progress)?;
+            match sae::train(&mut source, &stage.train, &place, self.progress) {
+                // A control of an SAE that is no more.
+                Err(sae::Error::OtherRun { .. } | sae::Error::Artifact(artifact::Error::Finished { .. })) => {
+                    let place = Place { start: Start::Replace, ..place.clone() };
+                    sae::train(&mut source, &stage.train, &place, self.progress)
+                }
+                done => done,
+            }?;
         }
         Ok((shuffled, Sae::load(&place.out)?))
     }
+}
+
+/// Refuses a recipe that would replace finished tokens, model or SAE of other settings; names what differs, with both values.
+fn refuse_other_settings(recipe: &Recipe, run: &RunDir) -> Result<()> {
+    let there = |dir: &Path| dir.join("manifest.json").exists();
+    let mut differs = String::new();
+    let mut add = |stage: Stage, found: Vec<String>| {
+        if !found.is_empty() {
+            differs += &format!("\n  {}: {}", stage.name(), settings::listed(&found));
+        }
+    };
+    let plain = |value: serde_json::Result<serde_json::Value>| value.expect("a config is plain data");
+    if there(&run.tokens()) {
+        let manifest = Manifest::read(&run.tokens(), "tokens", corpus::FORMAT_VERSION)?;
+        add(Stage::Tokens, settings::differences(&manifest.config, &plain(serde_json::to_value(&recipe.corpus))));
+    }
+    if there(&run.lm()) {
+        let manifest = lm_manifest(run)?;
+        let wanted = serde_json::json!({ "lm": recipe.lm.model, "train": recipe.lm.train });
+        add(Stage::Lm, settings::differences(&manifest.config, &wanted));
+    }
+    let rows = BTreeMap::from([("rows".into(), recipe.sae.rows())]);
+    let place = Place { out: run.sae(&recipe.sae.name), inputs: rows, ..Place::default() };
+    add(Stage::Sae, place.differences(&recipe.sae.train)?);
+    if differs.is_empty() { Ok(()) } else { Err(Error::OtherSettings { run: run.root.clone(), differs }) }
 }
 
 /// The manifest of a run's model.

@@ -2,7 +2,7 @@
 
 use super::init::Normaliser;
 use super::{Error, Params, Result, State};
-use crate::artifact::{self, Tensor, TensorFile, write_tensors};
+use crate::artifact::{self, Tensor, TensorFile, settings, write_tensors};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub(super) struct Checkpoint {
     /// Position of the source where the next step reads, and where training began.
     pub position: u64,
     pub start: u64,
-    /// Hash of the configuration and inputs: a checkpoint of another run is refused.
+    /// Configuration and inputs: a checkpoint of another training is refused.
     pub run: String,
 }
 
@@ -72,7 +72,8 @@ impl Checkpoint {
         let file = TensorFile::open(path)?;
         let found = file.metadata().get("run").cloned().unwrap_or_default();
         if found != run {
-            return Err(Error::OtherRun { path: path.into(), what: format!("its settings and inputs are {found}, these are {run}") });
+            let (what, settings) = settings::other_identity(&found, run);
+            return Err(Error::OtherRun { path: path.into(), what, settings });
         }
         let params = |part: &str| -> Result<Params> {
             Ok(Params {
@@ -101,6 +102,11 @@ impl Checkpoint {
             start,
             run: found,
         })
+    }
+
+    /// Refuses where there is a checkpoint that would be lost.
+    pub fn refuse_any(dir: &Path) -> Result<()> {
+        if all(dir)?.is_empty() { Ok(()) } else { Err(artifact::Error::Unfinished { path: dir.into() }.into()) }
     }
 
     /// Deletes every checkpoint of a folder: the training is done, or begins anew.

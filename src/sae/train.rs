@@ -5,7 +5,7 @@ use super::fold::fold;
 use super::init::{Normaliser, init_params, mean_to_spread};
 use super::resample::{Draw, replacements, row_losses};
 use super::{CpuEngine, Engine, Error, Recipe, Result, RowSource, SELFTEST_ROWS, Sae, SparseRows, StepReport, StepSettings, TrainConfig};
-use crate::artifact::{self, Manifest, Progress, seed};
+use crate::artifact::{self, Manifest, Progress, Start, seed, settings};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -23,8 +23,8 @@ pub struct Place {
     pub out: PathBuf,
     /// Folder of this SAE's checkpoints.
     pub checkpoints: PathBuf,
-    /// Go on from the newest checkpoint, if there is one.
-    pub resume: bool,
+    /// What becomes of a checkpoint and of a finished SAE that are there.
+    pub start: Start,
     /// Recorded in cfg.json for other tools.
     pub origin: Origin,
     /// Stage name -> hash of its manifest, for manifest.json.
@@ -56,7 +56,10 @@ pub struct TrainedSae {
 
 /// Trains on the rows of `source`, from its present position; writes `place.out` when done. Where the source ends too early it starts over.
 ///
+/// An SAE that is finished with the same settings from the same inputs is returned as it is, unless it is to be replaced.
+///
 /// # Errors
+/// A finished SAE of other settings and, without [`Start::Resume`], a checkpoint are refused, unless they are to be replaced;
 /// [`Error::Config`] before anything is read; [`Error::Interrupted`] after a checkpoint was written; [`Error::Diverged`] and [`Error::NotFinite`]
 /// with the checkpoints of before kept.
 pub fn train(source: &mut dyn RowSource, config: &TrainConfig, place: &Place, progress: &mut dyn Progress) -> Result<TrainedSae> {
@@ -66,14 +69,14 @@ pub fn train(source: &mut dyn RowSource, config: &TrainConfig, place: &Place, pr
     }
     let started = Instant::now();
     let (d, f) = (config.sae.d_in, config.sae.d_sae);
-    let run = run_hash(config, place);
-    let resumed = if place.resume { Checkpoint::newest(&place.checkpoints, d, f, &run)? } else { None };
-    if place.resume
-        && resumed.is_none()
-        && let Some(done) = finished(config, place)?
-    {
-        progress.note("this SAE is trained already; nothing to do");
-        return Ok(done);
+    let run = identity(config, place);
+    let resumed = if place.start == Start::Resume { Checkpoint::newest(&place.checkpoints, d, f, &run)? } else { None };
+    if place.start != Start::Replace && resumed.is_none() {
+        if let Some(done) = finished(config, place)? {
+            progress.note("this SAE is trained already; nothing to do");
+            return Ok(done);
+        }
+        Checkpoint::refuse_any(&place.checkpoints)?;
     }
     let mut training = match resumed {
         Some(checkpoint) => {
@@ -381,22 +384,41 @@ fn check_finite(rows: &[f32], d: usize, first_row: u64) -> Result<()> {
 }
 
 /// Names what determines the result: a checkpoint made from anything else is refused. How often is logged or saved does not matter.
-fn run_hash(config: &TrainConfig, place: &Place) -> String {
+fn identity(config: &TrainConfig, place: &Place) -> String {
     let mut config = config.clone();
     (config.log_every, config.checkpoint_every) = (0, 0);
-    let mut manifest = Manifest::new("sae", SAE_FORMAT_VERSION, serde_json::to_value(&config).expect("plain data"), config.seed);
-    manifest.inputs.clone_from(&place.inputs);
-    manifest.hash()
+    settings::identity(&serde_json::to_value(&config).expect("plain data"), &place.inputs)
 }
 
-/// The SAE in `place.out`, if it was trained with these settings from these inputs.
-fn finished(config: &TrainConfig, place: &Place) -> Result<Option<TrainedSae>> {
-    if !place.out.join("manifest.json").exists() {
-        return Ok(None);
+impl Place {
+    /// How the SAE that is finished here differs in its settings from what is asked for, the order of rows included; empty where there is none.
+    ///
+    /// # Errors
+    /// A manifest that cannot be read.
+    pub fn differences(&self, config: &TrainConfig) -> artifact::Result<Vec<String>> {
+        if !self.out.join("manifest.json").exists() {
+            return Ok(Vec::new());
+        }
+        let there = Manifest::read(&self.out, "sae", SAE_FORMAT_VERSION)?;
+        let all = |config: &serde_json::Value, inputs: &BTreeMap<String, String>| json!({ "train": config, "rows": inputs.get("rows") });
+        let here = serde_json::to_value(config).expect("plain data");
+        Ok(settings::differences(&all(&there.config, &there.inputs), &all(&here, &self.inputs)))
     }
-    let manifest = Manifest::read(&place.out, "sae", SAE_FORMAT_VERSION)?;
-    let same = manifest.inputs == place.inputs && serde_json::to_value(config).ok() == Some(manifest.config);
-    if !same {
+
+    /// Whether the SAE that is finished here was trained with these settings from these inputs.
+    pub fn is_fresh(&self, config: &TrainConfig) -> bool {
+        let same = || self.differences(config).is_ok_and(|d| d.is_empty());
+        Manifest::read(&self.out, "sae", SAE_FORMAT_VERSION).is_ok_and(|there| there.inputs == self.inputs) && same()
+    }
+}
+
+/// The SAE in `place.out`, if it was trained with these settings from these inputs; refuses one of other settings.
+fn finished(config: &TrainConfig, place: &Place) -> Result<Option<TrainedSae>> {
+    let differs = place.differences(config)?;
+    if !differs.is_empty() {
+        return Err(artifact::Error::Finished { path: place.out.clone(), differs: settings::listed(&differs), other: "--name or --run" }.into());
+    }
+    if !place.is_fresh(config) {
         return Ok(None);
     }
     let log = place.out.join("train.jsonl");

@@ -106,6 +106,31 @@ fn a_planted_dictionary_is_recovered() {
 }
 
 #[test]
+fn a_finished_sae_and_a_checkpoint_are_replaced_only_when_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = || Synthetic::new(12, 30, 3, 4096);
+    let (config, other) = (small(Recipe::TopK { k: 3, auxk: true }, 64 * 8), small(Recipe::TopK { k: 4, auxk: true }, 64 * 8));
+    let at = |start| Place { start, inputs: BTreeMap::from([("rows".into(), "from here".into())]), ..place(dir.path()) };
+    let mut watch = Watch { stop_after_rows: Some(64 * 3), ..Watch::default() };
+    train(&mut source(), &config, &at(Start::New), &mut watch).unwrap_err();
+    let error = train(&mut source(), &config, &at(Start::New), &mut Silent).unwrap_err().to_string();
+    assert!(error.contains("--resume") && error.contains("--yes"), "{error}");
+    train(&mut source(), &config, &at(Start::Resume), &mut Silent).unwrap();
+    let weights = || fs::read(dir.path().join("sae/sae_weights.safetensors")).unwrap();
+    let made = weights();
+    for start in [Start::New, Start::Resume] {
+        let error = train(&mut source(), &other, &at(start), &mut Silent).unwrap_err().to_string();
+        assert!(error.contains("recipe.k is 3 there, 4 here") && error.contains("--name") && error.contains("--yes"), "{error}");
+        let elsewhere = Place { inputs: BTreeMap::from([("rows".into(), "from there".into())]), ..at(start) };
+        let error = train(&mut source(), &config, &elsewhere, &mut Silent).unwrap_err().to_string();
+        assert!(error.contains("rows is from here there, from there here"), "{error}");
+        assert!(made == weights());
+    }
+    train(&mut source(), &other, &at(Start::Replace), &mut Silent).unwrap();
+    assert!(made != weights());
+}
+
+#[test]
 fn an_interrupted_training_goes_on_bit_for_bit() {
     let recipes = [Recipe::TopK { k: 3, auxk: true }, Recipe::Relu2023 { l1: 2e-3 }, Recipe::ReluApril2024 { l1: 0.5 }];
     for recipe in recipes {
@@ -120,7 +145,7 @@ fn an_interrupted_training_goes_on_bit_for_bit() {
         let mut watch = Watch::default();
         train(&mut source(), &config, &place(whole.path()), &mut watch).unwrap();
         assert!(watch.notes.iter().any(|n| n.contains("starting over")), "{:?}", watch.notes);
-        let mut going = Place { resume: true, ..place(parts.path()) };
+        let mut going = Place { start: Start::Resume, ..place(parts.path()) };
         for stop in [64 * 11, 64 * 20] {
             let mut watch = Watch { stop_after_rows: Some(stop), ..Watch::default() };
             let error = train(&mut source(), &config, &going, &mut watch).unwrap_err();

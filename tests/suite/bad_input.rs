@@ -129,11 +129,51 @@ fn a_recipe_that_makes_no_step_is_told_in_the_words_of_its_file() {
 fn stale_inputs_are_refused_with_the_command_to_rerun() {
     let dir = copied();
     let dir = dir.path();
-    works(dir, &["lm", "train", "--preset", "tiny", "--steps", "3", "--seed", "5", "--run", "small"]);
+    works(dir, &["lm", "train", "--preset", "tiny", "--steps", "3", "--seed", "5", "--yes", "--run", "small"]);
     for args in [["sae", "eval"], ["features", "build"]] {
         let error = fails(dir, &[&args[..], &["--run", "small"]].concat());
         assert!(error.contains("DIR/small/sae/main was made from lm") && error.contains("monosem sae train"), "{args:?}: {error}");
     }
+}
+
+/// Every file below a folder with its bytes, but for the lock.
+fn files(dir: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = std::collections::BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if !path.ends_with(".lock") {
+            found.insert(path.clone(), fs::read(path).unwrap());
+        }
+    }
+    found
+}
+
+#[test]
+fn finished_work_of_other_settings_is_refused_with_both_values_and_nothing_is_touched() {
+    let copied = copied();
+    let dir = copied.path();
+    let other = dir.join("other.toml");
+    let small = fs::read_to_string(crate::program::recipe(dir)).unwrap();
+    fs::write(&other, small.replace("base = \"tiny\"", "base = \"tiny\"\nseed = 5").replace("rows = 20000", "rows = 9000")).unwrap();
+    let before = files(&dir.join("small"));
+    let cases: [(&[&str], &[&str]); 5] = [
+        (&["run", other.to_str().unwrap()], &["tokens: ", "seed is 0 there, 5 here", "train.rows is 20000 there, 9000 here"]),
+        (&["quickstart", "--preset", "tiny", "--seed", "5", "--no-serve"], &["tokens: ", "lm: ", "train.tokens is 60000 there, 300000 here"]),
+        (&["lm", "train", "--preset", "tiny", "--steps", "3"], &["small/lm", "train.tokens is 60000 there, 1536 here"]),
+        (&["sae", "train", "--rows", "2000"], &["small/sae/main", "rows is 20000 there, 2000 here", "--name"]),
+        (&["corpus", "build", "--planted-bytes", "100000", "--d-vocab", "300"], &["small/tokens", "d_vocab is 512 there, 300 here"]),
+    ];
+    for (args, parts) in cases {
+        let error = fails(dir, &[args, &["--run", "small"]].concat());
+        assert!(parts.iter().all(|part| error.contains(part)), "{args:?}: {error}");
+        assert!(error.contains("--yes") && error.contains("--run"), "{args:?}: {error}");
+        assert!(files(&dir.join("small")) == before, "{args:?} touched something");
+    }
+    // Said with --yes, it is done.
+    works(dir, &["run", other.to_str().unwrap(), "--yes", "--run", "small"]);
+    assert!(fs::read_to_string(dir.join("small/run.toml")).unwrap().contains("rows = 9000"));
 }
 
 #[test]
@@ -187,8 +227,8 @@ fn a_full_disk_leaves_tokens_and_model_as_they_were() {
     }
     let model = fs::read(dir.join("small/lm/model.safetensors")).unwrap();
     let ids = fs::read(shard(&dir.join("small"))).unwrap();
-    let train: &[&str] = &["lm", "train", "--steps", "3", "--batch", "1", "--d-model", "512"];
-    let build: &[&str] = &["corpus", "build", "--planted-bytes", "6000000", "--d-vocab", "300"];
+    let train: &[&str] = &["lm", "train", "--yes", "--steps", "3", "--batch", "1", "--d-model", "512"];
+    let build: &[&str] = &["corpus", "build", "--yes", "--planted-bytes", "6000000", "--d-vocab", "300"];
     for args in [train, &["harvest"], build] {
         let error = fails(dir, &[args, &["--run", "small"]].concat());
         assert!(error.contains("No space left") && error.contains("free some space"), "{args:?}: {error}");

@@ -320,7 +320,7 @@ fn what_will_be_written_and_how_long_it_takes_is_said_before_the_work() {
 fn another_seed_of_the_text_makes_everything_after_it_stale() {
     let copied = copied();
     let dir = copied.path();
-    works(dir, &["corpus", "build", "--planted-bytes", "800000", "--d-vocab", "512", "--seed", "1", "--run", "small"]);
+    works(dir, &["corpus", "build", "--planted-bytes", "800000", "--d-vocab", "512", "--seed", "1", "--yes", "--run", "small"]);
     let info = works(dir, &["info", "--run", "small"]);
     assert!(info.contains("tokens    fresh") && info.contains("lm        stale: tokens has changed since"), "{info}");
     assert!(info.contains(&format!("next: monosem lm train --dir {} --run small", dir.display())), "{info}");

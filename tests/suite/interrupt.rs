@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const LM: [&str; 10] = ["lm", "train", "--preset", "tiny", "--tokens", "160000", "--batch", "8", "--checkpoint-every", "20"];
+const LM: [&str; 11] = ["lm", "train", "--yes", "--preset", "tiny", "--tokens", "160000", "--batch", "8", "--checkpoint-every", "20"];
 const SAE: [&str; 12] = ["sae", "train", "--name", "second", "--d-sae", "512", "--rows", "100000", "--batch", "512", "--buffer-mib", "64"];
 
 fn start(dir: &Path, args: &[&str]) -> Child {
