@@ -242,6 +242,15 @@ mod tests {
     }
 
     #[test]
+    fn settings_are_recorded_as_they_were_written() {
+        let train = TrainConfig { lr: 0.002, eps: 1e-8, ..TrainConfig::default() };
+        let record = serde_json::to_value(&train).unwrap();
+        assert_eq!((record["lr"].to_string(), record["eps"].to_string()), ("0.002".into(), "1e-8".into()));
+        assert_eq!(serde_json::from_value::<TrainConfig>(record).unwrap(), train);
+        assert_eq!(toml::from_str::<TrainConfig>(&toml::to_string(&train).unwrap()).unwrap(), train);
+    }
+
+    #[test]
     fn the_rate_rises_to_its_peak_and_falls_to_a_tenth() {
         let train = TrainConfig { lr: 1.0, warmup: 0.1, lr_end: 0.1, ..TrainConfig::default() };
         assert!((train.lr_at(0, 100) - 0.1).abs() < 1e-6);
