@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub const FOUND: f64 = 0.8;
 /// The best neuron is clearly worse from this difference on.
 pub const WORSE: f64 = 0.2;
-/// Above the token-only share of positives by more than this, a negative was "found".
+/// Better than chance by more than this, a negative was "found".
 const CHANCE_MARGIN: f64 = 0.1;
 
 /// Forms of the three features of the post, as text.
@@ -74,7 +74,8 @@ pub struct ExamSummary {
     pub by_union_from_context: usize,
     /// Found by one latent, and the best neuron is lower by 0.2 or more.
     pub neuron_clearly_worse: usize,
-    /// Negatives whose best latent is no better than the token alone, to within 0.1.
+    /// Negatives whose best latent is no better than chance, to within 0.1: than the best latent of the shuffled model's SAE where there is
+    /// one, else than the best of as many random directions.
     pub negatives_at_chance: usize,
     pub n_negatives: usize,
     /// Where words with two senses were planted.
@@ -99,6 +100,12 @@ fn is_found_by_union(score: &ConceptScore) -> bool {
     is_found(score) || (score.latents.union.f1_b >= FOUND && (score.kind != "class" || score.is_class_found()))
 }
 
+/// The token alone is no measure of chance: a list of unrelated words is decided by it.
+fn is_at_chance(score: &ConceptScore) -> bool {
+    let chance = score.untrained.as_ref().unwrap_or(&score.random);
+    score.latents.f1() <= chance.f1() + CHANCE_MARGIN
+}
+
 /// Counts what the exam is judged by.
 pub fn summarise(report: &ExamReport) -> ExamSummary {
     let (too_rare, judged): (Vec<&ConceptScore>, Vec<&ConceptScore>) = report.concepts.iter().partition(|s| s.too_rare);
@@ -112,7 +119,7 @@ pub fn summarise(report: &ExamReport) -> ExamSummary {
         by_union: count(&is_found_by_union),
         by_union_from_context: count(&|s| is_found_by_union(s) && s.from_context),
         neuron_clearly_worse: count(&|s| is_found(s) && s.neurons.f1() <= s.latents.f1() - WORSE),
-        negatives_at_chance: negatives.iter().filter(|s| s.latents.f1() <= s.token_only + CHANCE_MARGIN).count(),
+        negatives_at_chance: negatives.iter().filter(|s| is_at_chance(s)).count(),
         n_negatives: negatives.len(),
         senses: senses(&scored),
     }
@@ -169,6 +176,16 @@ mod tests {
         let summary = summary(concepts);
         assert_eq!((summary.n_scored, summary.n_too_rare, summary.by_one_latent, summary.by_union), (2, 3, 1, 1));
         assert_eq!((summary.neuron_clearly_worse, summary.n_negatives), (1, 0));
+    }
+
+    #[test]
+    fn a_negative_is_at_chance_beside_random_directions_however_well_the_token_tells_it() {
+        let n_at_chance = |score: ConceptScore| summary(vec![score]).negatives_at_chance;
+        assert_eq!(n_at_chance(score("negative", 0.14)), 1);
+        // Below the token's 0.7 and far above what random directions do.
+        assert_eq!(n_at_chance(score("negative", 0.6)), 0);
+        let beside = |f1| ConceptScore { untrained: Some(found(f1)), ..score("negative", 0.3) };
+        assert_eq!((n_at_chance(beside(0.25)), n_at_chance(beside(0.1))), (1, 0));
     }
 
     #[test]

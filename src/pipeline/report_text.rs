@@ -84,7 +84,11 @@ impl Report {
             summary.by_one_latent, summary.by_union, summary.by_union_from_context, summary.neuron_clearly_worse
         )?;
         if summary.n_negatives > 0 {
-            writeln!(out, "  negatives at chance: {} of {}", summary.negatives_at_chance, summary.n_negatives)?;
+            writeln!(
+                out,
+                "  negatives no better than chance (shuffled model or random directions): {} of {}",
+                summary.negatives_at_chance, summary.n_negatives
+            )?;
         }
         if let Some(senses) = &summary.senses {
             writeln!(
