@@ -1,7 +1,7 @@
 //! The first page: a few striking features, the most polysemantic neuron beside them, the figures of the run.
 
 use super::app::{App, Page, Part, part};
-use super::view::{ContextView, Fact, UnitView, Units, percent, significant, thousands};
+use super::view::{ContextView, Fact, UnitView, Units, percent, significant, text_of, thousands};
 use crate::features::Dictionary;
 use crate::features::exam::ExamReport;
 use crate::features::store::{FeatureDetail, FeatureSummary, Flag, GroupKind, ListQuery, Sort};
@@ -166,26 +166,29 @@ impl App {
         Ok(Card { unit, note, contexts: contexts(&detail) })
     }
 
-    /// L0, CE recovered and the rest as `eval.json` has them, the dead as the dictionary counts them.
+    /// As `eval.json` has them, on held-out text; without it the dead as the dictionary counts them, on the text that it was made from.
     fn figures(&self, dictionary: Option<&Dictionary>) -> Vec<Fact> {
         let mut figures = vec![];
         let path = self.run.sae(&self.sae).join("eval.json");
         if let Ok(eval) = crate::artifact::read_json::<crate::sae::Eval>(&path) {
             figures.push(Fact::new("L0", significant(eval.l0), "latents per token"));
-            if let Some(ce) = eval.ce_recovered_zero {
-                let gap = eval.ce_spliced.zip(eval.ce_clean).map(|(s, c)| format!("against zeroing; {:+.3} nat", s - c)).unwrap_or_default();
-                figures.push(Fact::new("CE recovered", percent_of_one(ce), &gap));
+            if let Some((spliced, clean)) = eval.ce_spliced.zip(eval.ce_clean) {
+                let share = |share: Option<f64>| share.map_or("-".into(), percent_of_one);
+                let beside = format!("against zeroing; {} against the mean; gap {:+.3} nat", share(eval.ce_recovered_mean), spliced - clean);
+                figures.push(Fact::new("CE recovered", share(eval.ce_recovered_zero), &beside));
             }
             figures.push(Fact::new("explained variance", percent_of_one(eval.explained_variance), ""));
+            let of = format!("of {} on {} held-out tokens", thousands(eval.n_latents), thousands(eval.n_eval_tokens));
+            figures.push(Fact::new("dead", percent(eval.dead_frac), &of));
+            let rare = format!("{}, {}", percent(eval.ultra_rare_frac), percent(eval.junk_frac));
+            figures.push(Fact::new("ultra-rare, junk", rare, "of features"));
+        } else if let Some(meta) = dictionary.map(Dictionary::meta) {
+            let dead = meta.n_dead as f64 / f64::from(meta.n_units.max(1));
+            let of = format!("of {} on {} tokens of {}", thousands(u64::from(meta.n_units)), thousands(meta.n_tokens), text_of(meta));
+            figures.push(Fact::new("dead", percent(dead), &of));
+            figures.push(Fact::new("ultra-rare, junk", format!("{}, {}", thousands(meta.n_ultra_rare), thousands(meta.n_junk)), "features"));
         }
         if let Some(meta) = dictionary.map(Dictionary::meta) {
-            let dead = meta.n_dead as f64 / f64::from(meta.n_units.max(1));
-            figures.push(Fact::new(
-                "dead",
-                percent(dead),
-                &format!("of {} on {} tokens", thousands(u64::from(meta.n_units)), thousands(meta.n_tokens)),
-            ));
-            figures.push(Fact::new("ultra-rare, junk", format!("{}, {}", thousands(meta.n_ultra_rare), thousands(meta.n_junk)), "features"));
             figures.push(Fact::new("hook", format!("{} wide", thousands(meta.d_in as u64)), &meta.hook));
         }
         figures

@@ -2,7 +2,7 @@
 
 use super::text::{self, Piece};
 use crate::corpus::END_OF_TEXT;
-use crate::features::store::{Example, ExampleGroup, FeatureDetail, FeatureSummary, Histogram, LogitEffect};
+use crate::features::store::{Example, ExampleGroup, FeatureDetail, FeatureSummary, Histogram, LogitEffect, Meta};
 use serde::Serialize;
 
 /// Shades of orange in the style sheet, a1 ... a20.
@@ -366,6 +366,17 @@ pub fn percent(share: f64) -> String {
         let digits = (1 - p.log10().floor() as i32).clamp(0, 4) as usize;
         format!("{p:.digits$} %")
     }
+}
+
+/// What the statistics of a dictionary are over, in words: `training text`.
+pub fn text_of(meta: &Meta) -> String {
+    let word = |name: &str| match name {
+        "train" => "training text".to_string(),
+        "held_out_a" => "held-out half A".into(),
+        "held_out_b" => "held-out half B".into(),
+        other => other.into(),
+    };
+    meta.tokens_from.split('+').map(word).collect::<Vec<_>>().join(" and ")
 }
 
 /// 1234567 -> 1,234,567

@@ -54,7 +54,7 @@ impl SaeStage {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DictionaryStage {
-    /// Held-out tokens; dead means silent on exactly 1,000,000, so fewer make the dead count a lower bar (the number is always shown).
+    /// Tokens of training text that the dictionary's statistics are over, and held-out tokens that `eval.json` is measured on; dead means silent on exactly 1,000,000, so fewer make the dead count a lower bar (the number is always shown).
     pub tokens: u64,
 }
 

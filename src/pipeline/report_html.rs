@@ -88,11 +88,16 @@ impl Report {
     fn figures(&self) -> Vec<(&'static str, String, String)> {
         let (eval, ce) = (&self.evaluated.eval, &self.evaluated.controls.sae);
         let percent = |x: f64| format!("{:.1} %", 100.0 * x);
+        let share = |x: Option<f64>| x.map_or("-".into(), percent);
         let bayes = self.corpus.bayes_nats_per_token.map(|b| format!("nats per token; the generator itself needs {b:.3}"));
         let mut figures = vec![
             ("held-out loss", format!("{:.3}", self.lm.held_out_loss), bayes.unwrap_or("nats per token".into())),
             ("L0", format!("{:.1}", eval.l0), format!("of {} latents active per token", eval.n_latents)),
-            ("CE recovered", ce.ce_recovered_zero.map_or("-".into(), percent), format!("against zeroing the MLP; gap {:.4} nat", ce.gap_nats)),
+            (
+                "CE recovered",
+                share(ce.ce_recovered_zero),
+                format!("against zeroing; {} against the mean; gap {:.4} nat", share(ce.ce_recovered_mean), ce.gap_nats),
+            ),
             ("explained variance", percent(eval.explained_variance), format!("on {} held-out tokens", grouped(eval.n_eval_tokens))),
             ("dead", percent(eval.dead_frac), format!("ultra-rare {}, junk {}", percent(eval.ultra_rare_frac), percent(eval.junk_frac))),
             (

@@ -152,7 +152,8 @@ fn the_quickstart_goes_the_whole_path_and_the_second_time_makes_nothing() {
     assert!(report.contains("report.html"), "{report}");
     let run = dir.join("t");
     let weights = ["lm/model.safetensors", "sae/main/sae_weights.safetensors"].map(|file| fs::read(run.join(file)).unwrap());
-    assert!(fs::read_to_string(run.join("report.html")).unwrap().contains("</html>"));
+    let page = fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(page.contains("</html>") && page.contains("against zeroing; ") && page.contains("against the mean; gap "), "{page}");
     let report: serde_json::Value = serde_json::from_slice(&fs::read(run.join("report.json")).unwrap()).unwrap();
     assert!(report["took"].as_array().unwrap().iter().all(|took| took["seconds"].is_number()), "{}", report["took"]);
 

@@ -230,6 +230,25 @@ fn other_sites_and_other_names_get_nothing() {
 }
 
 #[test]
+fn the_tour_shows_both_recovered_shares_the_gap_and_the_dead_of_held_out_text() {
+    let served = Served::new(|dir| {
+        let run = demo::make_with_model(dir);
+        let eval = serde_json::json!({
+            "l0": 12.5, "l1": 1.0, "mse": 0.1, "nmse": 0.1, "fvu": 0.1, "explained_variance": 0.9, "cosine": 0.9, "l2_ratio": 1.0,
+            "ce_clean": 2.5, "ce_spliced": 2.625, "ce_zero": 5.0, "ce_mean": 3.0, "ce_recovered_zero": 0.95, "ce_recovered_mean": 0.75,
+            "kl": 0.1, "dead_frac": 0.125, "ultra_rare_frac": 0.0, "junk_frac": 0.0, "junk_cosine": 0.1, "mean_encoder_decoder_cosine": 0.5,
+            "n_latents": 9, "n_eval_tokens": 123456, "density_histogram": [], "formulas": {},
+        });
+        std::fs::write(run.sae("main").join("eval.json"), eval.to_string()).unwrap();
+        run
+    });
+    let page = served.get("/").visible();
+    for said in ["95.0 %", "against zeroing; 75.0 % against the mean; gap +0.125 nat", "12 %", "of 9 on 123,456 held-out tokens"] {
+        assert!(page.contains(said), "{said}: {page}");
+    }
+}
+
+#[test]
 fn what_is_missing_or_damaged_is_said_with_the_command_and_the_rest_works() {
     let served = Served::new(|dir| demo::make(dir, false));
     for path in ["/neurons", "/"] {
