@@ -238,8 +238,7 @@ impl UnitView {
 
     /// The concept that the exam found it best for, where it is at least half right about it: `metal, F1 0.93`; else empty.
     pub fn concept(&self) -> String {
-        let good = self.summary.concept.as_ref().filter(|c| c.f1 >= 0.5);
-        good.map(|c| format!("{}, F1 {:.2}", c.name, c.f1)).unwrap_or_default()
+        self.summary.concept.as_ref().map(|c| format!("{}, F1 {:.2}", c.name, c.f1)).unwrap_or_default()
     }
 
     pub fn density_text(&self) -> String {

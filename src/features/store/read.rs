@@ -239,7 +239,7 @@ impl Dictionary {
                 tokens_exact: r.get(7)?,
                 polysemantic: r.get(8)?,
                 enc_dec_cosine: r.get(9)?,
-                concept: concept.zip(r.get(11)?).map(|(name, f1)| BestConcept { name, f1 }),
+                concept: concept.zip(r.get(11)?).map(|(name, f1)| BestConcept { name, f1 }).filter(|c| c.f1 >= MIN_CONCEPT_F1),
             })
         })?;
         let place: HashMap<u32, usize> = found.iter().enumerate().map(|(i, s)| (s.id, i)).collect();

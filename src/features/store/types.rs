@@ -132,9 +132,12 @@ pub struct FeatureSummary {
     pub polysemantic: f64,
     /// cosine(encoder row, decoder direction); absent for neurons.
     pub enc_dec_cosine: Option<f32>,
-    /// The concept that the exam found it best for, if one was run.
+    /// The concept that the exam found it best for, if one was run and F1 is [`MIN_CONCEPT_F1`] or more.
     pub concept: Option<BestConcept>,
 }
+
+/// Below this F1 on B a feature has no concept: the best of bad ones says nothing about it.
+pub const MIN_CONCEPT_F1: f64 = 0.5;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BestConcept {
