@@ -12,9 +12,12 @@ const N_FEATURES: usize = 6;
 const N_CONTEXTS: usize = 6;
 /// F1 from which a concept counts as found here.
 const MIN_F1: f64 = 0.8;
+/// The same for a regular expression, which is only a stand-in for what somebody meant.
+const MIN_F1_OF_REGEX: f64 = 0.6;
 
-pub const RULE: &str = "Chosen by rule: first features that somebody labelled; then, from each kind of known concept in turn, the feature that is best for \
-                        one (F1 0.8 or more) and leads the best neuron by most; then the least polysemantic that fire on three or more different tokens \
+pub const RULE: &str = "Chosen by rule: first features that somebody labelled; then the best one for each known regular expression (F1 0.6 or \
+                        more); then, from each other kind of known concept in turn, the feature that is best for one (F1 0.8 or more) and leads the \
+                        best neuron by most; then the least polysemantic that fire on three or more different tokens \
                         (effectively) and share none of their strongest with another. Dead, ultra-rare, dense, single-token and junk ones are left out. Each \
                         shows two random firings, two from the middle of its range and two of its strongest.";
 pub const NEURON_RULE: &str = "Of the model's own neurons, the one whose strongest contexts are about the most unrelated things by the measure of the \
@@ -122,26 +125,11 @@ impl App {
         Ok(chosen)
     }
 
-    /// What the exam found, a concept of each kind in turn, within a kind by the lead over the best neuron. Empty without an exam.
+    /// What the exam found. Empty without an exam.
     fn found_concepts(&self) -> Vec<FoundConcept> {
         let path = self.run.sae(&self.sae).join("exam.json");
         let Ok(exam) = crate::artifact::read_json::<ExamReport>(&path) else { return vec![] };
-        let mut by_kind: Vec<(String, Vec<FoundConcept>)> = vec![];
-        for score in exam.concepts.into_iter().filter(|c| !c.too_rare) {
-            let Some(latent) = score.latents.ranked.first().filter(|u| u.f1_b >= MIN_F1) else { continue };
-            let found = FoundConcept { latent: latent.id, f1: latent.f1_b, neuron: score.neurons.f1(), concept: score.concept };
-            match by_kind.iter_mut().find(|(kind, _)| *kind == score.kind) {
-                Some((_, list)) => list.push(found),
-                None => by_kind.push((score.kind, vec![found])),
-            }
-        }
-        let lead = |c: &FoundConcept| c.f1 - c.neuron;
-        for (_, list) in &mut by_kind {
-            list.sort_by(|a, b| lead(b).total_cmp(&lead(a)));
-        }
-        by_kind.sort_by_key(|(_, list)| std::cmp::Reverse(list.len()));
-        let longest = by_kind.first().map_or(0, |(_, list)| list.len());
-        (0..longest).flat_map(|i| by_kind.iter().filter_map(move |(_, list)| list.get(i).cloned())).collect()
+        in_turn(exam)
     }
 
     fn most_mixed(&self, dictionary: &Dictionary) -> Page<Vec<Card>> {
@@ -195,6 +183,29 @@ impl App {
     }
 }
 
+/// Every regular expression that was found, then a concept of each other kind in turn; within a kind by the lead over the best neuron.
+fn in_turn(exam: ExamReport) -> Vec<FoundConcept> {
+    let mut by_kind: Vec<(String, Vec<FoundConcept>)> = vec![];
+    for score in exam.concepts.into_iter().filter(|c| !c.too_rare) {
+        let least = if score.kind == "regex" { MIN_F1_OF_REGEX } else { MIN_F1 };
+        let Some(latent) = score.latents.ranked.first().filter(|u| u.f1_b >= least) else { continue };
+        let found = FoundConcept { latent: latent.id, f1: latent.f1_b, neuron: score.neurons.f1(), concept: score.concept };
+        match by_kind.iter_mut().find(|(kind, _)| *kind == score.kind) {
+            Some((_, list)) => list.push(found),
+            None => by_kind.push((score.kind, vec![found])),
+        }
+    }
+    let lead = |c: &FoundConcept| c.f1 - c.neuron;
+    for (_, list) in &mut by_kind {
+        list.sort_by(|a, b| lead(b).total_cmp(&lead(a)));
+    }
+    let (regex, mut others): (Vec<_>, Vec<_>) = by_kind.into_iter().partition(|(kind, _)| kind == "regex");
+    others.sort_by_key(|(_, list)| std::cmp::Reverse(list.len()));
+    let longest = others.first().map_or(0, |(_, list)| list.len());
+    let others = (0..longest).flat_map(|i| others.iter().filter_map(move |(_, list)| list.get(i).cloned()));
+    regex.into_iter().flat_map(|(_, list)| list).chain(others).collect()
+}
+
 fn percent_of_one(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
@@ -218,4 +229,50 @@ fn contexts(detail: &FeatureDetail) -> Vec<ContextView> {
     chosen.truncate(N_CONTEXTS);
     chosen.sort_by(|a, b| b.act.total_cmp(&a.act));
     chosen.into_iter().map(|e| ContextView::new(e, detail.summary.max_act)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::exam::{ConceptScore, Found, UnionScore, UnitScore};
+
+    fn found(id: u32, f1: f64) -> Found {
+        let best = UnitScore { id, positive: true, threshold: 0.5, f1_a: f1, f1_b: f1, precision: f1, recall: f1 };
+        Found { ranked: vec![best], union: UnionScore { ids: vec![], f1_a: f1, f1_b: f1 }, auc: None }
+    }
+
+    fn score(id: u32, kind: &str, f1: f64, neuron: f64) -> ConceptScore {
+        ConceptScore {
+            concept: format!("{kind} {id}"),
+            kind: kind.into(),
+            n_pos: (500, 500),
+            too_rare: false,
+            token_only: 0.5,
+            from_context: true,
+            latents: found(id, f1),
+            neurons: found(0, neuron),
+            random: found(0, 0.1),
+            untrained: None,
+            probe: None,
+            forms: vec![],
+            n_forms_found: 3,
+            effective_forms: 3.0,
+        }
+    }
+
+    #[test]
+    fn every_regular_expression_of_some_worth_comes_first_then_the_kinds_in_turn() {
+        let concepts = vec![
+            score(1, "regex", 0.63, 0.4),
+            score(2, "kind", 0.85, 0.8),
+            score(3, "kind", 0.95, 0.2),
+            score(4, "regex", 0.66, 0.2),
+            score(5, "class", 0.79, 0.1),
+            score(6, "class", 0.81, 0.1),
+            score(7, "regex", 0.59, 0.1),
+            ConceptScore { too_rare: true, ..score(8, "class", 0.99, 0.0) },
+        ];
+        let chosen = in_turn(ExamReport { n_tokens: (1000, 1000), n_latents: 9, concepts, best_of_latent: vec![] });
+        assert_eq!(chosen.iter().map(|c| c.latent).collect::<Vec<_>>(), [4, 1, 3, 6, 2]);
+    }
 }
