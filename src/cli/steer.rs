@@ -43,7 +43,7 @@ struct Run {
     /// Latent to edit; may be given more than once, all get the same rule
     #[arg(long, value_name = "N", required = true)]
     latent: Vec<u32>,
-    /// Clamp to S times the latent's largest activation [default: found as said above]
+    /// Clamp to S times the latent's largest activation; 0 removes the latent [default: found as said above]
     #[arg(long, value_name = "S", group = "rule", allow_negative_numbers = true)]
     strength: Option<f32>,
     /// Add S times the latent's largest activation to what it is

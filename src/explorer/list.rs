@@ -1,6 +1,6 @@
 //! The list of features or neurons: search, filters, order, pages.
 
-use super::app::{App, Missing, Page, Part};
+use super::app::{App, Missing, Page, Part, Problem};
 use super::view::{UnitView, Units, thousands};
 use crate::features::store::{FeatureSummary, Flag, ListQuery, Meta, Sort};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ const MAX_NAMED: usize = 50;
 
 /// What the address of a list says.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Ask {
     /// Text of a token, a context or a label, or a number.
     pub q: String,
@@ -88,8 +88,7 @@ impl App {
         let meta = dictionary.meta().clone();
         ask.q = ask.q.trim().chars().take(MAX_QUERY).collect();
         ask.page = ask.page.clamp(1, 1 << 32);
-        let &(sort_name, _, sort, descending) = SORTS.iter().find(|s| s.0 == ask.sort).unwrap_or(&SORTS[0]);
-        ask.sort = sort_name.into();
+        let (sort, descending) = check(&mut ask)?;
         let labels = self.label_texts(units, &meta);
 
         let mut query = ListQuery { sort, descending, limit: PER_PAGE, ..Default::default() };
@@ -133,6 +132,20 @@ impl App {
             query: ask,
         }))
     }
+}
+
+/// The column to sort by and whether it falls; an order or a filter that there is not is refused, not passed over.
+fn check(ask: &mut Ask) -> Page<(Sort, bool)> {
+    if ask.sort.is_empty() {
+        ask.sort = SORTS[0].0.into();
+    }
+    let unknown = |what: &str, name: &str, known: Vec<&str>| Problem::bad(&format!("There is no {what} {name:?}; known are {}.", known.join(", ")));
+    let filters: Vec<&str> = ["labelled", "alive"].into_iter().chain(Flag::ALL.map(Flag::name)).collect();
+    if !ask.flag.is_empty() && !filters.contains(&ask.flag.as_str()) {
+        return Err(unknown("filter", &ask.flag, filters));
+    }
+    let order = SORTS.iter().find(|s| s.0 == ask.sort).map(|s| (s.2, s.3));
+    order.ok_or_else(|| unknown("order", &ask.sort, SORTS.iter().map(|s| s.0).collect()))
 }
 
 fn sorted(ids: impl Iterator<Item = u32>) -> Vec<u32> {

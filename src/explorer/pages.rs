@@ -216,7 +216,7 @@ fn back_to_unit(server: &Server, units: Units, id: &str, done: Page<()>) -> Resp
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct LiveAsk {
     pub text: String,
     pub at: Option<usize>,
@@ -253,7 +253,7 @@ pub async fn steer(State(server): State<Server>, OriginalUri(uri): OriginalUri, 
             let work = move |app: &super::app::App| -> Page<(Part<Limits>, steering::Ask, Option<SteerResult>)> {
                 let limits = app.steer_limits();
                 if !named && let Ok(dictionary) = app.dictionary(Units::Features) {
-                    ask.feature = app.first_choice(&dictionary)?;
+                    ask.feature = Some(app.first_choice(&dictionary)?);
                 }
                 let result = if go && limits.is_ok() { Some(app.steer(&ask)?) } else { None };
                 Ok((limits, ask, result))

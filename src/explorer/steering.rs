@@ -17,11 +17,12 @@ const STRENGTHS: std::ops::RangeInclusive<f32> = -20.0..=20.0;
 
 /// What the address of a steering page says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Ask {
-    pub feature: u32,
-    /// In multiples of the feature's largest activation in the dictionary.
-    pub strength: f32,
+    /// Steering asks for one; the form starts with the first of the tour.
+    pub feature: Option<u32>,
+    /// In multiples of the feature's largest activation in the dictionary; 0 removes the feature. Found like `auto` where it is not given.
+    pub strength: Option<f32>,
     /// Finds the largest strength that leaves this prompt's text whole, instead of taking `strength`.
     pub auto: bool,
     pub prompt: String,
@@ -32,7 +33,18 @@ pub struct Ask {
 
 impl Default for Ask {
     fn default() -> Self {
-        Ask { feature: 0, strength: 2.0, auto: false, prompt: String::new(), tokens: 60, temperature: 0.8, seed: 0 }
+        Ask { feature: None, strength: None, auto: false, prompt: String::new(), tokens: 60, temperature: 0.8, seed: 0 }
+    }
+}
+
+impl Ask {
+    /// Where the form's slider starts.
+    pub fn slider(&self) -> f32 {
+        self.strength.unwrap_or(2.0)
+    }
+
+    pub fn number(&self) -> u32 {
+        self.feature.unwrap_or(0)
     }
 }
 
@@ -115,22 +127,24 @@ impl App {
 
     pub fn steer(&self, ask: &Ask) -> Page<SteerResult> {
         check(ask)?;
+        let feature = ask.feature.ok_or_else(|| Problem::bad("Say which feature: feature=N."))?;
         let dictionary = self.dictionary(Units::Features)?;
         let meta = dictionary.meta().clone();
-        let summary = dictionary.summary(ask.feature)?;
+        let summary = dictionary.summary(feature)?;
         let labels = self.label_texts(Units::Features, &meta);
-        let title = UnitView::new(Units::Features, &summary, labels.get(&ask.feature).cloned()).title();
+        let title = UnitView::new(Units::Features, &summary, labels.get(&feature).cloned()).title();
         let sampling = Sampling { temperature: ask.temperature, top_k: None, top_p: None, seed: ask.seed };
-        let (both, quality, found) = self.with_model(&meta, |model| {
+        let (both, quality, found, strength) = self.with_model(&meta, |model| {
             let Model { engine, sae, hook } = model;
             let lm = engine.lm();
             let rig = Rig { lm: &lm, tokenizer: &self.tokenizer, sae, hook: *hook };
             let failed = |e| Problem::new(400, "The text cannot be written with this edit", &e);
             let prompt = rig.prompt(&ask.prompt);
-            let search = || safe_strength(rig, ask.feature, summary.max_act, std::slice::from_ref(&prompt), &sampling);
-            let found = ask.auto.then(search).transpose().map_err(failed)?;
-            let strength = found.as_ref().map_or(ask.strength, |f| f.multiple);
-            let edits = vec![LatentEdit::set_to_multiple(ask.feature, strength, summary.max_act)];
+            let search = || safe_strength(rig, feature, summary.max_act, std::slice::from_ref(&prompt), &sampling);
+            let given = ask.strength.filter(|_| !ask.auto);
+            let found = given.is_none().then(search).transpose().map_err(failed)?;
+            let strength = found.as_ref().map(|f| f.multiple).or(given).unwrap_or_default();
+            let edits = vec![LatentEdit::set_to_multiple(feature, strength, summary.max_act)];
             let steering = Steering { edits, scope: Scope::All };
             let go_on = &mut |_, _: &_| ControlFlow::Continue(());
             let both = steer(rig, &steering, &prompt, ask.tokens, &sampling, go_on).map_err(failed)?;
@@ -139,9 +153,8 @@ impl App {
                 perplexity: (perplexity(rig.lm, &prompt, unedited), perplexity(rig.lm, &prompt, edited)),
                 distinct_2: (distinct_2(unedited), distinct_2(edited)),
             };
-            Ok((both, quality, found))
+            Ok((both, quality, found, strength))
         })?;
-        let strength = found.as_ref().map_or(ask.strength, |f| f.multiple);
         let (unedited, edited) = (&both.unedited.tokens, &both.edited.tokens);
         let parting = both.first_difference.unwrap_or(unedited.len());
         let show = |tokens: &[u32]| text::flowing(&self.tokenizer.decode_bytes(tokens));
@@ -164,7 +177,7 @@ impl App {
                     ask.temperature
                 ),
             },
-            feature: ask.feature,
+            feature,
             title,
             strength,
             quality,
@@ -173,7 +186,7 @@ impl App {
             unedited: show(&unedited[parting..]),
             edited: show(&edited[parting..]),
             first_difference: both.first_difference,
-            link: link(&Ask { strength, ..ask.clone() }),
+            link: link(&Ask { strength: Some(strength), ..ask.clone() }),
             found,
         })
     }
@@ -194,7 +207,7 @@ fn n_tokens(n: usize) -> String {
 
 fn check(ask: &Ask) -> Page<()> {
     let range = |what: &str, low: &dyn std::fmt::Display, high: &dyn std::fmt::Display| Problem::bad(&format!("{what} must be {low} to {high}."));
-    if !STRENGTHS.contains(&ask.strength) {
+    if ask.strength.is_some_and(|s| !STRENGTHS.contains(&s)) {
         return Err(range("The strength", STRENGTHS.start(), STRENGTHS.end()));
     }
     if !(0.0..=5.0).contains(&ask.temperature) {
@@ -212,8 +225,8 @@ fn check(ask: &Ask) -> Page<()> {
 fn link(ask: &Ask) -> String {
     format!(
         "/steer?feature={}&strength={}&prompt={}&tokens={}&temperature={}&seed={}",
-        ask.feature,
-        ask.strength,
+        ask.number(),
+        ask.slider(),
         url_text(&ask.prompt),
         ask.tokens,
         ask.temperature,
@@ -229,7 +242,7 @@ mod tests {
     fn what_is_out_of_range_is_refused_with_the_range() {
         assert!(check(&Ask::default()).is_ok());
         let refused = |ask: Ask| check(&ask).unwrap_err().message;
-        assert!(refused(Ask { strength: f32::NAN, ..Ask::default() }).contains("-20 to 20"));
+        assert!(refused(Ask { strength: Some(f32::NAN), ..Ask::default() }).contains("-20 to 20"));
         assert!(refused(Ask { tokens: 0, ..Ask::default() }).contains("1 to 200"));
         assert!(refused(Ask { tokens: 10_000, ..Ask::default() }).contains("1 to 200"));
         assert!(refused(Ask { temperature: -1.0, ..Ask::default() }).contains("0 to 5"));

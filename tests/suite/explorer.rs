@@ -176,6 +176,10 @@ fn lists_are_searched_sorted_and_filtered() {
     assert!(ids("/api/features?q=%22%20OR%20%3C/script%3E").len() < 9, "what is typed is no query language");
     let fragment = served.get("/features/rows?q=%3Cscript%3E%22");
     assert!(fragment.status == 200 && !fragment.body.contains("<script>") && !fragment.body.contains("<html"));
+    for (path, named) in [("sort=bogus", "bogus"), ("flag=deadd", "single-token"), ("sorted=dense", "sorted")] {
+        let refused = served.get(&format!("/api/features?{path}"));
+        assert!(refused.status == 400 && refused.body.contains(named), "{path}: {} {}", refused.status, refused.body);
+    }
     assert_eq!(served.get("/features?page=minus").status, 400);
 }
 
@@ -286,6 +290,13 @@ fn live_text_and_steering_run_the_model() {
     let steer = "/api/steer?feature=0&strength=0.5&prompt=Nobody&tokens=12&temperature=1&seed=3";
     let (once, again) = (served.json(steer), served.json(steer));
     assert!(once == again && once["caption"].as_str().unwrap().contains("Clamped to"), "the same address writes the same text: {once}");
+    for (path, named) in [("latent=17&prompt=x", "latent"), ("prompt=x", "feature=N"), ("feature=0&strenght=3&prompt=x", "strenght")] {
+        let refused = served.get(&format!("/api/steer?{path}"));
+        assert!(refused.status == 400 && refused.body.contains(named), "{path}: {} {}", refused.status, refused.body);
+    }
+    let found = served.json("/api/steer?feature=0&prompt=Nobody&tokens=12&seed=3");
+    assert!(found["found"]["multiple"].is_number(), "a strength that is not given is found: {found}");
+    assert!(served.get("/steer").visible().contains("0 removes the feature"));
     let page = served.get("/steer?feature=0&strength=0.5&prompt=%3Ci%3E&tokens=5&temperature=1&seed=3");
     assert!(page.status == 200 && page.body.contains("&#60;i&#62;") && page.visible().contains("Unedited"), "{}", page.body);
 }
