@@ -1,7 +1,7 @@
 //! The list of features or neurons: search, filters, order, pages.
 
 use super::app::{App, Missing, Page, Part, Problem};
-use super::view::{UnitView, Units, thousands};
+use super::view::{UnitView, Units, text_of, thousands};
 use crate::features::store::{FeatureSummary, Flag, ListQuery, Meta, Sort};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -156,7 +156,7 @@ fn sorted(ids: impl Iterator<Item = u32>) -> Vec<u32> {
 }
 
 fn summary(ask: &Ask, total: u64, n_named: usize, meta: &Meta) -> String {
-    let over = format!("densities over {} tokens of {}", thousands(meta.n_tokens), meta.tokens_from);
+    let over = format!("densities over {} tokens of {}", thousands(meta.n_tokens), text_of(meta));
     match (ask.q.is_empty(), n_named) {
         (true, _) => format!("{} of {}; {over}", thousands(total), thousands(u64::from(meta.n_units))),
         (false, n) if ask.q.len() < 3 => format!(

@@ -169,6 +169,7 @@ fn lists_are_searched_sorted_and_filtered() {
     };
     assert_eq!(ids("/api/features"), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(ids("/api/features?sort=dense")[0], 5);
+    assert!(served.get("/features").visible().contains("tokens of training text"));
     assert_eq!(ids("/api/features?flag=dead"), [4]);
     assert_eq!(ids("/api/features?flag=single-token"), [6]);
     assert!(!ids("/api/features?flag=alive").contains(&4));
