@@ -18,6 +18,8 @@ use std::io::{IsTerminal, Write};
 pub struct Args {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    which: Which,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -30,7 +32,7 @@ enum Command {
     Show(Show),
     /// Find features by the tokens they fire on and the words around them
     Search(Search),
-    /// Rank latents by F1 for a concept on held-out text, beside the best neurons and random directions
+    /// Rank latents (or neurons) by F1 for a concept on held-out text, beside the floors: neurons, random directions, a shuffled model
     #[command(after_help = FIND_EXAMPLES)]
     Find(Find),
 }
@@ -45,10 +47,10 @@ Examples:
 #[derive(Debug, Clone, clap::Args)]
 pub struct Which {
     /// Name of the SAE
-    #[arg(long, default_value = "main", value_name = "NAME")]
+    #[arg(long, global = true, default_value = "main", value_name = "NAME")]
     sae: String,
     /// The model's own neurons instead of an SAE's latents
-    #[arg(long)]
+    #[arg(long, global = true)]
     neurons: bool,
 }
 
@@ -75,8 +77,6 @@ impl Which {
 
 #[derive(Debug, clap::Args)]
 struct Build {
-    #[command(flatten)]
-    which: Which,
     /// Tokens that statistics are over ("dead" is defined on 1,000,000)
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     tokens: u64,
@@ -93,8 +93,6 @@ struct Build {
 
 #[derive(Debug, clap::Args)]
 struct List {
-    #[command(flatten)]
-    which: Which,
     /// What to sort by
     #[arg(long, value_enum, default_value_t = Sort::Id)]
     sort: Sort,
@@ -131,8 +129,6 @@ struct List {
 struct Show {
     /// Number of the feature
     id: u32,
-    #[command(flatten)]
-    which: Which,
     /// Examples to print of each group
     #[arg(long, value_name = "N", default_value_t = 5)]
     examples: usize,
@@ -145,8 +141,6 @@ struct Show {
 struct Search {
     /// What to look for
     text: String,
-    #[command(flatten)]
-    which: Which,
     /// Features to print
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
@@ -173,13 +167,10 @@ struct Concept {
 struct Find {
     #[command(flatten)]
     concept: Concept,
-    /// Name of the SAE
-    #[arg(long, default_value = "main", value_name = "NAME")]
-    sae: String,
     /// Tokens to read of each held-out half, at even distances
     #[arg(long, value_name = "N", default_value_t = 200_000)]
     n_tokens: u64,
-    /// Latents to print
+    /// Latents (or neurons) to print
     #[arg(long, value_name = "N", default_value_t = 10)]
     limit: usize,
     /// Train a linear probe as well: the ceiling
@@ -197,12 +188,13 @@ fn flag(text: &str) -> Result<Flag, String> {
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let run = RunDir::new(&global.dir, &global.run);
-    match args.command {
-        Command::Build(args) => build(args, global, &run),
-        Command::List(args) => list(args, global, &run),
-        Command::Show(args) => show(args, global, &run),
-        Command::Search(args) => search(args, global, &run),
-        Command::Find(args) => find(args, global, &run),
+    let Args { command, which } = args;
+    match command {
+        Command::Build(args) => build(args, &which, global, &run),
+        Command::List(args) => list(args, &which, global, &run),
+        Command::Show(args) => show(args, &which, global, &run),
+        Command::Search(args) => search(args, &which, global, &run),
+        Command::Find(args) => find(args, &which, global, &run),
     }
 }
 
@@ -242,12 +234,12 @@ fn open_sae(run: &RunDir, name: &str, lm: &Manifest) -> anyhow::Result<(Sae, Hoo
     Ok((Sae::load(&dir).with_context(next)?, hook, manifest))
 }
 
-fn build(args: Build, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+fn build(args: Build, which: &Which, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let Loaded { stream, tokenizer, lm, lm_manifest } = open_model(run)?;
     let _lock = run.lock()?;
-    let sae = if args.which.neurons { None } else { Some(open_sae(run, &args.which.sae, &lm_manifest)?) };
+    let sae = if which.neurons { None } else { Some(open_sae(run, &which.sae, &lm_manifest)?) };
     let hook = match (&sae, args.hook) {
-        (Some((_, trained, _)), Some(asked)) if *trained != asked => bail!("SAE {} was trained on {trained}, not on {asked}", args.which.sae),
+        (Some((_, trained, _)), Some(asked)) if *trained != asked => bail!("SAE {} was trained on {trained}, not on {asked}", which.sae),
         (Some((_, trained, _)), _) => *trained,
         (None, asked) => asked.unwrap_or(HookPoint::mlp_post(0)),
     };
@@ -256,10 +248,10 @@ fn build(args: Build, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     }
     let sae_hash = sae.as_ref().map(|(_, _, manifest)| manifest.hash()).unwrap_or_default();
     let units = match &sae {
-        Some((sae, _, _)) => Units::Latents { sae, name: &args.which.sae, manifest_hash: &sae_hash },
+        Some((sae, _, _)) => Units::Latents { sae, name: &which.sae, manifest_hash: &sae_hash },
         None => Units::Neurons,
     };
-    let path = run.features(args.which.name());
+    let path = run.features(which.name());
     let n_units = sae.as_ref().map_or(hook.d_in(&lm.config), |(sae, _, _)| sae.d_sae);
     tell!(
         "features of {n_units} {} at {hook} over {} tokens of {}, seed {}\n  writes {} (about {} MB)",
@@ -290,9 +282,9 @@ fn build(args: Build, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn list(args: List, global: &Global, run: &RunDir) -> anyhow::Result<()> {
-    let dictionary = args.which.dictionary(run)?;
-    let labels = label_texts(&args.which, run, dictionary.meta())?;
+fn list(args: List, which: &Which, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    let dictionary = which.dictionary(run)?;
+    let labels = label_texts(which, run, dictionary.meta())?;
     let query = ListQuery {
         sort: args.sort,
         descending: args.descending,
@@ -319,12 +311,12 @@ fn list(args: List, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     })
 }
 
-fn show(args: Show, global: &Global, run: &RunDir) -> anyhow::Result<()> {
-    let dictionary = args.which.dictionary(run)?;
+fn show(args: Show, which: &Which, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    let dictionary = which.dictionary(run)?;
     let (stream, tokenizer) = open_text(run)?;
     dictionary.check(&stream)?;
     let detail = dictionary.feature(args.id, &stream, &tokenizer)?;
-    let labels = labels_of(&args.which, run, dictionary.meta(), Some(args.id))?;
+    let labels = labels_of(which, run, dictionary.meta(), Some(args.id))?;
     if global.json {
         return print(global, &serde_json::json!({ "feature": detail, "labels": labels }), |_| Ok(()));
     }
@@ -365,8 +357,8 @@ fn show(args: Show, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     })
 }
 
-fn search(args: Search, global: &Global, run: &RunDir) -> anyhow::Result<()> {
-    let dictionary = args.which.dictionary(run)?;
+fn search(args: Search, which: &Which, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    let dictionary = which.dictionary(run)?;
     let (stream, tokenizer) = open_text(run)?;
     dictionary.check(&stream)?;
     let hits = dictionary.search(&args.text, args.limit, &stream, &tokenizer)?;
@@ -385,10 +377,10 @@ fn search(args: Search, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     })
 }
 
-fn find(args: Find, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+fn find(args: Find, which: &Which, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let Loaded { stream, tokenizer, lm, lm_manifest } = open_model(run)?;
     let concept = args.concept.read(&stream, &tokenizer)?;
-    let (sae, hook, _) = open_sae(run, &args.sae, &lm_manifest)?;
+    let (sae, hook, _) = open_sae(run, &which.sae, &lm_manifest)?;
     tell!(
         "{}: chosen on {} tokens at even distances over held-out half A, scored on as many of half B, seed {}",
         concept.name,
@@ -411,7 +403,7 @@ fn find(args: Find, global: &Global, run: &RunDir) -> anyhow::Result<()> {
             score.n_pos.1
         );
     }
-    print(global, score, |out| scores(out, score))
+    print(global, score, |out| scores(out, score, which.neurons))
 }
 
 impl Concept {
@@ -443,14 +435,16 @@ impl Concept {
     }
 }
 
-fn scores(out: &mut dyn Write, score: &ConceptScore) -> std::io::Result<()> {
+fn scores(out: &mut dyn Write, score: &ConceptScore, neurons: bool) -> std::io::Result<()> {
     writeln!(out, "{}: {} positives in A, {} in B; F1 on B", score.concept, score.n_pos.0, score.n_pos.1)?;
     if score.too_rare {
         writeln!(out, "fewer than {MIN_POSITIVES} in one of them: too rare to be judged; read more with --n-tokens")?;
     }
-    writeln!(out, "{:>9} {:>6} {:>6} {:>9} {:>6} {:>10}", "latent", "F1", "F1 A", "precision", "recall", "threshold")?;
-    for u in &score.latents.ranked {
-        writeln!(out, "{:>9} {:>6.3} {:>6.3} {:>9.3} {:>6.3} {:>10.4}", u.id, u.f1_b, u.f1_a, u.precision, u.recall, u.threshold)?;
+    let (unit, found) = if neurons { ("neuron", &score.neurons) } else { ("latent", &score.latents) };
+    writeln!(out, "{unit:>9} {:>6} {:>6} {:>9} {:>6} {:>10}", "F1 A", "F1 B", "precision", "recall", "threshold")?;
+    for u in &found.ranked {
+        let name = format!("{}{}", u.id, if u.positive { "" } else { "-" });
+        writeln!(out, "{name:>9} {:>6.3} {:>6.3} {:>9.3} {:>6.3} {:>10.4}", u.f1_a, u.f1_b, u.precision, u.recall, u.threshold)?;
     }
     let mut row = |name: &str, found: &Found| {
         let id = |id: &(u32, bool)| format!("{}{}", id.0, if id.1 { "" } else { "-" });

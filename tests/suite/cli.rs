@@ -200,6 +200,8 @@ fn features_are_shown_searched_and_found() {
     assert!(works(dir, &["features", "show", "3", "--neurons", "--run", "small"]).starts_with("neuron 3"));
     let hits = json(dir, &["features", "search", "the", "--run", "small"]);
     assert!(hits["items"].as_array().unwrap().iter().any(|hit| hit["snippet"].as_str().unwrap().to_lowercase().contains("the")), "{hits}");
+    let neurons = works(dir, &["features", "find", "--regex", "[0-9]", "--n-tokens", "20000", "--neurons", "--run", "small"]);
+    assert!(neurons.contains("   neuron   F1 A   F1 B"), "{neurons}");
     for concept in [["--regex", "[0-9]"], ["--tokens", " the"], ["--label", "colour"]] {
         let found = works(dir, &["features", "find", concept[0], concept[1], "--n-tokens", "20000", "--run", "small"]);
         assert!(found.contains("random directions"), "{concept:?}: {found}");
@@ -212,6 +214,8 @@ fn a_label_survives_a_rebuild_of_the_dictionary_and_an_export() {
     let dir = copied.path();
     works(dir, &["label", "set", "3", "digits, mostly", "--run", "small"]);
     works(dir, &["label", "set", "5", "a mistake", "--run", "small"]);
+    let neuron = works(dir, &["label", "set", "5", "of a neuron", "--neurons", "--run", "small"]);
+    assert!(neuron.contains("of a neuron"), "{neuron}");
     works(dir, &["label", "undo", "--run", "small"]);
     works(dir, &["features", "build", "--tokens", "10000", "--run", "small"]);
     let listed = works(dir, &["label", "list", "--run", "small"]);
