@@ -9,6 +9,7 @@ use crate::features::store::{Example, FeatureDetail, FeatureSummary, Flag, Group
 use crate::features::{self, BuildConfig, Dictionary, NEURONS, Units};
 use crate::labels::Labels;
 use crate::lm::{CpuEngine, HookPoint, Lm};
+use crate::pipeline::Recipe;
 use crate::sae::{Sae, read_origin};
 use anyhow::{Context, bail};
 use std::io::{IsTerminal, Write};
@@ -387,10 +388,15 @@ fn find(args: Find, which: &Which, global: &Global, run: &RunDir) -> anyhow::Res
         args.n_tokens,
         args.seed
     );
+    let mut control = shuffled(run, &which.sae, &lm, &lm_manifest)?;
+    if control.is_none() {
+        tell!("  the floor of a shuffled model needs its SAE, sae/{}-shuffled: monosem quickstart --exam full {}", which.sae, run.flags());
+    }
+    let untrained = control.as_mut().map(|(engine, sae)| Subject { engine, sae });
     let mut engine = CpuEngine::new(lm);
     let config = ExamConfig { n_tokens: args.n_tokens, n_ranked: args.limit, probe: args.probe, seed: args.seed };
     let subject = Subject { engine: &mut engine, sae: &sae };
-    let report = match exam(subject, None, &stream, &tokenizer, hook, &[concept], &config, &mut Terminal::new()) {
+    let report = match exam(subject, untrained, &stream, &tokenizer, hook, &[concept], &config, &mut Terminal::new()) {
         Err(features::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
         done => done?,
     };
@@ -404,6 +410,19 @@ fn find(args: Find, which: &Which, global: &Global, run: &RunDir) -> anyhow::Res
         );
     }
     print(global, score, |out| scores(out, score, which.neurons))
+}
+
+/// The control of the full exam, where it was made of this model: its weights shuffled by the run's seed, and the SAE trained on that.
+fn shuffled(run: &RunDir, name: &str, lm: &Lm, lm_manifest: &Manifest) -> anyhow::Result<Option<(CpuEngine, Sae)>> {
+    let name = format!("{name}-shuffled");
+    let of_this_model =
+        |m: &Manifest| m.inputs.get("lm") == Some(&lm_manifest.hash()) && m.inputs.get("weights").is_some_and(|weights| weights == "shuffled");
+    let manifest = Manifest::read(&run.sae(&name), "sae", crate::sae::SAE_FORMAT_VERSION).ok().filter(of_this_model);
+    let recipe = Recipe::read(&run.config()).ok();
+    match manifest.zip(recipe) {
+        Some((_, recipe)) => Ok(Some((CpuEngine::new(lm.shuffled(recipe.seed)), Sae::load(&run.sae(&name))?))),
+        None => Ok(None),
+    }
 }
 
 impl Concept {
@@ -456,6 +475,9 @@ fn scores(out: &mut dyn Write, score: &ConceptScore, neurons: bool) -> std::io::
     row("latents", &score.latents)?;
     row("neurons", &score.neurons)?;
     row("random directions", &score.random)?;
+    if let Some(untrained) = &score.untrained {
+        row("shuffled model", untrained)?;
+    }
     writeln!(out, "token-only {:.3}{}", score.token_only, score.probe.map(|p| format!(", linear probe {p:.3}")).unwrap_or_default())?;
     let forms = score.forms.iter().take(12).map(|f| format!("{} {:.2}", quoted(&f.form), f.recall)).collect::<Vec<_>>().join("  ");
     writeln!(out, "forms with recall >= 0.3: {}, effective {:.1}; {forms}", score.n_forms_found, score.effective_forms)

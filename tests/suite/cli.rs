@@ -202,6 +202,8 @@ fn features_are_shown_searched_and_found() {
     assert!(hits["items"].as_array().unwrap().iter().any(|hit| hit["snippet"].as_str().unwrap().to_lowercase().contains("the")), "{hits}");
     let neurons = works(dir, &["features", "find", "--regex", "[0-9]", "--n-tokens", "20000", "--neurons", "--run", "small"]);
     assert!(neurons.contains("   neuron   F1 A   F1 B"), "{neurons}");
+    let done = call(dir, &["features", "find", "--regex", "[0-9]", "--n-tokens", "20000", "--run", "small"]);
+    assert!(done.stderr.contains("sae/main-shuffled: monosem quickstart --exam full"), "{}", done.stderr);
     for concept in [["--regex", "[0-9]"], ["--tokens", " the"], ["--label", "colour"]] {
         let found = works(dir, &["features", "find", concept[0], concept[1], "--n-tokens", "20000", "--run", "small"]);
         assert!(found.contains("random directions"), "{concept:?}: {found}");
