@@ -2,10 +2,10 @@
 
 use super::{Global, Interrupted, Terminal, again};
 use crate::artifact::{Manifest, RunDir};
-use crate::corpus::{TokenStream, Tokenizer};
+use crate::corpus::{CorpusConfig, TokenStream, Tokenizer};
 use crate::features::exam::{ConceptScore, ExamConcept, ExamConfig, Found, MIN_POSITIVES, Subject, Truth, exam};
 use crate::features::render::{Style, pieces};
-use crate::features::store::{Example, FeatureDetail, FeatureSummary, Flag, GroupKind, ListQuery, Meta, Sort, Why};
+use crate::features::store::{Example, FeatureSummary, Flag, GroupKind, Histogram, Hit, ListQuery, Meta, Sort, Why};
 use crate::features::{self, BuildConfig, Dictionary, NEURONS, Units};
 use crate::labels::Labels;
 use crate::lm::{CpuEngine, HookPoint, Lm};
@@ -31,7 +31,7 @@ enum Command {
     List(List),
     /// Show one feature: contexts with the firing token in orange, histogram, logit effects, labels
     Show(Show),
-    /// Find features by the tokens they fire on and the words around them
+    /// Find features by their labels, the tokens they fire on and the words around them
     Search(Search),
     /// Rank latents (or neurons) by F1 for a concept on held-out text, beside the floors: neurons, random directions, a shuffled model
     #[command(after_help = FIND_EXAMPLES)]
@@ -300,13 +300,17 @@ fn list(args: List, which: &Which, global: &Global, run: &RunDir) -> anyhow::Res
     };
     let page = dictionary.list(&query)?;
     print(global, &page, |out| {
-        writeln!(out, "{:>7} {:>9} {:>8} {:>7} {:>6}  {:24} tokens", "id", "density", "max", "tokens", "poly", "label")?;
+        writeln!(out, "{:>7} {:>9} {:>8} {:>7} {:>6}  {:LABEL_WIDTH$} tokens", "id", "density", "max", "tokens", "poly", "label or concept")?;
         for f in &page.features {
-            let label = labels.iter().rev().find(|l| l.0 == f.id).map(|l| l.1.as_str()).unwrap_or_default();
-            let label: String = label.chars().take(24).collect();
+            let label = labels.iter().rev().find(|l| l.0 == f.id).map(|l| l.1.clone()).or_else(|| concept(f)).unwrap_or_default();
+            let label: String = label.chars().take(LABEL_WIDTH).collect();
             let name = unit_name(f);
             let (density, tokens) = (percent(f.density), top_tokens(f, 6));
-            writeln!(out, "{name:>7} {density:>9} {:>8.3} {:>7.1} {:>6.1}  {label:24} {tokens}", f.max_act, f.effective_tokens, f.polysemantic)?;
+            writeln!(
+                out,
+                "{name:>7} {density:>9} {:>8.3} {:>7.1} {:>6.1}  {label:LABEL_WIDTH$} {tokens}",
+                f.max_act, f.effective_tokens, f.polysemantic
+            )?;
         }
         writeln!(out, "{} of {}", page.features.len(), page.total)
     })
@@ -329,24 +333,26 @@ fn show(args: Show, which: &Which, global: &Global, run: &RunDir) -> anyhow::Res
         for label in &labels {
             writeln!(out, "  \"{}\"  {}, {}", label.text, label.author, label.time)?;
         }
-        let flags: Vec<&str> = f.flags.iter().map(|f| f.name()).collect();
+        if let Some(concept) = concept(f) {
+            writeln!(out, "best concept  {concept}")?;
+        }
+        let flags: String = f.flags.iter().map(|f| format!(", {}", f.name())).collect();
         writeln!(
             out,
-            "fires on {} ({} tokens), max {:.3}, mean {:.3}, {:.1} effective tokens, polysemantic {:.1} {}",
+            "fires on {} ({} tokens), max {:.3}, mean {:.3}, {:.1} effective tokens, polysemantic {:.1}{flags}",
             percent(f.density),
             f.n_active,
             f.max_act,
             f.mean_act,
             f.effective_tokens,
-            f.polysemantic,
-            flags.join(" ")
+            f.polysemantic
         )?;
         writeln!(out, "tokens   {}", top_tokens(f, 10))?;
         let effects = |effects: &[features::store::LogitEffect]| {
             effects.iter().map(|e| format!("{} {:+.2}", quoted(&e.token.text), e.effect)).collect::<Vec<_>>().join("  ")
         };
         writeln!(out, "raises   {}\nlowers   {}", effects(&detail.logits_up), effects(&detail.logits_down))?;
-        histogram(out, &detail)?;
+        histogram(out, &detail.histogram)?;
         for group in &detail.groups {
             let of = if group.kind == GroupKind::Top { String::new() } else { format!(" (of {})", group.n_firings) };
             writeln!(out, "\n{}{of}", group.name)?;
@@ -362,17 +368,26 @@ fn search(args: Search, which: &Which, global: &Global, run: &RunDir) -> anyhow:
     let dictionary = which.dictionary(run)?;
     let (stream, tokenizer) = open_text(run)?;
     dictionary.check(&stream)?;
-    let hits = dictionary.search(&args.text, args.limit, &stream, &tokenizer)?;
+    let wanted = args.text.trim().to_lowercase();
+    let labels = labels_of(which, run, dictionary.meta(), None)?;
+    let named = labels.into_iter().filter(|l| !wanted.is_empty() && l.text.to_lowercase().contains(&wanted));
+    let mut hits: Vec<Hit> = named.map(|l| Hit { feature: l.latent, why: Why::Label, snippet: l.text, share: 1.0 }).collect();
+    hits.extend(dictionary.search(&args.text, args.limit, &stream, &tokenizer)?);
+    hits.truncate(args.limit);
     print(global, &hits, |out| {
+        if !hits.is_empty() {
+            writeln!(out, "{:>7} {:>8}  where; the share is of its activation on such tokens, or of its contexts", "id", "share")?;
+        }
         for hit in &hits {
-            let why = match hit.why {
-                Why::Token => "fires on",
-                Why::Context => "near",
+            let (share, why) = match hit.why {
+                Why::Label => ("-".into(), "labelled"),
+                Why::Token => (percent(hit.share), "fires on"),
+                Why::Context => (percent(hit.share), "near"),
             };
-            writeln!(out, "{:>7} {:>6}  {why} {}", hit.feature, percent(hit.share), quoted(&hit.snippet))?;
+            writeln!(out, "{:>7} {share:>8}  {why} {}", hit.feature, quoted(&hit.snippet))?;
         }
         if hits.is_empty() {
-            writeln!(out, "nothing fires on {:?} or near it", args.text)?;
+            writeln!(out, "nothing fires on {:?} or near it, and no label has it", args.text)?;
         }
         Ok(())
     })
@@ -380,7 +395,10 @@ fn search(args: Search, which: &Which, global: &Global, run: &RunDir) -> anyhow:
 
 fn find(args: Find, which: &Which, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let Loaded { stream, tokenizer, lm, lm_manifest } = open_model(run)?;
-    let concept = args.concept.read(&stream, &tokenizer)?;
+    let mut concept = args.concept.read(&stream, &tokenizer)?;
+    if let Some(known) = known_kind(&stream, &concept) {
+        concept.kind = known;
+    }
     let (sae, hook, _) = open_sae(run, &which.sae, &lm_manifest)?;
     tell!(
         "{}: chosen on {} tokens at even distances over held-out half A, scored on as many of half B, seed {}",
@@ -410,6 +428,14 @@ fn find(args: Find, which: &Which, global: &Global, run: &RunDir) -> anyhow::Res
         );
     }
     print(global, score, |out| scores(out, score, which.neurons))
+}
+
+/// What kind of concept the exam of this text takes this for: class, sense, ...
+fn known_kind(stream: &TokenStream, concept: &ExamConcept) -> Option<String> {
+    let Truth::Label(_) = concept.truth else { return None };
+    let corpus: CorpusConfig = serde_json::from_value(stream.manifest().config.clone()).ok()?;
+    let known = crate::pipeline::concepts(&corpus, stream).ok()?;
+    known.into_iter().find(|k| k.name == concept.name).map(|k| k.kind)
 }
 
 /// The control of the full exam, where it was made of this model: its weights shuffled by the run's seed, and the SAE trained on that.
@@ -455,7 +481,11 @@ impl Concept {
 }
 
 fn scores(out: &mut dyn Write, score: &ConceptScore, neurons: bool) -> std::io::Result<()> {
-    writeln!(out, "{}: {} positives in A, {} in B; F1 on B", score.concept, score.n_pos.0, score.n_pos.1)?;
+    writeln!(
+        out,
+        "{} ({}): {} positives in A, {} in B; chosen by F1 on A, scored by F1 on B",
+        score.concept, score.kind, score.n_pos.0, score.n_pos.1
+    )?;
     if score.too_rare {
         writeln!(out, "fewer than {MIN_POSITIVES} in one of them: too rare to be judged; read more with --n-tokens")?;
     }
@@ -465,11 +495,16 @@ fn scores(out: &mut dyn Write, score: &ConceptScore, neurons: bool) -> std::io::
         let name = format!("{}{}", u.id, if u.positive { "" } else { "-" });
         writeln!(out, "{name:>9} {:>6.3} {:>6.3} {:>9.3} {:>6.3} {:>10.4}", u.f1_a, u.f1_b, u.precision, u.recall, u.threshold)?;
     }
+    // Of a class or a word the tokens themselves are the answer.
+    let has_auc = !matches!(score.kind.as_str(), "class" | "lexeme" | "tokens") && score.latents.auc.is_some();
+    if has_auc {
+        writeln!(out, "AUC: how often a token with the concept has the higher activation than the same token without it; chance is 0.5")?;
+    }
     let mut row = |name: &str, found: &Found| {
         let id = |id: &(u32, bool)| format!("{}{}", id.0, if id.1 { "" } else { "-" });
         let best = found.ranked.first().map(|u| id(&(u.id, u.positive))).unwrap_or_else(|| "none".into());
         let union = found.union.ids.iter().map(id).collect::<Vec<_>>().join(" ");
-        let auc = found.auc.map(|a| format!(", AUC {a:.3}")).unwrap_or_default();
+        let auc = found.auc.filter(|_| has_auc).map(|a| format!(", AUC {a:.3}")).unwrap_or_default();
         writeln!(out, "{name:18} best {best} {:.3}, union ({union}) {:.3}{auc}", found.f1(), found.union.f1_b)
     };
     row("latents", &score.latents)?;
@@ -479,9 +514,14 @@ fn scores(out: &mut dyn Write, score: &ConceptScore, neurons: bool) -> std::io::
         row("shuffled model", untrained)?;
     }
     writeln!(out, "token-only {:.3}{}", score.token_only, score.probe.map(|p| format!(", linear probe {p:.3}")).unwrap_or_default())?;
-    let forms = score.forms.iter().take(12).map(|f| format!("{} {:.2}", quoted(&f.form), f.recall)).collect::<Vec<_>>().join("  ");
-    writeln!(out, "forms with recall >= 0.3: {}, effective {:.1}; {forms}", score.n_forms_found, score.effective_forms)
+    let forms = score.forms.iter().take(MAX_FORMS).map(|f| format!("{} {:.2}", quoted(&f.form), f.recall)).collect::<Vec<_>>().join("  ");
+    let listed = format!("; recall of the {} commonest: {forms}", score.forms.len().min(MAX_FORMS));
+    let listed = if score.forms.is_empty() { String::new() } else { listed };
+    writeln!(out, "forms with recall >= 0.3: {}, effective {:.1}{listed}", score.n_forms_found, score.effective_forms)
 }
+
+/// Forms printed.
+const MAX_FORMS: usize = 12;
 
 /// Prints `value` as one JSON object or what `human` writes. A closed pipe is an `io::Error`, which the caller of `run` takes as done.
 pub fn print<T: serde::Serialize>(global: &Global, value: &T, human: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> anyhow::Result<()> {
@@ -509,13 +549,30 @@ fn label_texts(which: &Which, run: &RunDir, meta: &Meta) -> anyhow::Result<Vec<(
     Ok(labels_of(which, run, meta, None)?.into_iter().map(|l| (l.latent, l.text)).collect())
 }
 
-/// Four bins per doubling, a bar of at most 40 signs each.
-fn histogram(out: &mut dyn Write, detail: &FeatureDetail) -> std::io::Result<()> {
-    let most = detail.histogram.counts.iter().copied().max().unwrap_or(0);
-    for (bin, count) in detail.histogram.edges.windows(2).zip(&detail.histogram.counts) {
-        writeln!(out, "{:>10.4}  {:40} {count}", bin[0], "\u{2588}".repeat((40 * count).div_ceil(most) as usize))?;
+/// Bars of a histogram on a terminal, at most.
+const MAX_BARS: usize = 20;
+
+/// A bar of at most 40 signs each; empty ends are left out, and neighbouring bins are added up until there are at most [`MAX_BARS`].
+fn histogram(out: &mut dyn Write, histogram: &Histogram) -> std::io::Result<()> {
+    let Some(first) = histogram.counts.iter().position(|&n| n > 0) else { return Ok(()) };
+    let last = histogram.counts.iter().rposition(|&n| n > 0).unwrap_or(first);
+    let per_bar = (last - first + 1).div_ceil(MAX_BARS);
+    let bars: Vec<u64> = histogram.counts[first..=last].chunks(per_bar).map(|counts| counts.iter().sum()).collect();
+    let most = bars.iter().copied().max().unwrap_or(1);
+    for (i, count) in bars.iter().enumerate() {
+        let from = significant(histogram.edges[first + i * per_bar] as f64);
+        writeln!(out, "{from:>10}  {:40} {count}", "\u{2588}".repeat((40 * count).div_ceil(most) as usize))?;
     }
     Ok(())
+}
+
+/// Three significant digits.
+fn significant(x: f64) -> String {
+    if x == 0.0 {
+        return "0".into();
+    }
+    let digits = (2 - x.abs().log10().floor() as i32).clamp(0, 12) as usize;
+    if x.abs() < 1e-4 { format!("{x:.2e}") } else { format!("{x:.digits$}") }
 }
 
 /// One example on one line, cut to `context` tokens on each side.
@@ -539,6 +596,14 @@ fn line(example: &Example, context: usize, colour: bool) -> String {
     pieces(&cut).into_iter().map(paint).collect()
 }
 
+/// Letters of a label in a list.
+const LABEL_WIDTH: usize = 32;
+
+/// `metal, F1 0.93`
+fn concept(f: &FeatureSummary) -> Option<String> {
+    f.concept.as_ref().map(|c| format!("{}, F1 {:.2}", c.name, c.f1))
+}
+
 fn unit_name(f: &FeatureSummary) -> String {
     match f.neuron {
         Some(neuron) if !f.positive => format!("{neuron}- ({})", f.id),
@@ -557,4 +622,25 @@ fn quoted(text: &str) -> String {
 
 fn percent(share: f64) -> String {
     if share > 0.0 && share < 0.001 { format!("{:.4} %", 100.0 * share) } else { format!("{:.2} %", 100.0 * share) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wide_histogram_is_drawn_in_twenty_bars_that_hold_every_firing_and_tell_their_edges() {
+        let edges: Vec<f32> = (0..=50).map(|i| 2f32.powf(-14.0 + i as f32 / 4.0)).collect();
+        let counts: Vec<u64> = (0..50).map(|i| if (3..48).contains(&i) { i } else { 0 }).collect();
+        let mut out = Vec::new();
+        histogram(&mut out, &Histogram { edges, counts: counts.clone() }).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let bars: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+        assert!(bars.len() <= 20, "{text}");
+        let starts: std::collections::BTreeSet<&str> = bars.iter().map(|b| b[0]).collect();
+        assert_eq!(starts.len(), bars.len(), "no two bars begin at the same number: {text}");
+        assert_eq!(bars.iter().map(|b| b.last().unwrap().parse::<u64>().unwrap()).sum::<u64>(), counts.iter().sum::<u64>());
+        // 2^(-14 + 3/4)
+        assert_eq!(bars[0][0], "0.000103");
+    }
 }

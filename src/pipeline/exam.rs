@@ -1,9 +1,9 @@
 //! Which concepts a run is examined on, and what of the outcome counts: the planted ones by the rules of the exam, or, on real text, the
 //! three that *Interpretable Neurons in Toy Models* names and the kinds of the documents.
 
-use super::{Recipe, Result};
+use super::Result;
 use crate::corpus::planted::{ConceptKind, Planted};
-use crate::corpus::{Source, TokenStream};
+use crate::corpus::{CorpusConfig, Source, TokenStream};
 use crate::features::exam::{ConceptScore, ExamConcept, ExamReport, Found, Truth};
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
@@ -25,9 +25,9 @@ const OF_THE_POST: [(&str, &str); 3] = [
     ),
 ];
 
-/// The concepts that a run is scored on.
-pub fn concepts(recipe: &Recipe, stream: &TokenStream) -> Result<Vec<ExamConcept>> {
-    let planted = recipe.corpus.sources.iter().find_map(|s| match s {
+/// The concepts that features of a text are scored on.
+pub fn concepts(corpus: &CorpusConfig, stream: &TokenStream) -> Result<Vec<ExamConcept>> {
+    let planted = corpus.sources.iter().find_map(|s| match s {
         Source::Planted { generator_seed, .. } => Some(*generator_seed),
         _ => None,
     });

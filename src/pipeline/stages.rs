@@ -231,7 +231,7 @@ impl Stages<'_> {
         let fresh = record.is_fresh_beside(&dir);
         let began = self.begin(Stage::Exam, fresh);
         if !fresh {
-            let concepts = super::concepts(self.recipe, stream)?;
+            let concepts = super::concepts(&self.recipe.corpus, stream)?;
             let tokenizer = Tokenizer::load(&self.run.tokens().join("tokenizer.json"))?;
             let mut control = if full { Some(self.untrained(engine, stream)?) } else { None };
             let untrained = control.as_mut().map(|(engine, sae)| Subject { engine, sae });

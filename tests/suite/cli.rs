@@ -207,6 +207,8 @@ fn features_are_shown_searched_and_found() {
     for concept in [["--regex", "[0-9]"], ["--tokens", " the"], ["--label", "colour"]] {
         let found = works(dir, &["features", "find", concept[0], concept[1], "--n-tokens", "20000", "--run", "small"]);
         assert!(found.contains("random directions"), "{concept:?}: {found}");
+        let kind = if concept[0] == "--label" { "colour (class): " } else { " positives in A" };
+        assert!(found.contains(kind) && (concept[0] != "--label" || !found.contains("AUC")), "{concept:?}: {found}");
     }
 }
 
@@ -222,7 +224,10 @@ fn a_label_survives_a_rebuild_of_the_dictionary_and_an_export() {
     works(dir, &["features", "build", "--tokens", "10000", "--run", "small"]);
     let listed = works(dir, &["label", "list", "--run", "small"]);
     assert!(listed.contains("digits, mostly") && listed.contains("tester") && !listed.contains("a mistake"), "{listed}");
-    assert!(works(dir, &["features", "show", "3", "--run", "small"]).contains("digits, mostly"));
+    let shown = works(dir, &["features", "show", "3", "--run", "small"]);
+    assert!(shown.contains("digits, mostly") && shown.lines().take_while(|l| !l.is_empty()).all(|l| l == l.trim_end()), "{shown}");
+    let found = works(dir, &["features", "search", "digits", "--run", "small"]);
+    assert!(found.contains("      3        -  labelled \"digits, mostly\""), "{found}");
     let file = dir.join("labels.csv");
     works(dir, &["label", "export", file.to_str().unwrap(), "--run", "small"]);
     works(dir, &["label", "set", "3", "", "--run", "small"]);

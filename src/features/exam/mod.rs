@@ -200,7 +200,7 @@ fn exam_in(
             Some([a, b])
         }
     };
-    progress.begin("scores", 5, "populations");
+    progress.begin("scores against concepts", 5, "steps");
     let random = floors::random_directions(&dense_a, &dense_b, &a, config.seed);
     let probe = config.probe.then(|| floors::probe(&dense_a, &dense_b, &halves));
     progress.advance(1);
@@ -268,7 +268,7 @@ fn activations(
     latents.clear();
     let (mut ids, mut rows, mut sparse) = (Vec::new(), Vec::new(), SparseRows::default());
     let per_batch = (4096 / n_ctx).max(1);
-    progress.begin("exam", half.n_read(), "tokens");
+    progress.begin("activations of held-out text", half.n_read(), "tokens");
     for batch in half.t0.chunks(per_batch) {
         if progress.interrupted() {
             return Err(Error::Interrupted);

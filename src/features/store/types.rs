@@ -285,6 +285,8 @@ pub struct ListPage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
+    /// Somebody labelled it so.
+    Label,
     /// It fires on this token.
     Token,
     /// The text stands in one of its contexts.
@@ -298,6 +300,6 @@ pub struct Hit {
     pub why: Why,
     /// The token, or the words around the match.
     pub snippet: String,
-    /// Share of the feature's activation on matching tokens, or share of its contexts that match.
+    /// Share of the feature's activation on matching tokens, or share of its contexts that match; 1 for a label.
     pub share: f64,
 }
