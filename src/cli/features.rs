@@ -74,6 +74,11 @@ impl Which {
     pub fn labels(&self, run: &RunDir) -> crate::labels::Result<Labels> {
         Labels::open(&run.labels(self.name()))
     }
+
+    /// The same for reading; none where nobody has labelled anything.
+    pub fn labels_to_read(&self, run: &RunDir) -> crate::labels::Result<Option<Labels>> {
+        Labels::open_to_read(&run.labels(self.name()))
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -539,10 +544,7 @@ pub fn print<T: serde::Serialize>(global: &Global, value: &T, human: impl FnOnce
 
 /// Labels in force; none, and no file made, where there is no file yet.
 fn labels_of(which: &Which, run: &RunDir, meta: &Meta, id: Option<u32>) -> anyhow::Result<Vec<crate::labels::Label>> {
-    if !run.labels(which.name()).is_file() {
-        return Ok(vec![]);
-    }
-    Ok(which.labels(run)?.list(&meta.weights_hash, id)?)
+    Ok(which.labels_to_read(run)?.map_or(Ok(vec![]), |labels| labels.list(&meta.weights_hash, id))?)
 }
 
 fn label_texts(which: &Which, run: &RunDir, meta: &Meta) -> anyhow::Result<Vec<(u32, String)>> {

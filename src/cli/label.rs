@@ -27,8 +27,8 @@ enum Command {
         /// What the feature means
         text: String,
         /// Whose label it is [default: the user's name]
-        #[arg(long, value_name = "NAME", env = "USER", default_value = "unknown", hide_env = true, hide_default_value = true)]
-        author: String,
+        #[arg(long, value_name = "NAME", env = "USER", hide_env = true)]
+        author: Option<String>,
     },
     /// Print labels
     List {
@@ -58,44 +58,93 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let dictionary = args.which.dictionary(&run)?;
     let meta: &Meta = dictionary.meta();
     let weights = meta.weights_hash.as_str();
-    let mut labels = args.which.labels(&run)?;
+    let to_read = || args.which.labels_to_read(&run);
+    let to_write = || args.which.labels(&run);
     match args.command {
         Command::Set { id, text, author } => {
             dictionary.summary(id)?;
+            let author = author.unwrap_or_else(user_name);
+            let mut labels = to_write()?;
             labels.set(weights, id, &text, &author)?;
             let now = labels.list(weights, Some(id))?;
-            print(global, &now, |out| now.iter().try_for_each(|l| writeln!(out, "{} {:?}  {}, {}", l.latent, l.text, l.author, l.time)))
+            print(global, &now, |out| {
+                if now.is_empty() {
+                    writeln!(out, "{id} has no label")?;
+                }
+                now.iter().try_for_each(|l| writeln!(out, "{} {:?}  {}, {}", l.latent, l.text, l.author, l.time))
+            })
         }
         Command::List { history } => {
-            let listed = match history {
-                Some(id) => labels.history(weights, id)?,
-                None => labels.list(weights, None)?,
+            let listed = match (to_read()?, history) {
+                (None, _) => vec![],
+                (Some(labels), Some(id)) => labels.history(weights, id)?,
+                (Some(labels), None) => labels.list(weights, None)?,
             };
             print(global, &listed, |out| listed.iter().try_for_each(|l| writeln!(out, "{:>7} {:?}  {}, {}", l.latent, l.text, l.author, l.time)))
         }
         Command::Undo { id } => {
-            let undone = labels.undo(weights, id)?;
+            let undone = to_write()?.undo(weights, id)?;
             print(global, &serde_json::json!({ "undone": undone }), |out| match &undone {
                 Some(l) => writeln!(out, "took back: {} {:?} by {} of {}", l.latent, l.text, l.author, l.time),
                 None => writeln!(out, "nothing to take back"),
             })
         }
-        Command::Export { path: None } if global.json => print(global, &labels.list(weights, None)?, |_| Ok(())),
+        Command::Export { path: None } if global.json => {
+            let listed = to_read()?.map_or(Ok(vec![]), |labels| labels.list(weights, None))?;
+            print(global, &listed, |_| Ok(()))
+        }
         Command::Export { path: None } => {
             let mut out = std::io::stdout().lock();
-            labels.export(weights, Format::Jsonl, &mut out)?;
+            if let Some(labels) = to_read()? {
+                labels.export(weights, Format::Jsonl, &mut out)?;
+            }
             Ok(())
         }
         Command::Export { path: Some(path) } => {
             let mut text = Vec::new();
-            let n = labels.export(weights, Format::of(&path), &mut text)?;
+            let n = to_read()?.map_or(Ok(0), |labels| labels.export(weights, Format::of(&path), &mut text))?;
             crate::artifact::write_atomic(&path, |out| out.write_all(&text))?;
             print(global, &serde_json::json!({ "path": path, "labels": n }), |out| writeln!(out, "{}: {n} labels", path.display()))
         }
         Command::Import { path } => {
             let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            let n = labels.import(Format::of(&path), &text)?;
+            let n = to_write()?.import(Format::of(&path), &text)?;
             print(global, &serde_json::json!({ "path": path, "new": n }), |out| writeln!(out, "{n} new labels from {}", path.display()))
         }
+    }
+}
+
+/// Who runs the program where $USER does not say: the name of its user id in /etc/passwd.
+fn user_name() -> String {
+    passwd_name().unwrap_or_else(|| "unknown".into())
+}
+
+#[cfg(unix)]
+fn passwd_name() -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    // A process's folder belongs to its user.
+    let uid = std::fs::metadata("/proc/self").ok()?.uid();
+    name_of(uid, &std::fs::read_to_string("/etc/passwd").ok()?)
+}
+
+#[cfg(not(unix))]
+fn passwd_name() -> Option<String> {
+    std::env::var("USERNAME").ok()
+}
+
+/// The name in the line `name:password:uid:...`.
+#[cfg(unix)]
+fn name_of(uid: u32, passwd: &str) -> Option<String> {
+    let mut lines = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    lines.find(|fields| fields.get(2).is_some_and(|f| *f == uid.to_string())).map(|fields| fields[0].to_string())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    #[test]
+    fn a_user_id_has_the_name_that_passwd_gives_it() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n";
+        assert_eq!(super::name_of(1000, passwd).as_deref(), Some("ann"));
+        assert_eq!(super::name_of(100, passwd), None);
     }
 }

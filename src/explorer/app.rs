@@ -165,8 +165,7 @@ impl App {
 
     /// The labels, where somebody has written one; reading makes no file.
     pub fn labels(&self, units: Units) -> Page<Option<Labels>> {
-        let path = self.labels_path(units);
-        if path.is_file() { Ok(Some(Labels::open(&path)?)) } else { Ok(None) }
+        Ok(Labels::open_to_read(&self.labels_path(units))?)
     }
 
     /// The labels for writing.

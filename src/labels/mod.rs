@@ -9,7 +9,7 @@ mod exchange;
 
 pub use exchange::Format;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OpenFlags, params};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,7 +32,9 @@ pub enum Error {
     Invalid(String),
     #[error("line {line} of the labels: {what}\n  nothing was imported")]
     Import { line: usize, what: String },
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot write the labels {path}: {source}\n  make the folder writable, or copy the run to one that is and label there")]
+    ReadOnly { path: PathBuf, source: rusqlite::Error },
+    #[error("cannot {action} {path}: {source}\n  make the folder writable, or copy the run to one that is and label there")]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
 }
 
@@ -70,16 +72,31 @@ impl Labels {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|source| Error::Io { action: "make", path: folder.into(), source })?;
         }
-        let sql_error = |source| Error::Sql { path: path.into(), source };
+        let sql_error = |source| sql_error(path, source);
         let sql = Connection::open(path).map_err(sql_error)?;
-        sql.busy_timeout(Duration::from_secs(5)).map_err(sql_error)?;
-        let found: i64 = sql.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(sql_error)?;
+        let found = version(&sql).map_err(sql_error)?;
         if found != 0 && found != VERSION {
             return Err(Error::Version { path: path.into(), found });
         }
         sql.execute_batch(SCHEMA).map_err(sql_error)?;
         sql.pragma_update(None, "user_version", VERSION).map_err(sql_error)?;
         Ok(Labels { path: path.into(), sql })
+    }
+
+    /// Opens the file for reading, so that a folder which cannot be written does; `None` where nobody has labelled anything. Makes no file.
+    pub fn open_to_read(path: &Path) -> Result<Option<Self>> {
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let sql_error = |source| sql_error(path, source);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let sql = Connection::open_with_flags(path, flags).map_err(sql_error)?;
+        match version(&sql).map_err(sql_error)? {
+            VERSION => Ok(Some(Labels { path: path.into(), sql })),
+            // An empty file: somebody began to write a first label.
+            0 => Ok(None),
+            found => Err(Error::Version { path: path.into(), found }),
+        }
     }
 
     /// Replaces the author's label of this feature; labels of others stay. An empty text removes it.
@@ -121,7 +138,7 @@ impl Labels {
         }
         let sql = "INSERT INTO changes (weights_hash, latent, text, author, time) VALUES (?1, ?2, ?3, ?4, ?5)";
         let done = self.sql.execute(sql, params![weights_hash, latent, text, author, time]);
-        done.map(|_| ()).map_err(|source| Error::Sql { path: self.path.clone(), source })
+        done.map(|_| ()).map_err(|source| sql_error(&self.path, source))
     }
 
     fn labels(&self, sql: &str, values: impl rusqlite::Params) -> Result<Vec<Label>> {
@@ -132,7 +149,20 @@ impl Labels {
             })?;
             rows.collect()
         };
-        run().map_err(|source| Error::Sql { path: self.path.clone(), source })
+        run().map_err(|source| sql_error(&self.path, source))
+    }
+}
+
+fn version(sql: &Connection) -> rusqlite::Result<i64> {
+    sql.busy_timeout(Duration::from_secs(5))?;
+    sql.query_row("PRAGMA user_version", [], |r| r.get(0))
+}
+
+fn sql_error(path: &Path, source: rusqlite::Error) -> Error {
+    use rusqlite::ErrorCode::{CannotOpen, ReadOnly};
+    match source.sqlite_error_code() {
+        Some(CannotOpen | ReadOnly) => Error::ReadOnly { path: path.into(), source },
+        _ => Error::Sql { path: path.into(), source },
     }
 }
 

@@ -34,6 +34,22 @@ fn undo_takes_back_one_change_after_another() {
 }
 
 #[test]
+fn labels_are_read_where_nothing_can_be_written_and_writing_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("labels/x.sqlite");
+    assert!(Labels::open_to_read(&path).unwrap().is_none() && !dir.path().join("labels").exists(), "reading makes nothing");
+    Labels::open(&path).unwrap().set("w", 3, "Hebrew", "ann").unwrap();
+    let mut labels = Labels::open_to_read(&path).unwrap().unwrap();
+    assert_eq!(texts(&labels.list("w", None).unwrap()), [(3, "Hebrew", "ann")]);
+    let error = labels.set("w", 4, "more", "ann").unwrap_err().to_string();
+    assert!(error.contains("copy the run"), "{error}");
+    // A folder that cannot be made: its place is taken.
+    std::fs::write(dir.path().join("taken"), "").unwrap();
+    let Err(error) = Labels::open(&dir.path().join("taken/x.sqlite")) else { panic!("a file is no folder") };
+    assert!(error.to_string().contains("copy the run"), "{error}");
+}
+
+#[test]
 fn labels_outlive_the_program_and_another_sae() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.sqlite");

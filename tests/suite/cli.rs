@@ -216,6 +216,8 @@ fn features_are_shown_searched_and_found() {
 fn a_label_survives_a_rebuild_of_the_dictionary_and_an_export() {
     let copied = copied();
     let dir = copied.path();
+    assert_eq!(works(dir, &["label", "list", "--run", "small"]), "");
+    assert!(!dir.join("small/labels").exists(), "reading labels makes no file");
     works(dir, &["label", "set", "3", "digits, mostly", "--run", "small"]);
     works(dir, &["label", "set", "5", "a mistake", "--run", "small"]);
     let neuron = works(dir, &["label", "set", "5", "of a neuron", "--neurons", "--run", "small"]);
@@ -230,7 +232,7 @@ fn a_label_survives_a_rebuild_of_the_dictionary_and_an_export() {
     assert!(found.contains("      3        -  labelled \"digits, mostly\""), "{found}");
     let file = dir.join("labels.csv");
     works(dir, &["label", "export", file.to_str().unwrap(), "--run", "small"]);
-    works(dir, &["label", "set", "3", "", "--run", "small"]);
+    assert!(works(dir, &["label", "set", "3", "", "--run", "small"]).contains("3 has no label"));
     assert!(!works(dir, &["label", "list", "--run", "small"]).contains("digits"));
     let taken = json(dir, &["label", "import", file.to_str().unwrap(), "--run", "small"]);
     assert!(taken["new"].is_number(), "{taken}");
