@@ -4,7 +4,7 @@ use super::{Global, Interrupted, Terminal, again};
 use crate::artifact::{Manifest, RunDir};
 use crate::corpus::{CorpusConfig, TokenStream, Tokenizer};
 use crate::features::exam::{ConceptScore, ExamConcept, ExamConfig, Found, MIN_POSITIVES, Subject, Truth, exam};
-use crate::features::render::{Style, pieces};
+use crate::features::render::{Style, pieces, plain};
 use crate::features::store::{Example, FeatureSummary, Flag, GroupKind, Histogram, Hit, ListQuery, Meta, Sort, Why};
 use crate::features::{self, BuildConfig, Dictionary, NEURONS, Units};
 use crate::labels::Labels;
@@ -354,7 +354,7 @@ fn show(args: Show, which: &Which, global: &Global, run: &RunDir) -> anyhow::Res
         )?;
         writeln!(out, "tokens   {}", top_tokens(f, 10))?;
         let effects = |effects: &[features::store::LogitEffect]| {
-            effects.iter().map(|e| format!("{} {:+.2}", quoted(&e.token.text), e.effect)).collect::<Vec<_>>().join("  ")
+            effects.iter().map(|e| format!("{} {:+.2}", quoted_bytes(&e.token.bytes), e.effect)).collect::<Vec<_>>().join("  ")
         };
         writeln!(out, "raises   {}\nlowers   {}", effects(&detail.logits_up), effects(&detail.logits_down))?;
         histogram(out, &detail.histogram)?;
@@ -614,12 +614,16 @@ fn unit_name(f: &FeatureSummary) -> String {
 }
 
 fn top_tokens(f: &FeatureSummary, n: usize) -> String {
-    f.top_tokens.iter().take(n).map(|t| format!("{} {:.0}%", quoted(&t.token.text), 100.0 * t.mass)).collect::<Vec<_>>().join("  ")
+    f.top_tokens.iter().take(n).map(|t| format!("{} {:.0}%", quoted_bytes(&t.token.bytes), 100.0 * t.mass)).collect::<Vec<_>>().join("  ")
 }
 
 /// In quotation marks, with nothing that a terminal would obey.
 fn quoted(text: &str) -> String {
-    format!("{text:?}")
+    quoted_bytes(text.as_bytes())
+}
+
+fn quoted_bytes(bytes: &[u8]) -> String {
+    format!("\"{}\"", plain(bytes))
 }
 
 fn percent(share: f64) -> String {

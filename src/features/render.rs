@@ -15,7 +15,8 @@ pub enum Style {
     Focus,
 }
 
-/// Pieces of one style, in order. Invalid UTF-8 becomes U+FFFD, control characters visible signs (nothing in a text can steer a terminal).
+/// Pieces of one style, in order. Bytes that are not UTF-8 are written like `\xe2`, control characters as visible signs (nothing in a text can
+/// steer a terminal).
 pub fn pieces(example: &Example) -> Vec<(Style, String)> {
     let tokens = example.tokens.iter().enumerate().map(|(i, token)| {
         let style = match i {
@@ -37,21 +38,28 @@ fn styled<'a>(tokens: impl Iterator<Item = (Style, &'a [u8])>) -> Vec<(Style, St
     }
     let mut out: Vec<(Style, String)> = Vec::new();
     let mut at = 0;
-    let mut put = |c: char, n_bytes: usize, at: &mut usize| {
-        let style = *styles[*at..*at + n_bytes].iter().max().expect("a character has a byte");
-        *at += n_bytes;
+    for (n_bytes, shown) in signs(&bytes) {
+        let style = *styles[at..at + n_bytes].iter().max().expect("a character has a byte");
+        at += n_bytes;
         match out.last_mut() {
-            Some(last) if last.0 == style => last.1.push(visible(c)),
-            _ => out.push((style, visible(c).to_string())),
-        }
-    };
-    for chunk in bytes.utf8_chunks() {
-        chunk.valid().chars().for_each(|c| put(c, c.len_utf8(), &mut at));
-        if !chunk.invalid().is_empty() {
-            put(char::REPLACEMENT_CHARACTER, chunk.invalid().len(), &mut at);
+            Some(last) if last.0 == style => last.1 += &shown,
+            _ => out.push((style, shown)),
         }
     }
     out
+}
+
+/// Bytes of one or more tokens as text for the screen, in the same signs as [`pieces`].
+pub fn plain(bytes: &[u8]) -> String {
+    signs(bytes).map(|(_, shown)| shown).collect()
+}
+
+/// Each character, or byte that belongs to none: how many bytes it is, and what is shown for it.
+fn signs(bytes: &[u8]) -> impl Iterator<Item = (usize, String)> {
+    bytes.utf8_chunks().flat_map(|chunk| {
+        let characters = chunk.valid().chars().map(|c| (c.len_utf8(), visible(c).to_string()));
+        characters.chain(chunk.invalid().iter().map(|b| (1, format!("\\x{b:02x}"))))
+    })
 }
 
 /// Line ends and tabs as arrows, other control characters as their pictures.
@@ -79,12 +87,18 @@ mod tests {
         assert_eq!(styled(tokens.into_iter()), want);
     }
 
+    #[test]
+    fn a_part_of_a_character_is_shown_as_its_bytes_and_a_control_character_as_a_sign() {
+        assert_eq!(plain(b"\xe2\x82"), "\\xe2\\x82");
+        assert_eq!(plain(b"a\x0f\tb\n"), "a\u{240f}\u{2192}b\u{21b5}");
+    }
+
     proptest! {
         #[test]
-        fn any_bytes_cut_into_any_tokens_read_as_their_lossy_text(tokens in prop::collection::vec((0..4usize, prop::collection::vec(any::<u8>(), 0..6)), 0..20)) {
+        fn any_bytes_cut_into_any_tokens_read_as_the_whole_does(tokens in prop::collection::vec((0..4usize, prop::collection::vec(any::<u8>(), 0..6)), 0..20)) {
             let styles = [Style::Outside, Style::Plain, Style::Fires, Style::Focus];
             let joined: Vec<u8> = tokens.iter().flat_map(|t| t.1.clone()).collect();
-            let want: String = String::from_utf8_lossy(&joined).chars().map(visible).collect();
+            let want = plain(&joined);
             let got: String = styled(tokens.iter().map(|t| (styles[t.0], t.1.as_slice()))).into_iter().map(|p| p.1).collect();
             prop_assert!(!got.chars().any(|c| c.is_control()));
             prop_assert_eq!(got, want);

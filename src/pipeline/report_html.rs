@@ -4,6 +4,7 @@ use super::plot::{self, Series};
 use super::report::Report;
 use super::report_text::{around, best_first, examples};
 use crate::features::exam::{ConceptScore, MIN_POSITIVES};
+use crate::features::render::plain;
 use crate::features::store::FeatureDetail;
 use askama::Template;
 
@@ -178,9 +179,7 @@ fn card(what: &str, feature: &FeatureDetail) -> Card {
     let summary = &feature.summary;
     let contexts = examples(feature).into_iter().map(|example| {
         let (before, token, after) = around(example, 24, 12);
-        // A context is one line of the page.
-        let line = |text: String| text.replace('\n', "↵");
-        Context { act: format!("{:.2}", example.act), before: line(before), token: line(token), after: line(after) }
+        Context { act: format!("{:.2}", example.act), before, token, after }
     });
     Card {
         title: format!("{what} {}", summary.neuron.unwrap_or(summary.id)),
@@ -190,7 +189,7 @@ fn card(what: &str, feature: &FeatureDetail) -> Card {
             summary.concept.as_ref().map(|c| format!(" · {} (F1 {:.2})", c.name, c.f1)).unwrap_or_default()
         ),
         contexts: contexts.collect(),
-        promoted: feature.logits_up.iter().take(8).map(|l| l.token.text.replace(' ', "·")).collect::<Vec<_>>().join("  "),
+        promoted: feature.logits_up.iter().take(8).map(|l| plain(&l.token.bytes).replace(' ', "·")).collect::<Vec<_>>().join("  "),
     }
 }
 

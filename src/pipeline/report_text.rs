@@ -3,6 +3,7 @@
 use super::exam::{FOUND, WORSE};
 use super::report::Report;
 use crate::features::exam::{ConceptScore, MAX_UNION, MAX_UNION_OF_KIND, MIN_POSITIVES};
+use crate::features::render::plain;
 use crate::features::store::{Example, FeatureDetail, GroupKind};
 use std::fmt::Write;
 
@@ -156,7 +157,7 @@ fn write_feature(out: &mut String, what: &str, feature: &FeatureDetail, colour: 
     for example in examples(feature) {
         writeln!(out, "  {:>7.2}  {}", example.act, line(example, colour))?;
     }
-    let promoted: Vec<String> = feature.logits_up.iter().take(6).map(|l| format!("{:?}", l.token.text)).collect();
+    let promoted: Vec<String> = feature.logits_up.iter().take(6).map(|l| format!("\"{}\"", plain(&l.token.bytes))).collect();
     if !promoted.is_empty() {
         writeln!(out, "           makes likelier: {}", promoted.join(" "))?;
     }
@@ -176,10 +177,7 @@ pub fn examples(feature: &FeatureDetail) -> Vec<&Example> {
 
 /// Bytes before the firing token, the token, bytes after it; cut to a line. Tokens are joined before they are decoded.
 pub fn around(example: &Example, before: usize, after: usize) -> (String, String, String) {
-    let text = |range: std::ops::Range<usize>| {
-        let bytes: Vec<u8> = example.tokens[range].iter().flat_map(|t| t.bytes.clone()).collect();
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
+    let text = |range: std::ops::Range<usize>| plain(&example.tokens[range].iter().flat_map(|t| t.bytes.clone()).collect::<Vec<u8>>());
     let from = example.focus.saturating_sub(before);
     let to = (example.focus + 1 + after).min(example.tokens.len());
     (text(from..example.focus), text(example.focus..example.focus + 1), text(example.focus + 1..to))
@@ -188,5 +186,5 @@ pub fn around(example: &Example, before: usize, after: usize) -> (String, String
 fn line(example: &Example, colour: bool) -> String {
     let (before, token, after) = around(example, 16, 8);
     let marked = if colour { format!("\x1b[38;5;208m{token}\x1b[0m") } else { format!("[{token}]") };
-    format!("{before}{marked}{after}").replace(['\n', '\r', '\t'], " ")
+    format!("{before}{marked}{after}")
 }

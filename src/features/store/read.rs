@@ -161,7 +161,7 @@ impl Dictionary {
             "SELECT feature, bytes, sum(mass), max(mass) FROM firing_tokens WHERE instr(text, ?1) > 0 GROUP BY feature ORDER BY 3 DESC, 1 LIMIT ?2";
         let mut hits = self.rows(tokens, params![lower, limit as i64], |r| {
             let bytes: Vec<u8> = r.get(1)?;
-            Ok(Hit { feature: r.get(0)?, why: Why::Token, snippet: String::from_utf8_lossy(&bytes).into_owned(), share: r.get(2)? })
+            Ok(Hit { feature: r.get(0)?, why: Why::Token, snippet: crate::features::render::plain(&bytes), share: r.get(2)? })
         })?;
         let left = limit - hits.len().min(limit);
         let contexts = "WITH found AS (SELECT rowid FROM contexts WHERE contexts MATCH ?1)
