@@ -2,14 +2,15 @@
 //! `html` draw it.
 
 use super::exam::{ExamSummary, summarise};
+use super::report_text;
 use super::stages::{Took, lm_manifest};
 use super::{Evaluated, Recipe, Result};
 use crate::artifact::{Manifest, RunDir};
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::features::Dictionary;
 use crate::features::exam::ExamReport;
-use crate::features::store::{FeatureDetail, FeatureSummary, Flag, ListQuery, Meta, Sort};
-use serde::Serialize;
+use crate::features::store::{FeatureDetail, FeatureSummary, Flag, ListQuery, LogitEffect, Meta, Sort};
+use serde::{Serialize, Serializer};
 use std::collections::HashSet;
 
 /// Features shown.
@@ -27,13 +28,59 @@ pub struct Report {
     pub sae: SaeFigures,
     pub evaluated: Evaluated,
     pub dictionary: Meta,
+    #[serde(serialize_with = "without_best_of_latent")]
     pub exam: ExamReport,
     pub summary: ExamSummary,
+    #[serde(serialize_with = "briefly")]
     pub features: Vec<FeatureDetail>,
     /// The model's own neuron whose contexts are about the most unrelated things.
+    #[serde(serialize_with = "brief")]
     pub neuron: Option<FeatureDetail>,
     #[serde(skip)]
     pub curves: Curves,
+}
+
+/// In JSON: the exam without a line for every latent; the dictionary has those.
+fn without_best_of_latent<S: Serializer>(exam: &ExamReport, to: S) -> std::result::Result<S::Ok, S::Error> {
+    ExamReport { best_of_latent: vec![], ..exam.clone() }.serialize(to)
+}
+
+/// In JSON: what the other forms of the report show of a feature. Whole contexts, token by token, are the explorer's `/api/features/N`.
+fn briefly<'a, S: Serializer>(features: impl IntoIterator<Item = &'a FeatureDetail>, to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.collect_seq(features.into_iter().map(Brief::new))
+}
+
+fn brief<S: Serializer>(feature: &Option<FeatureDetail>, to: S) -> std::result::Result<S::Ok, S::Error> {
+    feature.as_ref().map(Brief::new).serialize(to)
+}
+
+/// A feature with the contexts that the report shows, as text.
+#[derive(Serialize)]
+struct Brief<'a> {
+    summary: &'a FeatureSummary,
+    contexts: Vec<BriefContext>,
+    logits_up: &'a [LogitEffect],
+    logits_down: &'a [LogitEffect],
+}
+
+#[derive(Serialize)]
+struct BriefContext {
+    /// Index of the firing token in the stream.
+    t: u64,
+    act: f32,
+    before: String,
+    token: String,
+    after: String,
+}
+
+impl<'a> Brief<'a> {
+    fn new(feature: &'a FeatureDetail) -> Self {
+        let contexts = report_text::examples(feature).into_iter().map(|example| {
+            let (before, token, after) = report_text::around(example, 24, 12);
+            BriefContext { t: example.t, act: example.act, before, token, after }
+        });
+        Brief { summary: &feature.summary, contexts: contexts.collect(), logits_up: &feature.logits_up, logits_down: &feature.logits_down }
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]

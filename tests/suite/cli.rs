@@ -155,6 +155,9 @@ fn the_quickstart_goes_the_whole_path_and_the_second_time_makes_nothing() {
     let page = fs::read_to_string(run.join("report.html")).unwrap();
     assert!(page.contains("</html>") && page.contains("against zeroing; ") && page.contains("against the mean; gap "), "{page}");
     let report: serde_json::Value = serde_json::from_slice(&fs::read(run.join("report.json")).unwrap()).unwrap();
+    let context = &report["features"][0]["contexts"][0];
+    assert!(context["token"].is_string() && context["tokens"].is_null() && report["exam"]["best_of_latent"] == serde_json::json!([]), "{context}");
+    assert!(fs::metadata(run.join("report.json")).unwrap().len() < 4_000_000);
     assert!(report["took"].as_array().unwrap().iter().all(|took| took["seconds"].is_number()), "{}", report["took"]);
 
     let again = json(dir, &quickstart);
