@@ -2,8 +2,8 @@
 //!
 //! On disk W_enc is (D, F), W_dec (F, D); activations and biases are in raw model units, decoder rows have unit norm, `normalize_activations` is none.
 
-use super::{Origin, Sae, Select, SparseRows};
-use crate::artifact::{Error, Result, Tensor, TensorFile, read_json, write_json, write_tensors};
+use super::{Origin, SAE_FORMAT_VERSION, Sae, Select, SparseRows};
+use crate::artifact::{Error, Manifest, Result, Tensor, TensorFile, read_json, write_json, write_tensors};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -41,12 +41,16 @@ impl Sae {
         write_json(&dir.join("cfg.json"), &self.cfg(origin))
     }
 
-    /// Reads the folder, checks every size, and replays the self-test.
+    /// Reads the folder, checks every size, replays the self-test and, where a `manifest.json` lies beside them, compares the files' hashes: the
+    /// self-test sees only latents that fire in it.
     ///
     /// # Errors
-    /// Anything missing, of the wrong shape or type, an architecture that is not read here, or a self-test that comes out differently.
+    /// Anything missing or changed since it was written, of the wrong shape or type, an architecture that is not read here, or a self-test that comes out differently.
     pub fn load(dir: &Path) -> Result<Self> {
         let sae = Self::load_weights(dir)?;
+        if dir.join("manifest.json").exists() {
+            Manifest::read(dir, "sae", SAE_FORMAT_VERSION)?.check_files(dir)?;
+        }
         let path = dir.join("selftest.safetensors");
         let file = TensorFile::open(&path)?;
         let rows = file.shape("x")?.first().copied().unwrap_or(0);
@@ -104,6 +108,24 @@ impl Sae {
             return Err(Error::Corrupt { path: dir.join("sae_weights.safetensors"), what: format!("{name} holds a value that is not finite") });
         }
         Ok(Sae { d_in, d_sae, select, w_enc, b_enc, w_dec, b_dec, apply_b_dec_to_input })
+    }
+
+    /// Up to [`SELFTEST_ROWS`] of the rows x (n, D), each the one on which the most latents fire that fire on none before it.
+    pub(super) fn telling_rows(&self, x: &[f32]) -> Vec<f32> {
+        let mut rows = SparseRows::default();
+        self.encode(x, &mut rows);
+        let n = x.len() / self.d_in;
+        let (mut seen, mut taken) = (vec![false; self.d_sae], vec![false; n]);
+        let mut chosen = Vec::new();
+        for _ in 0..n.min(SELFTEST_ROWS) {
+            let new = |i: usize| rows.row(i).0.iter().filter(|&&latent| !seen[latent as usize]).count();
+            // Of equals the first.
+            let best = (0..n).filter(|&i| !taken[i]).max_by_key(|&i| (new(i), std::cmp::Reverse(i))).expect("fewer are taken than there are");
+            taken[best] = true;
+            rows.row(best).0.iter().for_each(|&latent| seen[latent as usize] = true);
+            chosen.extend_from_slice(&x[best * self.d_in..][..self.d_in]);
+        }
+        chosen
     }
 
     /// (acts (n, F) dense, x_hat (n, D)) of rows x.
@@ -209,6 +231,26 @@ mod tests {
             assert_eq!(read_origin(dir.path()).unwrap(), origin);
             assert_eq!(TensorFile::open(&dir.path().join("selftest.safetensors")).unwrap().shape("acts").unwrap(), [64, 7]);
         }
+    }
+
+    #[test]
+    fn the_rows_of_the_self_test_make_as_many_latents_fire_as_they_can() {
+        let (d_in, d_sae) = (9, 300);
+        let mut rng = seed::rng(0, "test/format", 2);
+        let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
+        let (w_enc, w_dec, x) = (random(d_in * d_sae), random(d_in * d_sae), random(1500 * d_in));
+        let (b_enc, b_dec) = (vec![0.0; d_sae], vec![0.0; d_in]);
+        let sae = Sae { d_in, d_sae, select: Select::TopK { k: 3 }, w_enc, b_enc, w_dec, b_dec, apply_b_dec_to_input: false };
+        let fire = |x: &[f32]| {
+            let mut rows = SparseRows::default();
+            sae.encode(x, &mut rows);
+            (0..rows.n_rows()).flat_map(|i| rows.row(i).0.to_vec()).collect::<std::collections::BTreeSet<u32>>().len()
+        };
+        let chosen = sae.telling_rows(&x);
+        assert_eq!(chosen.len(), SELFTEST_ROWS * d_in);
+        let (ours, first, all) = (fire(&chosen), fire(&x[..SELFTEST_ROWS * d_in]), fire(&x));
+        assert!(10 * ours > 12 * first, "{ours} latents, {first} in the first rows, {all} in all");
+        assert!(sae.telling_rows(&x[..5 * d_in]).len() == 5 * d_in && sae.telling_rows(&[]).is_empty());
     }
 
     #[test]

@@ -16,6 +16,9 @@ use std::time::Instant;
 /// Raised when the files of `sae/<name>/` change meaning.
 pub const SAE_FORMAT_VERSION: u32 = 1;
 
+/// Rows that those of the self-test are chosen from.
+const SELFTEST_CANDIDATES: usize = 2048;
+
 /// Where the result goes and what it is made from.
 #[derive(Debug, Clone, Default)]
 pub struct Place {
@@ -95,7 +98,7 @@ pub fn train(source: &mut dyn RowSource, config: &TrainConfig, place: &Place, pr
     manifest.counts = BTreeMap::from([("rows".into(), trained.rows), ("steps".into(), trained.steps), ("latents".into(), f as u64)]);
     manifest.inputs.clone_from(&place.inputs);
     manifest.wall_seconds = started.elapsed().as_secs_f64();
-    for name in ["sae_weights.safetensors", "selftest.safetensors"] {
+    for name in ["cfg.json", "sae_weights.safetensors", "selftest.safetensors"] {
         manifest.record_file(&place.out, name)?;
     }
     manifest.write(&place.out)?;
@@ -307,6 +310,18 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
+    /// Raw rows for the self-test, out of those that would come next; where none come, the first ones of all.
+    fn telling_sample(&mut self, sae: &Sae) -> Result<Vec<f32>> {
+        let d = self.config.sae.d_in;
+        let position = self.source.position();
+        let mut rows = vec![0.0; SELFTEST_CANDIDATES * d];
+        let n = self.source.next_rows(&mut rows).map_err(|source| Error::Source { position, source })?;
+        rows.truncate(n * d);
+        check_finite(&rows, d, position)?;
+        rows.extend_from_slice(&self.sample);
+        Ok(sae.telling_rows(&rows))
+    }
+
     fn dead_frac(&self) -> f64 {
         let rows = self.step * self.config.batch as u64;
         let dead = self.last_fired.iter().filter(|&&last| rows.saturating_sub(last) >= self.config.dead_window_rows).count();
@@ -345,12 +360,15 @@ impl<'a> Training<'a> {
         }
     }
 
-    fn finish(self) -> Result<TrainedSae> {
+    fn finish(mut self) -> Result<TrainedSae> {
         let sae = fold(&self.config.sae, &self.engine.read().params, &self.normaliser);
+        self.sample = self.telling_sample(&sae)?;
         // Figures of the weights that were here before are not figures of these.
-        let eval = self.place.out.join("eval.json");
-        if eval.exists() {
-            fs::remove_file(&eval).map_err(|e| artifact::Error::io("delete", &eval, e))?;
+        for name in ["eval.json", "eval.manifest.json", "controls.json", "exam.json", "exam.manifest.json"] {
+            let old = self.place.out.join(name);
+            if old.exists() {
+                fs::remove_file(&old).map_err(|e| artifact::Error::io("delete", &old, e))?;
+            }
         }
         sae.save(&self.place.out, &self.place.origin, &self.sample)?;
         let rows = self.step * self.config.batch as u64;

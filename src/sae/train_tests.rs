@@ -126,8 +126,30 @@ fn a_finished_sae_and_a_checkpoint_are_replaced_only_when_that_is_asked_for() {
         assert!(error.contains("rows is from here there, from there here"), "{error}");
         assert!(made == weights());
     }
+    let results = ["eval.json", "controls.json", "exam.json"].map(|name| dir.path().join("sae").join(name));
+    results.iter().for_each(|path| fs::write(path, "{}").unwrap());
     train(&mut source(), &other, &at(Start::Replace), &mut Silent).unwrap();
     assert!(made != weights());
+    assert!(results.iter().all(|path| !path.exists()), "figures of other weights stay");
+}
+
+#[test]
+fn a_changed_direction_of_a_latent_that_is_silent_in_the_self_test_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    // More latents than 64 rows with three of them can wake.
+    let mut config = small(Recipe::TopK { k: 3, auxk: true }, 64 * 8);
+    config.sae.d_sae = 260;
+    train(&mut Synthetic::new(12, 30, 3, 4096), &config, &place(dir.path()), &mut Silent).unwrap();
+    let out = dir.path().join("sae");
+    let mut sae = Sae::load(&out).unwrap();
+    let acts = artifact::TensorFile::open(&out.join("selftest.safetensors")).unwrap().f32("acts", &[SELFTEST_ROWS, 260]).unwrap();
+    let silent = (0..260).find(|&j| acts.chunks(260).all(|row| row[j] == 0.0)).unwrap();
+    sae.w_dec[silent * 12..(silent + 1) * 12].iter_mut().for_each(|w| *w = -*w);
+    let elsewhere = dir.path().join("changed");
+    sae.save(&elsewhere, &Origin::default(), &[]).unwrap();
+    fs::copy(elsewhere.join("sae_weights.safetensors"), out.join("sae_weights.safetensors")).unwrap();
+    let error = Sae::load(&out).unwrap_err().to_string();
+    assert!(error.contains("sae_weights.safetensors is damaged") && error.contains("blake3"), "{error}");
 }
 
 #[test]
