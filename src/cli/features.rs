@@ -60,8 +60,22 @@ impl Which {
         if self.neurons { NEURONS } else { &self.sae }
     }
 
+    /// The dictionary, if it was made from what is in the run now.
     pub fn dictionary(&self, run: &RunDir) -> anyhow::Result<Dictionary> {
-        let which = if self.neurons { "--neurons".into() } else { format!("--sae {}", self.sae) };
+        let dictionary = self.dictionary_of_any_age(run)?;
+        if let Err(error) = dictionary.check_run(run) {
+            bail!("{}\n  rebuild it: monosem features build {} {}", error.to_string().lines().next().unwrap_or_default(), self.flags(), run.flags());
+        }
+        Ok(dictionary)
+    }
+
+    fn flags(&self) -> String {
+        if self.neurons { "--neurons".into() } else { format!("--sae {}", self.sae) }
+    }
+
+    /// The dictionary, even if model, SAE or tokens have changed since: enough to read labels by.
+    pub fn dictionary_of_any_age(&self, run: &RunDir) -> anyhow::Result<Dictionary> {
+        let which = self.flags();
         match Dictionary::open(&run.features(self.name())) {
             Err(features::Error::Missing { path }) => {
                 bail!("there is no dictionary {}\n  build it with: monosem features build {which} {}", path.display(), run.flags())

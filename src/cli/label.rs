@@ -55,7 +55,14 @@ enum Command {
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let run = RunDir::new(&global.dir, &global.run);
-    let dictionary = args.which.dictionary(&run)?;
+    // Labels are read even where the dictionary is out of date: they are somebody's work.
+    let dictionary = match &args.command {
+        Command::List { .. } | Command::Export { .. } => args.which.dictionary_of_any_age(&run)?,
+        _ => args.which.dictionary(&run)?,
+    };
+    if let Err(error) = dictionary.check_run(&run) {
+        tell!("these labels are of weights that are no more: {}", error.to_string().lines().next().unwrap_or_default());
+    }
     let meta: &Meta = dictionary.meta();
     let weights = meta.weights_hash.as_str();
     let to_read = || args.which.labels_to_read(&run);

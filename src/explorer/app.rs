@@ -159,6 +159,16 @@ impl App {
         Ok(dictionary)
     }
 
+    /// The dictionary that was made from tokens, a model or an SAE that have been replaced since, and the command that makes it anew.
+    pub fn out_of_date(&self) -> Option<Missing> {
+        [(Units::Features, format!("--sae {}", self.sae)), (Units::Neurons, "--neurons".into())].into_iter().find_map(|(units, flags)| {
+            let dictionary = Dictionary::open(&self.run.features(self.name(units))).ok()?;
+            let error = dictionary.check_run(&self.run).err()?.to_string();
+            let what = format!("What is shown here is out of date: {}.", error.lines().next().unwrap_or_default());
+            Some(Missing { what, next: format!("monosem features build {flags} {}", self.run.flags()) })
+        })
+    }
+
     fn labels_path(&self, units: Units) -> PathBuf {
         self.run.labels(self.name(units))
     }

@@ -1,6 +1,6 @@
 //! Handlers that answer with HTML: whole pages, and fragments of them that the script puts in place.
 
-use super::app::{Page, Part, Problem};
+use super::app::{Missing, Page, Part, Problem};
 use super::list::ListView;
 use super::live::{self, LiveResult};
 use super::server::{Server, blocking, id_of};
@@ -24,11 +24,20 @@ pub struct Shell {
     version: &'static str,
     here: &'static str,
     query: String,
+    /// What the run has that is newer than what the pages show.
+    stale: Option<Missing>,
 }
 
 impl Shell {
     fn new(server: &Server, here: &'static str) -> Self {
-        Shell { run: server.app.run.name(), sae: server.app.sae.clone(), version: assets::version(), here, query: String::new() }
+        Shell {
+            run: server.app.run.name(),
+            sae: server.app.sae.clone(),
+            version: assets::version(),
+            here,
+            query: String::new(),
+            stale: server.app.out_of_date(),
+        }
     }
 
     fn pages(&self) -> [(&'static str, &'static str); 5] {

@@ -177,6 +177,30 @@ fn finished_work_of_other_settings_is_refused_with_both_values_and_nothing_is_to
 }
 
 #[test]
+fn a_dictionary_of_a_model_or_sae_that_was_replaced_is_refused_and_its_labels_are_not_lost() {
+    let dir = copied();
+    let dir = dir.path();
+    works(dir, &["label", "set", "3", "digits", "--run", "small"]);
+    let reads: [&[&str]; 4] = [&["features", "show", "3"], &["features", "list"], &["features", "search", "the"], &["label", "set", "3", "x"]];
+    let refused = |input: &str| {
+        for args in reads {
+            let error = fails(dir, &[args, &["--run", "small"]].concat());
+            assert!(error.contains(&format!("main.sqlite was made from {input}")), "{args:?}: {error}");
+            assert!(error.contains("rebuild it: monosem features build --sae main --dir DIR --run small"), "{args:?}: {error}");
+        }
+        let listed = call(dir, &["label", "list", "--run", "small"]);
+        assert!(listed.stdout.contains("digits") && listed.stderr.contains("are no more"), "{}{}", listed.stdout, listed.stderr);
+    };
+    works(dir, &["sae", "train", "--d-sae", "512", "--rows", "4096", "--batch", "512", "--buffer-mib", "64", "--yes", "--run", "small"]);
+    refused("sae");
+    // Neurons do not depend on the SAE.
+    works(dir, &["features", "list", "--neurons", "--run", "small"]);
+    works(dir, &["lm", "train", "--preset", "tiny", "--steps", "3", "--yes", "--run", "small"]);
+    refused("lm");
+    fails(dir, &["features", "list", "--neurons", "--run", "small"]);
+}
+
+#[test]
 fn a_file_in_place_of_a_folder_is_named() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("r"), "not a folder").unwrap();

@@ -301,3 +301,22 @@ fn live_text_and_steering_run_the_model() {
     let page = served.get("/steer?feature=0&strength=0.5&prompt=%3Ci%3E&tokens=5&temperature=1&seed=3");
     assert!(page.status == 200 && page.body.contains("&#60;i&#62;") && page.visible().contains("Unedited"), "{}", page.body);
 }
+
+#[test]
+fn every_page_says_when_the_model_was_replaced_since() {
+    let run = std::cell::RefCell::new(None);
+    let served = Served::new(|dir| {
+        let made = demo::make(dir, false);
+        *run.borrow_mut() = Some(made.clone());
+        made
+    });
+    let pages = ["/", "/features", "/features/0", "/neurons", "/live", "/steer", "/nowhere"];
+    let warns = |page: &str| served.get(page).body.contains("out of date");
+    assert!(pages.iter().all(|page| !warns(page)));
+    let lm = run.borrow().as_ref().unwrap().lm();
+    monosem::artifact::Manifest::new("lm", 1, serde_json::json!({}), 7).write(&lm).unwrap();
+    for page in pages {
+        let body = served.get(page).body;
+        assert!(warns(page) && body.contains("monosem features build --sae main"), "{page}: {body}");
+    }
+}

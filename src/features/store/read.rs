@@ -1,6 +1,7 @@
 //! Questions to the dictionary.
 
 use super::*;
+use crate::artifact::{Manifest, RunDir, read_json};
 use crate::corpus::{TokenStream, Tokenizer};
 use crate::features::text::{StreamText, Text};
 use crate::features::{Error, Result};
@@ -58,6 +59,24 @@ impl Dictionary {
             return Ok(());
         }
         Err(Error::Stale { path: self.path.clone(), input: "tokens", found: self.meta.tokens_hash.clone(), expected })
+    }
+
+    /// Refuses when the tokens, the model or the SAE that are in the run now are not those that the dictionary was made from. What is not there
+    /// is not compared.
+    pub fn check_run(&self, run: &RunDir) -> Result<()> {
+        let meta = &self.meta;
+        let inputs = [
+            ("tokens", run.tokens(), Some(&meta.tokens_hash)),
+            ("lm", run.lm(), Some(&meta.lm_hash)),
+            ("sae", run.sae(&meta.name), meta.sae_hash.as_ref()),
+        ];
+        for (input, dir, found) in inputs {
+            let Ok(now) = read_json::<Manifest>(&dir.join("manifest.json")) else { continue };
+            if let Some(found) = found.filter(|found| **found != now.hash()) {
+                return Err(Error::Stale { path: self.path.clone(), input, found: found.clone(), expected: now.hash() });
+            }
+        }
+        Ok(())
     }
 
     pub fn list(&self, query: &ListQuery) -> Result<ListPage> {
