@@ -12,6 +12,7 @@ use super::planted::Planted;
 use super::shards::{EncodedDocument, SHARD_TOKENS, ShardWriter};
 use super::skipped::{Skipped, not_read};
 use super::source::{Input, Inputs};
+use super::sources_record::SourcesRecord;
 use super::spill::Buckets;
 use super::stream::{FORMAT_VERSION, Split};
 use super::{Document, Error, OnError, RecordError, Result, Tokenizer};
@@ -75,7 +76,10 @@ fn build_in(dir: &Path, config: &CorpusConfig, progress: &mut dyn Progress, max_
     let begun = Instant::now();
     config.check()?;
     let loaded = config.tokenizer.as_ref().map(|path| Tokenizer::load(path)).transpose()?;
-    let mut reader = Reader { config, inputs: Inputs::list(config)?, kept: Some(Vec::new()), skipped: Skipped::default() };
+    let inputs = Inputs::list(config)?;
+    // Before they are read: what changes meanwhile is noticed the next time.
+    let sources = SourcesRecord::of(config, &inputs)?;
+    let mut reader = Reader { config, inputs, kept: Some(Vec::new()), skipped: Skipped::default() };
     let unread = not_read(&reader.inputs.unread, progress);
     let mut scan = reader.scan(progress, max_bytes_kept)?;
     let order = select(config, &mut scan, progress)?;
@@ -100,6 +104,10 @@ fn build_in(dir: &Path, config: &CorpusConfig, progress: &mut dyn Progress, max_
 
     let mut manifest = Manifest::new("tokens", FORMAT_VERSION, serde_json::to_value(config).expect("a config is plain data"), config.seed);
     manifest.record_file(dir, "tokenizer.json")?;
+    if let Some(hash) = sources.hash() {
+        sources.write(dir)?;
+        manifest.inputs.insert("sources".into(), hash);
+    }
     manifest.counts.insert("bytes".into(), written.n_bytes);
     manifest.counts.insert("skipped_records".into(), reader.skipped.n());
     manifest.details = serde_json::json!({

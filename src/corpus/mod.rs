@@ -13,6 +13,7 @@ pub mod planted;
 mod shards;
 mod skipped;
 mod source;
+mod sources_record;
 mod spill;
 mod stream;
 mod tokenizer;
@@ -21,6 +22,7 @@ pub use build::build;
 pub use config::{CorpusConfig, OnError, Source};
 pub use shards::{EncodedDocument, SHARD_TOKENS, ShardWriter};
 pub use source::local_bytes;
+pub use sources_record::sources_changed;
 pub use stream::{ConceptLabels, FORMAT_VERSION, Split, TokenStream};
 pub use tokenizer::Tokenizer;
 

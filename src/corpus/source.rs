@@ -4,6 +4,7 @@ use super::config::{CorpusConfig, Source};
 use super::formats::format_of;
 use super::{Error, Result};
 use globset::{GlobBuilder, GlobMatcher};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
@@ -31,12 +32,14 @@ pub(super) struct Inputs {
     /// Files in the folders that are read whose endings are not.
     pub unread: Vec<PathBuf>,
     datasets: Vec<(String, hf_hub::api::sync::ApiRepo)>,
+    /// Name of a data set -> the commit that its revision stood for when it was listed.
+    commits: BTreeMap<String, String>,
 }
 
 impl Inputs {
     /// Lists everything that `config.sources` name. Data sets are listed over the network; nothing is fetched yet.
     pub fn list(config: &CorpusConfig) -> Result<Self> {
-        let mut all = Inputs { inputs: Vec::new(), unread: Vec::new(), datasets: Vec::new() };
+        let mut all = Inputs { inputs: Vec::new(), unread: Vec::new(), datasets: Vec::new(), commits: BTreeMap::new() };
         for source in &config.sources {
             match source {
                 Source::Planted { generator_seed, bytes } => all.inputs.push(Input::Planted { generator_seed: *generator_seed, bytes: *bytes }),
@@ -62,6 +65,7 @@ impl Inputs {
         let repo = hf_hub::Repo::with_revision(name.into(), hf_hub::RepoType::Dataset, revision.into());
         let repo = api.repo(repo);
         let info = repo.info().map_err(|e| failed(chain(&e)))?;
+        self.commits.insert(name.into(), info.sha);
         let mut names: Vec<String> = info.siblings.into_iter().map(|s| s.rfilename).filter(|f| matcher.is_match(f)).collect();
         names.retain(|f| format_of(Path::new(f)).is_some_and(|_| !is_paperwork(f)));
         // Hubs often keep the same rows as Parquet and as JSONL; reading both would double the corpus.
@@ -76,6 +80,10 @@ impl Inputs {
         self.datasets.push((name.into(), repo));
         self.inputs.extend(names.into_iter().map(|file| Input::Hub { dataset, file }));
         Ok(())
+    }
+
+    pub fn commits(&self) -> BTreeMap<String, String> {
+        self.commits.clone()
     }
 
     /// The local path of a data set's file, fetched unless it is in the cache (`HF_HOME`), and its name in messages.
@@ -126,7 +134,7 @@ pub(super) fn glob(pattern: &str) -> Result<GlobMatcher> {
 }
 
 /// The files of a path, folder or glob, sorted; files of a folder with other endings go to `unread`.
-fn files(path: &str, unread: &mut Vec<PathBuf>) -> Result<Vec<PathBuf>> {
+pub(super) fn files(path: &str, unread: &mut Vec<PathBuf>) -> Result<Vec<PathBuf>> {
     let unusable = |what: &str| Error::Config { what: format!("{path}: {what}") };
     let root = Path::new(path);
     if root.is_file() {

@@ -81,10 +81,14 @@ impl<'a> Stages<'a> {
     pub fn tokens(&mut self) -> Result<TokenStream> {
         let dir = self.run.tokens();
         let wanted = serde_json::to_value(&self.recipe.corpus).expect("a config is plain data");
-        if let Some(stream) = TokenStream::open(&dir).ok().filter(|s| s.manifest().config == wanted) {
-            self.begin(Stage::Tokens, true);
-            self.end(Stage::Tokens, None);
-            return Ok(stream);
+        let same = |s: &TokenStream| settings::differences(&s.manifest().config, &wanted).is_empty();
+        if let Some(stream) = TokenStream::open(&dir).ok().filter(same) {
+            let Some(change) = corpus::sources_changed(&dir, &self.recipe.corpus) else {
+                self.begin(Stage::Tokens, true);
+                self.end(Stage::Tokens, None);
+                return Ok(stream);
+            };
+            self.progress.note(&format!("{change} since the tokens were made: they, and all that follows from them, are made anew"));
         }
         let began = self.begin(Stage::Tokens, false);
         corpus::build(&self.recipe.corpus, self.run, self.progress)?;
