@@ -66,6 +66,7 @@ impl RunDir {
     pub fn lock(&self) -> Result<RunLock> {
         let path = self.root.join(".lock");
         let io = |e| Error::io("lock", &path, e);
+        let made = (!self.root.exists()).then(|| self.root.clone());
         fs::create_dir_all(&self.root).map_err(io)?;
         let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(io)?;
         if FileExt::try_lock(&file).is_err() {
@@ -74,7 +75,7 @@ impl RunDir {
             return Err(Error::Locked { path: self.root.clone(), owner: owner.trim().into() });
         }
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(io)?;
-        Ok(RunLock { _file: file })
+        Ok(RunLock { _file: file, made })
     }
 }
 
@@ -82,6 +83,19 @@ impl RunDir {
 #[derive(Debug)]
 pub struct RunLock {
     _file: File,
+    /// The run's folder, if it was made by taking the lock.
+    made: Option<PathBuf>,
+}
+
+impl Drop for RunLock {
+    /// A run in which nothing came about leaves no folder.
+    fn drop(&mut self) {
+        let Some(root) = &self.made else { return };
+        let only_the_lock = fs::read_dir(root).is_ok_and(|entries| entries.flatten().all(|e| e.file_name() == ".lock"));
+        if only_the_lock {
+            let _ = fs::remove_file(root.join(".lock")).and_then(|()| fs::remove_dir(root));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -89,9 +103,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_run_in_which_nothing_came_about_leaves_no_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::new(dir.path(), "r");
+        drop(run.lock().unwrap());
+        assert!(!run.root.exists());
+        let held = run.lock().unwrap();
+        fs::write(run.config(), "x").unwrap();
+        drop(held);
+        assert!(run.config().exists());
+        fs::remove_file(run.config()).unwrap();
+        drop(run.lock().unwrap());
+        assert!(run.root.exists(), "a folder that was there stays");
+    }
+
+    #[test]
     fn a_second_lock_on_a_run_is_refused_and_names_the_owner() {
         let dir = tempfile::tempdir().unwrap();
         let run = RunDir::new(dir.path(), "r");
+        fs::create_dir(&run.root).unwrap();
         let held = run.lock().unwrap();
         let error = run.lock().unwrap_err().to_string();
         assert!(error.contains(&std::process::id().to_string()), "{error}");
