@@ -150,6 +150,8 @@ impl Recipe {
     /// The recipe that a TOML text describes.
     pub fn parse(text: &str) -> Result<Self> {
         let mut changes: toml::Table = text.parse().map_err(|e: toml::de::Error| Error::Recipe(e.to_string()))?;
+        // Said for people; a recipe of another version is read all the same.
+        changes.remove(PROGRAM_VERSION);
         let base = match changes.remove("base") {
             Some(toml::Value::String(name)) => Self::base(&name)?,
             Some(other) => return Err(Error::Recipe(format!("base is {other}, expected a name such as \"quickstart\""))),
@@ -167,9 +169,10 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// Every default written out.
+    /// Every default written out, and the version of the program that did so.
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("a recipe is plain data")
+        let recipe = toml::to_string(self).expect("a recipe is plain data");
+        format!("{PROGRAM_VERSION} = \"{}\"\n{recipe}", env!("CARGO_PKG_VERSION"))
     }
 
     /// One seed for all stages.
@@ -209,6 +212,9 @@ impl Recipe {
     }
 }
 
+/// The key of run.toml that names the program's version.
+const PROGRAM_VERSION: &str = "program_version";
+
 /// Text of the quickstart: 5 % of it, the held-out documents, must be the 1,000,000 tokens that "dead" is defined on.
 const QUICKSTART_BYTES: u64 = 88_000_000;
 
@@ -247,6 +253,7 @@ mod tests {
     fn run_toml_reads_back_as_the_same_recipe() {
         for recipe in [Recipe::tiny(3), Recipe::quickstart(0), Recipe::text(1, vec!["a/*.txt".into()])] {
             assert_eq!(Recipe::parse(&recipe.to_toml()).unwrap(), recipe);
+            assert!(recipe.to_toml().starts_with(&format!("program_version = \"{}\"\n", env!("CARGO_PKG_VERSION"))));
         }
     }
 
