@@ -1,7 +1,7 @@
 //! `monosem quickstart`: the whole path with nothing to decide.
 
 use super::{Global, path};
-use crate::corpus::Source;
+use crate::corpus::{OnError, Source};
 use crate::pipeline::Recipe;
 use std::path::PathBuf;
 
@@ -17,6 +17,12 @@ pub struct Args {
     /// A data set of the Hugging Face Hub instead of the planted corpus
     #[arg(long, value_name = "NAME", conflicts_with = "text")]
     dataset: Option<String>,
+    /// JSONL field or Parquet column that holds the text
+    #[arg(long, value_name = "FIELD", default_value = "text")]
+    field: String,
+    /// What a record of your own text does that cannot be used: be left out and counted, or stop with its place
+    #[arg(long, value_enum, default_value_t = OnError::Skip)]
+    on_error: OnError,
     /// Sizes: laptop, or tiny for a test drive in seconds
     #[arg(long, value_name = "PRESET", default_value = "laptop", value_parser = ["tiny", "laptop"], hide_possible_values = true)]
     preset: String,
@@ -43,6 +49,9 @@ impl Args {
             "tiny" => Recipe::tiny(self.seed),
             _ => Recipe::quickstart(self.seed),
         };
+        if !self.text.is_empty() || self.dataset.is_some() {
+            (recipe.corpus.field, recipe.corpus.on_error) = (self.field.clone(), self.on_error);
+        }
         if !self.text.is_empty() {
             recipe.corpus.sources = self.text.iter().cloned().map(Source::Path).collect();
         }

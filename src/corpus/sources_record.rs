@@ -2,9 +2,9 @@
 //!
 //! A data set of the Hub is recorded with the commit that was read; whether the Hub has a newer one is not asked, so that a rerun stays offline.
 
+use super::Result;
 use super::config::{CorpusConfig, Source};
 use super::source::{Input, Inputs, files};
-use super::Result;
 use crate::artifact::{self, hash_file, read_json, write_json};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
