@@ -110,6 +110,8 @@ pub fn evaluate(engine: &mut dyn Engine, stream: &TokenStream, sae: &Sae, config
     eval.ce_recovered_zero = ce.ce_recovered_zero;
     eval.ce_recovered_mean = ce.ce_recovered_mean;
     eval.kl = Some(ce.kl);
+    (eval.n_ce_tokens, eval.n_kl_tokens) = (Some(ce.n_tokens), Some(ce.n_kl_tokens));
+    eval.ce_split = Some(Split::HeldOutB.name().into());
     Ok(Evaluated { eval, controls })
 }
 

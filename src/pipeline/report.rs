@@ -10,6 +10,7 @@ use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::features::Dictionary;
 use crate::features::exam::ExamReport;
 use crate::features::store::{FeatureDetail, FeatureSummary, Flag, ListQuery, LogitEffect, Meta, Sort};
+use crate::sae::SAE_FORMAT_VERSION;
 use serde::{Serialize, Serializer};
 use std::collections::HashSet;
 
@@ -107,7 +108,16 @@ pub struct SaeFigures {
     pub hook: String,
     pub d_in: usize,
     pub d_sae: usize,
+    /// Trained on: whole batches.
     pub rows: u64,
+}
+
+impl Report {
+    /// Seconds that everything took when it was made, stages that were fresh this time included.
+    pub fn seconds(&self) -> f64 {
+        // Not sum(): that of nothing is -0.
+        self.took.iter().filter_map(|t| t.made_in).fold(0.0, |all, one| all + one)
+    }
 }
 
 /// Points for the plots, from the logs.
@@ -142,6 +152,7 @@ impl Report {
         let mixed =
             ListQuery { sort: Sort::Polysemantic, descending: true, without: vec![Flag::Dead, Flag::UltraRare], limit: 1, ..Default::default() };
         let neuron = neurons.list(&mixed)?.features.first().map(|s| detail(neurons, s.id)).transpose()?;
+        let sae = Manifest::read(&run.sae(&recipe.sae.name), "sae", SAE_FORMAT_VERSION)?;
         Ok(Report {
             run: run.name(),
             seed: recipe.seed,
@@ -154,7 +165,7 @@ impl Report {
                 hook: recipe.sae.hook.to_string(),
                 d_in: recipe.sae.train.sae.d_in,
                 d_sae: recipe.sae.train.sae.d_sae,
-                rows: recipe.sae.train.rows,
+                rows: sae.counts.get("rows").copied().unwrap_or(recipe.sae.train.rows),
             },
             evaluated,
             dictionary: latents.meta().clone(),

@@ -67,7 +67,6 @@ impl Report {
     pub fn html(&self) -> String {
         let any = |test: &dyn Fn(&ConceptScore) -> bool| self.exam.concepts.iter().any(test);
         let (has_probe, has_untrained) = (any(&|c| c.probe.is_some()), any(&|c| c.untrained.is_some()));
-        let spent: f64 = self.took.iter().filter_map(|t| t.seconds).sum();
         let page = Page {
             report: self,
             title: format!("Monosem: {}", self.run),
@@ -81,7 +80,7 @@ impl Report {
             has_untrained,
             features: self.features.iter().map(|f| card("feature", f)).collect(),
             neuron: self.neuron.as_ref().map(|n| card("neuron", n)),
-            took: format!("{spent:.0} s"),
+            took: format!("{:.0} s", self.seconds()),
         };
         page.render().expect("the template is checked when the program is built")
     }
@@ -97,7 +96,7 @@ impl Report {
             (
                 "CE recovered",
                 share(ce.ce_recovered_zero),
-                format!("against zeroing; {} against the mean; gap {:.4} nat", share(ce.ce_recovered_mean), ce.gap_nats),
+                format!("against zeroing {}; {} against its mean; gap {:.4} nat", self.sae.hook, share(ce.ce_recovered_mean), ce.gap_nats),
             ),
             ("explained variance", percent(eval.explained_variance), format!("on {} held-out tokens", grouped(eval.n_eval_tokens))),
             ("dead", percent(eval.dead_frac), format!("ultra-rare {}, junk {}", percent(eval.ultra_rare_frac), percent(eval.junk_frac))),

@@ -2,6 +2,7 @@
 
 use super::exam::{FOUND, WORSE};
 use super::report::Report;
+use super::stages::Took;
 use crate::features::exam::{ConceptScore, MAX_UNION, MAX_UNION_OF_KIND, MIN_POSITIVES};
 use crate::features::render::plain;
 use crate::features::store::{Example, FeatureDetail, GroupKind};
@@ -37,10 +38,10 @@ impl Report {
         if let Some(neuron) = &self.neuron {
             write_feature(out, "the most polysemantic neuron:", neuron, colour)?;
         }
-        let spent: f64 = self.took.iter().filter_map(|t| t.seconds).sum();
-        let stages: Vec<String> =
-            self.took.iter().map(|t| format!("{} {}", t.stage.name(), t.seconds.map_or("fresh".into(), |s| format!("{s:.0} s")))).collect();
-        writeln!(out, "\ntook {spent:.0} s: {}", stages.join(", "))
+        let seconds = |s: Option<f64>| s.map_or("-".into(), |s| format!("{s:.0} s"));
+        let fresh = |t: &Took| if t.seconds.is_none() { " before" } else { "" };
+        let stages: Vec<String> = self.took.iter().map(|t| format!("{} {}{}", t.stage.name(), seconds(t.made_in), fresh(t))).collect();
+        writeln!(out, "\nmade in {:.0} s: {}", self.seconds(), stages.join(", "))
     }
 
     fn write_quality(&self, out: &mut String) -> std::fmt::Result {

@@ -4,11 +4,11 @@ use super::evaluate::{EVAL_FORMAT_VERSION, inputs_of_sae_results};
 use super::report::{Report, Sources};
 use super::{Error, EvalConfig, Evaluated, Recipe, Result, evaluate, write_evaluated};
 use crate::activations::Streamed;
-use crate::artifact::{self, Manifest, Progress, RunDir, Start, read_json, settings, write_json};
+use crate::artifact::{self, Manifest, Progress, RunDir, Start, TensorFile, read_json, settings, write_json};
 use crate::corpus::{self, TokenStream, Tokenizer};
 use crate::features::exam::{self, ExamConfig, ExamReport, Subject};
 use crate::features::{self, BuildConfig, Dictionary, Inputs, NEURONS, Units};
-use crate::lm::{self, CpuEngine, Engine, HookPoint, Lm};
+use crate::lm::{self, CpuEngine, Engine, HookPoint, Lm, LmConfig};
 use crate::sae::{self, Origin, Place, SAE_FORMAT_VERSION, Sae};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,12 +34,14 @@ impl Stage {
     }
 }
 
-/// How long a stage took; nothing when it was fresh.
+/// How long a stage took.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Took {
     pub stage: Stage,
-    /// None: it was fresh and skipped.
+    /// This time. None: it was fresh and skipped.
     pub seconds: Option<f64>,
+    /// When it was made, this time or before; None where that is not recorded.
+    pub made_in: Option<f64>,
 }
 
 /// Runs the stages of one recipe in one run folder. The caller holds the run's lock.
@@ -74,7 +76,27 @@ impl<'a> Stages<'a> {
     }
 
     fn end(&mut self, stage: Stage, began: Option<Instant>) {
-        self.took.push(Took { stage, seconds: began.map(|b| b.elapsed().as_secs_f64()) });
+        let seconds = began.map(|b| b.elapsed().as_secs_f64());
+        let made_in = seconds.or_else(|| self.recorded_seconds(stage));
+        self.took.push(Took { stage, seconds, made_in });
+    }
+
+    /// What the stage's own record says of the time that it took.
+    fn recorded_seconds(&self, stage: Stage) -> Option<f64> {
+        let sae = self.run.sae(&self.recipe.sae.name);
+        let manifest = |path: std::path::PathBuf| Some(read_json::<Manifest>(&path).ok()?.wall_seconds);
+        let dictionary = |name: &str| Some(Dictionary::open(&self.run.features(name)).ok()?.meta().wall_seconds);
+        let seconds = match stage {
+            Stage::Tokens => manifest(self.run.tokens().join("manifest.json")),
+            Stage::Lm => manifest(self.run.lm().join("manifest.json")),
+            Stage::Sae => manifest(sae.join("manifest.json")),
+            Stage::Eval => manifest(sae.join("eval.manifest.json")),
+            Stage::Exam => manifest(sae.join("exam.manifest.json")),
+            Stage::Features => dictionary(&self.recipe.sae.name),
+            Stage::Neurons => dictionary(NEURONS),
+        };
+        // 0: made by somebody who did not look at a clock.
+        seconds.filter(|&seconds| seconds > 0.0)
     }
 
     /// Text -> tokens.
@@ -99,7 +121,9 @@ impl<'a> Stages<'a> {
     /// Tokens -> language model.
     pub fn lm(&mut self, stream: &TokenStream) -> Result<Lm> {
         let recipe = &self.recipe.lm;
-        let wanted = serde_json::json!({ "lm": recipe.model, "train": recipe.train });
+        // A tokenizer may find less to merge than was asked for, and one that was given has its own vocabulary.
+        let model = LmConfig { d_vocab: stream.d_vocab(), ..recipe.model.clone() };
+        let wanted = serde_json::json!({ "lm": model, "train": recipe.train });
         let tokens = stream.manifest().hash();
         let same = |m: &Manifest| settings::differences(&m.config, &wanted).is_empty();
         let fresh = lm_manifest(self.run).is_ok_and(|m| same(&m) && m.inputs.get("tokens") == Some(&tokens));
@@ -108,7 +132,7 @@ impl<'a> Stages<'a> {
             self.end(Stage::Lm, None);
             return Ok(Lm::load(&self.run.lm())?);
         }
-        let anew = match lm::train(stream, &recipe.model, &recipe.train, self.run, Start::Resume, self.progress) {
+        let anew = match lm::train(stream, &model, &recipe.train, self.run, Start::Resume, self.progress) {
             Err(lm::Error::NoCheckpoint { .. }) if !self.replace => Some(Start::New),
             // A checkpoint of other tokens is worth nothing; one of other settings is somebody's work.
             Err(lm::Error::OtherRun { settings, .. }) if self.replace || !settings => Some(Start::Replace),
@@ -116,7 +140,7 @@ impl<'a> Stages<'a> {
             done => done.map(|_| None)?,
         };
         if let Some(start) = anew {
-            lm::train(stream, &recipe.model, &recipe.train, self.run, start, self.progress)?;
+            lm::train(stream, &model, &recipe.train, self.run, start, self.progress)?;
         }
         self.end(Stage::Lm, Some(began));
         Ok(Lm::load(&self.run.lm())?)
@@ -174,11 +198,13 @@ impl<'a> Stages<'a> {
             neurons: EvalConfig::neurons_for(&sae.select),
             seed: self.recipe.seed,
         };
-        let record = config.record(self.run, &stage.name, stream)?;
+        let mut record = config.record(self.run, &stage.name, stream)?;
         let fresh = record.is_fresh_beside(&dir);
         let began = self.begin(Stage::Eval, fresh);
         if !fresh {
-            write_evaluated(&dir, &evaluate(engine, stream, sae, &config, self.progress)?, record)?;
+            let evaluated = evaluate(engine, stream, sae, &config, self.progress)?;
+            record.wall_seconds = began.elapsed().as_secs_f64();
+            write_evaluated(&dir, &evaluated, record)?;
         }
         self.end(Stage::Eval, (!fresh).then_some(began));
         Ok(Evaluated { eval: read_json(&dir.join("eval.json"))?, controls: read_json(&dir.join("controls.json"))? })
@@ -242,6 +268,7 @@ impl Stages<'_> {
             let report = exam::exam(Subject { engine, sae }, untrained, stream, &tokenizer, hook, &concepts, &config, self.progress)?;
             write_json(&path, &report)?;
             record.record_file(&dir, "exam.json")?;
+            record.wall_seconds = began.elapsed().as_secs_f64();
             record.write_beside(&dir)?;
         }
         let report: ExamReport = read_json(&path)?;
@@ -298,7 +325,9 @@ fn refuse_other_settings(recipe: &Recipe, run: &RunDir) -> Result<()> {
     }
     if there(&run.lm()) {
         let manifest = lm_manifest(run)?;
-        let wanted = serde_json::json!({ "lm": recipe.lm.model, "train": recipe.lm.train });
+        let mut wanted = serde_json::json!({ "lm": recipe.lm.model, "train": recipe.lm.train });
+        // The tokens say how large it is.
+        wanted["lm"]["d_vocab"] = manifest.config["lm"]["d_vocab"].clone();
         add(Stage::Lm, settings::differences(&manifest.config, &wanted));
     }
     let rows = BTreeMap::from([("rows".into(), recipe.sae.rows())]);
@@ -321,6 +350,10 @@ pub enum Status {
         hash: String,
         figures: BTreeMap<String, u64>,
     },
+    /// A training was interrupted after so many steps; its checkpoint is there.
+    Interrupted {
+        step: u64,
+    },
     /// `input` has changed since, or the files are damaged.
     Stale {
         why: String,
@@ -340,7 +373,11 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
         Err(error) => Status::Stale { why: error.to_string() },
         Ok(manifest) => match inputs.iter().find(|(input, hash)| manifest.inputs.get(*input) != hash.as_ref()) {
             Some((input, _)) => Status::Stale { why: format!("{input} has changed since") },
-            None => Status::Fresh { hash: manifest.hash(), figures: manifest.counts },
+            // Tokens were compared when they were opened.
+            None => match if manifest.stage == "tokens" { Ok(()) } else { manifest.check_files(file.parent().unwrap_or(&file)) } {
+                Err(error) => Status::Stale { why: error.to_string() },
+                Ok(()) => Status::Fresh { hash: manifest.hash(), figures: manifest.counts },
+            },
         },
     };
     let dictionary = |path: std::path::PathBuf, of_sae: bool| match Dictionary::open(&path) {
@@ -358,12 +395,54 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
     let eval = Manifest::read_beside(&run.sae(sae), "eval", EVAL_FORMAT_VERSION).map_err(Error::from);
     let manifest = |dir: std::path::PathBuf| dir.join("manifest.json");
     let with_run = |command: &str| format!("monosem {command} {}", run.flags());
-    vec![
+    let checkpoints = [run.checkpoints("lm"), run.checkpoints(&format!("sae-{sae}"))];
+    let mut all = vec![
         ("tokens", made(manifest(run.tokens()), tokens.map(|s| s.manifest().clone()).map_err(Error::from), &[]), with_run("corpus build")),
         ("lm", made(manifest(run.lm()), lm, &[("tokens", &tokens_hash)]), with_run("lm train")),
         ("sae", made(manifest(run.sae(sae)), sae_manifest, &[("lm", &lm_hash), ("tokens", &tokens_hash)]), with_run("sae train")),
         ("eval", made(run.sae(sae).join("eval.json"), eval, &[("sae", &sae_hash), ("lm", &lm_hash), ("tokens", &tokens_hash)]), with_run("sae eval")),
         ("features", dictionary(run.features(sae), true), with_run("features build")),
         ("neurons", dictionary(run.features(NEURONS), false), with_run("features build --neurons")),
-    ]
+    ];
+    // No command makes the exam alone.
+    let path = run.sae(sae).join("exam.json");
+    if path.exists() || run.config().exists() {
+        let exam = Manifest::read_beside(&run.sae(sae), "exam", exam::FORMAT_VERSION).map_err(Error::from);
+        let whole_path = format!("monosem run {} {}", run.config().display(), run.flags());
+        all.push(("exam", made(path, exam, &[("sae", &sae_hash), ("lm", &lm_hash), ("tokens", &tokens_hash)]), whole_path));
+    }
+    for (stage, dir) in ["lm", "sae"].into_iter().zip(checkpoints) {
+        let Some((step, path)) = newest_checkpoint(&dir) else { continue };
+        let entry = all.iter_mut().find(|entry| entry.0 == stage).expect("both stages are listed");
+        entry.1 = Status::Interrupted { step };
+        entry.2 = match run_toml_made(run, stage, &path) {
+            true => format!("monosem run {} {}", run.config().display(), run.flags()),
+            false => format!("{} --resume   (and the flags that it was started with)", entry.2),
+        };
+    }
+    all
+}
+
+/// Step and file of the newest checkpoint in a folder.
+fn newest_checkpoint(dir: &Path) -> Option<(u64, std::path::PathBuf)> {
+    let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok();
+    std::fs::read_dir(dir).ok()?.flatten().filter_map(|e| Some((step(&e.path())?, e.path()))).max()
+}
+
+/// Whether the checkpoint of a stage was made with the settings of `run.toml`, so that running that goes on from it.
+fn run_toml_made(run: &RunDir, stage: &str, checkpoint: &Path) -> bool {
+    let Ok(recipe) = Recipe::read(&run.config()) else { return false };
+    let identity = TensorFile::open(checkpoint).ok().and_then(|file| file.metadata().get("run").cloned()).unwrap_or_default();
+    let there: serde_json::Value = serde_json::from_str(&identity).unwrap_or_default();
+    let mut here = match stage {
+        "lm" => serde_json::json!({ "lm": recipe.lm.model, "train": recipe.lm.train }),
+        _ => serde_json::to_value(&recipe.sae.train).expect("a config is plain data"),
+    };
+    if stage == "lm" {
+        here["lm"]["d_vocab"] = there["config"]["lm"]["d_vocab"].clone();
+    } else {
+        // How often is logged or saved is not part of what a checkpoint is.
+        (here["log_every"], here["checkpoint_every"]) = (0.into(), 0.into());
+    }
+    settings::differences(&there["config"], &here).is_empty()
 }

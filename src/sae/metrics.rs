@@ -36,6 +36,13 @@ pub struct Eval {
     pub ce_recovered_mean: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kl: Option<f64>,
+    /// Tokens of `ce_split` that the cross-entropies are means over, and those of them that `kl` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_ce_tokens: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_kl_tokens: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ce_split: Option<String>,
     /// Share of latents that fired on none of `n_eval_tokens`.
     pub dead_frac: f64,
     /// Share of latents that fired, but on fewer than one in a million tokens.

@@ -94,6 +94,7 @@ fn a_config_that_was_edited_is_refused() {
     fs::write(&config, text.replace("\"n_inner\": 128", "\"n_inner\": 96")).unwrap();
     let error = fails(dir.path(), &["lm", "generate", "--run", "small"]);
     assert!(error.contains("lm/config.json is damaged") && error.contains("monosem lm train"), "{error}");
+    assert!(!error.contains("rerun the stage that writes it"), "one remedy, the one that names the command: {error}");
 }
 
 #[test]

@@ -163,6 +163,19 @@ fn the_quickstart_goes_the_whole_path_and_the_second_time_makes_nothing() {
     let again = json(dir, &quickstart);
     let took = again["took"].as_array().unwrap();
     assert!(took.len() == 7 && took.iter().all(|took| took["seconds"].is_null()), "{took:?}");
+    assert!(took.iter().filter(|took| took["made_in"].as_f64().is_some_and(|s| s > 0.0)).count() == 7, "{took:?}");
+    let page = fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(page.contains("made in ") && !page.contains("made in -") && !page.contains("made in 0 s"));
+    assert!(page.contains("against zeroing blocks.0.mlp.hook_post"));
+    // Whole batches of 1,024 rows.
+    assert_eq!(again["sae"]["rows"].as_u64().unwrap(), 200_000u64.div_ceil(1024) * 1024);
+    assert!(fs::read_to_string(run.join("run.toml")).unwrap().starts_with("program_version = "));
+    assert!(fs::read_to_string(run.join("lm/manifest.json")).unwrap().contains("\"lr\": 0.002,"), "the rate as it was written");
+    let eval: serde_json::Value = serde_json::from_slice(&fs::read(run.join("sae/main/eval.json")).unwrap()).unwrap();
+    assert_eq!(again["evaluated"]["eval"], eval, "bit for bit");
+    let count = |name: &str| eval[name].as_u64().unwrap();
+    assert!(count("n_kl_tokens") > 0 && count("n_kl_tokens") <= count("n_ce_tokens") && count("n_ce_tokens") < count("n_eval_tokens"));
+    assert_eq!(eval["ce_split"], "held_out_b");
     assert_eq!(weights, ["lm/model.safetensors", "sae/main/sae_weights.safetensors"].map(|file| fs::read(run.join(file)).unwrap()));
     for stage in json(dir, &["info", "--run", "t"])["stages"].as_array().unwrap() {
         assert_eq!(stage["state"]["status"], "fresh", "{stage}");
@@ -343,4 +356,63 @@ fn another_seed_of_the_text_makes_everything_after_it_stale() {
     assert!(info.contains(&format!("next: monosem lm train --dir {} --run small", dir.display())), "{info}");
     let error = fails(dir, &["sae", "train", "--rows", "2000", "--run", "small"]);
     assert!(error.contains("DIR/small/lm was made from tokens") && error.contains("rerun: monosem lm train --dir DIR --run small"), "{error}");
+}
+
+#[test]
+fn a_small_folder_of_ones_own_text_goes_the_whole_path_and_a_new_file_in_it_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let notes = dir.path().join("notes");
+    fs::create_dir(&notes).unwrap();
+    let words = ["the", "cat", "does", "sit", "on", "a", "mat", "and", "did", "run", "past", "it", "two", "weeks", "nobody"];
+    let line = |i: usize| {
+        let text: Vec<&str> = (0..40 + i % 9).map(|j| words[(i * 7 + j * j * 5 + i * j + j * i * i) % words.len()]).collect();
+        serde_json::json!({ "body": text.join(" ") }).to_string() + "\n"
+    };
+    fs::write(notes.join("a.jsonl"), (0..400).map(line).collect::<String>() + "{ this is no JSON\n").unwrap();
+    let notes_flag = notes.display().to_string();
+    let quickstart = ["quickstart", "--preset", "tiny", "--text", &notes_flag, "--field", "body", "--no-serve", "--run", "n"];
+    let error = fails(dir.path(), &[&quickstart[..], &["--on-error", "fail"]].concat());
+    assert!(error.contains("a.jsonl, line 401"), "{error}");
+    assert!(!dir.path().join("n/lm").exists());
+    // The text has fewer tokens to merge than the preset asks for.
+    let report = json(dir.path(), &quickstart);
+    assert!(report["corpus"]["d_vocab"].as_u64().unwrap() < 512, "{}", report["corpus"]);
+    fs::write(notes.join("b.jsonl"), (400..460).map(line).collect::<String>()).unwrap();
+    let again = json(dir.path(), &quickstart);
+    let made = |stage: usize| again["took"][stage]["seconds"].is_number();
+    assert!(made(0) && made(1) && made(2), "{}", again["took"]);
+    assert!(again["corpus"]["documents"].as_u64().unwrap() > report["corpus"]["documents"].as_u64().unwrap());
+}
+
+#[test]
+fn a_failed_build_leaves_no_run_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    fails(dir.path(), &["corpus", "build", "--text", "nowhere/", "--run", "new"]);
+    assert!(!dir.path().join("new").exists());
+}
+
+#[test]
+fn info_tells_damage_and_interruption_from_what_is_good() {
+    let copied = copied();
+    let dir = copied.path();
+    let state = |stage: &str| {
+        let info = json(dir, &["info", "--run", "small"]);
+        let found = info["stages"].as_array().unwrap().iter().find(|s| s["stage"] == stage).unwrap().clone();
+        (found["state"]["status"].as_str().unwrap().to_string(), found["made_by"].as_str().unwrap().to_string())
+    };
+    for (stage, file) in [("lm", "small/lm/model.safetensors"), ("sae", "small/sae/main/sae_weights.safetensors")] {
+        assert_eq!(state(stage).0, "fresh");
+        let path = dir.join(file);
+        let whole = fs::read(&path).unwrap();
+        let mut bytes = whole.clone();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(state(stage).0, "stale", "{stage}");
+        fs::write(&path, whole).unwrap();
+    }
+    let checkpoints = dir.join("small/checkpoints/lm");
+    fs::create_dir_all(&checkpoints).unwrap();
+    fs::write(checkpoints.join("step-000000000007.safetensors"), "x").unwrap();
+    let (status, command) = state("lm");
+    assert!(status == "interrupted" && command.contains("monosem lm train") && command.contains("--resume"), "{status} {command}");
 }
