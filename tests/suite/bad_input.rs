@@ -162,8 +162,8 @@ fn finished_work_of_other_settings_is_refused_with_both_values_and_nothing_is_to
     let cases: [(&[&str], &[&str]); 5] = [
         (&["run", other.to_str().unwrap()], &["tokens: ", "seed is 0 there, 5 here", "train.rows is 20000 there, 9000 here"]),
         (&["quickstart", "--preset", "tiny", "--seed", "5", "--no-serve"], &["tokens: ", "lm: ", "train.tokens is 60000 there, 300000 here"]),
-        (&["lm", "train", "--preset", "tiny", "--steps", "3"], &["small/lm", "train.tokens is 60000 there, 1536 here"]),
-        (&["sae", "train", "--rows", "2000"], &["small/sae/main", "rows is 20000 there, 2000 here", "--name"]),
+        (&["lm", "train", "--preset", "tiny", "--steps", "3"], &["small/lm", "train.tokens is 60000 there, 3072 here"]),
+        (&["sae", "train", "--rows", "4000"], &["small/sae/main", "rows is 20000 there, 4000 here", "--name"]),
         (&["corpus", "build", "--planted-bytes", "100000", "--d-vocab", "300"], &["small/tokens", "d_vocab is 512 there, 300 here"]),
     ];
     for (args, parts) in cases {

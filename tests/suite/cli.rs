@@ -168,7 +168,7 @@ fn the_quickstart_goes_the_whole_path_and_the_second_time_makes_nothing() {
     assert!(page.contains("made in ") && !page.contains("made in -") && !page.contains("made in 0 s"));
     assert!(page.contains("against zeroing blocks.0.mlp.hook_post"));
     // Whole batches of 1,024 rows.
-    assert_eq!(again["sae"]["rows"].as_u64().unwrap(), 200_000u64.div_ceil(1024) * 1024);
+    assert_eq!(again["sae"]["rows"].as_u64().unwrap(), 200_000 / 1024 * 1024);
     assert!(fs::read_to_string(run.join("run.toml")).unwrap().starts_with("program_version = "));
     assert!(fs::read_to_string(run.join("lm/manifest.json")).unwrap().contains("\"lr\": 0.002,"), "the rate as it was written");
     let eval: serde_json::Value = serde_json::from_slice(&fs::read(run.join("sae/main/eval.json")).unwrap()).unwrap();
@@ -365,7 +365,9 @@ fn a_small_folder_of_ones_own_text_goes_the_whole_path_and_a_new_file_in_it_is_n
     fs::create_dir(&notes).unwrap();
     let words = ["the", "cat", "does", "sit", "on", "a", "mat", "and", "did", "run", "past", "it", "two", "weeks", "nobody"];
     let line = |i: usize| {
-        let text: Vec<&str> = (0..40 + i % 9).map(|j| words[(i * 7 + j * j * 5 + i * j + j * i * i) % words.len()]).collect();
+        // Documents that differ, or few of them would be held out.
+        let pick = |j: usize| words[(i * 1_000 + j).wrapping_mul(2_654_435_761) % 65_536 * words.len() / 65_536];
+        let text: Vec<&str> = (0..80 + i % 9).map(pick).collect();
         serde_json::json!({ "body": text.join(" ") }).to_string() + "\n"
     };
     fs::write(notes.join("a.jsonl"), (0..400).map(line).collect::<String>() + "{ this is no JSON\n").unwrap();
