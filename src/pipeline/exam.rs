@@ -25,12 +25,17 @@ const OF_THE_POST: [(&str, &str); 3] = [
     ),
 ];
 
-/// The concepts that features of a text are scored on.
-pub fn concepts(corpus: &CorpusConfig, stream: &TokenStream) -> Result<Vec<ExamConcept>> {
-    let planted = corpus.sources.iter().find_map(|s| match s {
+/// The seed of the planted corpus, where it is read.
+pub(super) fn generator_seed(corpus: &CorpusConfig) -> Option<u64> {
+    corpus.sources.iter().find_map(|s| match s {
         Source::Planted { generator_seed, .. } => Some(*generator_seed),
         _ => None,
-    });
+    })
+}
+
+/// The concepts that features of a text are scored on.
+pub fn concepts(corpus: &CorpusConfig, stream: &TokenStream) -> Result<Vec<ExamConcept>> {
+    let planted = generator_seed(corpus);
     let concept = |name: &str, kind: &str, truth| ExamConcept { name: name.into(), kind: kind.into(), truth };
     if let Some(seed) = planted {
         let world = Planted::new(seed);

@@ -3,6 +3,7 @@
 mod estimate;
 mod evaluate;
 mod exam;
+mod gap;
 pub mod plot;
 mod recipe;
 mod report;
@@ -13,6 +14,7 @@ mod stages;
 pub use estimate::Estimate;
 pub use evaluate::{Controls, EvalConfig, Evaluated, evaluate, write_evaluated};
 pub use exam::{ExamSummary, concepts, summarise};
+pub use gap::{ConceptGap, gaps};
 pub use recipe::{DictionaryStage, ExamStage, LmStage, Recipe, SaeStage};
 pub use report::Report;
 pub use stages::{Stage, Stages, Status, status};

@@ -4,7 +4,7 @@
 use super::exam::{ExamSummary, summarise};
 use super::report_text;
 use super::stages::{Took, lm_manifest};
-use super::{Evaluated, Recipe, Result};
+use super::{ConceptGap, Evaluated, Recipe, Result};
 use crate::artifact::{Manifest, RunDir};
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::features::Dictionary;
@@ -31,6 +31,8 @@ pub struct Report {
     pub dictionary: Meta,
     #[serde(serialize_with = "without_best_of_latent")]
     pub exam: ExamReport,
+    /// How much worse than the generator the model predicts what follows each concept; empty on text that was not planted.
+    pub gaps: Vec<ConceptGap>,
     pub summary: ExamSummary,
     #[serde(serialize_with = "briefly")]
     pub features: Vec<FeatureDetail>,
@@ -141,11 +143,12 @@ pub struct Sources<'a> {
     pub neurons: &'a Dictionary,
     pub evaluated: Evaluated,
     pub exam: ExamReport,
+    pub gaps: Vec<ConceptGap>,
 }
 
 impl Report {
     pub fn gather(sources: Sources) -> Result<Self> {
-        let Sources { recipe, run, took, stream, latents, neurons, evaluated, exam } = sources;
+        let Sources { recipe, run, took, stream, latents, neurons, evaluated, exam, gaps } = sources;
         let tokenizer = Tokenizer::load(&run.tokens().join("tokenizer.json"))?;
         let detail = |dictionary: &Dictionary, id: u32| dictionary.feature(id, stream, &tokenizer);
         let features = striking(latents, &exam)?.iter().map(|s| detail(latents, s.id)).collect::<crate::features::Result<_>>()?;
@@ -171,6 +174,7 @@ impl Report {
             dictionary: latents.meta().clone(),
             summary: summarise(&exam),
             exam,
+            gaps,
             features,
             neuron,
             curves: Curves::read(run, &recipe.sae.name),

@@ -1,5 +1,6 @@
 //! The report as one self-contained page.
 
+use super::ConceptGap;
 use super::plot::{self, Series};
 use super::report::Report;
 use super::report_text::{around, best_first, examples};
@@ -41,6 +42,8 @@ struct Row {
     latent: String,
     cells: Vec<Cell>,
     forms: String,
+    /// Nats, or nothing where there is no gap to tell.
+    gap: String,
 }
 
 struct Cell {
@@ -75,7 +78,10 @@ impl Report {
             splices: self.splices(),
             plots: self.plots(),
             min_positives: MIN_POSITIVES,
-            concepts: best_first(&self.exam.concepts).into_iter().map(|c| row(c, has_probe, has_untrained)).collect(),
+            concepts: best_first(&self.exam.concepts)
+                .into_iter()
+                .map(|c| row(c, self.gaps.iter().find(|g| g.concept == c.concept), has_probe, has_untrained))
+                .collect(),
             has_probe,
             has_untrained,
             features: self.features.iter().map(|f| card("feature", f)).collect(),
@@ -146,7 +152,7 @@ impl Report {
     }
 }
 
-fn row(score: &ConceptScore, has_probe: bool, has_untrained: bool) -> Row {
+fn row(score: &ConceptScore, gap: Option<&ConceptGap>, has_probe: bool, has_untrained: bool) -> Row {
     let cell = |x: f64| match score.too_rare {
         false => Cell { text: format!("{x:.2}"), good: x >= super::exam::FOUND },
         true => Cell { text: "-".into(), good: false },
@@ -171,6 +177,7 @@ fn row(score: &ConceptScore, has_probe: bool, has_untrained: bool) -> Row {
         latent: score.latents.ranked.first().filter(|_| !score.too_rare).map_or("-".into(), |u| u.id.to_string()),
         cells,
         forms: if score.too_rare { "-".into() } else { score.n_forms_found.to_string() },
+        gap: gap.map_or(String::new(), |g| format!("{:.2}", g.nats())),
     }
 }
 

@@ -115,7 +115,8 @@ impl Report {
             "concept", "kind", "n", "latent", "F1", "union", "neuron", "union", "random", "token", "forms"
         )?;
         let full = exam.concepts.iter().any(|s| s.untrained.is_some() || s.probe.is_some());
-        writeln!(out, "{}", if full { format!("{:>10}{:>7}", "shuffled", "probe") } else { String::new() })?;
+        write!(out, "{}", if full { format!("{:>10}{:>7}", "shuffled", "probe") } else { String::new() })?;
+        writeln!(out, "{}", if self.gaps.is_empty() { String::new() } else { format!("{:>8}", "gap") })?;
         for score in best_first(&exam.concepts).into_iter().take(N_CONCEPTS) {
             let latent = score.latents.ranked.first().map_or("-".into(), |u| u.id.to_string());
             let name: String = score.concept.chars().take(27).collect();
@@ -132,7 +133,15 @@ impl Report {
             write!(out, "{:>7.2}{:>8.2}{:>7.2}{:>7}", score.neurons.union.f1_b, score.random.f1(), score.token_only, score.n_forms_found)?;
             let number = |f1: Option<f64>| f1.map_or("-".into(), |f1| format!("{f1:.2}"));
             let (shuffled, probe) = (number(score.untrained.as_ref().map(|f| f.f1())), number(score.probe));
-            writeln!(out, "{}", if full { format!("{shuffled:>10}{probe:>7}") } else { String::new() })?;
+            write!(out, "{}", if full { format!("{shuffled:>10}{probe:>7}") } else { String::new() })?;
+            let gap = self.gaps.iter().find(|g| g.concept == score.concept).map_or(String::new(), |g| format!("{:>8.2}", g.nats()));
+            writeln!(out, "{gap}")?;
+        }
+        if !self.gaps.is_empty() {
+            writeln!(
+                out,
+                "  gap: nats by which the model is worse than the generator at what follows the concept; large = the model never learned it"
+            )?;
         }
         if exam.concepts.len() > N_CONCEPTS {
             writeln!(out, "  ... and {} more in report.json", exam.concepts.len() - N_CONCEPTS)?;

@@ -5,6 +5,7 @@ use super::report::{Report, Sources};
 use super::{Error, EvalConfig, Evaluated, Recipe, Result, evaluate, write_evaluated};
 use crate::activations::Streamed;
 use crate::artifact::{self, Manifest, Progress, RunDir, Start, TensorFile, read_json, settings, write_json};
+use crate::corpus::planted::Planted;
 use crate::corpus::{self, TokenStream, Tokenizer};
 use crate::features::exam::{self, ExamConfig, ExamReport, Subject};
 use crate::features::{self, BuildConfig, Dictionary, Inputs, NEURONS, Units};
@@ -267,9 +268,15 @@ impl Stages<'_> {
             let untrained = control.as_mut().map(|(engine, sae)| Subject { engine, sae });
             let report = exam::exam(Subject { engine, sae }, untrained, stream, &tokenizer, hook, &concepts, &config, self.progress)?;
             write_json(&path, &report)?;
+            self.gaps(engine, stream)?;
             record.record_file(&dir, "exam.json")?;
+            record.record_file(&dir, "gaps.json")?;
             record.wall_seconds = began.elapsed().as_secs_f64();
             record.write_beside(&dir)?;
+        }
+        if !dir.join("gaps.json").exists() {
+            // The exam was held before gaps were measured.
+            self.gaps(engine, stream)?;
         }
         let report: ExamReport = read_json(&path)?;
         // Also of a fresh exam: the dictionary may have been built again since.
@@ -278,11 +285,24 @@ impl Stages<'_> {
         Ok(report)
     }
 
+    /// On planted text: the model's gap per concept, into `gaps.json` beside the exam. No gaps on other text.
+    fn gaps(&mut self, engine: &mut dyn Engine, stream: &TokenStream) -> Result<()> {
+        let gaps = match super::exam::generator_seed(&self.recipe.corpus) {
+            Some(seed) => {
+                let tokenizer = Tokenizer::load(&self.run.tokens().join("tokenizer.json"))?;
+                super::gaps(engine, stream, &tokenizer, &Planted::new(seed), self.recipe.exam.tokens, self.progress)?
+            }
+            None => vec![],
+        };
+        Ok(write_json(&self.run.sae(&self.recipe.sae.name).join("gaps.json"), &gaps)?)
+    }
+
     /// Everything that the report says, read back from what the stages left.
     pub fn report(self, stream: &TokenStream, neurons: &Dictionary, evaluated: Evaluated, exam: ExamReport) -> Result<Report> {
         let latents = Dictionary::open(&self.run.features(&self.recipe.sae.name))?;
         let Stages { recipe, run, took, .. } = self;
-        Report::gather(Sources { recipe, run, took, stream, latents: &latents, neurons, evaluated, exam })
+        let gaps = read_json(&run.sae(&recipe.sae.name).join("gaps.json"))?;
+        Report::gather(Sources { recipe, run, took, stream, latents: &latents, neurons, evaluated, exam, gaps })
     }
 
     /// The control of the full exam: the trained model with the entries of each weight matrix shuffled, and an SAE trained on it exactly as the real one.

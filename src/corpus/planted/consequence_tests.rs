@@ -51,19 +51,19 @@ fn what_follows_a_word_of_two_senses_is_decided_by_cue_and_word_together_and_not
     for seed in [0, 32, 33] {
         let world = World::new(seed);
         let p = |word: usize, sense: usize| distribution(&world.sense_after[word][sense], &[], N_VERBS);
-        for word in 0..SENSE_WORDS.len() {
+        for (word, name) in SENSE_WORDS.iter().enumerate() {
             let other = partner(word);
             assert!(other != word && other % CUES.len() == word % CUES.len(), "partners share their cues");
             for sense in 0..2 {
                 let d = kl(&p(word, sense), &p(word, 1 - sense));
-                assert!(d >= 0.3, "{}, sense {}: {d:.3} nat", SENSE_WORDS[word], sense + 1);
+                assert!(d >= 0.3, "{name}, sense {}: {d:.3} nat", sense + 1);
                 // The cue alone tells nothing: over a pair of partners what follows is the same under both cues.
                 assert_eq!(p(word, sense), p(other, 1 - sense));
             }
             // If ln p were f(cue) + g(word), this difference of differences would be 0 for each verb that follows.
             let v = world.sense_after[word][0].iter().find(|v| !world.sense_after[word][1].contains(v)).expect("the senses differ");
             let l = |word: usize, sense: usize| p(word, sense)[*v as usize].ln();
-            assert!(l(word, 0) - l(word, 1) - l(other, 0) + l(other, 1) > 1.0, "{}", SENSE_WORDS[word]);
+            assert!(l(word, 0) - l(word, 1) - l(other, 0) + l(other, 1) > 1.0, "{name}");
         }
     }
 }
