@@ -85,7 +85,7 @@ impl Recipe {
     /// The main job: a minute of text generation, some minutes of training, on the planted corpus.
     pub fn quickstart(seed: u64) -> Self {
         let model = LmConfig::laptop();
-        let train = lm::TrainConfig { tokens: 4_000_000, batch: 32, ..Default::default() };
+        let train = lm::TrainConfig { tokens: 5_000_000, batch: 32, ..Default::default() };
         let sae = sae::SaeConfig { d_in: model.d_mlp, d_sae: 4096, recipe: sae::Recipe::TopK { k: 32, auxk: true } };
         Self::assemble(seed, planted(model.d_vocab, QUICKSTART_BYTES), LmStage { model, train }, sae, (2_000_000, 2048), 1_000_000)
     }

@@ -32,7 +32,7 @@ use std::collections::{BTreeMap, HashMap};
 use units::{Acts, Cell, Dense, GRID, auc, candidates, fire, greedy_union, score_all};
 
 /// Of `exam.json`: raised when a score changes its meaning or the concepts of a text change.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// How the exam is held.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
