@@ -5,6 +5,7 @@
 mod demo;
 
 use fantoccini::{Client, ClientBuilder, Locator, key::Key};
+use hyper_util::client::legacy::connect::HttpConnector;
 use monosem::explorer::{Bound, Options};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -75,7 +76,7 @@ fn the_pages_work_in_a_browser() {
         args.push(format!("--user-data-dir={}", profile.path().display()));
         let capabilities = serde_json::json!({ "goog:chromeOptions": { "args": args } });
         let capabilities = capabilities.as_object().unwrap().clone();
-        let client = ClientBuilder::native().capabilities(capabilities).connect(&driver.url).await.unwrap();
+        let client = ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&driver.url).await.unwrap();
         let result = visit(&client, home.trim_end_matches('/')).await;
         client.close().await.unwrap();
         result.unwrap();
