@@ -199,6 +199,14 @@ fn cache_config(dtype: CacheDtype) -> CacheConfig {
     CacheConfig { hook: hook(), n_tokens: None, dtype, max_gb: 1.0 }
 }
 
+/// A token stream and a cache of its rows, each in its folder.
+fn cached(dtype: CacheDtype) -> (tempfile::TempDir, tempfile::TempDir, TokenStream) {
+    let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stream = stream(tokens.path(), &lengths());
+    cache(&mut Fake::new(7), &lm_manifest(0), &stream, dir.path(), cache_config(dtype), &mut Silent).unwrap();
+    (tokens, dir, stream)
+}
+
 #[test]
 fn a_cache_in_f32_serves_the_same_rows_as_the_model_and_bf16_nearly() {
     let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -248,9 +256,7 @@ fn a_cache_that_is_too_large_is_refused_before_anything_is_written() {
 
 #[test]
 fn a_cache_of_another_model_or_hook_is_refused_with_the_next_step() {
-    let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let stream = stream(tokens.path(), &lengths());
-    cache(&mut Fake::new(7), &lm_manifest(0), &stream, dir.path(), cache_config(CacheDtype::Bf16), &mut Silent).unwrap();
+    let (_tokens, dir, stream) = cached(CacheDtype::Bf16);
     let refused = |hook, lm: &Manifest| CachedRows::open(dir.path(), hook, lm, &stream, RERUN).err().unwrap().to_string();
     let error = refused(hook(), &lm_manifest(9));
     assert!(error.contains(&lm_manifest(9).hash()) && error.contains(RERUN), "{error}");
@@ -269,9 +275,7 @@ fn where_no_cache_is_the_command_that_makes_one_is_named() {
 
 #[test]
 fn one_changed_bit_in_a_cache_is_found() {
-    let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let stream = stream(tokens.path(), &lengths());
-    cache(&mut Fake::new(7), &lm_manifest(0), &stream, dir.path(), cache_config(CacheDtype::F32), &mut Silent).unwrap();
+    let (_tokens, dir, stream) = cached(CacheDtype::F32);
     let path = dir.path().join("rows-00000.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let last = bytes.len() - 1;
@@ -283,9 +287,7 @@ fn one_changed_bit_in_a_cache_is_found() {
 
 #[test]
 fn a_truncated_shard_is_refused() {
-    let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let stream = stream(tokens.path(), &lengths());
-    cache(&mut Fake::new(7), &lm_manifest(0), &stream, dir.path(), cache_config(CacheDtype::Bf16), &mut Silent).unwrap();
+    let (_tokens, dir, stream) = cached(CacheDtype::Bf16);
     let path = dir.path().join("rows-00000.safetensors");
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 10]).unwrap();

@@ -1,7 +1,8 @@
 //! The list of features or neurons: search, filters, order, pages.
 
 use super::app::{App, Missing, Page, Part, Problem};
-use super::view::{UnitView, Units, text_of, thousands};
+use super::view::{UnitView, Units, text_of};
+use crate::artifact::grouped;
 use crate::features::store::{FeatureSummary, Flag, ListQuery, Meta, Sort};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -156,16 +157,16 @@ fn sorted(ids: impl Iterator<Item = u32>) -> Vec<u32> {
 }
 
 fn summary(ask: &Ask, total: u64, n_named: usize, meta: &Meta) -> String {
-    let over = format!("densities over {} tokens of {}", thousands(meta.n_tokens), text_of(meta));
+    let over = format!("densities over {} tokens of {}", grouped(meta.n_tokens), text_of(meta));
     match (ask.q.is_empty(), n_named) {
-        (true, _) => format!("{} of {}; {over}", thousands(total), thousands(u64::from(meta.n_units))),
+        (true, _) => format!("{} of {}; {over}", grouped(total), grouped(u64::from(meta.n_units))),
         (false, n) if ask.q.len() < 3 => format!(
             "{}{} with this text in a top token; three letters or more are looked for in contexts too; {over}",
             if n > 0 { format!("{n} by label or number, ") } else { String::new() },
-            thousands(total)
+            grouped(total)
         ),
-        (false, 0) => format!("{} with this text in a top token or a context; {over}", thousands(total)),
-        (false, n) => format!("{n} by label or number, {} with this text in a top token or a context; {over}", thousands(total)),
+        (false, 0) => format!("{} with this text in a top token or a context; {over}", grouped(total)),
+        (false, n) => format!("{n} by label or number, {} with this text in a top token or a context; {over}", grouped(total)),
     }
 }
 
@@ -181,7 +182,7 @@ fn filters(units: Units, ask: &Ask, meta: &Meta, n_labelled: usize) -> Vec<Filte
     let fixed = [("", "all", all), ("alive", "alive", all.saturating_sub(meta.n_dead)), ("labelled", "labelled", n_labelled as u64)];
     let flags = Flag::ALL.map(|f| (f.name(), f.name(), count(f)));
     let filter = |(flag, name, n): (&'static str, &'static str, u64)| Filter {
-        name: format!("{name} {}", thousands(n)),
+        name: format!("{name} {}", grouped(n)),
         href: address(units, &Ask { flag: flag.into(), page: 1, ..ask.clone() }),
         here: ask.flag == flag,
     };

@@ -1,7 +1,8 @@
 //! The first page: a few striking features, the most polysemantic neuron beside them, the figures of the run.
 
 use super::app::{App, Page, Part, part};
-use super::view::{ContextView, Fact, UnitView, Units, percent, significant, text_of, thousands};
+use super::view::{ContextView, Fact, UnitView, Units, percent, significant, text_of};
+use crate::artifact::grouped;
 use crate::features::Dictionary;
 use crate::features::exam::ExamReport;
 use crate::features::store::{FeatureDetail, FeatureSummary, Flag, GroupKind, ListQuery, Sort};
@@ -63,7 +64,7 @@ impl App {
     pub fn tour(&self) -> Page<TourPage> {
         let features = self.dictionary(Units::Features);
         let neurons = self.dictionary(Units::Neurons);
-        let n_features = features.as_ref().map(|d| thousands(u64::from(d.meta().n_units))).unwrap_or_default();
+        let n_features = features.as_ref().map(|d| grouped(u64::from(d.meta().n_units))).unwrap_or_default();
         Ok(TourPage {
             figures: self.figures(features.as_ref().ok()),
             rule: RULE,
@@ -166,18 +167,18 @@ impl App {
                 figures.push(Fact::new("CE recovered", share(eval.ce_recovered_zero), &beside));
             }
             figures.push(Fact::new("explained variance", percent_of_one(eval.explained_variance), ""));
-            let of = format!("of {} on {} held-out tokens", thousands(eval.n_latents), thousands(eval.n_eval_tokens));
+            let of = format!("of {} on {} held-out tokens", grouped(eval.n_latents), grouped(eval.n_eval_tokens));
             figures.push(Fact::new("dead", percent(eval.dead_frac), &of));
             let rare = format!("{}, {}", percent(eval.ultra_rare_frac), percent(eval.junk_frac));
             figures.push(Fact::new("ultra-rare, junk", rare, "of features"));
         } else if let Some(meta) = dictionary.map(Dictionary::meta) {
             let dead = meta.n_dead as f64 / f64::from(meta.n_units.max(1));
-            let of = format!("of {} on {} tokens of {}", thousands(u64::from(meta.n_units)), thousands(meta.n_tokens), text_of(meta));
+            let of = format!("of {} on {} tokens of {}", grouped(u64::from(meta.n_units)), grouped(meta.n_tokens), text_of(meta));
             figures.push(Fact::new("dead", percent(dead), &of));
-            figures.push(Fact::new("ultra-rare, junk", format!("{}, {}", thousands(meta.n_ultra_rare), thousands(meta.n_junk)), "features"));
+            figures.push(Fact::new("ultra-rare, junk", format!("{}, {}", grouped(meta.n_ultra_rare), grouped(meta.n_junk)), "features"));
         }
         if let Some(meta) = dictionary.map(Dictionary::meta) {
-            figures.push(Fact::new("hook", format!("{} wide", thousands(meta.d_in as u64)), &meta.hook));
+            figures.push(Fact::new("hook", format!("{} wide", grouped(meta.d_in as u64)), &meta.hook));
         }
         figures
     }

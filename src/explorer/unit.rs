@@ -2,6 +2,7 @@
 
 use super::app::{App, Page, Part, Problem, part};
 use super::view::{self, EffectView, Fact, GroupView, HistogramView, UnitView, Units};
+use crate::artifact::grouped;
 use crate::features::store::{Flag, Histogram, ListQuery, Meta};
 use serde::Serialize;
 
@@ -76,7 +77,7 @@ impl App {
             previous: beside(true)?,
             next: beside(false)?,
             unit: UnitView::new(units, &detail.summary, label),
-            n_tokens: view::thousands(meta.n_tokens),
+            n_tokens: grouped(meta.n_tokens),
             facts: view::facts(&detail.summary, meta.n_tokens),
             groups: view::groups(&detail),
             raised: view::effects(&detail.logits_up),

@@ -1,6 +1,7 @@
 //! Rows of the dictionary -> what templates and the JSON API show. Pure functions of plain data: no files, no HTTP, no HTML.
 
 use super::text::{self, Piece};
+use crate::artifact::grouped;
 use crate::corpus::END_OF_TEXT;
 use crate::features::store::{Example, ExampleGroup, FeatureDetail, FeatureSummary, Histogram, LogitEffect, Meta};
 use serde::Serialize;
@@ -167,7 +168,7 @@ pub fn groups(detail: &FeatureDetail) -> Vec<GroupView> {
     let max = detail.summary.max_act;
     let part = |group: &ExampleGroup| {
         let title = match group.kind {
-            Quantile => format!("{}, {} firings", group.name, thousands(group.n_firings)),
+            Quantile => format!("{}, {} firings", group.name, grouped(group.n_firings)),
             Top | Random => String::new(),
         };
         PartView { title, contexts: group.examples.iter().map(|e| ContextView::new(e, max)).collect() }
@@ -267,8 +268,8 @@ impl Fact {
 /// What a page says about one unit beside its histogram.
 pub fn facts(summary: &FeatureSummary, n_tokens: u64) -> Vec<Fact> {
     let mut facts = vec![
-        Fact::new("density", format!("{} of {} tokens", percent(summary.density), thousands(n_tokens)), ""),
-        Fact::new("firings", thousands(summary.n_active), ""),
+        Fact::new("density", format!("{} of {} tokens", percent(summary.density), grouped(n_tokens)), ""),
+        Fact::new("firings", grouped(summary.n_active), ""),
         Fact::new("largest", significant(summary.max_act as f64), ""),
         Fact::new("mean where it fires", significant(summary.mean_act as f64), ""),
         Fact::new("effective tokens", format!("{}{}", if summary.tokens_exact { "" } else { "≥ " }, significant(summary.effective_tokens)), ""),
@@ -334,7 +335,7 @@ pub fn histogram(h: &Histogram) -> HistogramView {
             y: format!("{:.1}", 90.0 - tall),
             width: format!("{:.1}", (width - 1.0).max(0.5)),
             height: format!("{tall:.1}"),
-            title: format!("{} to {}: {} firings", significant(h.edges[i] as f64), significant(h.edges[i + 1] as f64), thousands(h.counts[i])),
+            title: format!("{} to {}: {} firings", significant(h.edges[i] as f64), significant(h.edges[i + 1] as f64), grouped(h.counts[i])),
         }
     };
     let tick = |i: usize, anchor| Tick { x: format!("{:.1}", (i - first) as f64 * width), anchor, text: significant(h.edges[i] as f64) };
@@ -342,7 +343,7 @@ pub fn histogram(h: &Histogram) -> HistogramView {
     if last - first >= 6 {
         ticks.insert(1, tick(first + (last + 1 - first) / 2, "middle"));
     }
-    HistogramView { bars: (first..=last).map(bar).collect(), ticks, note: format!("most: {} firings a bin", thousands(most)) }
+    HistogramView { bars: (first..=last).map(bar).collect(), ticks, note: format!("most: {} firings a bin", grouped(most)) }
 }
 
 /// Three significant digits, without exponent where that reads better.
@@ -378,19 +379,6 @@ pub fn text_of(meta: &Meta) -> String {
     meta.tokens_from.split('+').map(word).collect::<Vec<_>>().join(" and ")
 }
 
-/// 1234567 -> 1,234,567
-pub fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, d) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(d);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -398,7 +386,6 @@ mod tests {
 
     #[test]
     fn numbers_are_written_for_reading() {
-        assert_eq!(["1,234,567", "12", "999"], [thousands(1_234_567), thousands(12), thousands(999)]);
         assert_eq!(["0.00123", "12.3", "1235", "0", "1.2e-5"], [0.001234, 12.34, 1234.6, 0.0, 0.000012].map(significant));
         assert_eq!(["1.2 %", "0.012 %", "45 %", "1.0e-4 %"], [0.0123, 0.000123, 0.45, 1e-6].map(percent));
     }

@@ -4,6 +4,7 @@ use super::ConceptGap;
 use super::plot::{self, Series};
 use super::report::Report;
 use super::report_text::{around, best_first, examples};
+use crate::artifact::grouped;
 use crate::features::exam::{ConceptScore, MIN_POSITIVES};
 use crate::features::render::plain;
 use crate::features::store::FeatureDetail;
@@ -196,20 +197,5 @@ fn card(what: &str, feature: &FeatureDetail) -> Card {
         ),
         contexts: contexts.collect(),
         promoted: feature.logits_up.iter().take(8).map(|l| plain(&l.token.bytes).replace(' ', "·")).collect::<Vec<_>>().join("  "),
-    }
-}
-
-/// 1234567 -> 1,234,567
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let comma = |i: usize| if i > 0 && (digits.len() - i).is_multiple_of(3) { "," } else { "" };
-    digits.chars().enumerate().map(|(i, d)| format!("{}{d}", comma(i))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn sizes_are_grouped_for_reading() {
-        assert_eq!([7, 999, 1000, 1_234_567].map(super::grouped), ["7", "999", "1,000", "1,234,567"]);
     }
 }

@@ -3,6 +3,7 @@
 use super::exam::{FOUND, WORSE};
 use super::report::Report;
 use super::stages::Took;
+use crate::artifact::grouped;
 use crate::features::exam::{ConceptScore, MAX_UNION, MAX_UNION_OF_KIND, MIN_POSITIVES};
 use crate::features::render::plain;
 use crate::features::store::{Example, FeatureDetail, GroupKind};
@@ -25,11 +26,20 @@ impl Report {
         writeln!(
             out,
             "  text      {} documents, {} tokens ({} held out), vocabulary {}",
-            corpus.documents, corpus.tokens, corpus.held_out_tokens, corpus.d_vocab
+            grouped(corpus.documents),
+            grouped(corpus.tokens),
+            grouped(corpus.held_out_tokens),
+            corpus.d_vocab
         )?;
         let bayes = corpus.bayes_nats_per_token.map(|b| format!("; the generator itself needs {b:.3}")).unwrap_or_default();
-        writeln!(out, "  model     {} parameters, {} tokens: held-out loss {:.3} nats per token{bayes}", lm.n_params, lm.tokens, lm.held_out_loss)?;
-        writeln!(out, "  SAE       {} -> {} at {}, {} rows", sae.d_in, sae.d_sae, sae.hook, sae.rows)?;
+        writeln!(
+            out,
+            "  model     {} parameters, {} tokens: held-out loss {:.3} nats per token{bayes}",
+            grouped(lm.n_params),
+            grouped(lm.tokens),
+            lm.held_out_loss
+        )?;
+        writeln!(out, "  SAE       {} -> {} at {}, {} rows", sae.d_in, sae.d_sae, sae.hook, grouped(sae.rows))?;
         self.write_quality(out)?;
         self.write_exam(out)?;
         for feature in &self.features {
@@ -53,7 +63,7 @@ impl Report {
             "  quality   L0 {:.1}, explained variance {:.1} %, on {} held-out tokens",
             eval.l0,
             100.0 * eval.explained_variance,
-            eval.n_eval_tokens
+            grouped(eval.n_eval_tokens)
         )?;
         writeln!(
             out,
@@ -61,9 +71,16 @@ impl Report {
             100.0 * eval.dead_frac,
             100.0 * eval.ultra_rare_frac,
             100.0 * eval.junk_frac,
-            eval.n_latents
+            grouped(eval.n_latents)
         )?;
-        writeln!(out, "  CE        clean {:.4}, zero {:.4}, mean {:.4} nats on {} tokens", ce.ce_clean, ce.ce_zero, ce.ce_mean, ce.n_tokens)?;
+        writeln!(
+            out,
+            "  CE        clean {:.4}, zero {:.4}, mean {:.4} nats on {} tokens",
+            ce.ce_clean,
+            ce.ce_zero,
+            ce.ce_mean,
+            grouped(ce.n_tokens)
+        )?;
         writeln!(out, "            {:<28}{:>9}{:>15}{:>15}", "spliced in", "gap, nats", "recovered/zero", "recovered/mean")?;
         let largest = format!("the {} largest neurons", neurons.k);
         let rows = [
@@ -79,7 +96,13 @@ impl Report {
 
     fn write_exam(&self, out: &mut String) -> std::fmt::Result {
         let (summary, exam) = (&self.summary, &self.exam);
-        writeln!(out, "\nexam: {} concepts, chosen on {} tokens, scored once on {} others", summary.n_scored, exam.n_tokens.0, exam.n_tokens.1)?;
+        writeln!(
+            out,
+            "\nexam: {} concepts, chosen on {} tokens, scored once on {} others",
+            summary.n_scored,
+            grouped(exam.n_tokens.0),
+            grouped(exam.n_tokens.1)
+        )?;
         writeln!(
             out,
             "  F1 >= {FOUND}: {} by one latent, {} by a union ({} of these decided by context); the best neuron is lower by {WORSE} for {}",

@@ -47,6 +47,12 @@ fn resume_command(output: &Output) -> String {
     line.unwrap_or_else(|| panic!("no command to resume with: {stderr}")).to_string()
 }
 
+/// Both folders' runs have the same bytes in `file`.
+fn assert_same(file: &str, a: &Path, b: &Path) {
+    let read = |dir: &Path| fs::read(dir.join("small").join(file)).unwrap();
+    assert!(read(a) == read(b), "{file} differ");
+}
+
 fn shell(command: &str) {
     let output = Command::new("sh").args(["-c", command]).output().unwrap();
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
@@ -64,8 +70,7 @@ fn interrupted_equals_uninterrupted(args: &[&str], log: &str, weights: &str) {
     assert!(command.ends_with("--resume"), "{command}");
     shell(&command);
     works(whole.path(), &[args, &["--run", "small"]].concat());
-    let read = |dir: &Path| fs::read(dir.join("small").join(weights)).unwrap();
-    assert!(read(stopped.path()) == read(whole.path()), "{weights} differ");
+    assert_same(weights, stopped.path(), whole.path());
 }
 
 #[test]
@@ -89,8 +94,7 @@ fn killed_equals_unkilled(args: &[&str], checkpoints: &str, weights: &str) {
     child.wait().unwrap();
     works(stopped.path(), &[args, &["--resume", "--run", "small"]].concat());
     works(whole.path(), &[args, &["--run", "small"]].concat());
-    let read = |dir: &Path| fs::read(dir.join("small").join(weights)).unwrap();
-    assert!(read(stopped.path()) == read(whole.path()), "{weights} differ");
+    assert_same(weights, stopped.path(), whole.path());
 }
 
 #[test]

@@ -67,8 +67,7 @@ impl Writer<'_> {
     /// Nouns each followed by one of the nouns that its verb takes: "lantern harbour rope".
     pub(super) fn noun_chain(&mut self, n: usize) {
         let world = self.world;
-        let mut noun = self.mixed(&[], &world.topic_nouns[self.topic], N_NOUNS);
-        self.noun(noun, false);
+        let mut noun = self.topic_noun(false);
         for _ in 1..n {
             let verb = world.verbs_of[noun as usize][0][0];
             noun = self.mixed(&world.objects_of[verb as usize], &world.topic_nouns[self.topic], N_NOUNS);
@@ -161,11 +160,7 @@ impl Writer<'_> {
             match self.uniform(3) {
                 0 => {
                     self.word("set");
-                    let noun = self.mixed(&[], &world.topic_nouns[self.topic], N_NOUNS);
-                    self.noun(noun, false);
-                    self.word("to");
-                    let number = 2 + self.uniform(98);
-                    self.word(&number.to_string());
+                    self.set_to();
                 }
                 1 => {
                     self.word("call");
@@ -177,8 +172,7 @@ impl Writer<'_> {
                 }
                 _ => {
                     self.word("if");
-                    let noun = self.mixed(&[], &world.topic_nouns[self.topic], N_NOUNS);
-                    self.noun(noun, false);
+                    let noun = self.topic_noun(false);
                     self.word("then");
                     let verb = self.mixed(&world.verbs_of[noun as usize][0], &world.topic_verbs[self.topic], N_VERBS);
                     self.verb(verb);
@@ -190,6 +184,21 @@ impl Writer<'_> {
         self.word("halt");
         self.raw(".");
         self.capital = true;
+    }
+
+    /// One of the topic's nouns or, now and then, any.
+    fn topic_noun(&mut self, subject: bool) -> u16 {
+        let noun = self.mixed(&[], &self.world.topic_nouns[self.topic], N_NOUNS);
+        self.noun(noun, subject);
+        noun
+    }
+
+    /// What stands after "set": "rope to 24".
+    fn set_to(&mut self) {
+        self.topic_noun(false);
+        self.word("to");
+        let number = 2 + self.uniform(98);
+        self.word(&number.to_string());
     }
 
     /// Syllables of an invented tongue: eight tongues share 24 syllables and differ in the third that each favours.
@@ -353,8 +362,7 @@ impl Writer<'_> {
         match self.uniform(6) {
             0 => {
                 self.word("some");
-                let noun = self.mixed(&[], &self.world.topic_nouns[self.topic], N_NOUNS);
-                self.noun(noun, true);
+                let noun = self.topic_noun(true);
                 self.predicate(Some(noun));
             }
             1 => {
@@ -365,25 +373,19 @@ impl Writer<'_> {
             2 => {
                 self.word("the");
                 self.word("second");
-                let noun = self.mixed(&[], &self.world.topic_nouns[self.topic], N_NOUNS);
-                self.noun(noun, true);
+                let noun = self.topic_noun(true);
                 self.predicate(Some(noun));
             }
             3 => {
                 self.word("they set");
-                let noun = self.mixed(&[], &self.world.topic_nouns[self.topic], N_NOUNS);
-                self.noun(noun, false);
-                self.word("to");
-                let number = 2 + self.uniform(98);
-                self.word(&number.to_string());
+                self.set_to();
             }
             4 => {
                 self.word("they call");
                 let verb = self.mixed(&[], &self.world.topic_verbs[self.topic], N_VERBS);
                 self.verb(verb);
                 self.word("if");
-                let noun = self.mixed(&[], &self.world.topic_nouns[self.topic], N_NOUNS);
-                self.noun(noun, false);
+                let noun = self.topic_noun(false);
                 self.word("then");
                 self.predicate(Some(noun));
             }
