@@ -1,0 +1,73 @@
+//! `monosem features build`
+
+use super::super::{Global, Interrupted, Terminal, again};
+use super::{Loaded, Which, open_model, open_sae, print};
+use crate::artifact::RunDir;
+use crate::features::store::Meta;
+use crate::features::{self, BuildConfig, Units};
+use crate::lm::{CpuEngine, HookPoint};
+use anyhow::bail;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Tokens that statistics are over ("dead" is defined on 1,000,000)
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    tokens: u64,
+    /// Read held-out half A instead of training text
+    #[arg(long)]
+    held_out: bool,
+    /// Where neurons are read (latents: where their SAE was trained) [default: blocks.0.mlp.hook_post]
+    #[arg(long, value_name = "HOOK")]
+    hook: Option<HookPoint>,
+    /// Seed of the random examples
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    let Loaded { stream, tokenizer, lm, lm_manifest } = open_model(run)?;
+    let _lock = run.lock()?;
+    let sae = if which.neurons { None } else { Some(open_sae(run, &which.sae, &lm_manifest)?) };
+    let hook = match (&sae, args.hook) {
+        (Some((_, trained, _)), Some(asked)) if *trained != asked => bail!("SAE {} was trained on {trained}, not on {asked}", which.sae),
+        (Some((_, trained, _)), _) => *trained,
+        (None, asked) => asked.unwrap_or(HookPoint::mlp_post(0)),
+    };
+    if hook.layer >= lm.config.n_layers {
+        bail!("{hook} is not in a model of {} layers", lm.config.n_layers);
+    }
+    let sae_hash = sae.as_ref().map(|(_, _, manifest)| manifest.hash()).unwrap_or_default();
+    let units = match &sae {
+        Some((sae, _, _)) => Units::Latents { sae, name: &which.sae, manifest_hash: &sae_hash },
+        None => Units::Neurons,
+    };
+    let path = run.features(which.name());
+    let n_units = sae.as_ref().map_or(hook.d_in(&lm.config), |(sae, _, _)| sae.d_sae);
+    tell!(
+        "features of {n_units} {} at {hook} over {} tokens of {}, seed {}\n  writes {} (about {} MB)",
+        if sae.is_some() { "latents" } else { "neurons" },
+        args.tokens,
+        if args.held_out { "held-out half A" } else { "training text, at even distances" },
+        args.seed,
+        path.display(),
+        1 + n_units * 20 / 1000
+    );
+    let mut config = BuildConfig { n_tokens: args.tokens, held_out: args.held_out, ..Default::default() };
+    config.collect.seed = args.seed;
+    let mut engine = CpuEngine::new(lm);
+    let lm_hash = lm_manifest.hash();
+    let inputs = features::Inputs { engine: &mut engine, lm_hash: &lm_hash, stream: &stream, tokenizer: &tokenizer, hook };
+    let meta = match features::build(&path, inputs, units, &config, &mut Terminal::new()) {
+        Err(features::Error::Interrupted) => {
+            return Err(Interrupted { resume: again("") }.into());
+        }
+        done => done?,
+    };
+    print(global, &meta, |out| {
+        let m: &Meta = &meta;
+        writeln!(out, "{}: {} {}s over {} tokens in {:.0} s", path.display(), m.n_units, m.kind.name(), m.n_tokens, m.wall_seconds)?;
+        writeln!(out, "dead {}, ultra-rare {}, dense {}, single-token {}, junk {}", m.n_dead, m.n_ultra_rare, m.n_dense, m.n_single_token, m.n_junk)
+    })?;
+    tell!("next: monosem features list --sort max --descending {}", run.flags());
+    Ok(())
+}

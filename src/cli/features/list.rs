@@ -1,0 +1,82 @@
+//! `monosem features list`
+
+use super::super::Global;
+use super::text::{concept, percent, top_tokens, unit_name};
+use super::{Which, label_texts, print};
+use crate::artifact::RunDir;
+use crate::features::store::{Flag, ListQuery, Sort};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to sort by
+    #[arg(long, value_enum, default_value_t = Sort::Id)]
+    sort: Sort,
+    /// Largest first
+    #[arg(long)]
+    descending: bool,
+    /// Only features with this flag: dead, ultra-rare, dense, single-token, junk; may be given more than once
+    #[arg(long, value_name = "FLAG", value_parser = flag)]
+    with: Vec<Flag>,
+    /// Only features without this flag; may be given more than once
+    #[arg(long, value_name = "FLAG", value_parser = flag)]
+    without: Vec<Flag>,
+    /// Only features that fire on a token holding this text or near these words
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+    /// Smallest share of tokens that the feature fires on
+    #[arg(long, value_name = "X")]
+    min_density: Option<f64>,
+    /// Largest share of tokens that the feature fires on
+    #[arg(long, value_name = "X")]
+    max_density: Option<f64>,
+    /// Only labelled features
+    #[arg(long)]
+    labelled: bool,
+    /// Features to leave out at the beginning
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    offset: u64,
+    /// Features to print
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    limit: u64,
+}
+
+pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    let dictionary = which.dictionary(run)?;
+    let labels = label_texts(which, run, dictionary.meta())?;
+    let query = ListQuery {
+        sort: args.sort,
+        descending: args.descending,
+        with: args.with,
+        without: args.without,
+        text: args.text,
+        min_density: args.min_density,
+        max_density: args.max_density,
+        ids: args.labelled.then(|| labels.iter().map(|l| l.0).collect()),
+        offset: args.offset,
+        limit: args.limit,
+    };
+    let page = dictionary.list(&query)?;
+    print(global, &page, |out| {
+        writeln!(out, "{:>7} {:>9} {:>8} {:>7} {:>6}  {:LABEL_WIDTH$} tokens", "id", "density", "max", "tokens", "poly", "label or concept")?;
+        for f in &page.features {
+            let label = labels.iter().rev().find(|l| l.0 == f.id).map(|l| l.1.clone()).or_else(|| concept(f)).unwrap_or_default();
+            let label: String = label.chars().take(LABEL_WIDTH).collect();
+            let name = unit_name(f);
+            let (density, tokens) = (percent(f.density), top_tokens(f, 6));
+            writeln!(
+                out,
+                "{name:>7} {density:>9} {:>8.3} {:>7.1} {:>6.1}  {label:LABEL_WIDTH$} {tokens}",
+                f.max_act, f.effective_tokens, f.polysemantic
+            )?;
+        }
+        writeln!(out, "{} of {}", page.features.len(), page.total)
+    })
+}
+
+/// Letters of a label in a list.
+const LABEL_WIDTH: usize = 32;
+
+fn flag(text: &str) -> Result<Flag, String> {
+    let known = || Flag::ALL.map(Flag::name).join(", ");
+    Flag::ALL.into_iter().find(|f| f.name() == text).ok_or_else(|| format!("unknown flag; known are {}", known()))
+}
