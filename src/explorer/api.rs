@@ -2,7 +2,9 @@
 
 use super::app::{Page, Problem};
 use super::list::{self, there};
-use super::pages::{LabelForm, LiveAsk, fields};
+use super::pages::fields;
+use super::pages::live::LiveAsk;
+use super::pages::unit::LabelForm;
 use super::server::{Server, blocking, id_of};
 use super::steering;
 use super::view::Units;

@@ -88,30 +88,30 @@ impl Bound {
 
 fn router(app: Arc<App>, guard: Guard) -> Router {
     let server = Server { app, queue: Arc::new(Semaphore::new(AT_ONCE + WAITING)), turns: Arc::new(Semaphore::new(AT_ONCE)) };
-    let mut router = Router::new().route("/", get(pages::tour)).route("/assets/{name}", get(assets::file));
+    let mut router = Router::new().route("/", get(pages::tour::tour)).route("/assets/{name}", get(assets::file));
     for units in ["features", "neurons"] {
         router = router
-            .route(&format!("/{units}"), get(pages::list))
-            .route(&format!("/{units}/rows"), get(pages::rows))
-            .route(&format!("/{units}/{{id}}"), get(pages::unit))
-            .route(&format!("/{units}/{{id}}/label"), post(pages::set_label))
-            .route(&format!("/{units}/{{id}}/label/undo"), post(pages::undo_label))
+            .route(&format!("/{units}"), get(pages::list::list))
+            .route(&format!("/{units}/rows"), get(pages::list::rows))
+            .route(&format!("/{units}/{{id}}"), get(pages::unit::unit))
+            .route(&format!("/{units}/{{id}}/label"), post(pages::unit::set_label))
+            .route(&format!("/{units}/{{id}}/label/undo"), post(pages::unit::undo_label))
             .route(&format!("/api/{units}"), get(api::list))
             .route(&format!("/api/{units}/{{id}}"), get(api::unit))
             .route(&format!("/api/{units}/{{id}}/label"), post(api::set_label))
             .route(&format!("/api/{units}/{{id}}/label/undo"), post(api::undo_label));
     }
     router
-        .route("/live", get(pages::live))
-        .route("/live/result", get(pages::live_result))
-        .route("/steer", get(pages::steer))
-        .route("/steer/result", get(pages::steer_result))
+        .route("/live", get(pages::live::live))
+        .route("/live/result", get(pages::live::live_result))
+        .route("/steer", get(pages::steer::steer))
+        .route("/steer/result", get(pages::steer::steer_result))
         .route("/api", get(api::index))
         .route("/api/tour", get(api::tour))
         .route("/api/live", get(api::live))
         .route("/api/steer", get(api::steer))
         .route("/api/{*rest}", get(api::nothing))
-        .fallback(pages::nothing)
+        .fallback(pages::frame::nothing)
         .with_state(server)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn_with_state(guard, guard::watch))
