@@ -177,6 +177,9 @@ fn filters(units: Units, ask: &Ask, meta: &Meta, n_labelled: usize) -> Vec<Filte
         Flag::Dense => meta.n_dense,
         Flag::SingleToken => meta.n_single_token,
         Flag::Junk => meta.n_junk,
+        Flag::PositionLocked => meta.n_position_locked,
+        Flag::Duplicated => meta.n_duplicated,
+        Flag::Polysemantic => meta.n_polysemantic,
     };
     let all = u64::from(meta.n_units);
     let fixed = [("", "all", all), ("alive", "alive", all.saturating_sub(meta.n_dead)), ("labelled", "labelled", n_labelled as u64)];

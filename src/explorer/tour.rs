@@ -214,7 +214,7 @@ fn percent_of_one(share: f64) -> String {
 /// Two random firings, two from the middle of the range, two of the strongest; then what is needed to fill up.
 fn contexts(detail: &FeatureDetail) -> Vec<ContextView> {
     let of = |kind: GroupKind| detail.groups.iter().filter(move |g| g.kind == kind).collect::<Vec<_>>();
-    let quantiles = of(GroupKind::Quantile);
+    let quantiles = of(GroupKind::Interval);
     let middle = quantiles.get(quantiles.len() / 2).into_iter().flat_map(|g| g.examples.iter());
     let random = of(GroupKind::Random).into_iter().flat_map(|g| g.examples.iter());
     let top = of(GroupKind::Top).into_iter().flat_map(|g| g.examples.iter());

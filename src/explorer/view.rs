@@ -164,19 +164,24 @@ pub struct PartView {
 
 /// Random firings, then intervals from the strongest down, then the strongest: the unchosen before the chosen.
 pub fn groups(detail: &FeatureDetail) -> Vec<GroupView> {
-    use crate::features::store::GroupKind::{Quantile, Random, Top};
+    use crate::features::store::GroupKind::{Interval, Quantile, Random, Top, Zero};
     let max = detail.summary.max_act;
     let part = |group: &ExampleGroup| {
         let title = match group.kind {
-            Quantile => format!("{}, {} firings", group.name, grouped(group.n_firings)),
-            Top | Random => String::new(),
+            Interval | Quantile => {
+                let mass = group.share_mass.map(|m| format!(", {} of its activation", percent(m))).unwrap_or_default();
+                format!("{}: {} of its firings{mass}", group.name, percent(group.share_firings))
+            }
+            Top | Random | Zero => String::new(),
         };
         PartView { title, contexts: group.examples.iter().map(|e| ContextView::new(e, max)).collect() }
     };
     [
         (Random, "random", "Random", "a uniform sample of every firing: what it mostly does"),
-        (Quantile, "range", "Across its range", "samples within each interval of activation"),
+        (Quantile, "ranks", "By rank", "samples of each tenth of its firings, from the strongest down"),
+        (Interval, "range", "Across its range", "samples within each interval of activation"),
         (Top, "top", "Strongest", "at most one per document: what it does at its clearest"),
+        (Zero, "silent", "Silent", "its own tokens in places where it does not fire"),
     ]
     .into_iter()
     .map(|(kind, id, title, note)| {
@@ -410,6 +415,7 @@ mod tests {
             window: (1, 4),
             doc: 7,
             doc_offset: 2,
+            ..Default::default()
         };
         let view = ContextView::new(&example, 6.0);
         assert_eq!(view.before.iter().map(TokenView::class).collect::<Vec<_>>(), ["t out", "t"]);

@@ -1,20 +1,27 @@
 //! The feature dictionary. Reads windows of the token stream, the language model and an SAE (or the model's own neurons); writes
 //! `features/<name>.sqlite`: statistics, examples, logit effects, search. Does not know labels, pages or recipes.
 //!
-//! [`build`] makes it; [`collect`] is the one pass over the text; [`store`] is what others read: [`Dictionary`] and its plain structs.
+//! [`build`] makes it; [`collect`] is the one pass over the text ([`mod@pass`] drives it); `logits`, `loss`, `geometry`, `near`, `polysemantic` and `census` say
+//! what follows from it and from the weights; [`store`] is what others read: [`Dictionary`] and its plain structs.
 
 mod build;
+mod census;
 pub mod collect;
 pub mod exam;
 #[cfg(test)]
 mod fake;
+mod geometry;
 mod logits;
+mod loss;
+mod near;
+mod pass;
 mod polysemantic;
 pub mod render;
 pub mod store;
 pub mod text;
 
-pub use build::{BuildConfig, Inputs, Units, build, can_be_negative, pass, weights_hash};
+pub use build::{BuildConfig, Inputs, Units, build, weights_hash};
+pub use pass::{can_be_negative, pass};
 pub use store::Dictionary;
 
 use std::path::PathBuf;

@@ -20,13 +20,28 @@ pub struct ExactEffect<'a> {
     residual: Vec<f32>,
 }
 
+/// What one unit of each direction (n, d_in) at `hook` adds to the residual stream before the final norm, (n, M).
+///
+/// # Errors
+/// [`Error::NotExact`] where the hook is not at the neurons of the last layer or after them.
+pub fn residual_directions(lm: &Lm, hook: HookPoint, directions: &[f32]) -> Result<Vec<f32>> {
+    if hook.layer + 1 != lm.config.n_layers || !matches!(hook.site, Site::MlpPost | Site::MlpOut | Site::ResidPost) {
+        return Err(Error::NotExact { hook });
+    }
+    if hook.site != Site::MlpPost {
+        return Ok(directions.to_vec());
+    }
+    let (m, p) = (lm.config.d_model, lm.config.d_mlp);
+    let n = directions.len() / p;
+    let mut residual = vec![0.0; n * m];
+    matmul_nn(n, m, p, directions, &lm.weights.blocks[hook.layer].mlp_proj_w, &mut residual, false);
+    Ok(residual)
+}
+
 impl<'a> ExactEffect<'a> {
     /// Prepares `latents` of an SAE at `hook`, which must be at the neurons of the last layer or after them.
     pub fn new(lm: &'a Lm, hook: HookPoint, sae: &Sae, latents: &[u32]) -> Result<Self> {
         check_width(&lm.config, hook, sae)?;
-        if hook.layer + 1 != lm.config.n_layers || !matches!(hook.site, Site::MlpPost | Site::MlpOut | Site::ResidPost) {
-            return Err(Error::NotExact { hook });
-        }
         let mut directions = Vec::with_capacity(latents.len() * sae.d_in);
         for &latent in latents {
             if latent as usize >= sae.d_sae {
@@ -34,13 +49,7 @@ impl<'a> ExactEffect<'a> {
             }
             directions.extend_from_slice(sae.direction(latent));
         }
-        if hook.site != Site::MlpPost {
-            return Ok(ExactEffect { lm, residual: directions });
-        }
-        let (m, p) = (lm.config.d_model, lm.config.d_mlp);
-        let mut residual = vec![0.0; latents.len() * m];
-        matmul_nn(latents.len(), m, p, &directions, &lm.weights.blocks[hook.layer].mlp_proj_w, &mut residual, false);
-        Ok(ExactEffect { lm, residual })
+        Ok(ExactEffect { lm, residual: residual_directions(lm, hook, &directions)? })
     }
 
     /// Logits (V,) when each prepared latent's activation changes by `changes` (n_latents,), given the unedited residual stream

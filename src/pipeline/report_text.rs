@@ -200,7 +200,7 @@ fn write_feature(out: &mut String, what: &str, feature: &FeatureDetail, colour: 
 /// Two random firings, two from the middle of the range, two of the strongest.
 pub fn examples(feature: &FeatureDetail) -> Vec<&Example> {
     let of = |kind: GroupKind| feature.groups.iter().filter(move |g| g.kind == kind);
-    let quantiles: Vec<&Example> = of(GroupKind::Quantile).filter_map(|g| g.examples.first()).collect();
+    let quantiles: Vec<&Example> = of(GroupKind::Interval).filter_map(|g| g.examples.first()).collect();
     let middle = quantiles.len() / 2;
     let random = of(GroupKind::Random).flat_map(|g| &g.examples).take(2);
     let mid = quantiles.iter().skip(middle.saturating_sub(1)).take(2).copied();

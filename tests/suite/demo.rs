@@ -3,7 +3,7 @@
 
 use monosem::artifact::{Manifest, RunDir, seed};
 use monosem::corpus::{EncodedDocument, ShardWriter, Split, TokenStream, Tokenizer, counts};
-use monosem::features::collect::{CollectSettings, Collector, Windows};
+use monosem::features::collect::{CollectSettings, Collector, Shape, Windows};
 use monosem::features::store::{self, Flag, Kind, Meta, Row};
 use monosem::features::text::StreamText;
 use monosem::lm::{Activation, Lm, LmConfig};
@@ -127,14 +127,15 @@ fn dictionary(run: &RunDir, stream: &TokenStream, tokenizer: &Tokenizer, name: &
             acts.iter().enumerate().filter(|(_, a)| counted[t] && a[t] > 0.0).map(|(f, a)| (f as u32, a[t])).unzip();
         rows.push_row(&latents, &values);
     }
-    let mut collector = Collector::new(units.len(), CollectSettings { n_before: 40, n_after: 16, ..Default::default() });
     let t0: Vec<u64> = (0..ids.len() as u64).step_by(N_CTX).collect();
     let docs: Vec<u32> = (0..ids.len()).map(|t| stream.doc_of(t as u64) as u32).collect();
-    collector.add(Windows { n_ctx: N_CTX, t0: &t0, ids: &ids, docs: &docs, counted: &counted }, &rows);
-    let n_tokens = counted.iter().filter(|c| **c).count() as u64;
+    let shape = Shape { n_units: units.len(), d_in: 0, n_ctx: N_CTX, n_windows: t0.len() as u64 };
+    let mut collector = Collector::new(shape, CollectSettings { n_before: 40, n_after: 16, ..Default::default() });
+    collector.add(Windows { n_ctx: N_CTX, t0: &t0, ids: &ids, docs: &docs, counted: &counted, x: &[] }, &rows);
+    let findings = collector.finish();
     let vocabulary = tokenizer.d_vocab() as u32;
-    let rows: Vec<Row> = collector
-        .finish()
+    let rows: Vec<Row> = findings
+        .units
         .into_iter()
         .zip(units)
         .enumerate()
@@ -145,6 +146,7 @@ fn dictionary(run: &RunDir, stream: &TokenStream, tokenizer: &Tokenizer, name: &
             logits_up: (0..10).map(|i| ((f as u32 * 31 + i * 7 + 260) % vocabulary, 3.0 - 0.2 * i as f32)).collect(),
             logits_down: (0..10).map(|i| ((f as u32 * 17 + i * 5 + 300) % vocabulary, -2.0 + 0.1 * i as f32)).collect(),
             collected,
+            ..Default::default()
         })
         .collect();
     let count = |flag| rows.iter().filter(|r| r.flags.contains(&flag)).count() as u64;
@@ -155,7 +157,7 @@ fn dictionary(run: &RunDir, stream: &TokenStream, tokenizer: &Tokenizer, name: &
         n_units: units.len() as u32,
         d_in: units.len(),
         n_ctx: N_CTX,
-        n_tokens,
+        n_tokens: findings.n_tokens,
         tokens_from: "train".into(),
         seed: 0,
         n_before: 40,
@@ -168,11 +170,15 @@ fn dictionary(run: &RunDir, stream: &TokenStream, tokenizer: &Tokenizer, name: &
         n_ultra_rare: 0,
         n_dense: count(Flag::Dense),
         n_single_token: count(Flag::SingleToken),
-        n_junk: 0,
-        wall_seconds: 0.0,
         program_version: "0".into(),
+        n_windows: findings.n_windows,
+        time_tokens: findings.time_tokens,
+        position_edges: findings.position_edges,
+        position_tokens: findings.position_tokens,
+        coactive_sd: 0.5 / 16.0,
+        ..Default::default()
     };
-    store::write(&run.features(name), &meta, &rows, &StreamText { stream, tokenizer }).unwrap();
+    store::write(&run.features(name), &meta, &rows, &findings.tokens, &StreamText { stream, tokenizer }).unwrap();
 }
 
 /// Activation of each token: the token that holds a match's last byte fires, more or less.

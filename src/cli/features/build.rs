@@ -66,7 +66,14 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
     print(global, &meta, |out| {
         let m: &Meta = &meta;
         writeln!(out, "{}: {} {}s over {} tokens in {:.0} s", path.display(), m.n_units, m.kind.name(), m.n_tokens, m.wall_seconds)?;
-        writeln!(out, "dead {}, ultra-rare {}, dense {}, single-token {}, junk {}", m.n_dead, m.n_ultra_rare, m.n_dense, m.n_single_token, m.n_junk)
+        let census: Vec<String> = m.census.iter().map(|c| format!("{} {}", c.category.name(), c.n)).collect();
+        writeln!(out, "each once: {}", census.join(", "))?;
+        let (locked, duplicated) = (m.n_position_locked, m.n_duplicated);
+        writeln!(
+            out,
+            "flags: single-token {}, junk {}, position-locked {locked}, duplicated {duplicated}, polysemantic {}",
+            m.n_single_token, m.n_junk, m.n_polysemantic
+        )
     })?;
     tell!("next: monosem features list --sort max --descending {}", run.flags());
     Ok(())

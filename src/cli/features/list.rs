@@ -4,7 +4,7 @@ use super::super::Global;
 use super::text::{concept, percent, top_tokens, unit_name};
 use super::{Which, label_texts, print};
 use crate::artifact::RunDir;
-use crate::features::store::{Flag, ListQuery, Sort};
+use crate::features::store::{Category, Flag, ListQuery, Sort};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -14,12 +14,15 @@ pub struct Args {
     /// Largest first
     #[arg(long)]
     descending: bool,
-    /// Only features with this flag: dead, ultra-rare, dense, single-token, junk; may be given more than once
+    /// Only features with this flag: dead, ultra-rare, dense, single-token, junk, position-locked, duplicated, polysemantic; may be given more than once
     #[arg(long, value_name = "FLAG", value_parser = flag)]
     with: Vec<Flag>,
     /// Only features without this flag; may be given more than once
     #[arg(long, value_name = "FLAG", value_parser = flag)]
     without: Vec<Flag>,
+    /// Only features of this category; each feature is in one
+    #[arg(long, value_enum, value_name = "CATEGORY")]
+    category: Option<Category>,
     /// Only features that fire on a token holding this text or near these words
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
@@ -48,6 +51,7 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         descending: args.descending,
         with: args.with,
         without: args.without,
+        category: args.category,
         text: args.text,
         min_density: args.min_density,
         max_density: args.max_density,

@@ -1,7 +1,9 @@
+use super::super::pass::{docs, sides};
 use super::*;
 use crate::artifact::{Manifest, Silent};
-use crate::corpus::{EncodedDocument, ShardWriter};
+use crate::corpus::{EncodedDocument, ShardWriter, Split};
 use crate::features::fake::{self, FakeEngine};
+use crate::sae::SparseRows;
 
 #[test]
 fn the_pass_counts_exactly_the_tokens_asked_for() {
@@ -11,10 +13,10 @@ fn the_pass_counts_exactly_the_tokens_asked_for() {
     let hook = HookPoint::mlp_post(0);
     for n_tokens in [100, 1003] {
         let config = BuildConfig { n_tokens, ..Default::default() };
-        let (collected, n) = pass(&mut engine, &stream, hook, Units::Neurons, &config, &mut Silent).unwrap();
-        assert_eq!(n, n_tokens);
+        let found = pass(&mut engine, &stream, hook, Units::Neurons, &config, &mut Silent).unwrap();
+        assert_eq!(found.n_tokens, n_tokens);
         // The fake neuron i fires where token % 4 == i, so that the four of them fire once on every token that counts.
-        assert_eq!(collected.iter().map(|c| c.n_active).sum::<u64>(), n_tokens);
+        assert_eq!(found.units.iter().map(|c| c.n_active).sum::<u64>(), n_tokens);
     }
 }
 
@@ -25,15 +27,15 @@ fn a_pass_over_a_whole_split_equals_counting_its_tokens() {
     let mut engine = FakeEngine::new();
     let n_ctx = engine.config().n_ctx;
     let config = BuildConfig { n_tokens: u64::MAX / (1 << 32), held_out: true, ..Default::default() };
-    let (collected, n) = pass(&mut engine, &stream, HookPoint::mlp_post(0), Units::Neurons, &config, &mut Silent).unwrap();
+    let found = pass(&mut engine, &stream, HookPoint::mlp_post(0), Units::Neurons, &config, &mut Silent).unwrap();
     let mut want = [0; 4];
     for w in stream.windows(Split::HeldOutA, n_ctx) {
         let mut ids = vec![0; n_ctx];
         stream.read(w * n_ctx as u64, &mut ids);
         ids.iter().skip(1).filter(|id| **id != stream.end_of_text()).for_each(|id| want[(id % 4) as usize] += 1);
     }
-    assert_eq!(collected.iter().map(|c| c.n_active).collect::<Vec<_>>(), want);
-    assert_eq!(n, want.iter().sum::<u64>());
+    assert_eq!(found.units.iter().map(|c| c.n_active).collect::<Vec<_>>(), want);
+    assert_eq!(found.n_tokens, want.iter().sum::<u64>());
 }
 
 #[test]

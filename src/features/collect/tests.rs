@@ -1,70 +1,150 @@
-use super::unit::bin_of;
+use super::bins::bin_of;
 use super::*;
 use crate::features::store::GroupKind;
+use proptest::prelude::*;
 use rand::RngExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Random windows: 5 units of very different densities, documents of 37 tokens, every 11th token left out.
+/// Random windows: 5 units of very different densities, documents of 37 tokens, every 11th token left out, a hook of 3 coordinates.
 struct Data {
     n_ctx: usize,
     t0: Vec<u64>,
     ids: Vec<u32>,
     docs: Vec<u32>,
     counted: Vec<bool>,
+    x: Vec<f32>,
     acts: Vec<[f32; 5]>,
 }
 
+const D: usize = 3;
+
 fn data() -> Data {
+    random_data(0)
+}
+
+fn random_data(seed: u64) -> Data {
     let (n_ctx, n_windows) = (16, 61);
-    let mut rng = seed::rng(0, "test/collect", 0);
+    let mut rng = seed::rng(seed, "test/collect", 0);
     // Windows 0, 2, 4, ...: the pass may leave some out.
     let t0: Vec<u64> = (0..n_windows).map(|w| 2 * w * n_ctx as u64).collect();
     let ts: Vec<u64> = t0.iter().flat_map(|&t| t..t + n_ctx as u64).collect();
     let density = [0.0, 0.9, 0.3, 0.05, 0.002];
-    let acts = ts.iter().map(|_| density.map(|d| if rng.random_bool(d) { rng.random_range(0.001..3.0f32) } else { 0.0 })).collect();
+    let acts: Vec<[f32; 5]> = ts.iter().map(|_| density.map(|d| if rng.random_bool(d) { rng.random_range(0.001..3.0f32) } else { 0.0 })).collect();
     Data {
         n_ctx,
         ids: ts.iter().map(|_| rng.random_range(0..23)).collect(),
         docs: ts.iter().map(|t| (t / 37) as u32).collect(),
         counted: ts.iter().enumerate().map(|(i, t)| i % n_ctx != 0 && t % 11 != 0).collect(),
+        // Coordinate 0 follows unit 2, coordinate 2 never changes.
+        x: acts.iter().flat_map(|a| [a[2] + rng.random_range(-1.0..1.0f32), rng.random_range(-1.0..1.0), 0.75]).collect(),
         t0,
         acts,
     }
 }
 
-fn collect(data: &Data, windows_per_batch: usize, settings: CollectSettings) -> Vec<Collected> {
-    let mut collector = Collector::new(5, settings);
-    let step = windows_per_batch * data.n_ctx;
-    for (b, t0) in data.t0.chunks(windows_per_batch).enumerate() {
-        let range = b * step..(b * step + t0.len() * data.n_ctx);
+/// Adds windows `from..to`, so many at a time.
+fn add(collector: &mut Collector, data: &Data, windows_per_batch: usize, from: usize, to: usize) {
+    for first in (from..to).step_by(windows_per_batch) {
+        let windows = first..to.min(first + windows_per_batch);
+        let range = windows.start * data.n_ctx..windows.end * data.n_ctx;
         let mut rows = SparseRows { row_start: vec![0], ..Default::default() };
         for acts in &data.acts[range.clone()] {
-            for (u, &a) in acts.iter().enumerate().filter(|(_, a)| **a > 0.0) {
-                rows.latent.push(u as u32);
-                rows.act.push(a);
-            }
-            rows.row_start.push(rows.latent.len());
+            let (units, acts): (Vec<u32>, Vec<f32>) = (0..).zip(acts).filter(|(_, a)| **a > 0.0).unzip();
+            rows.push_row(&units, &acts);
         }
-        let batch = Windows { n_ctx: data.n_ctx, t0, ids: &data.ids[range.clone()], docs: &data.docs[range.clone()], counted: &data.counted[range] };
+        let batch = Windows {
+            n_ctx: data.n_ctx,
+            t0: &data.t0[windows],
+            ids: &data.ids[range.clone()],
+            docs: &data.docs[range.clone()],
+            counted: &data.counted[range.clone()],
+            x: &data.x[range.start * D..range.end * D],
+        };
         collector.add(batch, &rows);
     }
+}
+
+fn shape(data: &Data) -> Shape {
+    Shape { n_units: 5, d_in: D, n_ctx: data.n_ctx, n_windows: data.t0.len() as u64 }
+}
+
+fn collect(data: &Data, windows_per_batch: usize, settings: CollectSettings) -> Findings {
+    let mut collector = Collector::new(shape(data), settings);
+    add(&mut collector, data, windows_per_batch, 0, data.t0.len());
     collector.finish()
 }
 
 fn small() -> CollectSettings {
-    CollectSettings { n_before: 5, n_after: 3, n_top: 4, n_random: 6, seed: 3, ..Default::default() }
+    CollectSettings { n_before: 5, n_after: 3, n_top: 2, n_random: 6, seed: 3, ..Default::default() }
 }
 
-#[test]
-fn one_pass_equals_brute_force_over_all_activations() {
-    let data = data();
-    let found = collect(&data, 7, small());
-    assert!(found[0].groups.is_empty() && found[0].n_active == 0, "unit 0 never fires");
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..Default::default() })]
+    #[test]
+    fn one_pass_equals_brute_force_over_all_activations(seed in any::<u64>(), per_batch in 1usize..62) {
+        let data = random_data(seed);
+        equals_brute_force(&data, &collect(&data, per_batch, small()));
+    }
+}
+
+fn equals_brute_force(data: &Data, findings: &Findings) {
+    let found = &findings.units;
+    let counted: Vec<usize> = (0..data.ids.len()).filter(|&r| data.counted[r]).collect();
+    let place_of = |f: &dyn Fn(usize) -> usize, n: usize, rows: &[usize]| {
+        let mut counts = vec![0u64; n];
+        rows.iter().for_each(|&r| counts[f(r)] += 1);
+        counts
+    };
+    let part = |r: usize| r / 16 * 32 / 61;
+    // Positions 1 to 7 have a bin each, as does 0; then two to a bin.
+    let bin = |r: usize| [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 9, 9, 10, 10, 11, 11][r % 16];
+    assert_eq!(findings.position_edges, [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16]);
+    assert_eq!((findings.n_tokens, findings.n_windows), (counted.len() as u64, 61));
+    assert_eq!(findings.time_tokens, place_of(&part, 32, &counted));
+    assert_eq!(findings.position_tokens, place_of(&bin, 12, &counted));
+    let sets: Vec<BTreeSet<usize>> = (0..5).map(|u| counted.iter().copied().filter(|&r| data.acts[r][u] > 0.0).collect()).collect();
+    for of in &findings.tokens {
+        let rows: Vec<usize> = counted.iter().copied().filter(|&r| data.ids[r] == of.token).collect();
+        assert_eq!(of.n, rows.len() as u64);
+        let units = (0..5u32).map(|u| {
+            let firings: Vec<f32> = rows.iter().map(|&r| data.acts[r][u as usize]).filter(|a| *a > 0.0).collect();
+            (u, firings.len() as u32, firings.iter().map(|&a| a as f64).sum::<f64>())
+        });
+        let mut units: Vec<_> = units.filter(|u| u.1 > 0).collect();
+        units.sort_by(|a, b| b.2.total_cmp(&a.2));
+        assert_eq!(of.units, units);
+    }
+    assert!(found[0].groups.is_empty() && found[0].n_active == 0 && found[0].coactive.is_empty(), "unit 0 never fires");
     for (u, got) in found.iter().enumerate().take(5).skip(1) {
         // (row, t, act) of all counted firings.
         let rows = (0..data.ids.len()).filter(|&r| data.counted[r] && data.acts[r][u] > 0.0);
         let firings: Vec<_> = rows.map(|r| (r, data.t0[r / 16] + (r % 16) as u64, data.acts[r][u])).collect();
+        if firings.is_empty() {
+            continue;
+        }
         let sum: f64 = firings.iter().map(|f| f.2 as f64).sum();
+        let rows: Vec<usize> = firings.iter().map(|f| f.0).collect();
+        assert_eq!(got.over_time.iter().map(|&n| n as u64).collect::<Vec<_>>(), place_of(&part, 32, &rows));
+        assert_eq!(got.over_position.iter().map(|&n| n as u64).collect::<Vec<_>>(), place_of(&bin, 12, &rows));
+        assert_eq!(got.n_windows, rows.iter().map(|r| r / 16).collect::<BTreeSet<_>>().len() as u64);
+        // The sketch estimates, but its error is known: five standard deviations of 1 / 32.
+        for &(other, estimate) in &got.coactive {
+            let (a, b) = (&sets[u], &sets[other as usize]);
+            let index = a.intersection(b).count() as f32 / a.union(b).count() as f32;
+            assert!((estimate - index).abs() < 0.16, "{estimate} for {index}");
+        }
+        // Pearson by its definition, over all counted rows, in two passes.
+        let n = counted.len() as f64;
+        let column = |f: &dyn Fn(usize) -> f64| counted.iter().map(|&r| f(r)).collect::<Vec<f64>>();
+        let centred = |v: Vec<f64>| v.iter().map(|x| x - v.iter().sum::<f64>() / n).collect::<Vec<f64>>();
+        let a = centred(column(&|r| data.acts[r][u] as f64));
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+        assert_eq!(got.correlated.len(), 2, "the coordinate that never changes is left out");
+        for &(i, r) in &got.correlated {
+            let x = centred(column(&|r| data.x[r * D + i as usize] as f64));
+            assert!((r as f64 - dot(&a, &x) / (dot(&a, &a) * dot(&x, &x)).sqrt()).abs() < 1e-6);
+        }
+        assert!(got.correlated[0].1.abs() >= got.correlated[1].1.abs());
         assert_eq!(got.n_active, firings.len() as u64);
         assert_eq!(got.max_act, firings.iter().map(|f| f.2).fold(0.0, f32::max));
         assert_eq!(got.mean_act, (sum / firings.len() as f64) as f32);
@@ -99,7 +179,16 @@ fn one_pass_equals_brute_force_over_all_activations() {
         let top = got.groups.iter().find(|g| g.kind == GroupKind::Top).unwrap();
         assert_eq!(top.firings.iter().map(|f| (f.act, f.t)).collect::<Vec<_>>(), want);
 
-        for group in &got.groups {
+        for group in got.groups.iter().filter(|g| g.kind == GroupKind::Zero) {
+            assert!(!group.firings.is_empty() && group.firings.len() <= 4);
+            for f in &group.firings {
+                let r = (0..data.ids.len()).find(|&r| data.t0[r / 16] + (r % 16) as u64 == f.t).unwrap();
+                assert!(data.counted[r] && data.acts[r][u] == 0.0 && f.act == 0.0 && by_token.contains_key(&data.ids[r]));
+                let inside = firings.iter().filter(|x| x.0 / 16 == r / 16 && x.0 + 5 >= r && x.0 <= r + 3);
+                assert_eq!(f.around, inside.map(|x| ((x.0 as i64 - r as i64) as i8, x.2)).collect::<Vec<_>>());
+            }
+        }
+        for group in got.groups.iter().filter(|g| g.kind != GroupKind::Zero) {
             for f in &group.firings {
                 let r = firings.iter().find(|x| x.1 == f.t).unwrap().0;
                 let inside = firings.iter().filter(|x| x.0 / 16 == r / 16 && x.0 + 5 >= r && x.0 <= r + 3);
@@ -107,12 +196,17 @@ fn one_pass_equals_brute_force_over_all_activations() {
                 assert_eq!(f.around, around, "context never leaves the window");
                 assert!(group.low <= f.act && f.act < group.high);
             }
-            if group.kind == GroupKind::Quantile {
-                assert_eq!(group.n_firings, firings.iter().filter(|f| group.low <= f.2 && f.2 < group.high).count() as u64);
+            if group.kind != GroupKind::Top {
+                let inside = firings.iter().filter(|f| group.low <= f.2 && f.2 < group.high);
+                assert_eq!(group.n_firings, inside.clone().count() as u64);
+                assert!((group.share_mass - inside.map(|f| f.2 as f64).sum::<f64>() / sum).abs() < 1e-9);
             }
         }
-        let intervals = got.groups.iter().filter(|g| g.kind == GroupKind::Quantile);
-        assert_eq!(intervals.map(|g| g.n_firings).sum::<u64>(), got.n_active, "intervals cover every firing once");
+        for kind in [GroupKind::Interval, GroupKind::Quantile] {
+            let groups: Vec<_> = got.groups.iter().filter(|g| g.kind == kind).collect();
+            assert_eq!(groups.iter().map(|g| g.n_firings).sum::<u64>(), got.n_active, "{kind:?} covers every firing once");
+            assert!(groups.iter().filter(|g| !g.firings.is_empty()).count() * 4 >= groups.len() * 3, "few are without an example");
+        }
         let random = got.groups.iter().find(|g| g.kind == GroupKind::Random).unwrap();
         assert_eq!(random.firings.len(), firings.len().min(6));
     }
@@ -130,10 +224,31 @@ fn the_dictionary_does_not_depend_on_threads_or_batches() {
 }
 
 #[test]
+fn windows_kept_for_silent_examples_are_bounded_and_do_not_depend_on_batches() {
+    let data = data();
+    let few = CollectSettings { max_kept: 100, ..small() };
+    let found = collect(&data, 61, few.clone());
+    assert_eq!(found, collect(&data, 4, few.clone()));
+    let mut collector = Collector::new(shape(&data), few);
+    add(&mut collector, &data, 5, 0, 61);
+    assert!(collector.kept.n_entries() <= 100 && collector.kept.n_entries() > 0);
+    let none = collect(&data, 61, CollectSettings { max_kept: 0, ..small() });
+    assert!(none.units.iter().flat_map(|u| &u.groups).all(|g| g.kind != GroupKind::Zero));
+}
+
+#[test]
+fn correlations_are_left_out_where_they_would_take_too_much_memory() {
+    // 5 units x 3 coordinates x 8 bytes
+    let found = |max_correlation_bytes| collect(&data(), 9, CollectSettings { max_correlation_bytes, ..small() });
+    assert!(found(119).units.iter().all(|u| u.correlated.is_empty()) && found(119).correlated_over == 0);
+    assert_eq!(found(120).correlated_over, found(120).n_tokens);
+}
+
+#[test]
 fn no_document_gives_two_top_examples() {
-    let found = collect(&data(), 9, CollectSettings { n_top: 30, ..small() });
-    let top = found[1].groups.iter().find(|g| g.kind == GroupKind::Top).unwrap();
-    let docs: std::collections::BTreeSet<_> = top.firings.iter().map(|f| f.doc).collect();
+    let found = collect(&data(), 9, CollectSettings { n_top: 15, ..small() });
+    let top = found.units[1].groups.iter().find(|g| g.kind == GroupKind::Top).unwrap();
+    let docs: BTreeSet<_> = top.firings.iter().map(|f| f.doc).collect();
     assert!(docs.len() == 30 && top.firings.len() == 30);
 }
 
@@ -145,7 +260,7 @@ fn random_examples_are_a_uniform_sample_of_the_firings() {
     let early: usize = (0..200)
         .map(|s| {
             let found = collect(&data, 61, CollectSettings { seed: s, n_top: 0, n_per_bin: 0, ..small() });
-            let random = found[1].groups.iter().find(|g| g.kind == GroupKind::Random).unwrap();
+            let random = found.units[1].groups.iter().find(|g| g.kind == GroupKind::Random).unwrap();
             random.firings.iter().filter(|f| f.t < middle).count()
         })
         .sum();
@@ -158,8 +273,8 @@ fn weak_firings_are_sampled_in_proportion_to_their_bins() {
     let data = data();
     let (mut low_half, mut n, mut want, mut total) = (0.0, 0.0, 0.0, 0.0);
     for s in 0..100 {
-        let found = collect(&data, 61, CollectSettings { seed: s, n_per_bin: 8, ..small() });
-        let group = found[1].groups.iter().rfind(|g| g.kind == GroupKind::Quantile).unwrap();
+        let found = collect(&data, 61, CollectSettings { seed: s, n_per_bin: 5, n_per_interval: 5, ..small() });
+        let group = found.units[1].groups.iter().rfind(|g| g.kind == GroupKind::Interval).unwrap();
         low_half += group.firings.iter().filter(|f| f.act < group.high / 2.0).count() as f64;
         n += group.firings.len() as f64;
         if s == 0 {

@@ -1,20 +1,27 @@
 //! What is kept of one unit (latent or neuron side) while text streams by.
 
+use super::bins::{Bins, PER_SAMPLE, bin_of};
+use super::coactive::Sketch;
 use super::tokens::TokenTable;
 use super::{CollectSettings, Windows};
+use serde::{Deserialize, Serialize};
 
 /// A firing that may become an example.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Firing {
     pub t: u64,
     pub act: f32,
     pub doc: u32,
     /// (token distance from t, activation) of this and the unit's other firings nearby, inside the same window, rising.
     pub around: Vec<(i8, f32)>,
+    /// (token distance from t, nats): what removing the unit at that token does to the loss of the next one; empty where not measured.
+    pub loss: Vec<(i8, f32)>,
+    /// Firings nearly the same that are left out for this one.
+    pub similar: u32,
 }
 
 /// A uniform sample without replacement: the `n` firings with the smallest hashes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     kept: Vec<(u64, Firing)>,
     /// The largest hash kept, once there are `n`: almost every firing is turned away by this one comparison.
@@ -40,64 +47,82 @@ impl Sample {
     }
 }
 
-/// Bins of the histogram: 16 per doubling, linear inside a doubling, from 2^-16 to 2^16; what lies outside is counted in the end bins.
-pub const N_BINS: usize = 32 * 16;
-const LOWEST: u32 = (127 - 16) << 23;
-const HIGHEST: u32 = ((127 + 16) << 23) - 1;
-/// Log2 of the histogram's bins per bin of the samples: these are four to a doubling.
-const SAMPLE_SHIFT: usize = 2;
-
-/// The bin of an activation above 0: the leading bits of the float, so its edges are exact.
-pub fn bin_of(act: f32) -> usize {
-    ((act.to_bits().clamp(LOWEST, HIGHEST) - LOWEST) >> 19) as usize
-}
-
-/// Lower edge of bin `bin` (of `N_BINS` for the upper edge of the last one).
-pub fn bin_edge(bin: usize) -> f32 {
-    f32::from_bits(LOWEST + ((bin as u32) << 19))
-}
-
 /// Statistics and candidates of one unit. Every field is a function of the unit's firings in order of t.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Unit {
     pub n: u64,
     pub sum: f64,
+    /// Summed squares of activations in the windows that correlations are over, and their sum.
+    pub correlated: (f64, f64),
     pub max: f32,
-    /// Empty until the first firing, then `N_BINS` counts.
-    pub bins: Vec<u32>,
+    pub bins: Bins,
     /// The best firing of each of the best documents, unordered.
     pub top: Vec<Firing>,
-    /// The weakest of them once there are `n_top`, 0 before.
+    /// The weakest of them once there are enough, 0 before.
     top_floor: f32,
     pub random: Sample,
-    /// (coarse bin, sample of its firings).
-    pub quantiles: Vec<(u16, Sample)>,
+    /// (bin of [`PER_SAMPLE`] bins, sample of its firings), by bin.
+    pub by_bin: Vec<(u16, Sample)>,
     pub tokens: TokenTable,
+    /// Windows in which it fires, and the last of them, from 1.
+    pub n_windows: u64,
+    last_window: u64,
+    /// Firings in each part of the pass and in each bin of the position; empty until the first firing.
+    pub over_time: Vec<u32>,
+    pub over_position: Vec<u32>,
+    pub sketch: Sketch,
+}
+
+/// What the units of one batch share.
+pub struct Shared<'a> {
+    pub settings: &'a CollectSettings,
+    /// Tokens that a unit may keep apart.
+    pub cap: usize,
+    pub batch: Windows<'a>,
+    /// Windows before this batch.
+    pub first_window: u64,
+    /// Hash of each token's t, (B,), and the same under the key of the co-activation sketch.
+    pub hashes: &'a [u64],
+    pub sketch_hashes: &'a [u64],
+    /// Part of the pass of each window; bin of each position of a window.
+    pub part_of: &'a [u32],
+    pub bin_of_position: &'a [u32],
+    pub n_parts: usize,
+    pub n_positions: usize,
 }
 
 impl Unit {
     /// Takes the unit's firings `(row, act)` of one batch, rows rising. `keys` make the two samples independent of each other.
-    pub fn take(&mut self, settings: &CollectSettings, cap: usize, keys: [u64; 2], batch: &Windows, firings: &[(u32, f32)]) {
-        if self.bins.is_empty() && !firings.is_empty() {
-            self.bins = vec![0; N_BINS];
+    pub fn take(&mut self, shared: &Shared, keys: [u64; 2], firings: &[(u32, f32)]) {
+        let Shared { settings, batch, .. } = shared;
+        if self.over_time.is_empty() && !firings.is_empty() {
+            self.over_time = vec![0; shared.n_parts];
+            self.over_position = vec![0; shared.n_positions];
         }
         for (i, &(row, act)) in firings.iter().enumerate() {
-            let t = batch.t(row);
+            let (window, position) = (row as usize / batch.n_ctx, row as usize % batch.n_ctx);
+            let (t, doc, hash) = (batch.t0[window] + position as u64, batch.docs[row as usize], shared.hashes[row as usize]);
             self.n += 1;
             self.sum += act as f64;
             self.max = self.max.max(act);
             let bin = bin_of(act);
-            self.bins[bin] += 1;
-            self.tokens.add(batch.ids[row as usize], act, cap);
-            let firing = || Firing { t, act, doc: batch.docs[row as usize], around: around(settings, batch.n_ctx, firings, i) };
-            self.offer_top(settings.n_top, act, batch.docs[row as usize], firing);
-            self.random.offer(settings.n_random, mix(keys[0] ^ mix(t)), firing);
-            let coarse = (bin >> SAMPLE_SHIFT) as u16;
-            let at = self.quantiles.iter().position(|(b, _)| *b == coarse).unwrap_or_else(|| {
-                self.quantiles.push((coarse, Sample::default()));
-                self.quantiles.len() - 1
+            self.bins.add(bin, act);
+            self.tokens.add(batch.ids[row as usize], act, shared.cap);
+            let window_number = shared.first_window + window as u64 + 1;
+            self.n_windows += (window_number != self.last_window) as u64;
+            self.last_window = window_number;
+            self.over_time[shared.part_of[window] as usize] += 1;
+            self.over_position[shared.bin_of_position[position] as usize] += 1;
+            self.sketch.offer(settings.n_sketch, shared.sketch_hashes[row as usize]);
+            let firing = || Firing { t, act, doc, around: around(settings, batch.n_ctx, firings, i), ..Default::default() };
+            self.offer_top(settings.n_top_kept(), act, doc, firing);
+            self.random.offer(settings.n_random, mix(keys[0] ^ hash), firing);
+            let coarse = (bin / PER_SAMPLE) as u16;
+            let at = self.by_bin.binary_search_by_key(&coarse, |(b, _)| *b).unwrap_or_else(|at| {
+                self.by_bin.insert(at, (coarse, Sample::default()));
+                at
             });
-            self.quantiles[at].1.offer(settings.n_per_bin, mix(keys[1] ^ mix(t)), firing);
+            self.by_bin[at].1.offer(settings.n_per_bin, mix(keys[1] ^ hash), firing);
         }
     }
 
@@ -138,18 +163,4 @@ pub fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     x ^ (x >> 31)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_activation_lies_between_the_edges_of_its_bin() {
-        for act in [1e-4f32, 0.03, 0.5, 1.0, 1.0625, 1.99, 2.0, 17.3, 40_000.0] {
-            let bin = bin_of(act);
-            assert!(bin_edge(bin) <= act && act < bin_edge(bin + 1), "{act} in bin {bin}");
-        }
-        assert_eq!((bin_of(1e-9), bin_of(1e9)), (0, N_BINS - 1));
-    }
 }

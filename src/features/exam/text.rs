@@ -2,7 +2,7 @@
 
 use super::{Error, Result};
 use crate::corpus::{Split, TokenStream, counts};
-use crate::features::build::docs;
+use crate::features::pass::docs;
 use crate::features::text::Text;
 use regex::bytes::Regex;
 use std::collections::HashMap;

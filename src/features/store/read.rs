@@ -1,5 +1,6 @@
 //! Questions to the dictionary.
 
+use super::write::category_key;
 use super::*;
 use crate::artifact::{Manifest, RunDir, read_json};
 use crate::corpus::{TokenStream, Tokenizer};
@@ -23,7 +24,7 @@ impl Dictionary {
     /// Opens `features/<name>.sqlite` for reading.
     ///
     /// # Errors
-    /// The file is missing, of another version, or not SQLite.
+    /// The file is missing, of an unknown version, of an older one and not writable, or not SQLite.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.is_file() {
             return Err(Error::Missing { path: path.into() });
@@ -32,7 +33,7 @@ impl Dictionary {
         let sql = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(sql_error)?;
         let found: i64 = sql.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(sql_error)?;
         if found != VERSION {
-            return Err(Error::Version { path: path.into(), found, expected: VERSION });
+            schema::migrate(path, found)?;
         }
         let json: String = sql.query_row("SELECT json FROM meta", [], |r| r.get(0)).map_err(sql_error)?;
         let meta = serde_json::from_str(&json).map_err(|e| Error::Corrupt { path: path.into(), what: format!("meta: {e}") })?;
@@ -146,23 +147,95 @@ impl Dictionary {
     /// As [`Dictionary::feature`], from any text.
     pub fn feature_in(&self, id: u32, text: &dyn Text) -> Result<FeatureDetail> {
         let summary = self.summary(id)?;
-        let json: String = self.sql.query_row("SELECT histogram FROM features WHERE id = ?1", [id], |r| r.get(0)).map_err(|e| self.sql_error(e))?;
+        let of_unit = "SELECT histogram, over_time, over_position FROM features WHERE id = ?1";
+        type OfUnit = (String, Option<Vec<u8>>, Option<Vec<u8>>);
+        let (json, over_time, over_position): OfUnit =
+            self.sql.query_row(of_unit, [id], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).map_err(|e| self.sql_error(e))?;
         let histogram = serde_json::from_str(&json).map_err(|e| self.corrupt(format!("histogram of {id}: {e}")))?;
-        let groups = "SELECT place, kind, low, high, n_firings FROM groups WHERE feature = ?1 ORDER BY place";
+        let groups = self.groups(id, summary.n_active, text)?;
+        Ok(FeatureDetail {
+            summary,
+            histogram,
+            groups,
+            over_time: self.densities(id, over_time, &self.meta.time_tokens)?,
+            over_position: self.densities(id, over_position, &self.meta.position_tokens)?,
+            coactive: self.neighbors(id, "coactive")?,
+            similar: self.neighbors(id, "similar")?,
+            neurons: self.rows("SELECT neuron, value FROM neurons WHERE feature = ?1 AND kind = 'correlated' ORDER BY rank", [id], |r| {
+                Ok(CorrelatedNeuron { neuron: r.get(0)?, pearson: r.get(1)? })
+            })?,
+            alignment: self.rows("SELECT neuron, value, share FROM neurons WHERE feature = ?1 AND kind = 'aligned' ORDER BY rank", [id], |r| {
+                Ok(Alignment { neuron: r.get(0)?, value: r.get(1)?, share: r.get(2)? })
+            })?,
+            logits_up: self.logits(id, true)?,
+            logits_down: self.logits(id, false)?,
+        })
+    }
+
+    fn groups(&self, id: u32, n_active: u64, text: &dyn Text) -> Result<Vec<ExampleGroup>> {
+        let groups = "SELECT place, kind, low, high, n_firings, share_mass FROM groups WHERE feature = ?1 ORDER BY place";
         let groups = self.rows(groups, [id], |r| {
-            Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?, r.get::<_, f32>(2)?, r.get::<_, f32>(3)?, r.get::<_, i64>(4)?))
+            let interval = (r.get::<_, f32>(2)?, r.get::<_, f32>(3)?);
+            Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?, interval, r.get::<_, i64>(4)? as u64, r.get::<_, Option<f64>>(5)?))
         })?;
-        let groups = groups.into_iter().map(|(place, kind, low, high, n)| {
+        // Tenths come from the strongest down.
+        let mut ranked = 0;
+        let groups = groups.into_iter().map(|(place, kind, (low, high), n_firings, share_mass)| {
             let kind = serde_json::from_value(kind.clone().into()).map_err(|_| self.corrupt(format!("a group of kind {kind}")))?;
+            let rank = |n: u64| 100.0 * (1.0 - n as f64 / n_active.max(1) as f64);
             let name = match kind {
                 GroupKind::Top => "strongest, one per document".to_string(),
                 GroupKind::Random => "random firings".to_string(),
-                GroupKind::Quantile => format!("activation {low:.3} to {high:.3}"),
+                GroupKind::Interval => format!("activation {low:.3} to {high:.3}"),
+                GroupKind::Quantile => {
+                    ranked += n_firings;
+                    format!("ranks {:.0} to {:.0} %, activation {low:.3} to {high:.3}", rank(ranked), rank(ranked - n_firings))
+                }
+                GroupKind::Zero => "silent on its own tokens".to_string(),
             };
-            Ok(ExampleGroup { kind, name, low, high, n_firings: n as u64, examples: self.examples(id, place, text)? })
+            let share_firings = n_firings as f64 / n_active.max(1) as f64;
+            Ok(ExampleGroup { kind, name, low, high, n_firings, share_firings, share_mass, examples: self.examples(id, place, text)? })
         });
-        let groups = groups.collect::<Result<Vec<_>>>()?;
-        Ok(FeatureDetail { summary, histogram, groups, logits_up: self.logits(id, true)?, logits_down: self.logits(id, false)? })
+        groups.collect()
+    }
+
+    /// Counts of a blob over the tokens of each bin; empty where there are none.
+    fn densities(&self, id: u32, counts: Option<Vec<u8>>, tokens: &[u64]) -> Result<Vec<f32>> {
+        let counts = counts.unwrap_or_default();
+        if !counts.is_empty() && counts.len() != 4 * tokens.len() {
+            return Err(self.corrupt(format!("{} bytes of counts of {id}, expected {}", counts.len(), 4 * tokens.len())));
+        }
+        let count = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("four bytes"));
+        Ok(counts.chunks_exact(4).zip(tokens).map(|(bytes, &n)| (count(bytes) as f64 / n.max(1) as f64) as f32).collect())
+    }
+
+    fn neighbors(&self, id: u32, kind: &str) -> Result<Vec<Neighbor>> {
+        self.rows("SELECT other, value FROM neighbors WHERE feature = ?1 AND kind = ?2 ORDER BY rank", params![id, kind], |r| {
+            Ok(Neighbor { id: r.get(0)?, value: r.get(1)? })
+        })
+    }
+
+    /// A token of the text that was read, and the units with most activation on it. `None` where it did not occur, or in a dictionary of version 1.
+    pub fn token(&self, token: u32) -> Result<Option<TokenDetail>> {
+        Ok(self.tokens("WHERE token = ?1", [token])?.into_iter().next())
+    }
+
+    /// Tokens holding `text`, commonest first, each with its units.
+    pub fn tokens_with(&self, text: &str, limit: usize) -> Result<Vec<TokenDetail>> {
+        self.tokens("WHERE instr(text, ?1) > 0 ORDER BY n DESC, token LIMIT ?2", params![text.to_lowercase(), limit as i64])
+    }
+
+    fn tokens(&self, which: &str, values: impl rusqlite::Params) -> Result<Vec<TokenDetail>> {
+        let mut found = self.rows(&format!("SELECT token, bytes, n FROM tokens {which}"), values, |r| {
+            let token = TokenText::new(r.get(0)?, &r.get::<_, Vec<u8>>(1)?);
+            Ok(TokenDetail { token, n: r.get::<_, i64>(2)? as u64, features: vec![] })
+        })?;
+        for of in &mut found {
+            of.features = self.rows("SELECT feature, n, mass, lift FROM token_features WHERE token = ?1 ORDER BY rank", [of.token.id], |r| {
+                Ok(TokenFeature { feature: r.get(0)?, n: r.get::<_, i64>(1)? as u64, mass: r.get(2)?, lift: r.get(3)? })
+            })?;
+        }
+        Ok(found)
     }
 
     /// Features that fire on a token holding `text`, then features with `text` in a context, each sorted by share.
@@ -185,7 +258,7 @@ impl Dictionary {
         let left = limit - hits.len().min(limit);
         let contexts = "WITH found AS (SELECT rowid FROM contexts WHERE contexts MATCH ?1)
             SELECT e.feature, min(e.t), count(*) * 1.0 / (SELECT count(*) FROM examples a JOIN groups g USING (feature, place)
-                                                        WHERE a.feature = e.feature AND g.kind != 'quantile') AS share
+                                                        WHERE a.feature = e.feature AND g.kind IN ('top', 'random')) AS share
             FROM examples e JOIN found ON e.id = found.rowid
             WHERE e.feature NOT IN (SELECT feature FROM firing_tokens WHERE instr(text, ?2) > 0)
             GROUP BY e.feature ORDER BY share DESC, 1 LIMIT ?3";
@@ -198,39 +271,55 @@ impl Dictionary {
     }
 
     fn examples(&self, id: u32, place: i64, text: &dyn Text) -> Result<Vec<Example>> {
-        let rows = "SELECT t, act, around FROM examples WHERE feature = ?1 AND place = ?2 ORDER BY id";
-        let rows = self.rows(rows, params![id, place], |r| Ok((r.get::<_, i64>(0)? as u64, r.get::<_, f32>(1)?, r.get::<_, Vec<u8>>(2)?)))?;
-        rows.into_iter().map(|(t, act, around)| self.example(id, t, act, &around, text)).collect()
+        let rows = "SELECT t, act, around, loss, similar FROM examples WHERE feature = ?1 AND place = ?2 ORDER BY id";
+        let rows = self.rows(rows, params![id, place], |r| {
+            Ok((Example { t: r.get::<_, i64>(0)? as u64, act: r.get(1)?, similar: r.get(4)?, ..Default::default() }, r.get(2)?, r.get(3)?))
+        })?;
+        rows.into_iter().map(|(example, around, loss)| self.example(id, example, around, loss, text)).collect()
     }
 
-    /// Cuts the context of a firing from the text and lays the stored activations over it.
-    fn example(&self, id: u32, t: u64, act: f32, around: &[u8], text: &dyn Text) -> Result<Example> {
+    /// Cuts the context of a firing from the text and lays the stored activations and effects over it.
+    fn example(&self, id: u32, example: Example, around: Vec<u8>, loss: Option<Vec<u8>>, text: &dyn Text) -> Result<Example> {
+        let t = example.t;
         if t >= text.n_tokens() {
             return Err(self.corrupt(format!("an example of {id} at token {t} of {}", text.n_tokens())));
         }
         let start = t.saturating_sub(self.meta.n_before as u64);
         let ids = text.ids(start, t + self.meta.n_after as u64 + 1);
-        let mut acts = vec![0.0; ids.len()];
-        for entry in around.chunks(5) {
-            let place = (entry.len() == 5).then(|| (t - start) as i64 + entry[0] as i8 as i64);
-            let slot = place.and_then(|p| acts.get_mut(usize::try_from(p).ok()?));
-            let slot = slot.ok_or_else(|| self.corrupt(format!("activations around token {t} of {id}")))?;
-            *slot = f32::from_le_bytes(entry[1..].try_into().expect("an entry has five bytes"));
+        let (mut acts, mut losses) = (vec![0.0; ids.len()], vec![None; ids.len()]);
+        for (place, act) in self.pairs(id, t, &around)? {
+            let slot = usize::try_from((t - start) as i64 + place).ok().and_then(|p| acts.get_mut(p));
+            *slot.ok_or_else(|| self.corrupt(format!("activations around token {t} of {id}")))? = act;
+        }
+        for (place, nats) in self.pairs(id, t, &loss.unwrap_or_default())? {
+            // What is measured at a token is the loss of the next, which may lie outside the context.
+            let slot = usize::try_from((t - start) as i64 + place + 1).ok().and_then(|p| losses.get_mut(p));
+            if let Some(slot) = slot {
+                *slot = Some(nats);
+            }
         }
         let window = t - t % self.meta.n_ctx as u64;
         let inside = |at: u64| at.clamp(start, start + ids.len() as u64) - start;
         let doc = text.doc_of(t);
         Ok(Example {
-            t,
             start,
             focus: (t - start) as usize,
-            act,
             tokens: ids.iter().map(|&id| TokenText::new(id, text.bytes(id))).collect(),
             acts,
+            loss: losses,
             window: (inside(window) as usize, inside(window + self.meta.n_ctx as u64) as usize),
             doc,
             doc_offset: t - text.doc_start(doc),
+            ..example
         })
+    }
+
+    /// (distance, number) pairs of a blob.
+    fn pairs(&self, id: u32, t: u64, blob: &[u8]) -> Result<Vec<(i64, f32)>> {
+        if !blob.len().is_multiple_of(5) {
+            return Err(self.corrupt(format!("activations around token {t} of {id}")));
+        }
+        Ok(blob.chunks_exact(5).map(|b| (b[0] as i8 as i64, f32::from_le_bytes(b[1..].try_into().expect("an entry has five bytes")))).collect())
     }
 
     fn logits(&self, id: u32, up: bool) -> Result<Vec<LogitEffect>> {
@@ -243,7 +332,7 @@ impl Dictionary {
         let d_in = self.meta.d_in as u32;
         let mut found = self.rows(sql, values, |r| {
             let (id, bits): (u32, i64) = (r.get(0)?, r.get(5)?);
-            let concept: Option<String> = r.get(10)?;
+            let (concept, category): (Option<String>, Option<String>) = (r.get(10)?, r.get(12)?);
             Ok(FeatureSummary {
                 id,
                 neuron: (self.meta.kind == Kind::Neuron).then(|| id % d_in.max(1)),
@@ -257,6 +346,7 @@ impl Dictionary {
                 effective_tokens: r.get(6)?,
                 tokens_exact: r.get(7)?,
                 polysemantic: r.get(8)?,
+                category: category.and_then(|key| Category::ALL.into_iter().find(|c| category_key(*c) == key)),
                 enc_dec_cosine: r.get(9)?,
                 concept: concept.zip(r.get(11)?).map(|(name, f1)| BestConcept { name, f1 }).filter(|c| c.f1 >= MIN_CONCEPT_F1),
             })
@@ -290,7 +380,7 @@ impl Dictionary {
 
 /// Shortest text, in bytes, that contexts are searched for: one or two letters begin a word in nearly all of them.
 const MIN_WORDS: usize = 3;
-const COLUMNS: &str = "id, density, n_active, max_act, mean_act, flags, effective_tokens, tokens_exact, polysemantic, cosine, concept, f1";
+const COLUMNS: &str = "id, density, n_active, max_act, mean_act, flags, effective_tokens, tokens_exact, polysemantic, cosine, concept, f1, category";
 
 /// The WHERE clause of a list and its values, but for `text`.
 fn filter(query: &ListQuery) -> (String, Vec<Value>) {
@@ -302,6 +392,10 @@ fn filter(query: &ListQuery) -> (String, Vec<Value>) {
             clauses.push(format!("density {compare} ?"));
             values.push(Value::Real(bound));
         }
+    }
+    if let Some(category) = query.category {
+        clauses.push("category = ?".into());
+        values.push(Value::Text(category_key(category)));
     }
     if let Some(ids) = &query.ids {
         let ids: Vec<String> = ids.iter().map(|id| id.to_string()).collect();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::features::collect::{Collected, Firing, Group, TokenMass};
+use crate::features::collect::{Collected, Firing, Group, TokenMass, TokenUnits};
 use crate::features::text::fake::FakeText;
 use std::path::Path;
 
@@ -11,25 +11,40 @@ fn text() -> FakeText {
 }
 
 fn firing(t: u64, act: f32, around: &[(i8, f32)]) -> Firing {
-    Firing { t, act, doc: 0, around: around.to_vec() }
+    Firing { t, act, around: around.to_vec(), ..Default::default() }
 }
 
 fn row(n: u64, token: u32, firings: Vec<Firing>, flags: &[Flag]) -> Row {
-    let group = |kind| Group { kind, low: 0.0, high: 9.0, n_firings: n, firings: firings.clone() };
+    let group = |kind| Group { kind, low: 0.0, high: 9.0, n_firings: n, share_mass: 0.5, firings: firings.clone() };
     let collected = Collected {
         n_active: n,
         max_act: firings.iter().map(|f| f.act).fold(0.0, f32::max),
         mean_act: 1.5,
         histogram: Histogram { edges: vec![1.0, 2.0, 4.0], counts: vec![n - 1, 1] },
-        groups: if n > 0 { vec![group(GroupKind::Random), group(GroupKind::Quantile), group(GroupKind::Top)] } else { vec![] },
+        groups: if n > 0 { vec![group(GroupKind::Random), group(GroupKind::Interval), group(GroupKind::Top)] } else { vec![] },
         top_tokens: vec![TokenMass { token, n: n as u32, mass: 3.0 }],
         mass: 4.0,
         top_share: 1.0,
         effective_tokens: n as f64,
         tokens_exact: true,
+        n_windows: 2,
+        over_time: vec![1, n as u32 - 1],
+        over_position: vec![n as u32, 0, 0],
+        coactive: vec![(2, 0.5), (1, 0.25)],
+        correlated: vec![(1, -0.5)],
     };
     let (logits_up, logits_down) = (vec![(3, 2.0), (4, 1.0)], vec![(1, -3.0)]);
-    Row { collected, flags: flags.to_vec(), polysemantic: 1.0 / n as f64, enc_dec_cosine: Some(0.5), logits_up, logits_down }
+    Row {
+        collected,
+        flags: flags.to_vec(),
+        polysemantic: 1.0 / n as f64,
+        enc_dec_cosine: Some(0.5),
+        logits_up,
+        logits_down,
+        category: Some(Category::Class),
+        similar: vec![(2, 0.9)],
+        alignment: vec![(0, -2.0, 0.75)],
+    }
 }
 
 fn meta() -> Meta {
@@ -54,18 +69,24 @@ fn meta() -> Meta {
         n_dense: 1,
         n_single_token: 0,
         n_junk: 0,
-        wall_seconds: 0.0,
+        census: vec![CategoryCount { category: Category::Class, n: 3 }],
+        time_tokens: vec![4, 6],
+        position_tokens: vec![5, 3, 2],
+        position_edges: vec![0, 1, 2, 4],
+        loss_effects: LossEffects::NotExact { why: "a test".into() },
         program_version: "0".into(),
+        ..Default::default()
     }
 }
 
 fn made(path: &Path) -> Dictionary {
     let rows = [
-        row(2, 1, vec![firing(2, 2.5, &[(-1, 0.25), (0, 2.5)])], &[]),
+        row(2, 1, vec![Firing { loss: vec![(-1, 0.125), (0, -0.5)], similar: 3, ..firing(2, 2.5, &[(-1, 0.25), (0, 2.5)]) }], &[]),
         row(4, 2, vec![firing(7, 1.5, &[(0, 1.5)])], &[Flag::Dense, Flag::SingleToken]),
         row(3, 6, vec![firing(5, 3.5, &[(0, 3.5)]), firing(11, 1.0, &[(0, 1.0)])], &[Flag::Dense]),
     ];
-    write(path, &meta(), &rows, &text()).unwrap();
+    let tokens = [TokenUnits { token: 1, n: 2, units: vec![(0, 1, 3.0), (2, 1, 0.5)] }, TokenUnits { token: 2, n: 1, units: vec![] }];
+    write(path, &meta(), &rows, &tokens, &text()).unwrap();
     Dictionary::open(path).unwrap()
 }
 
@@ -80,17 +101,98 @@ fn a_written_dictionary_is_read_back_with_its_contexts() {
     assert_eq!((detail.summary.density, detail.summary.n_active, detail.summary.max_act), (0.2, 2, 2.5));
     assert_eq!(detail.summary.top_tokens, [FiringToken { token: TokenText::new(1, b" do"), n: 2, mass: 0.75 }]);
     assert_eq!(detail.histogram, Histogram { edges: vec![1.0, 2.0, 4.0], counts: vec![1, 1] });
-    assert_eq!(detail.groups.iter().map(|g| g.kind).collect::<Vec<_>>(), [GroupKind::Random, GroupKind::Quantile, GroupKind::Top]);
+    assert_eq!(detail.groups.iter().map(|g| g.kind).collect::<Vec<_>>(), [GroupKind::Random, GroupKind::Interval, GroupKind::Top]);
     let example = &detail.groups[2].examples[0];
     // t = 2: three tokens before are cut to two by the stream's start; its window is tokens 0..4.
+    // Removing the feature at t - 1 acts on token t, at t on token t + 1.
+    assert_eq!((example.loss[1..5].to_vec(), example.similar), (vec![None, Some(0.125), Some(-0.5), None], 3));
     assert_eq!((example.t, example.start, example.focus, example.window), (2, 0, 2, (0, 4)));
     assert_eq!(example.acts, [0.0, 0.25, 2.5, 0.0, 0.0]);
     assert_eq!(example.tokens.iter().map(|t| t.id).collect::<Vec<_>>(), [3, 4, 1, 3, 5]);
     assert_eq!(detail.logits_up[0], LogitEffect { token: TokenText::new(3, b" the"), effect: 2.0 });
     assert_eq!(detail.logits_down[0].effect, -3.0);
+    assert_eq!((detail.groups[0].share_firings, detail.groups[0].share_mass), (1.0, Some(0.5)));
+    // Counts over the tokens of each part, 4 and 6, and of each bin of the position, 5, 3 and 2.
+    assert_eq!((detail.over_time, detail.over_position), (vec![1.0 / 4.0, 1.0 / 6.0], vec![2.0 / 5.0, 0.0, 0.0]));
+    assert_eq!(detail.coactive, [Neighbor { id: 2, value: 0.5 }, Neighbor { id: 1, value: 0.25 }]);
+    assert_eq!(detail.similar, [Neighbor { id: 2, value: 0.9 }]);
+    assert_eq!(detail.neurons, [CorrelatedNeuron { neuron: 1, pearson: -0.5 }]);
+    assert_eq!(detail.alignment, [Alignment { neuron: 0, value: -2.0, share: 0.75 }]);
+    assert_eq!(detail.summary.category, Some(Category::Class));
     // t = 11 is the last token: nothing comes after, and its document starts at 9.
     let last = &dictionary.feature_in(2, &text()).unwrap().groups[0].examples[1];
     assert_eq!((last.start, last.tokens.len(), last.window, last.doc, last.doc_offset), (8, 4, (0, 4), 1, 2));
+}
+
+#[test]
+fn a_token_lists_the_units_that_fire_on_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let dictionary = made(&dir.path().join("f.sqlite"));
+    // Token 1 occurs twice among 10; unit 0 fires on one of these and on 2 of the 10, unit 2 on one and on 3 of the 10.
+    let features = [(0, 1, 3.0, 0.5 / 0.2), (2, 1, 0.5, 0.5 / 0.3)].map(|(feature, n, mass, lift)| TokenFeature { feature, n, mass, lift });
+    let found = dictionary.token(1).unwrap().unwrap();
+    assert_eq!((found.n, found.token.bytes.as_slice()), (2, &b" do"[..]));
+    for (got, want) in found.features.iter().zip(&features) {
+        assert!((got.feature, got.n, got.mass) == (want.feature, want.n, want.mass) && (got.lift - want.lift).abs() < 1e-12);
+    }
+    assert_eq!(dictionary.tokens_with("D", 9).unwrap().iter().map(|t| t.token.id).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(dictionary.tokens_with("d", 1).unwrap()[0].token.id, 1);
+    assert!(dictionary.token(5).unwrap().is_none());
+}
+
+/// A file as version 1 wrote it: one unit with an interval and an example.
+fn version_1(path: &Path) {
+    let sql = rusqlite::Connection::open(path).unwrap();
+    sql.execute_batch(
+        "CREATE TABLE meta (json TEXT NOT NULL);
+         CREATE TABLE features (
+           id INTEGER PRIMARY KEY, density REAL NOT NULL, n_active INTEGER NOT NULL, max_act REAL NOT NULL, mean_act REAL NOT NULL,
+           flags INTEGER NOT NULL, effective_tokens REAL NOT NULL, tokens_exact INTEGER NOT NULL, polysemantic REAL NOT NULL, cosine REAL,
+           histogram TEXT NOT NULL, concept TEXT, f1 REAL);
+         CREATE TABLE firing_tokens (
+           feature INTEGER NOT NULL, rank INTEGER NOT NULL, token INTEGER NOT NULL, bytes BLOB NOT NULL, text TEXT NOT NULL,
+           n INTEGER NOT NULL, mass REAL NOT NULL, PRIMARY KEY (feature, rank)) WITHOUT ROWID;
+         CREATE TABLE groups (
+           feature INTEGER NOT NULL, place INTEGER NOT NULL, kind TEXT NOT NULL, low REAL NOT NULL, high REAL NOT NULL,
+           n_firings INTEGER NOT NULL, PRIMARY KEY (feature, place)) WITHOUT ROWID;
+         CREATE TABLE examples (
+           id INTEGER PRIMARY KEY, feature INTEGER NOT NULL, place INTEGER NOT NULL, t INTEGER NOT NULL, act REAL NOT NULL, around BLOB NOT NULL);
+         CREATE TABLE logits (
+           feature INTEGER NOT NULL, up INTEGER NOT NULL, rank INTEGER NOT NULL, token INTEGER NOT NULL, bytes BLOB NOT NULL,
+           effect REAL NOT NULL, PRIMARY KEY (feature, up, rank)) WITHOUT ROWID;
+         CREATE VIRTUAL TABLE contexts USING fts5 (words, content='', tokenize = 'unicode61 remove_diacritics 2');
+         INSERT INTO features VALUES (0, 0.2, 4, 2.5, 1.5, 20, 3.0, 1, 7.0, 0.5, '{\"edges\":[1.0,2.0],\"counts\":[4]}', NULL, NULL);
+         INSERT INTO groups VALUES (0, 0, 'quantile', 1.0, 2.5, 3);
+         INSERT INTO examples VALUES (1, 0, 0, 2, 2.5, x'0000002040');
+         CREATE INDEX examples_of ON examples (feature, place);
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    let meta = r#"{"kind":"latent","name":"small","hook":"blocks.0.mlp.hook_post","n_units":1,"d_in":2,"n_ctx":4,"n_tokens":10,"tokens_from":"train",
+        "seed":0,"n_before":3,"n_after":2,"tokens_hash":"a","lm_hash":"b","sae_hash":null,"weights_hash":"c","n_dead":0,"n_ultra_rare":0,"n_dense":1,
+        "n_single_token":0,"n_junk":1,"wall_seconds":0.5,"program_version":"0"}"#;
+    sql.execute("INSERT INTO meta VALUES (?1)", [meta]).unwrap();
+}
+
+#[test]
+fn a_file_of_version_1_is_made_one_of_version_2_and_what_it_did_not_collect_is_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("old.sqlite");
+    version_1(&path);
+    for opened in ["first", "again"] {
+        let dictionary = Dictionary::open(&path).unwrap();
+        let detail = dictionary.feature_in(0, &text()).unwrap();
+        assert_eq!(detail.summary.flags, [Flag::Dense, Flag::Junk], "{opened}");
+        assert_eq!((detail.summary.category, dictionary.meta().loss_effects.clone()), (None, LossEffects::NotMeasured));
+        let group = &detail.groups[0];
+        assert_eq!((group.kind, group.share_firings, group.share_mass), (GroupKind::Interval, 0.75, None));
+        assert_eq!((group.examples[0].act, group.examples[0].acts[2], group.examples[0].loss.iter().flatten().count()), (2.5, 2.5, 0));
+        assert!(detail.over_time.is_empty() && detail.coactive.is_empty() && detail.alignment.is_empty());
+        assert!(dictionary.tokens_with("do", 9).unwrap().is_empty());
+    }
+    // Written to again as a file of version 2 is.
+    set_concepts(&path, &[(0, "dogs".into(), 0.9)]).unwrap();
+    assert!(Dictionary::open(&path).unwrap().summary(0).unwrap().concept.is_some());
 }
 
 #[test]
@@ -107,6 +209,8 @@ fn lists_are_sorted_filtered_and_paged() {
     assert_eq!(ids(&by(Sort::Max, false)), (3, vec![1, 0, 2]));
     assert_eq!(ids(&ListQuery { limit: 1, offset: 1, ..by(Sort::Polysemantic, true) }), (3, vec![2]));
     assert_eq!(ids(&ListQuery { with: vec![Flag::Dense], without: vec![Flag::SingleToken], ..Default::default() }), (1, vec![2]));
+    assert_eq!(ids(&ListQuery { category: Some(Category::Class), ..Default::default() }).0, 3);
+    assert_eq!(ids(&ListQuery { category: Some(Category::Dead), ..Default::default() }).0, 0);
     assert_eq!(ids(&ListQuery { min_density: Some(0.25), max_density: Some(0.35), ..Default::default() }), (1, vec![2]));
     assert_eq!(ids(&ListQuery { ids: Some(vec![]), ..Default::default() }), (0, vec![]));
     let with_text = |text: &str| ids(&ListQuery { text: Some(text.into()), max_density: Some(0.25), ..Default::default() });

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 /// What the units of a dictionary are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
+    #[default]
     Latent,
     Neuron,
 }
@@ -19,8 +20,8 @@ impl Kind {
     }
 }
 
-/// How the dictionary was made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// How the dictionary was made. What a file of version 1, or of another tool, does not say is empty.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
     pub kind: Kind,
     /// Name of the SAE, or `neurons`.
@@ -50,8 +51,50 @@ pub struct Meta {
     pub n_dense: u64,
     pub n_single_token: u64,
     pub n_junk: u64,
+    #[serde(default)]
+    pub n_position_locked: u64,
+    #[serde(default)]
+    pub n_duplicated: u64,
+    #[serde(default)]
+    pub n_polysemantic: u64,
+    /// How many units are of each category, in the order of [`Category::ALL`]; every unit is counted once.
+    #[serde(default)]
+    pub census: Vec<CategoryCount>,
+    /// Windows read.
+    #[serde(default)]
+    pub n_windows: u64,
+    /// Tokens counted in each of the equal parts of the pass: denominators of [`FeatureDetail::over_time`].
+    #[serde(default)]
+    pub time_tokens: Vec<u64>,
+    /// Bin i of [`FeatureDetail::over_position`] holds positions `position_edges[i]..position_edges[i + 1]` of the window.
+    #[serde(default)]
+    pub position_edges: Vec<u32>,
+    /// Tokens counted in each of these bins.
+    #[serde(default)]
+    pub position_tokens: Vec<u64>,
+    /// Tokens that correlations with neurons are over; 0 where there are none.
+    #[serde(default)]
+    pub correlated_over: u64,
+    /// Largest standard deviation of a co-activation estimate; 0 where there are none.
+    #[serde(default)]
+    pub coactive_sd: f64,
+    #[serde(default)]
+    pub loss_effects: LossEffects,
     pub wall_seconds: f64,
     pub program_version: String,
+}
+
+/// How [`Example::loss`] came about.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum LossEffects {
+    /// The dictionary was made without them.
+    #[default]
+    NotMeasured,
+    /// Nothing after the hook mixes positions: exact up to rounding, the SAE's error kept.
+    Exact,
+    /// They would not be exact.
+    NotExact { why: String },
 }
 
 /// Properties worth a warning beside a feature.
@@ -68,10 +111,18 @@ pub enum Flag {
     SingleToken,
     /// Cosine of encoder row and decoder direction below `sae::JUNK_COSINE`.
     Junk,
+    /// At least 90 % of its firings lie in bins of the position in the window that hold at most 10 % of the tokens together, and it fires in
+    /// 20 windows or more.
+    PositionLocked,
+    /// The cosine of its decoder direction with that of another unit that fires is above 0.9.
+    Duplicated,
+    /// Its contexts fall into three clusters or more, effectively: see [`FeatureSummary::polysemantic`].
+    Polysemantic,
 }
 
 impl Flag {
-    pub const ALL: [Flag; 5] = [Flag::Dead, Flag::UltraRare, Flag::Dense, Flag::SingleToken, Flag::Junk];
+    pub const ALL: [Flag; 8] =
+        [Flag::Dead, Flag::UltraRare, Flag::Dense, Flag::SingleToken, Flag::Junk, Flag::PositionLocked, Flag::Duplicated, Flag::Polysemantic];
 
     /// The flag's bit in the `flags` column.
     pub fn bit(self) -> i64 {
@@ -79,8 +130,74 @@ impl Flag {
     }
 
     pub fn name(self) -> &'static str {
-        ["dead", "ultra-rare", "dense", "single-token", "junk"][self as usize]
+        ["dead", "ultra-rare", "dense", "single-token", "junk", "position-locked", "duplicated", "polysemantic"][self as usize]
     }
+}
+
+/// What a unit is, in one word. Each unit has the first of these whose rule holds; `features::census` applies them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Category {
+    /// Never fires.
+    Dead,
+    /// Fires on fewer than one token in a million.
+    UltraRare,
+    /// Fires on more than 10 % of tokens.
+    Dense,
+    /// At least 90 % of its firings are on one token.
+    SingleToken,
+    /// At least 80 % of its activation is on forms of one word: among its top tokens, letters only and compared without case and blanks, those
+    /// whose common beginning with the first is at least 3 letters and at least half of the longer of the two.
+    WordFamily,
+    /// Its contexts fall into three clusters or more, effectively.
+    Polysemantic,
+    /// Its token decides: its top tokens have at least 80 % of its activation, and it fires on at least half of their occurrences
+    /// (mean over top tokens, weighted by activation).
+    Class,
+    /// What comes before decides: its contexts fall into fewer than two clusters, effectively.
+    Context,
+    /// None of these.
+    Unexplained,
+}
+
+impl Category {
+    pub const ALL: [Category; 9] = [
+        Category::Dead,
+        Category::UltraRare,
+        Category::Dense,
+        Category::SingleToken,
+        Category::WordFamily,
+        Category::Polysemantic,
+        Category::Class,
+        Category::Context,
+        Category::Unexplained,
+    ];
+
+    pub fn name(self) -> &'static str {
+        ["dead", "ultra-rare", "dense", "single-token", "word family", "polysemantic", "class", "context", "unexplained"][self as usize]
+    }
+
+    /// Its rule, for a page.
+    pub fn rule(self) -> &'static str {
+        [
+            "never fires",
+            "fires on fewer than one token in a million",
+            "fires on more than 10 % of tokens",
+            "at least 90 % of its firings are on one token",
+            "at least 80 % of its activation is on forms of one word",
+            "its contexts fall into three clusters or more",
+            "its top tokens have 80 % of its activation, and it fires on half of their occurrences",
+            "its contexts fall into fewer than two clusters",
+            "none of these",
+        ][self as usize]
+    }
+}
+
+/// One line of a census.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CategoryCount {
+    pub category: Category,
+    pub n: u64,
 }
 
 /// A token and its bytes (perhaps part of a character).
@@ -128,8 +245,11 @@ pub struct FeatureSummary {
     /// exp(entropy) of the summed activation over tokens: 1 = one token, large = many. A lower bound where `tokens_exact` is false.
     pub effective_tokens: f64,
     pub tokens_exact: bool,
-    /// How many unrelated things its strongest contexts are about; see `features::collect`.
+    /// The effective number of clusters of its contexts, from examples of all rank quantiles: exp(-sum p ln p), where p is a cluster's share of the
+    /// activation that the examples stand for; see `features::polysemantic` for what a cluster is. 1 = one thing, 0 where it never fires.
     pub polysemantic: f64,
+    /// Absent in a dictionary of version 1.
+    pub category: Option<Category>,
     /// cosine(encoder row, decoder direction); absent for neurons.
     pub enc_dec_cosine: Option<f32>,
     /// The concept that the exam found it best for, if one was run and F1 is [`MIN_CONCEPT_F1`] or more.
@@ -162,8 +282,18 @@ pub enum GroupKind {
     Top,
     /// A uniform sample of all firings.
     Random,
-    /// A sample of the firings within one interval of activation.
+    /// A sample of the firings within one interval of activation, intervals of equal width.
+    Interval,
+    /// A sample of the firings within one tenth of them by rank of activation, up to the width of a bin.
     Quantile,
+    /// One of its top tokens, where it is silent.
+    Zero,
+}
+
+impl GroupKind {
+    pub fn name(self) -> &'static str {
+        ["top", "random", "interval", "quantile", "zero"][self as usize]
+    }
 }
 
 /// Examples that were chosen in one way.
@@ -172,16 +302,20 @@ pub struct ExampleGroup {
     pub kind: GroupKind,
     /// What the page says above it, e.g. `activation 2.1 to 3.4`.
     pub name: String,
-    /// Activations in this group are in `low..high`.
+    /// Activations in this group are in `low..high`; both 0 for [`GroupKind::Zero`].
     pub low: f32,
     pub high: f32,
     /// How many firings the group stands for, shown examples included.
     pub n_firings: u64,
+    /// Importance of the group: the share of all firings that it stands for, and their share of the summed activation. The second is absent
+    /// in a dictionary of version 1.
+    pub share_firings: f64,
+    pub share_mass: Option<f64>,
     pub examples: Vec<Example>,
 }
 
-/// A firing in its context. `tokens`, `acts` have the same length.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A firing in its context. `tokens`, `acts` and `loss` have the same length.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Example {
     /// The firing token's index in the token stream.
     pub t: u64,
@@ -192,6 +326,11 @@ pub struct Example {
     pub act: f32,
     pub tokens: Vec<TokenText>,
     pub acts: Vec<f32>,
+    /// `loss[i]`: by how many nats the loss of predicting `tokens[i]` changes when the feature is removed from the token before it, where that was
+    /// measured ([`Meta::loss_effects`]). Above 0: removing it hurts.
+    pub loss: Vec<Option<f32>>,
+    /// Other strong firings, in other documents, whose text is nearly the same and which are not shown for that.
+    pub similar: u32,
     /// `tokens[window.0..window.1]` lie in the model's window; the others were not seen by it and are greyed, their `acts` are 0.
     pub window: (usize, usize),
     pub doc: usize,
@@ -207,13 +346,73 @@ pub struct LogitEffect {
     pub effect: f32,
 }
 
+/// Another unit of the same dictionary, and how near it is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Neighbor {
+    pub id: u32,
+    /// What it is near by: [`FeatureDetail::coactive`], [`FeatureDetail::similar`].
+    pub value: f32,
+}
+
+/// A coordinate of the hook that goes along with the feature.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CorrelatedNeuron {
+    pub neuron: u32,
+    /// Pearson's correlation of the activation with the coordinate over [`Meta::correlated_over`] tokens, zeros included.
+    pub pearson: f32,
+}
+
+/// A coordinate of the hook that the feature writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Alignment {
+    pub neuron: u32,
+    /// The entry of the decoder direction.
+    pub value: f32,
+    /// Its size as a share of the direction's L1 norm.
+    pub share: f32,
+}
+
+/// A token and the units that fire on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenDetail {
+    pub token: TokenText,
+    /// Occurrences among the tokens that were counted.
+    pub n: u64,
+    /// Most summed activation first, at most 20.
+    pub features: Vec<TokenFeature>,
+}
+
+/// A unit that fires on a token.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TokenFeature {
+    pub feature: u32,
+    /// Firings on the token.
+    pub n: u64,
+    /// Summed activation on it.
+    pub mass: f64,
+    /// Share of the token's occurrences on which it fires, over its density: 1 = the token does not matter.
+    pub lift: f64,
+}
+
 /// Everything about one feature.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FeatureDetail {
     pub summary: FeatureSummary,
     pub histogram: Histogram,
-    /// Random first, then intervals from the strongest down, then the top.
+    /// Random first, then intervals and then tenths from the strongest down, then the top, then where it is silent.
     pub groups: Vec<ExampleGroup>,
+    /// Share of tokens that it fires on in each of the equal parts of the pass ([`Meta::time_tokens`]); empty in a dictionary of version 1.
+    pub over_time: Vec<f32>,
+    /// The same by position in the window ([`Meta::position_edges`]).
+    pub over_position: Vec<f32>,
+    /// Units that fire on the same tokens, by the Jaccard index of the two sets of tokens, estimated ([`Meta::coactive_sd`]).
+    pub coactive: Vec<Neighbor>,
+    /// Units that fire and have the nearest decoder directions, by cosine.
+    pub similar: Vec<Neighbor>,
+    /// The hook's coordinates whose values correlate most with it, by size.
+    pub neurons: Vec<CorrelatedNeuron>,
+    /// The largest entries of its decoder direction.
+    pub alignment: Vec<Alignment>,
     /// Strongest first; empty where the hook has no path to the logits.
     pub logits_up: Vec<LogitEffect>,
     /// Most negative first.
@@ -247,6 +446,7 @@ pub struct ListQuery {
     pub with: Vec<Flag>,
     /// Features that have none of these.
     pub without: Vec<Flag>,
+    pub category: Option<Category>,
     /// Features that fire on a token holding this text, or in a context with these words.
     pub text: Option<String>,
     pub min_density: Option<f64>,
@@ -264,6 +464,7 @@ impl Default for ListQuery {
             descending: false,
             with: vec![],
             without: vec![],
+            category: None,
             text: None,
             min_density: None,
             max_density: None,

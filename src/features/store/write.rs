@@ -1,14 +1,15 @@
 //! Writing the dictionary: to a sibling, renamed when complete.
 
-use super::{Flag, GroupKind, INDEXED, Meta, VERSION};
-use crate::features::collect::{Collected, Firing};
+use super::schema::{NEAR, TABLES};
+use super::{Category, Flag, GroupKind, INDEXED, Meta, VERSION};
+use crate::features::collect::{Collected, TokenUnits};
 use crate::features::text::Text;
 use crate::features::{Error, Result};
 use rusqlite::{Connection, params};
 use std::path::Path;
 
 /// All that is stored of one unit; its id is its place.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Row {
     pub collected: Collected,
     pub flags: Vec<Flag>,
@@ -17,37 +18,22 @@ pub struct Row {
     /// (token, effect), strongest first.
     pub logits_up: Vec<(u32, f32)>,
     pub logits_down: Vec<(u32, f32)>,
+    pub category: Option<Category>,
+    /// (unit, cosine of decoder directions), largest first.
+    pub similar: Vec<(u32, f32)>,
+    /// (coordinate of the hook, entry of the decoder direction, its share of the L1 norm), largest size first.
+    pub alignment: Vec<(u32, f32, f32)>,
 }
 
-const SCHEMA: &str = "
-CREATE TABLE meta (json TEXT NOT NULL);
-CREATE TABLE features (
-  id INTEGER PRIMARY KEY, density REAL NOT NULL, n_active INTEGER NOT NULL, max_act REAL NOT NULL, mean_act REAL NOT NULL,
-  flags INTEGER NOT NULL, effective_tokens REAL NOT NULL, tokens_exact INTEGER NOT NULL, polysemantic REAL NOT NULL, cosine REAL,
-  histogram TEXT NOT NULL, concept TEXT, f1 REAL);
-CREATE TABLE firing_tokens (
-  feature INTEGER NOT NULL, rank INTEGER NOT NULL, token INTEGER NOT NULL, bytes BLOB NOT NULL, text TEXT NOT NULL,
-  n INTEGER NOT NULL, mass REAL NOT NULL, PRIMARY KEY (feature, rank)) WITHOUT ROWID;
-CREATE TABLE groups (
-  feature INTEGER NOT NULL, place INTEGER NOT NULL, kind TEXT NOT NULL, low REAL NOT NULL, high REAL NOT NULL,
-  n_firings INTEGER NOT NULL, PRIMARY KEY (feature, place)) WITHOUT ROWID;
-CREATE TABLE examples (
-  id INTEGER PRIMARY KEY, feature INTEGER NOT NULL, place INTEGER NOT NULL, t INTEGER NOT NULL, act REAL NOT NULL, around BLOB NOT NULL);
-CREATE TABLE logits (
-  feature INTEGER NOT NULL, up INTEGER NOT NULL, rank INTEGER NOT NULL, token INTEGER NOT NULL, bytes BLOB NOT NULL,
-  effect REAL NOT NULL, PRIMARY KEY (feature, up, rank)) WITHOUT ROWID;
-CREATE VIRTUAL TABLE contexts USING fts5 (words, content='', tokenize = 'unicode61 remove_diacritics 2');
-";
-
-/// Writes the dictionary of `rows` to `path`; whoever has the old file open keeps reading the old one.
-pub fn write(path: &Path, meta: &Meta, rows: &[Row], text: &dyn Text) -> Result<()> {
+/// Writes the dictionary of `rows`, with the units of each of `tokens`, to `path`; whoever has the old file open keeps reading the old one.
+pub fn write(path: &Path, meta: &Meta, rows: &[Row], tokens: &[TokenUnits], text: &dyn Text) -> Result<()> {
     let io = |action| move |e| Error::Artifact(crate::artifact::Error::io(action, path, e));
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(io("make the folder of"))?;
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("features.sqlite");
     let sibling = folder.join(format!(".{name}.{}.tmp", std::process::id()));
     let _ = std::fs::remove_file(&sibling);
-    let written = fill(&sibling, meta, rows, text)
+    let written = fill(&sibling, meta, rows, tokens, text)
         .map_err(|source| match source.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => io("write")(std::io::ErrorKind::StorageFull.into()),
             _ => Error::Sql { path: path.into(), source },
@@ -60,21 +46,24 @@ pub fn write(path: &Path, meta: &Meta, rows: &[Row], text: &dyn Text) -> Result<
     written
 }
 
-fn fill(path: &Path, meta: &Meta, rows: &[Row], text: &dyn Text) -> rusqlite::Result<()> {
+fn fill(path: &Path, meta: &Meta, rows: &[Row], tokens: &[TokenUnits], text: &dyn Text) -> rusqlite::Result<()> {
     let mut sql = Connection::open(path)?;
     // The file has another name until it is complete: a journal would protect nothing.
     sql.pragma_update(None, "journal_mode", "OFF")?;
     sql.pragma_update(None, "synchronous", "OFF")?;
     sql.pragma_update(None, "user_version", VERSION)?;
-    sql.execute_batch(SCHEMA)?;
+    sql.execute_batch(TABLES)?;
+    sql.execute_batch(NEAR)?;
     let all = sql.transaction()?;
     all.execute("INSERT INTO meta VALUES (?1)", [serde_json::to_string(meta).expect("meta is plain data")])?;
     let mut n_examples = 0;
     for (id, row) in rows.iter().enumerate() {
         write_row(&all, id as i64, row, meta.n_tokens, text, &mut n_examples)?;
     }
+    write_tokens(&all, rows, tokens, meta.n_tokens, text)?;
     all.execute_batch(
-        "CREATE INDEX examples_of ON examples (feature, place);
+        "CREATE INDEX token_of ON token_features (feature);
+         CREATE INDEX examples_of ON examples (feature, place);
          INSERT INTO contexts (contexts) VALUES ('optimize');",
     )?;
     all.commit()?;
@@ -86,7 +75,7 @@ fn write_row(sql: &Connection, id: i64, row: &Row, n_tokens: u64, text: &dyn Tex
     let flags: i64 = row.flags.iter().map(|f| f.bit()).sum();
     let density = c.n_active as f64 / n_tokens.max(1) as f64;
     let histogram = serde_json::to_string(&c.histogram).expect("a histogram is plain data");
-    sql.prepare_cached("INSERT INTO features VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,NULL,NULL)")?.execute(params![
+    sql.prepare_cached("INSERT INTO features VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,NULL,NULL,?12,?13,?14)")?.execute(params![
         id,
         density,
         c.n_active as i64,
@@ -97,7 +86,10 @@ fn write_row(sql: &Connection, id: i64, row: &Row, n_tokens: u64, text: &dyn Tex
         c.tokens_exact,
         row.polysemantic,
         row.enc_dec_cosine,
-        histogram
+        histogram,
+        row.category.map(category_key),
+        counts_blob(&c.over_time),
+        counts_blob(&c.over_position)
     ])?;
     for (rank, m) in c.top_tokens.iter().enumerate() {
         let bytes = text.bytes(m.token);
@@ -113,31 +105,34 @@ fn write_row(sql: &Connection, id: i64, row: &Row, n_tokens: u64, text: &dyn Tex
         ])?;
     }
     for (place, group) in c.groups.iter().enumerate() {
-        let kind = serde_json::to_value(group.kind).expect("a kind is plain data");
-        sql.prepare_cached("INSERT INTO groups VALUES (?1,?2,?3,?4,?5,?6)")?.execute(params![
+        sql.prepare_cached("INSERT INTO groups VALUES (?1,?2,?3,?4,?5,?6,?7)")?.execute(params![
             id,
             place as i64,
-            kind.as_str(),
+            group.kind.name(),
             group.low,
             group.high,
-            group.n_firings as i64
+            group.n_firings as i64,
+            group.share_mass
         ])?;
         for firing in &group.firings {
             *n_examples += 1;
-            sql.prepare_cached("INSERT INTO examples VALUES (?1,?2,?3,?4,?5,?6)")?.execute(params![
+            sql.prepare_cached("INSERT INTO examples VALUES (?1,?2,?3,?4,?5,?6,?7,?8)")?.execute(params![
                 *n_examples,
                 id,
                 place as i64,
                 firing.t as i64,
                 firing.act,
-                around_blob(firing)
+                pairs_blob(&firing.around),
+                (!firing.loss.is_empty()).then(|| pairs_blob(&firing.loss)),
+                firing.similar
             ])?;
-            if group.kind != GroupKind::Quantile {
+            if matches!(group.kind, GroupKind::Top | GroupKind::Random) {
                 let words = text.lossy(&text.ids(firing.t.saturating_sub(INDEXED.0), firing.t + INDEXED.1 + 1));
                 sql.prepare_cached("INSERT INTO contexts (rowid, words) VALUES (?1,?2)")?.execute(params![*n_examples, words])?;
             }
         }
     }
+    write_near(sql, id, row)?;
     for (up, effects) in [(true, &row.logits_up), (false, &row.logits_down)] {
         for (rank, &(token, effect)) in effects.iter().enumerate() {
             sql.prepare_cached("INSERT INTO logits VALUES (?1,?2,?3,?4,?5,?6)")?.execute(params![
@@ -153,8 +148,55 @@ fn write_row(sql: &Connection, id: i64, row: &Row, n_tokens: u64, text: &dyn Tex
     Ok(())
 }
 
-fn around_blob(firing: &Firing) -> Vec<u8> {
-    firing.around.iter().flat_map(|(distance, act)| [&distance.to_le_bytes()[..], &act.to_le_bytes()].concat()).collect()
+fn write_near(sql: &Connection, id: i64, row: &Row) -> rusqlite::Result<()> {
+    for (kind, near) in [("coactive", &row.collected.coactive), ("similar", &row.similar)] {
+        for (rank, (other, value)) in near.iter().enumerate() {
+            sql.prepare_cached("INSERT INTO neighbors VALUES (?1,?2,?3,?4,?5)")?.execute(params![id, kind, rank as i64, other, value])?;
+        }
+    }
+    let correlated = row.collected.correlated.iter().map(|&(neuron, r)| ("correlated", neuron, r, None));
+    let aligned = row.alignment.iter().map(|&(neuron, value, share)| ("aligned", neuron, value, Some(share)));
+    let mut rank = (0, "");
+    for (kind, neuron, value, share) in correlated.chain(aligned) {
+        rank = if rank.1 == kind { (rank.0 + 1, kind) } else { (0, kind) };
+        sql.prepare_cached("INSERT INTO neurons VALUES (?1,?2,?3,?4,?5,?6)")?.execute(params![id, kind, rank.0, neuron, value, share])?;
+    }
+    Ok(())
+}
+
+fn write_tokens(sql: &Connection, rows: &[Row], tokens: &[TokenUnits], n_tokens: u64, text: &dyn Text) -> rusqlite::Result<()> {
+    for of in tokens {
+        let bytes = text.bytes(of.token);
+        let lower = String::from_utf8_lossy(bytes).to_lowercase();
+        sql.prepare_cached("INSERT INTO tokens VALUES (?1,?2,?3,?4)")?.execute(params![of.token, bytes, lower, of.n as i64])?;
+        for (rank, &(unit, n, mass)) in of.units.iter().enumerate() {
+            // P(fires | token) / P(fires)
+            let lift = n as f64 / of.n as f64 * n_tokens as f64 / rows[unit as usize].collected.n_active as f64;
+            sql.prepare_cached("INSERT INTO token_features VALUES (?1,?2,?3,?4,?5,?6)")?.execute(params![
+                of.token,
+                rank as i64,
+                unit,
+                n,
+                mass,
+                lift
+            ])?;
+        }
+    }
+    Ok(())
+}
+
+/// (distance, number) pairs, five bytes each.
+fn pairs_blob(pairs: &[(i8, f32)]) -> Vec<u8> {
+    pairs.iter().flat_map(|(distance, x)| [&distance.to_le_bytes()[..], &x.to_le_bytes()].concat()).collect()
+}
+
+fn counts_blob(counts: &[u32]) -> Vec<u8> {
+    counts.iter().flat_map(|n| n.to_le_bytes()).collect()
+}
+
+/// A category as it stands in the file.
+pub(super) fn category_key(category: Category) -> String {
+    serde_json::to_value(category).ok().and_then(|v| v.as_str().map(String::from)).expect("a category is a word")
 }
 
 /// Stores each feature's best concept `(feature, concept, F1 on B)`; those of an earlier exam are forgotten.
