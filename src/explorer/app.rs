@@ -2,6 +2,7 @@
 //!
 //! Dictionaries and labels are opened anew for each question (that is cheap), so a page shows what was built since the server started.
 
+use super::live::Typed;
 use super::view::{UnitView, Units};
 use super::{Error, Options, Result};
 use crate::artifact::{Manifest, RunDir};
@@ -39,6 +40,9 @@ pub struct Model {
     pub engine: CpuEngine,
     pub sae: Sae,
     pub hook: HookPoint,
+    pub typed: Typed,
+    /// Manifest hashes of both.
+    made_from: (String, Option<String>),
 }
 
 /// A part of the run that is not there, and the command that makes it.
@@ -234,10 +238,12 @@ impl App {
         }
     }
 
-    /// Runs `work` with the model, loading it at the first use. One at a time.
+    /// Runs `work` with the model that the dictionary was made from, loading it when it is first asked for. One at a time.
     pub fn with_model<T>(&self, meta: &Meta, work: impl FnOnce(&mut Model) -> Page<T>) -> Page<T> {
         let mut slot = locked(&self.model);
-        if slot.is_none() {
+        let made_from = (meta.lm_hash.clone(), meta.sae_hash.clone());
+        if slot.as_ref().is_none_or(|model| model.made_from != made_from) {
+            *slot = None;
             let failed = |e: &dyn std::fmt::Display| Problem::new(500, "The model cannot be loaded", e);
             self.made_from("lm", &self.run.lm(), Some(&meta.lm_hash))?;
             self.made_from("SAE", &self.run.sae(&self.sae), meta.sae_hash.as_deref())?;
@@ -255,7 +261,8 @@ impl App {
                 );
                 return Err(failed(&what));
             }
-            *slot = Some(Model { engine: CpuEngine::new(lm), sae, hook });
+            let typed = Typed::new(&lm.config, hook);
+            *slot = Some(Model { engine: CpuEngine::new(lm), sae, hook, typed, made_from });
         }
         work(slot.as_mut().expect("it was loaded above"))
     }

@@ -7,7 +7,7 @@ use super::text;
 use super::view::{self, TokenView, UnitView, Units, percent};
 use crate::corpus::counts;
 use crate::features::store::{FeatureSummary, Meta};
-use crate::lm::Engine;
+use crate::lm::{Engine, HookPoint, LmConfig, Reader};
 use crate::sae::SparseRows;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -81,10 +81,10 @@ impl App {
         let summaries = self.summaries(&dictionary)?;
         let mut ids = vec![self.tokenizer.end_of_text()];
         ids.extend(self.tokenizer.encode(typed));
-        let acts = self.with_model(&meta, |model| Ok(encode(model, &ids)))?;
-        let n_ctx = self.with_model(&meta, |model| Ok(model.engine.config().n_ctx))?;
-
-        let fires = Fires::new(&ids, &acts, n_ctx, self.tokenizer.end_of_text(), &summaries);
+        let (fires, n_ctx) = self.with_model(&meta, |model| {
+            let n_ctx = model.engine.config().n_ctx;
+            Ok((Fires::new(&ids, encode(model, &ids), n_ctx, self.tokenizer.end_of_text(), &summaries), n_ctx))
+        })?;
         let bytes: Vec<(u32, &[u8])> = ids[1..].iter().map(|&id| (id, self.tokenizer.bytes(id))).collect();
         let slices: Vec<&[u8]> = bytes.iter().map(|(_, b)| *b).collect();
         let views = view::tokens(&bytes, &fires.strongest, 1.0);
@@ -190,20 +190,25 @@ fn surprise(density: f64, meta: &Meta) -> f64 {
     -density.max(1.0 / (meta.n_tokens.max(1) as f64)).ln()
 }
 
-/// Activations of every position of `ids`, in windows of n_ctx, the last one shorter.
-fn encode(model: &mut Model, ids: &[u32]) -> SparseRows {
-    let Model { engine, sae, hook } = model;
-    let n_ctx = engine.config().n_ctx;
-    let mut x = vec![0.0; ids.len() * sae.d_in];
-    let whole = ids.len() / n_ctx * n_ctx;
-    let (head, tail) = x.split_at_mut(whole * sae.d_in);
-    if whole > 0 {
-        engine.forward_to(&ids[..whole], n_ctx, *hook, head);
+/// The text that was typed last and what fires on it.
+pub struct Typed {
+    reader: Reader,
+    acts: SparseRows,
+}
+
+impl Typed {
+    pub fn new(config: &LmConfig, hook: HookPoint) -> Self {
+        Typed { reader: Reader::new(config, hook), acts: SparseRows::default() }
     }
-    if whole < ids.len() {
-        engine.forward_to(&ids[whole..], ids.len() - whole, *hook, tail);
-    }
-    let mut acts = SparseRows::default();
-    sae.encode(&x, &mut acts);
-    acts
+}
+
+/// What fires on every position of `ids`, in windows of n_ctx. Only what comes after the first change since the last text is read.
+fn encode<'a>(model: &'a mut Model, ids: &[u32]) -> &'a SparseRows {
+    let Model { engine, sae, typed, .. } = model;
+    let known = typed.reader.read(&engine.lm(), ids);
+    typed.acts.truncate(known);
+    let mut new = SparseRows::default();
+    sae.encode(&typed.reader.rows()[known * sae.d_in..], &mut new);
+    typed.acts.append(&new);
+    &typed.acts
 }

@@ -135,7 +135,7 @@ impl App {
         let title = UnitView::new(Units::Features, &summary, labels.get(&feature).cloned()).title();
         let sampling = Sampling { temperature: ask.temperature, top_k: None, top_p: None, seed: ask.seed };
         let (both, quality, found, strength) = self.with_model(&meta, |model| {
-            let Model { engine, sae, hook } = model;
+            let Model { engine, sae, hook, .. } = model;
             let lm = engine.lm();
             let rig = Rig { lm: &lm, tokenizer: &self.tokenizer, sae, hook: *hook };
             let failed = |e| Problem::new(400, "The text cannot be written with this edit", &e);

@@ -1,10 +1,10 @@
 //! Text from a model: one token at a time with cached keys and values, sampled so that two runs can share their draws.
 
 use super::cpu::{Acts, Keep, forward};
-use super::{Activation, Edit, HookPoint, Lm, Site};
+use super::reader::KeyValues;
+use super::{Edit, HookPoint, Lm};
 use crate::artifact::seed;
-use crate::kernels::activation::{gelu_forward, relu_forward};
-use crate::kernels::gemm::{matmul_nn, matmul_nt};
+use crate::kernels::gemm::matmul_nt;
 use crate::kernels::layer_norm::layer_norm_forward;
 use rand::RngExt;
 
@@ -76,8 +76,7 @@ pub fn uniform(seed: u64, step: u64) -> f64 {
 pub struct Generator<'a> {
     lm: &'a Lm,
     acts: Acts,
-    /// Keys and values of each layer, (n_ctx, 2 d_model).
-    cache: Vec<Vec<f32>>,
+    cache: KeyValues,
     /// The tokens that the cache covers.
     ids: Vec<u32>,
     logits: Vec<f32>,
@@ -85,8 +84,7 @@ pub struct Generator<'a> {
 
 impl<'a> Generator<'a> {
     pub fn new(lm: &'a Lm) -> Self {
-        let cache = vec![vec![0.0; lm.config.n_ctx * 2 * lm.config.d_model]; lm.config.n_layers];
-        Generator { lm, acts: Acts::default(), cache, ids: Vec::new(), logits: vec![0.0; lm.config.d_vocab] }
+        Generator { lm, acts: Acts::default(), cache: KeyValues::new(&lm.config), ids: Vec::new(), logits: vec![0.0; lm.config.d_vocab] }
     }
 
     /// Forgets everything, reads `ids` (at least one; the last n_ctx are used) and returns the logits after the last, (d_vocab,).
@@ -97,61 +95,21 @@ impl<'a> Generator<'a> {
         let n = self.ids.len();
         let mut edit = edit.map(|e| Edit { hook: e.hook, apply: &mut *e.apply });
         forward(self.lm, &mut self.acts, &self.ids, n, Keep::Layers, None, &mut edit);
-        for (cache, block) in self.cache.iter_mut().zip(&self.acts.blocks) {
-            for (kept, qkv) in cache.chunks_exact_mut(2 * d).zip(block.qkv.chunks_exact(3 * d)).take(n) {
-                kept.copy_from_slice(&qkv[d..]);
-            }
-        }
+        self.cache.take(&self.acts, n, d);
         let last = self.acts.x[(n - 1) * d..n * d].to_vec();
         self.read_logits(&last)
     }
 
     /// Reads one more token and returns the logits after it, (d_vocab,).
     pub fn step(&mut self, id: u32, mut edit: Option<&mut GenerateEdit>) -> &[f32] {
-        let config = &self.lm.config;
-        let (d, m) = (config.d_model, config.d_mlp);
-        assert!((id as usize) < config.d_vocab, "token {id} is outside the vocabulary of {}", config.d_vocab);
-        if self.ids.len() >= config.n_ctx {
-            let mut tail = self.ids[config.n_ctx - config.n_ctx / 2..].to_vec();
+        let n_ctx = self.lm.config.n_ctx;
+        if self.ids.len() >= n_ctx {
+            let mut tail = self.ids[n_ctx - n_ctx / 2..].to_vec();
             tail.push(id);
             return self.prefill(&tail, edit);
         }
-        let at = self.ids.len();
+        let x = self.cache.read(self.lm, &[id], None, &mut edit);
         self.ids.push(id);
-        let row = |matrix: &'a [f32], i: usize| &matrix[i * d..(i + 1) * d];
-        let mut x: Vec<f32> = row(&self.lm.weights.wte, id as usize).iter().zip(row(&self.lm.weights.wpe, at)).map(|(a, b)| a + b).collect();
-        let (mut normed, mut stats) = (vec![0.0; d], [0.0; 2]);
-        for (layer, w) in self.lm.weights.blocks.iter().enumerate() {
-            let mut see = |site: Site, rows: &mut [f32]| {
-                if let Some(edit) = edit.as_mut().filter(|e| e.hook == HookPoint { layer, site }) {
-                    (edit.apply)(rows);
-                }
-            };
-            see(Site::ResidPre, &mut x);
-            layer_norm_forward(&x, &w.ln_1_w, &w.ln_1_b, &mut normed, &mut stats);
-            let mut qkv = w.c_attn_b.clone();
-            matmul_nn(1, 3 * d, d, &normed, &w.c_attn_w, &mut qkv, true);
-            let cache = &mut self.cache[layer];
-            cache[at * 2 * d..(at + 1) * 2 * d].copy_from_slice(&qkv[d..]);
-            let z = attend(&qkv[..d], &cache[..(at + 1) * 2 * d], config.n_heads);
-            add_linear(&z, &w.attn_proj_w, &w.attn_proj_b, &mut x);
-            see(Site::ResidMid, &mut x);
-            layer_norm_forward(&x, &w.ln_2_w, &w.ln_2_b, &mut normed, &mut stats);
-            let mut pre = w.c_fc_b.clone();
-            matmul_nn(1, m, d, &normed, &w.c_fc_w, &mut pre, true);
-            see(Site::MlpPre, &mut pre);
-            let mut post = vec![0.0; m];
-            match config.activation {
-                Activation::Relu => relu_forward(&pre, &mut post),
-                Activation::Gelu => gelu_forward(&pre, &mut post),
-            }
-            see(Site::MlpPost, &mut post);
-            let mut out = w.mlp_proj_b.clone();
-            matmul_nn(1, d, m, &post, &w.mlp_proj_w, &mut out, true);
-            see(Site::MlpOut, &mut out);
-            x.iter_mut().zip(&out).for_each(|(x, y)| *x += y);
-            see(Site::ResidPost, &mut x);
-        }
         self.read_logits(&x)
     }
 
@@ -162,31 +120,6 @@ impl<'a> Generator<'a> {
         matmul_nt(1, self.logits.len(), d, &normed, self.lm.weights.unembedding(), &mut self.logits, false);
         &self.logits
     }
-}
-
-/// x += y w + b for one row.
-fn add_linear(y: &[f32], w: &[f32], b: &[f32], x: &mut [f32]) {
-    x.iter_mut().zip(b).for_each(|(x, b)| *x += b);
-    matmul_nn(1, x.len(), y.len(), y, w, x, true);
-}
-
-/// Attention of one query (d_model,) over cached keys and values (n, 2 d_model).
-fn attend(q: &[f32], cache: &[f32], n_heads: usize) -> Vec<f32> {
-    let d = q.len();
-    let e = d / n_heads;
-    let mut z = vec![0.0; d];
-    for h in 0..n_heads {
-        let q = &q[h * e..(h + 1) * e];
-        let scale = 1.0 / (e as f32).sqrt();
-        let mut p: Vec<f32> = cache.chunks_exact(2 * d).map(|kv| q.iter().zip(&kv[h * e..]).map(|(q, k)| q * k).sum::<f32>() * scale).collect();
-        let max = p.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
-        p.iter_mut().for_each(|p| *p = (*p - max).exp());
-        let total: f32 = p.iter().sum();
-        for (p, kv) in p.iter().zip(cache.chunks_exact(2 * d)) {
-            z[h * e..(h + 1) * e].iter_mut().zip(&kv[d + h * e..]).for_each(|(z, v)| *z += p / total * v);
-        }
-    }
-    z
 }
 
 /// `n` tokens after `prompt`; stops early after the token `stop`, which is not returned. Step i is drawn with [`uniform`]`(seed, i)`.
@@ -211,7 +144,7 @@ pub fn generate(lm: &Lm, prompt: &[u32], n: usize, sampling: &Sampling, stop: Op
 mod tests {
     use super::*;
     use crate::kernels::testing::random;
-    use crate::lm::{CpuEngine, Engine, LmConfig};
+    use crate::lm::{Activation, CpuEngine, Engine, LmConfig, Site};
 
     fn model() -> Lm {
         let config = LmConfig { d_vocab: 13, n_ctx: 9, d_model: 8, n_layers: 2, n_heads: 2, d_mlp: 12, activation: Activation::Gelu, tied: false };

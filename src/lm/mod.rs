@@ -10,6 +10,7 @@ mod generate;
 mod hooks;
 mod hugging_face;
 mod model;
+mod reader;
 mod train;
 #[cfg(test)]
 mod train_tests;
@@ -22,4 +23,5 @@ pub use generate::{GenerateEdit, Generator, Sampling, generate, uniform};
 pub use hooks::{HookPoint, Site};
 pub use hugging_face::FORMAT_VERSION;
 pub use model::{BlockWeights, Lm, TensorSpec, Weights, tensor_specs};
+pub use reader::Reader;
 pub use train::{TrainLine, TrainReport, held_out_loss, train};

@@ -93,6 +93,15 @@ impl SparseRows {
         self.row_start.extend(other.row_start.iter().skip(1).map(|s| before + s));
     }
 
+    /// Keeps the first `n_rows` rows.
+    pub fn truncate(&mut self, n_rows: usize) {
+        if n_rows < self.n_rows() {
+            self.row_start.truncate(n_rows + 1);
+            self.latent.truncate(self.row_start[n_rows]);
+            self.act.truncate(self.row_start[n_rows]);
+        }
+    }
+
     /// The dense matrix (n_rows, d_sae).
     pub fn to_dense(&self, d_sae: usize) -> Vec<f32> {
         let mut dense = vec![0.0; self.n_rows() * d_sae];
