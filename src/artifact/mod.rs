@@ -15,7 +15,7 @@ pub use manifest::{Manifest, hash_file};
 pub use progress::{Progress, Silent};
 pub use run::{RunDir, RunLock};
 pub use settings::Start;
-pub use spell::{grouped, size, time};
+pub use spell::{grouped, shell_word, size, time};
 pub use tensors::{Dtype, Tensor, TensorFile, write_tensors};
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! The folder of one run: where each stage's files are, and the lock that keeps two processes from writing to it at once.
 
-use super::{Error, Result};
+use super::{Error, Result, shell_word};
 use fs4::FileExt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
@@ -24,8 +24,10 @@ impl RunDir {
     /// The flags that name this run on the command line, to be pasted: `--run NAME`, with `--dir DIR` unless it is the default.
     pub fn flags(&self) -> String {
         match self.root.parent() {
-            Some(dir) if dir != Path::new("runs") && !dir.as_os_str().is_empty() => format!("--dir {} --run {}", dir.display(), self.name()),
-            _ => format!("--run {}", self.name()),
+            Some(dir) if dir != Path::new("runs") && !dir.as_os_str().is_empty() => {
+                format!("--dir {} --run {}", shell_word(&dir.to_string_lossy()), shell_word(&self.name()))
+            }
+            _ => format!("--run {}", shell_word(&self.name())),
         }
     }
 

@@ -11,7 +11,7 @@ pub enum Start {
     /// Nothing is replaced: a finished result of other settings is refused, and so is a checkpoint.
     #[default]
     New,
-    /// Go on from the checkpoint; where there is none, as [`Start::New`].
+    /// Go on from the checkpoint. Where there is none an SAE begins, as with [`Start::New`], and a model is an error.
     Resume,
     /// Replace whatever is there.
     Replace,
@@ -28,7 +28,11 @@ impl Start {
     }
 }
 
-/// Settings that differ, each as `train.lr is 0.002 there, 0.25 here`. Numbers that are the same `f32` do not differ.
+/// How often is logged or saved changes nothing of what comes about.
+const WITHOUT_EFFECT: [&str; 2] = ["log_every", "checkpoint_every"];
+
+/// Settings that differ, each as `train.lr is 0.002 there, 0.25 here`. Numbers that are the same `f32` do not differ, and neither do settings
+/// that say how often is logged or saved.
 pub fn differences(there: &Value, here: &Value) -> Vec<String> {
     let mut found = Vec::new();
     compare("", there, here, &mut found);
@@ -38,10 +42,11 @@ pub fn differences(there: &Value, here: &Value) -> Vec<String> {
 fn compare(name: &str, there: &Value, here: &Value, found: &mut Vec<String>) {
     if let (Value::Object(a), Value::Object(b)) = (there, here) {
         let dotted = |key: &str| if name.is_empty() { key.to_string() } else { format!("{name}.{key}") };
-        for (key, value) in a {
+        let matters = |key: &&String| !WITHOUT_EFFECT.contains(&key.as_str());
+        for (key, value) in a.iter().filter(|(key, _)| matters(key)) {
             compare(&dotted(key), value, b.get(key).unwrap_or(&Value::Null), found);
         }
-        for (key, value) in b.iter().filter(|(key, _)| !a.contains_key(*key)) {
+        for (key, value) in b.iter().filter(|(key, _)| matters(key) && !a.contains_key(*key)) {
             compare(&dotted(key), &Value::Null, value, found);
         }
         return;
@@ -83,12 +88,17 @@ pub fn identity(config: &Value, inputs: &BTreeMap<String, String>) -> String {
     serde_json::json!({ "config": config, "inputs": inputs }).to_string()
 }
 
-/// How two identities differ, in words, and whether settings do (not only inputs).
-pub fn other_identity(there: &str, here: &str) -> (String, bool) {
+/// How two identities differ, in words, and whether settings do (not only what they were applied to); `None` where they do not. Which rows an
+/// SAE reads, in which order, is a setting.
+pub fn other_identity(there: &str, here: &str) -> Option<(String, bool)> {
     let read = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
     let (there, here) = (read(there), read(here));
     let differs = differences(&there["config"], &here["config"]);
-    if differs.is_empty() { (listed(&differences(&there["inputs"], &here["inputs"])), false) } else { (listed(&differs), true) }
+    if !differs.is_empty() {
+        return Some((listed(&differs), true));
+    }
+    let inputs = differences(&there["inputs"], &here["inputs"]);
+    (!inputs.is_empty()).then(|| (listed(&inputs), there["inputs"]["rows"] != here["inputs"]["rows"]))
 }
 
 #[cfg(test)]
@@ -116,6 +126,20 @@ mod tests {
         assert_eq!(differences(&json!({ "lr": 0.002 }), &json!({ "lr": 0.00201 })).len(), 1);
         // Whole numbers are exact, however large.
         assert_eq!(differences(&json!({ "tokens": 100_000_001 }), &json!({ "tokens": 100_000_000 })).len(), 1);
+    }
+
+    #[test]
+    fn identities_are_compared_by_what_they_say_and_not_by_how_it_is_spelt() {
+        let identity = |lr: f64, every: u64, lm: &str, rows: &str| {
+            let inputs = BTreeMap::from([("lm".to_string(), lm.to_string()), ("rows".to_string(), rows.to_string())]);
+            identity(&json!({ "lr": lr, "log_every": every }), &inputs)
+        };
+        let one = identity(0.5, 10, "a", "all");
+        assert_eq!(other_identity(&identity(f64::from(0.9f32), 10, "a", "all"), &identity(0.9, 3, "a", "all")), None);
+        assert_eq!(other_identity(&one, &identity(0.25, 10, "b", "all")), Some(("lr is 0.5 there, 0.25 here".into(), true)));
+        assert_eq!(other_identity(&one, &identity(0.5, 10, "b", "all")), Some(("lm is a there, b here".into(), false)));
+        assert_eq!(other_identity(&one, &identity(0.5, 10, "a", "some")), Some(("rows is all there, some here".into(), true)));
+        assert!(other_identity("no JSON", &one).is_some());
     }
 
     #[test]

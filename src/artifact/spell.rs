@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Numbers as people read them, words as a shell does.
 
 /// A count with a comma between groups of three digits: 1,234,567.
 pub fn grouped(n: u64) -> String {
@@ -44,6 +44,12 @@ pub fn time(seconds: f64) -> String {
     }
 }
 
+/// A word as a shell takes it, in quotes where it needs them.
+pub fn shell_word(word: &str) -> String {
+    let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./=,:@+%".contains(c));
+    if plain { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +59,11 @@ mod tests {
         for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (123_456, "123,456"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(n), text);
         }
+    }
+
+    #[test]
+    fn a_word_with_a_space_or_a_quote_stays_one_word() {
+        assert_eq!(["a/b-1.txt", "my run", "it's", ""].map(shell_word), ["a/b-1.txt", "'my run'", "'it'\\''s'", "''"]);
     }
 
     #[test]

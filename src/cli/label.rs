@@ -61,7 +61,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         _ => args.which.dictionary(&run)?,
     };
     if let Err(error) = dictionary.check_run(&run) {
-        tell!("these labels are of weights that are no more: {}", error.to_string().lines().next().unwrap_or_default());
+        tell!("the dictionary is out of date: {}", error.to_string().lines().next().unwrap_or_default());
     }
     let meta: &Meta = dictionary.meta();
     let weights = meta.weights_hash.as_str();
@@ -70,7 +70,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     match args.command {
         Command::Set { id, text, author } => {
             dictionary.summary(id)?;
-            let author = author.unwrap_or_else(user_name);
+            let author = author.filter(|name| !name.trim().is_empty()).unwrap_or_else(user_name);
             let mut labels = to_write()?;
             labels.set(weights, id, &text, &author)?;
             let now = labels.list(weights, Some(id))?;

@@ -28,7 +28,7 @@ mod terminal;
 
 pub use terminal::Terminal;
 
-use crate::artifact::{RERUN, RunDir};
+use crate::artifact::{RERUN, RunDir, shell_word};
 use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 use std::num::NonZeroUsize;
@@ -161,13 +161,9 @@ fn device(text: &str) -> Result<String, String> {
 
 /// The command as it was typed, with `extra` once at its end, to be pasted into a shell. What goes on with `--resume` needs no `--yes` any more.
 fn again(extra: &str) -> String {
-    let quoted = |word: String| {
-        let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./=,:@+%".contains(c));
-        if plain { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
-    };
     let typed =
         std::env::args_os().map(|word| word.to_string_lossy().into_owned()).filter(|word| word != extra && !(extra == "--resume" && word == "--yes"));
-    let words: Vec<String> = typed.map(quoted).chain((!extra.is_empty()).then(|| extra.to_string())).collect();
+    let words: Vec<String> = typed.map(|word| shell_word(&word)).chain((!extra.is_empty()).then(|| extra.to_string())).collect();
     words.join(" ")
 }
 

@@ -205,6 +205,8 @@ fn only_sae(run: &RunDir) -> anyhow::Result<String> {
     match names.as_slice() {
         [one] => Ok(one.clone()),
         [] => bail!("there is no SAE in {}\n  train one: monosem sae train {}", folder.display(), run.flags()),
+        // The other one of two is most often the control of a full exam.
+        several if several.iter().any(|name| name == "main") => Ok("main".into()),
         several => bail!("{} has {} SAEs\n  choose one: --sae {}", folder.display(), several.len(), several.join(" | ")),
     }
 }

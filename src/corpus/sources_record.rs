@@ -34,7 +34,8 @@ struct SourceFile {
 impl SourceFile {
     fn of(path: &Path) -> Result<Self> {
         let (bytes, modified) = stamp(path)?;
-        Ok(SourceFile { bytes, modified, blake3: hash_file(path)? })
+        // A file that cannot be read is told of, or skipped, where it is read as text.
+        Ok(SourceFile { bytes, modified, blake3: hash_file(path).unwrap_or_default() })
     }
 
     /// Looks at size and time first; reads the file only where the time differs.
@@ -80,14 +81,19 @@ impl SourcesRecord {
 }
 
 /// What has changed in the sources since the tokens in `tokens` were made from them: the first file that is new, gone or different. `None` where
-/// nothing has, where nothing was recorded, and where the sources are not there any more at all: the tokens are then all that there is.
+/// nothing has, where nothing was recorded, and where no source is there any more: the tokens are then all that there is. They also hold the
+/// tokenizer, so that one which is gone is no change.
 pub fn sources_changed(tokens: &Path, config: &CorpusConfig) -> Option<String> {
     let record: SourcesRecord = read_json(&tokens.join(NAME)).ok()?;
     let mut now = BTreeSet::new();
     for source in &config.sources {
         if let Source::Path(path) = source {
-            now.extend(files(path, &mut Vec::new()).ok()?);
+            // A source that is not there any more has lost all its files.
+            now.extend(files(path, &mut Vec::new()).unwrap_or_default());
         }
+    }
+    if now.is_empty() && !record.files.is_empty() {
+        return None;
     }
     now.extend(config.tokenizer.iter().filter(|path| path.is_file()).cloned());
     for path in &now {
@@ -97,7 +103,8 @@ pub fn sources_changed(tokens: &Path, config: &CorpusConfig) -> Option<String> {
             Some(_) => {}
         }
     }
-    let gone = record.files.keys().find(|name| !now.contains(Path::new(name)));
+    let is_tokenizer = |name: &str| config.tokenizer.as_deref().is_some_and(|path| path == Path::new(name));
+    let gone = record.files.keys().find(|name| !now.contains(Path::new(name)) && !is_tokenizer(name));
     gone.map(|name| format!("{name} is gone"))
 }
 
@@ -137,5 +144,27 @@ mod tests {
         fs::remove_dir_all(&text).unwrap();
         assert_eq!(changed(), None, "the tokens are all that there is");
         TokenStream::open(&run.tokens()).unwrap();
+    }
+
+    #[test]
+    fn one_source_that_is_gone_hides_no_change_in_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b, vocabulary) = (dir.path().join("a.txt"), dir.path().join("b.txt"), dir.path().join("tokenizer.json"));
+        fs::write(&a, "one cat sat ".repeat(200)).unwrap();
+        fs::write(&b, "two cats sat ".repeat(200)).unwrap();
+        let sources = [&a, &b].map(|path| Source::Path(path.display().to_string())).to_vec();
+        let run = RunDir::new(dir.path(), "first");
+        build(&CorpusConfig { sources: sources.clone(), d_vocab: 260, ..Default::default() }, &run, &mut Silent).unwrap();
+        fs::copy(run.tokens().join("tokenizer.json"), &vocabulary).unwrap();
+        let config = CorpusConfig { sources, tokenizer: Some(vocabulary.clone()), ..Default::default() };
+        let run = RunDir::new(dir.path(), "second");
+        build(&config, &run, &mut Silent).unwrap();
+        let changed = || sources_changed(&run.tokens(), &config);
+        fs::remove_file(&vocabulary).unwrap();
+        assert_eq!(changed(), None, "the tokens hold the tokenizer");
+        fs::remove_file(&b).unwrap();
+        assert!(changed().unwrap().ends_with("b.txt is gone"));
+        fs::write(&a, "six cats sat ".repeat(200)).unwrap();
+        assert!(changed().unwrap().ends_with("a.txt has changed"));
     }
 }

@@ -42,8 +42,7 @@ impl Checkpoints {
         let path = self.files().pop().ok_or_else(|| Error::NoCheckpoint { path: self.dir.clone() })?;
         let file = TensorFile::open(&path)?;
         let found = file.metadata().get("run").cloned().unwrap_or_default();
-        if found != self.identity {
-            let (what, settings) = settings::other_identity(&found, &self.identity);
+        if let Some((what, settings)) = settings::other_identity(&found, &self.identity) {
             return Err(Error::OtherRun { path, what, settings });
         }
         let counts = file.u64s("counts")?;

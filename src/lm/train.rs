@@ -199,14 +199,15 @@ impl<'a> Trainer<'a> {
         Ok(settings::refuse_finished(&dir, &found.config, &self.manifest.config, "--run")?)
     }
 
-    /// The report of a run that was finished with the same settings from the same tokens, unless it is to be replaced.
+    /// The report of a run that was finished with the same settings from the same tokens and whose files are whole, unless it is to be replaced.
     fn finished(&self) -> Result<Option<TrainReport>> {
         let dir = self.run.lm();
         if self.start == Start::Replace || self.at.step > 0 || !dir.join("manifest.json").exists() {
             return Ok(None);
         }
         let found = Manifest::read(&dir, "lm", FORMAT_VERSION)?;
-        if !settings::differences(&found.config, &self.manifest.config).is_empty() || found.inputs != self.manifest.inputs {
+        let same = settings::differences(&found.config, &self.manifest.config).is_empty() && found.inputs == self.manifest.inputs;
+        if !same || found.check_files(&dir).is_err() {
             return Ok(None);
         }
         let figure = |name: &str| found.details[name].as_f64().unwrap_or(f64::NAN);

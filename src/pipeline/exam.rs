@@ -25,19 +25,19 @@ const OF_THE_POST: [(&str, &str); 3] = [
     ),
 ];
 
-/// The seed of the planted corpus, where it is read.
-pub(super) fn generator_seed(corpus: &CorpusConfig) -> Option<u64> {
+/// Seed and bytes of the planted corpus, where it is read.
+pub(super) fn generator(corpus: &CorpusConfig) -> Option<(u64, u64)> {
     corpus.sources.iter().find_map(|s| match s {
-        Source::Planted { generator_seed, .. } => Some(*generator_seed),
+        Source::Planted { generator_seed, bytes } => Some((*generator_seed, *bytes)),
         _ => None,
     })
 }
 
 /// The concepts that features of a text are scored on.
 pub fn concepts(corpus: &CorpusConfig, stream: &TokenStream) -> Result<Vec<ExamConcept>> {
-    let planted = generator_seed(corpus);
+    let planted = generator(corpus);
     let concept = |name: &str, kind: &str, truth| ExamConcept { name: name.into(), kind: kind.into(), truth };
-    if let Some(seed) = planted {
+    if let Some((seed, _)) = planted {
         let world = Planted::new(seed);
         let scored = world.concepts().iter().enumerate().filter(|(_, c)| c.scored || matches!(c.kind, ConceptKind::Negative | ConceptKind::TwoHop));
         return Ok(scored.map(|(i, c)| concept(&c.name, kind_name(c.kind), Truth::Label(i as u16))).collect());
@@ -135,9 +135,12 @@ fn senses(scored: &[&ConceptScore]) -> Option<SenseSummary> {
     let median = |auc: fn(&ConceptScore) -> &Found| {
         let mut aucs: Vec<f64> = senses.iter().filter_map(|s| auc(s).auc).collect();
         aucs.sort_by(f64::total_cmp);
-        aucs.get(aucs.len() / 2).copied()
+        // The mean of the two in the middle where there are two.
+        let middle = |i: usize| aucs.get(i).copied();
+        Some((middle(aucs.len() / 2)? + middle(aucs.len().checked_sub(1)? / 2)?) / 2.0)
     };
-    Some(SenseSummary { n: senses.len(), latent: median(|s| &s.latents)?, neuron: median(|s| &s.neurons)?, random: median(|s| &s.random)? })
+    let n = senses.iter().filter(|s| s.latents.auc.is_some()).count();
+    Some(SenseSummary { n, latent: median(|s| &s.latents)?, neuron: median(|s| &s.neurons)?, random: median(|s| &s.random)? })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod report;
 mod report_html;
 mod report_text;
 mod stages;
+mod status;
 
 pub use estimate::Estimate;
 pub use evaluate::{Controls, EvalConfig, Evaluated, evaluate, write_evaluated};
@@ -17,7 +18,8 @@ pub use exam::{ExamSummary, concepts, summarise};
 pub use gap::{ConceptGap, gaps};
 pub use recipe::{DictionaryStage, ExamStage, LmStage, Recipe, SaeStage};
 pub use report::Report;
-pub use stages::{Stage, Stages, Status, status};
+pub use stages::{Stage, Stages, shuffled_by};
+pub use status::{Status, status};
 
 use crate::{activations, artifact, corpus, features, intervene, lm, sae};
 use std::path::PathBuf;

@@ -187,7 +187,7 @@ fn striking(latents: &Dictionary, exam: &ExamReport) -> Result<Vec<FeatureSummar
     let mut best: Vec<(f64, u32)> = exam
         .concepts
         .iter()
-        .filter(|c| !c.too_rare)
+        .filter(|c| c.is_a_finding())
         .filter_map(|c| c.latents.ranked.first())
         .map(|u| (u.f1_b, u.id))
         .filter(|x| x.0 >= 0.6)

@@ -1,10 +1,10 @@
 //! The stages of a recipe in their order, each skipped while what it would make is already there, from the same inputs with the same settings.
 
-use super::evaluate::{EVAL_FORMAT_VERSION, inputs_of_sae_results};
+use super::evaluate::inputs_of_sae_results;
 use super::report::{Report, Sources};
 use super::{Error, EvalConfig, Evaluated, Recipe, Result, evaluate, write_evaluated};
 use crate::activations::Streamed;
-use crate::artifact::{self, Manifest, Progress, RunDir, Start, TensorFile, read_json, settings, write_json};
+use crate::artifact::{self, Manifest, Progress, RunDir, Start, read_json, settings, write_json};
 use crate::corpus::planted::Planted;
 use crate::corpus::{self, TokenStream, Tokenizer};
 use crate::features::exam::{self, ExamConfig, ExamReport, Subject};
@@ -33,6 +33,15 @@ impl Stage {
     pub fn name(self) -> &'static str {
         ["tokens", "lm", "sae", "eval", "features", "neurons", "exam"][self as usize]
     }
+}
+
+/// The input of a control's SAE that says what was done to the model's weights.
+const WEIGHTS: &str = "weights";
+const SHUFFLED: &str = "shuffled, seed ";
+
+/// Of a control's SAE: the seed by which the weights of its model were shuffled.
+pub fn shuffled_by(manifest: &Manifest) -> Option<u64> {
+    manifest.inputs.get(WEIGHTS)?.strip_prefix(SHUFFLED)?.parse().ok()
 }
 
 /// How long a stage took.
@@ -127,7 +136,8 @@ impl<'a> Stages<'a> {
         let wanted = serde_json::json!({ "lm": model, "train": recipe.train });
         let tokens = stream.manifest().hash();
         let same = |m: &Manifest| settings::differences(&m.config, &wanted).is_empty();
-        let fresh = lm_manifest(self.run).is_ok_and(|m| same(&m) && m.inputs.get("tokens") == Some(&tokens));
+        let whole = |m: &Manifest| m.check_files(&self.run.lm()).is_ok();
+        let fresh = lm_manifest(self.run).is_ok_and(|m| same(&m) && m.inputs.get("tokens") == Some(&tokens) && whole(&m));
         let began = self.begin(Stage::Lm, fresh);
         if fresh {
             self.end(Stage::Lm, None);
@@ -231,6 +241,8 @@ impl<'a> Stages<'a> {
                 && meta.sae_hash == sae_hash
                 && meta.tokens_hash == stream.manifest().hash()
                 && meta.hook == hook.to_string()
+                && meta.tokens_from == corpus::Split::Train.name()
+                && meta.seed == config.collect.seed
                 && meta.n_tokens.abs_diff(wanted) <= wanted / 50
         });
         let began = self.begin(stage, fresh);
@@ -255,11 +267,15 @@ impl Stages<'_> {
         let dir = self.run.sae(name);
         let path = dir.join("exam.json");
         let (hook, full) = (self.recipe.sae.hook, self.recipe.exam.full);
-        let config = ExamConfig { n_tokens: self.recipe.exam.tokens, probe: full, seed: self.recipe.seed, ..Default::default() };
-        let asked = serde_json::json!({ "hook": hook, "full": full, "exam": config });
-        let mut record = Manifest::new("exam", exam::FORMAT_VERSION, asked, config.seed);
-        record.inputs = inputs_of_sae_results(self.run, name, stream)?;
-        let fresh = record.is_fresh_beside(&dir);
+        let config = |full| ExamConfig { n_tokens: self.recipe.exam.tokens, probe: full, seed: self.recipe.seed, ..Default::default() };
+        let inputs = inputs_of_sae_results(self.run, name, stream)?;
+        let record = |full| {
+            let asked = serde_json::json!({ "hook": hook, "full": full, "exam": config(full) });
+            Manifest { inputs: inputs.clone(), ..Manifest::new("exam", exam::FORMAT_VERSION, asked, self.recipe.seed) }
+        };
+        // A full exam has all that a short one has.
+        let fresh = record(full).is_fresh_beside(&dir) || (!full && record(true).is_fresh_beside(&dir));
+        let (config, mut record) = (config(full), record(full));
         let began = self.begin(Stage::Exam, fresh);
         if !fresh {
             let concepts = super::concepts(&self.recipe.corpus, stream)?;
@@ -274,10 +290,6 @@ impl Stages<'_> {
             record.wall_seconds = began.elapsed().as_secs_f64();
             record.write_beside(&dir)?;
         }
-        if !dir.join("gaps.json").exists() {
-            // The exam was held before gaps were measured.
-            self.gaps(engine, stream)?;
-        }
         let report: ExamReport = read_json(&path)?;
         // Also of a fresh exam: the dictionary may have been built again since.
         features::store::set_concepts(&self.run.features(name), &report.best_of_latent)?;
@@ -287,10 +299,10 @@ impl Stages<'_> {
 
     /// On planted text: the model's gap per concept, into `gaps.json` beside the exam. No gaps on other text.
     fn gaps(&mut self, engine: &mut dyn Engine, stream: &TokenStream) -> Result<()> {
-        let gaps = match super::exam::generator_seed(&self.recipe.corpus) {
-            Some(seed) => {
+        let gaps = match super::exam::generator(&self.recipe.corpus) {
+            Some((seed, bytes)) => {
                 let tokenizer = Tokenizer::load(&self.run.tokens().join("tokenizer.json"))?;
-                super::gaps(engine, stream, &tokenizer, &Planted::new(seed), self.recipe.exam.tokens, self.progress)?
+                super::gaps(engine, stream, &tokenizer, (&Planted::new(seed), bytes), self.recipe.exam.tokens, self.progress)?
             }
             None => vec![],
         };
@@ -311,7 +323,7 @@ impl Stages<'_> {
         let mut shuffled = CpuEngine::new(engine.lm().shuffled(self.recipe.seed));
         let real = self.place(stream)?;
         let mut inputs = real.inputs.clone();
-        inputs.insert("weights".into(), "shuffled".into());
+        inputs.insert(WEIGHTS.into(), format!("{SHUFFLED}{}", self.recipe.seed));
         let name = format!("{}-shuffled", stage.name);
         let place = Place { out: self.run.sae(&name), checkpoints: self.run.checkpoints(&format!("sae-{name}")), inputs, ..real };
         if !place.is_fresh(&stage.train) {
@@ -330,7 +342,7 @@ impl Stages<'_> {
 }
 
 /// Refuses a recipe that would replace finished tokens, model or SAE of other settings; names what differs, with both values.
-fn refuse_other_settings(recipe: &Recipe, run: &RunDir) -> Result<()> {
+pub(super) fn refuse_other_settings(recipe: &Recipe, run: &RunDir) -> Result<()> {
     let there = |dir: &Path| dir.join("manifest.json").exists();
     let mut differs = String::new();
     let mut add = |stage: Stage, found: Vec<String>| {
@@ -359,110 +371,4 @@ fn refuse_other_settings(recipe: &Recipe, run: &RunDir) -> Result<()> {
 /// The manifest of a run's model.
 pub fn lm_manifest(run: &RunDir) -> Result<Manifest> {
     Ok(Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)?)
-}
-
-/// Whether an artifact is there and made from what is there now.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "status")]
-pub enum Status {
-    Missing,
-    Fresh {
-        hash: String,
-        figures: BTreeMap<String, u64>,
-    },
-    /// A training was interrupted after so many steps; its checkpoint is there.
-    Interrupted {
-        step: u64,
-    },
-    /// `input` has changed since, or the files are damaged.
-    Stale {
-        why: String,
-    },
-}
-
-/// What is in a run, stage by stage, with the command that makes it.
-pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
-    let tokens = TokenStream::open(&run.tokens());
-    let tokens_hash = tokens.as_ref().map(|s| s.manifest().hash()).ok();
-    let lm = lm_manifest(run);
-    let lm_hash = lm.as_ref().map(Manifest::hash).ok();
-    let sae_manifest = Manifest::read(&run.sae(sae), "sae", SAE_FORMAT_VERSION).map_err(Error::from);
-    let sae_hash = sae_manifest.as_ref().map(Manifest::hash).ok();
-    let made = |file: std::path::PathBuf, manifest: Result<Manifest>, inputs: &[(&str, &Option<String>)]| match manifest {
-        _ if !file.exists() => Status::Missing,
-        Err(error) => Status::Stale { why: error.to_string() },
-        Ok(manifest) => match inputs.iter().find(|(input, hash)| manifest.inputs.get(*input) != hash.as_ref()) {
-            Some((input, _)) => Status::Stale { why: format!("{input} has changed since") },
-            // Tokens were compared when they were opened.
-            None => match if manifest.stage == "tokens" { Ok(()) } else { manifest.check_files(file.parent().unwrap_or(&file)) } {
-                Err(error) => Status::Stale { why: error.to_string() },
-                Ok(()) => Status::Fresh { hash: manifest.hash(), figures: manifest.counts },
-            },
-        },
-    };
-    let dictionary = |path: std::path::PathBuf, of_sae: bool| match Dictionary::open(&path) {
-        Err(features::Error::Missing { .. }) => Status::Missing,
-        Err(error) => Status::Stale { why: error.to_string() },
-        Ok(d) if Some(&d.meta().tokens_hash) != tokens_hash.as_ref() => Status::Stale { why: "tokens has changed since".into() },
-        Ok(d) if Some(&d.meta().lm_hash) != lm_hash.as_ref() => Status::Stale { why: "lm has changed since".into() },
-        Ok(d) if of_sae && d.meta().sae_hash != sae_hash => Status::Stale { why: "sae has changed since".into() },
-        Ok(d) => {
-            let meta = d.meta();
-            let figures = [("units", u64::from(meta.n_units)), ("tokens", meta.n_tokens), ("dead", meta.n_dead)];
-            Status::Fresh { hash: meta.weights_hash.clone(), figures: figures.map(|(k, v)| (k.to_string(), v)).into() }
-        }
-    };
-    let eval = Manifest::read_beside(&run.sae(sae), "eval", EVAL_FORMAT_VERSION).map_err(Error::from);
-    let manifest = |dir: std::path::PathBuf| dir.join("manifest.json");
-    let with_run = |command: &str| format!("monosem {command} {}", run.flags());
-    let checkpoints = [run.checkpoints("lm"), run.checkpoints(&format!("sae-{sae}"))];
-    let mut all = vec![
-        ("tokens", made(manifest(run.tokens()), tokens.map(|s| s.manifest().clone()).map_err(Error::from), &[]), with_run("corpus build")),
-        ("lm", made(manifest(run.lm()), lm, &[("tokens", &tokens_hash)]), with_run("lm train")),
-        ("sae", made(manifest(run.sae(sae)), sae_manifest, &[("lm", &lm_hash), ("tokens", &tokens_hash)]), with_run("sae train")),
-        ("eval", made(run.sae(sae).join("eval.json"), eval, &[("sae", &sae_hash), ("lm", &lm_hash), ("tokens", &tokens_hash)]), with_run("sae eval")),
-        ("features", dictionary(run.features(sae), true), with_run("features build")),
-        ("neurons", dictionary(run.features(NEURONS), false), with_run("features build --neurons")),
-    ];
-    // No command makes the exam alone.
-    let path = run.sae(sae).join("exam.json");
-    if path.exists() || run.config().exists() {
-        let exam = Manifest::read_beside(&run.sae(sae), "exam", exam::FORMAT_VERSION).map_err(Error::from);
-        let whole_path = format!("monosem run {} {}", run.config().display(), run.flags());
-        all.push(("exam", made(path, exam, &[("sae", &sae_hash), ("lm", &lm_hash), ("tokens", &tokens_hash)]), whole_path));
-    }
-    for (stage, dir) in ["lm", "sae"].into_iter().zip(checkpoints) {
-        let Some((step, path)) = newest_checkpoint(&dir) else { continue };
-        let entry = all.iter_mut().find(|entry| entry.0 == stage).expect("both stages are listed");
-        entry.1 = Status::Interrupted { step };
-        entry.2 = match run_toml_made(run, stage, &path) {
-            true => format!("monosem run {} {}", run.config().display(), run.flags()),
-            false => format!("{} --resume   (and the flags that it was started with)", entry.2),
-        };
-    }
-    all
-}
-
-/// Step and file of the newest checkpoint in a folder.
-fn newest_checkpoint(dir: &Path) -> Option<(u64, std::path::PathBuf)> {
-    let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok();
-    std::fs::read_dir(dir).ok()?.flatten().filter_map(|e| Some((step(&e.path())?, e.path()))).max()
-}
-
-/// Whether the checkpoint of a stage was made with the settings of `run.toml`, so that running that goes on from it.
-fn run_toml_made(run: &RunDir, stage: &str, checkpoint: &Path) -> bool {
-    let Ok(recipe) = Recipe::read(&run.config()) else { return false };
-    let identity = TensorFile::open(checkpoint).ok().and_then(|file| file.metadata().get("run").cloned()).unwrap_or_default();
-    let there: serde_json::Value = serde_json::from_str(&identity).unwrap_or_default();
-    let mut here = match stage {
-        "lm" => serde_json::json!({ "lm": recipe.lm.model, "train": recipe.lm.train }),
-        _ => serde_json::to_value(&recipe.sae.train).expect("a config is plain data"),
-    };
-    if stage == "lm" {
-        here["lm"]["d_vocab"] = there["config"]["lm"]["d_vocab"].clone();
-    } else {
-        // How often is logged or saved is not part of what a checkpoint is.
-        (here["log_every"], here["checkpoint_every"]) = (0.into(), 0.into());
-    }
-    settings::differences(&there["config"], &here).is_empty()
 }

@@ -71,8 +71,7 @@ impl Checkpoint {
     fn read(path: &Path, d: usize, f: usize, run: &str) -> Result<Self> {
         let file = TensorFile::open(path)?;
         let found = file.metadata().get("run").cloned().unwrap_or_default();
-        if found != run {
-            let (what, settings) = settings::other_identity(&found, run);
+        if let Some((what, settings)) = settings::other_identity(&found, run) {
             return Err(Error::OtherRun { path: path.into(), what, settings });
         }
         let params = |part: &str| -> Result<Params> {

@@ -196,7 +196,7 @@ impl CpuEngine {
                     .for_each(|(chunk, x, g)| chunk.decode_backward(params, &work.norms, x, scale, l1_per_row, g))
             });
         }
-        // All other latents: the dense product, block by block.
+        // Other recipes: the dense product, block by block.
         let blocks = if self.select == Select::Relu { x } else { &[] };
         for (block, (x, centred)) in blocks.chunks(rows * d).zip(centred.chunks(rows * d)).enumerate() {
             let n = x.len() / d;

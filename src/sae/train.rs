@@ -96,6 +96,7 @@ pub fn train(source: &mut dyn RowSource, config: &TrainConfig, place: &Place, pr
     let trained = training.finish()?;
     let mut manifest = Manifest::new("sae", SAE_FORMAT_VERSION, serde_json::to_value(config).expect("plain data"), config.seed);
     manifest.counts = BTreeMap::from([("rows".into(), trained.rows), ("steps".into(), trained.steps), ("latents".into(), f as u64)]);
+    manifest.details = json!({ "fvu": trained.fvu, "l0": trained.l0, "dead_frac": trained.dead_frac });
     manifest.inputs.clone_from(&place.inputs);
     manifest.wall_seconds = started.elapsed().as_secs_f64();
     for name in ["cfg.json", "sae_weights.safetensors", "selftest.safetensors"] {
@@ -311,15 +312,18 @@ impl<'a> Training<'a> {
     }
 
     /// Raw rows for the self-test, out of those that would come next; where none come, the first ones of all.
-    fn telling_sample(&mut self, sae: &Sae) -> Result<Vec<f32>> {
+    fn telling_sample(&mut self, sae: &Sae) -> Vec<f32> {
         let d = self.config.sae.d_in;
         let position = self.source.position();
         let mut rows = vec![0.0; SELFTEST_CANDIDATES * d];
-        let n = self.source.next_rows(&mut rows).map_err(|source| Error::Source { position, source })?;
+        // What the training does not use must not cost its result.
+        let n = self.source.next_rows(&mut rows).unwrap_or(0);
         rows.truncate(n * d);
-        check_finite(&rows, d, position)?;
+        if check_finite(&rows, d, position).is_err() {
+            rows.clear();
+        }
         rows.extend_from_slice(&self.sample);
-        Ok(sae.telling_rows(&rows))
+        sae.telling_rows(&rows)
     }
 
     fn dead_frac(&self) -> f64 {
@@ -362,9 +366,9 @@ impl<'a> Training<'a> {
 
     fn finish(mut self) -> Result<TrainedSae> {
         let sae = fold(&self.config.sae, &self.engine.read().params, &self.normaliser);
-        self.sample = self.telling_sample(&sae)?;
+        self.sample = self.telling_sample(&sae);
         // Figures of the weights that were here before are not figures of these.
-        for name in ["eval.json", "eval.manifest.json", "controls.json", "exam.json", "exam.manifest.json"] {
+        for name in ["eval.json", "eval.manifest.json", "controls.json", "exam.json", "exam.manifest.json", "gaps.json"] {
             let old = self.place.out.join(name);
             if old.exists() {
                 fs::remove_file(&old).map_err(|e| artifact::Error::io("delete", &old, e))?;
@@ -401,11 +405,9 @@ fn check_finite(rows: &[f32], d: usize, first_row: u64) -> Result<()> {
     }
 }
 
-/// Names what determines the result: a checkpoint made from anything else is refused. How often is logged or saved does not matter.
+/// Names what determines the result: a checkpoint made from anything else is refused.
 fn identity(config: &TrainConfig, place: &Place) -> String {
-    let mut config = config.clone();
-    (config.log_every, config.checkpoint_every) = (0, 0);
-    settings::identity(&serde_json::to_value(&config).expect("plain data"), &place.inputs)
+    settings::identity(&serde_json::to_value(config).expect("plain data"), &place.inputs)
 }
 
 impl Place {
@@ -423,10 +425,11 @@ impl Place {
         Ok(settings::differences(&all(&there.config, &there.inputs), &all(&here, &self.inputs)))
     }
 
-    /// Whether the SAE that is finished here was trained with these settings from these inputs.
+    /// Whether the SAE that is finished here was trained with these settings from these inputs and is as it was written.
     pub fn is_fresh(&self, config: &TrainConfig) -> bool {
         let same = || self.differences(config).is_ok_and(|d| d.is_empty());
-        Manifest::read(&self.out, "sae", SAE_FORMAT_VERSION).is_ok_and(|there| there.inputs == self.inputs) && same()
+        Manifest::read(&self.out, "sae", SAE_FORMAT_VERSION).is_ok_and(|there| there.inputs == self.inputs && there.check_files(&self.out).is_ok())
+            && same()
     }
 }
 
@@ -439,10 +442,8 @@ fn finished(config: &TrainConfig, place: &Place) -> Result<Option<TrainedSae>> {
     if !place.is_fresh(config) {
         return Ok(None);
     }
-    let log = place.out.join("train.jsonl");
-    let text = fs::read_to_string(&log).map_err(|e| artifact::Error::io("read", &log, e))?;
-    let last: serde_json::Value = text.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
-    let figure = |key: &str| last[key].as_f64().unwrap_or(0.0);
+    let there = Manifest::read(&place.out, "sae", SAE_FORMAT_VERSION)?;
+    let figure = |key: &str| there.details[key].as_f64().unwrap_or(f64::NAN);
     let (fvu, l0, dead_frac) = (figure("fvu"), figure("l0"), figure("dead_frac"));
     let rows = config.steps() * config.batch as u64;
     Ok(Some(TrainedSae { sae: Sae::load(&place.out)?, steps: config.steps(), rows, fvu, l0, dead_frac }))

@@ -286,4 +286,24 @@ fn activations_that_are_not_finite_stop_the_training_with_their_row() {
     let mut source = Broken(Synthetic::new(12, 30, 3, 1 << 40));
     let error = train(&mut source, &small(Recipe::TopK { k: 3, auxk: false }, 6400), &place(dir.path()), &mut Silent).unwrap_err().to_string();
     assert!(error.contains("row 1000"), "{error}");
+    // Behind the end of a training it costs nothing.
+    let mut source = Broken(Synthetic::new(12, 30, 3, 1 << 40));
+    let trained = train(&mut source, &small(Recipe::TopK { k: 3, auxk: false }, 64 * 15), &place(dir.path()), &mut Silent).unwrap();
+    assert_eq!(trained.rows, 960);
+    Sae::load(&place(dir.path()).out).unwrap();
+}
+
+#[test]
+fn a_finished_sae_has_its_own_figures_whatever_was_begun_in_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = place(dir.path());
+    let config = |k| small(Recipe::TopK { k, auxk: false }, 64 * 30);
+    let source = || Synthetic::new(12, 30, 3, 1 << 40);
+    let first = train(&mut source(), &config(3), &place, &mut Silent).unwrap();
+    let replacing = Place { start: Start::Replace, ..place.clone() };
+    let mut watch = Watch { stop_after_rows: Some(64), ..Watch::default() };
+    train(&mut source(), &config(5), &replacing, &mut watch).unwrap_err();
+    let again = train(&mut source(), &config(3), &place, &mut Silent).unwrap();
+    assert_eq!((again.fvu, again.l0, again.dead_frac), (first.fvu, first.l0, first.dead_frac));
+    assert!(first.fvu > 0.0 && again.sae == first.sae);
 }

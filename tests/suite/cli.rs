@@ -412,7 +412,8 @@ fn info_tells_damage_and_interruption_from_what_is_good() {
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&path, bytes).unwrap();
         assert_eq!(state(stage).0, "stale", "{stage}");
-        fs::write(&path, whole).unwrap();
+        works(dir, &["run", recipe(dir).to_str().unwrap(), "--run", "small"]);
+        assert!(fs::read(&path).unwrap() == whole, "{stage} is made anew, the same bytes");
     }
     let checkpoints = dir.join("small/checkpoints/lm");
     fs::create_dir_all(&checkpoints).unwrap();

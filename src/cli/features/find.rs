@@ -8,7 +8,7 @@ use crate::corpus::{CorpusConfig, TokenStream, Tokenizer};
 use crate::features;
 use crate::features::exam::{ConceptScore, ExamConcept, ExamConfig, Found, MIN_POSITIVES, Subject, Truth, exam};
 use crate::lm::{CpuEngine, Lm};
-use crate::pipeline::Recipe;
+use crate::pipeline::shuffled_by;
 use crate::sae::Sae;
 use anyhow::bail;
 use std::io::Write;
@@ -99,15 +99,12 @@ fn known_kind(stream: &TokenStream, concept: &ExamConcept) -> Option<String> {
     known.into_iter().find(|k| k.name == concept.name).map(|k| k.kind)
 }
 
-/// The control of the full exam, where it was made of this model: its weights shuffled by the run's seed, and the SAE trained on that.
+/// The control of the full exam, where it was made of this model: its weights shuffled, and the SAE trained on that.
 fn shuffled(run: &RunDir, name: &str, lm: &Lm, lm_manifest: &Manifest) -> anyhow::Result<Option<(CpuEngine, Sae)>> {
     let name = format!("{name}-shuffled");
-    let of_this_model =
-        |m: &Manifest| m.inputs.get("lm") == Some(&lm_manifest.hash()) && m.inputs.get("weights").is_some_and(|weights| weights == "shuffled");
-    let manifest = Manifest::read(&run.sae(&name), "sae", crate::sae::SAE_FORMAT_VERSION).ok().filter(of_this_model);
-    let recipe = Recipe::read(&run.config()).ok();
-    match manifest.zip(recipe) {
-        Some((_, recipe)) => Ok(Some((CpuEngine::new(lm.shuffled(recipe.seed)), Sae::load(&run.sae(&name))?))),
+    let manifest = Manifest::read(&run.sae(&name), "sae", crate::sae::SAE_FORMAT_VERSION).ok();
+    match manifest.filter(|m| m.inputs.get("lm") == Some(&lm_manifest.hash())).as_ref().and_then(shuffled_by) {
+        Some(seed) => Ok(Some((CpuEngine::new(lm.shuffled(seed)), Sae::load(&run.sae(&name))?))),
         None => Ok(None),
     }
 }

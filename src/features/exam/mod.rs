@@ -52,7 +52,7 @@ impl Default for ExamConfig {
     }
 }
 
-/// With fewer positives than this on A or on B a concept is too rare to be judged: there is nothing to choose by, or F1 moves in steps of a tenth.
+/// With fewer positives than this on A or on B a concept is too rare to be judged: there is nothing to choose by, or one hit moves F1 by a twentieth.
 pub const MIN_POSITIVES: u64 = 20;
 /// Units that a union for a concept may have.
 pub const MAX_UNION: usize = 3;
@@ -140,6 +140,12 @@ impl ConceptScore {
     /// The rule for classes: one latent fires on at least three forms, each at recall 0.3 or more.
     pub fn is_class_found(&self) -> bool {
         self.n_forms_found >= 3
+    }
+
+    /// Whether a good score is worth showing to people: not of what is too rare to judge, of a control, or of a class known by one or two words.
+    pub fn is_a_finding(&self) -> bool {
+        let control = self.kind == "negative" || self.kind == "two-hop";
+        !self.too_rare && !control && (self.kind != "class" || self.is_class_found())
     }
 }
 

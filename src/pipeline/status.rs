@@ -1,0 +1,126 @@
+//! What is in a run and what is stale, for `monosem info`. Reads manifests and dictionaries; runs nothing.
+
+use super::Recipe;
+use super::evaluate::EVAL_FORMAT_VERSION;
+use super::stages::{lm_manifest, refuse_other_settings};
+use crate::artifact::{Manifest, RunDir, TensorFile, settings, shell_word};
+use crate::corpus::{TokenStream, sources_changed};
+use crate::features::{self, Dictionary, NEURONS, exam};
+use crate::sae::SAE_FORMAT_VERSION;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Whether an artifact is there and made from what is there now.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "status")]
+pub enum Status {
+    Missing,
+    Fresh {
+        hash: String,
+        figures: BTreeMap<String, u64>,
+    },
+    /// A training was interrupted after so many steps; its checkpoint is there.
+    Interrupted {
+        step: u64,
+    },
+    /// `input` has changed since, or the files are damaged.
+    Stale {
+        why: String,
+    },
+}
+
+/// What is in a run, stage by stage, with the command that makes it.
+pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
+    let tokens = TokenStream::open(&run.tokens());
+    let tokens_manifest = tokens.as_ref().map(|s| s.manifest().clone()).map_err(|e| e.to_string());
+    let tokens_hash = tokens_manifest.as_ref().map(Manifest::hash).ok();
+    let lm = lm_manifest(run).map_err(|e| e.to_string());
+    let lm_hash = lm.as_ref().map(Manifest::hash).ok();
+    let sae_manifest = Manifest::read(&run.sae(sae), "sae", SAE_FORMAT_VERSION).map_err(|e| e.to_string());
+    let sae_hash = sae_manifest.as_ref().map(Manifest::hash).ok();
+    let made = |file: std::path::PathBuf, manifest: std::result::Result<Manifest, String>, inputs: &[(&str, &Option<String>)]| match manifest {
+        _ if !file.exists() => Status::Missing,
+        Err(why) => Status::Stale { why },
+        Ok(manifest) => match inputs.iter().find(|(input, hash)| manifest.inputs.get(*input) != hash.as_ref()) {
+            Some((input, _)) => Status::Stale { why: format!("{input} has changed since") },
+            // Tokens were compared when they were opened.
+            None => match if manifest.stage == "tokens" { Ok(()) } else { manifest.check_files(file.parent().unwrap_or(&file)) } {
+                Err(error) => Status::Stale { why: error.to_string() },
+                Ok(()) => Status::Fresh { hash: manifest.hash(), figures: manifest.counts },
+            },
+        },
+    };
+    let dictionary = |path: std::path::PathBuf, of_sae: bool| match Dictionary::open(&path) {
+        Err(features::Error::Missing { .. }) => Status::Missing,
+        Err(error) => Status::Stale { why: error.to_string() },
+        Ok(d) if Some(&d.meta().tokens_hash) != tokens_hash.as_ref() => Status::Stale { why: "tokens has changed since".into() },
+        Ok(d) if Some(&d.meta().lm_hash) != lm_hash.as_ref() => Status::Stale { why: "lm has changed since".into() },
+        Ok(d) if of_sae && d.meta().sae_hash != sae_hash => Status::Stale { why: "sae has changed since".into() },
+        Ok(d) => {
+            let meta = d.meta();
+            let figures = [("units", u64::from(meta.n_units)), ("tokens", meta.n_tokens), ("dead", meta.n_dead)];
+            Status::Fresh { hash: meta.weights_hash.clone(), figures: figures.map(|(k, v)| (k.to_string(), v)).into() }
+        }
+    };
+    let eval = Manifest::read_beside(&run.sae(sae), "eval", EVAL_FORMAT_VERSION).map_err(|e| e.to_string());
+    let manifest = |dir: std::path::PathBuf| dir.join("manifest.json");
+    let with_run = |command: &str| format!("monosem {command} {}", run.flags());
+    let checkpoints = [run.checkpoints("lm"), run.checkpoints(&format!("sae-{sae}"))];
+    let mut all = vec![
+        ("tokens", made(manifest(run.tokens()), tokens_manifest, &[]), with_run("corpus build")),
+        ("lm", made(manifest(run.lm()), lm, &[("tokens", &tokens_hash)]), with_run("lm train")),
+        ("sae", made(manifest(run.sae(sae)), sae_manifest, &[("lm", &lm_hash), ("tokens", &tokens_hash)]), with_run("sae train")),
+        ("eval", made(run.sae(sae).join("eval.json"), eval, &[("sae", &sae_hash), ("lm", &lm_hash), ("tokens", &tokens_hash)]), with_run("sae eval")),
+        ("features", dictionary(run.features(sae), true), with_run("features build")),
+        ("neurons", dictionary(run.features(NEURONS), false), with_run("features build --neurons")),
+    ];
+    if let Some(why) = tokens.ok().and_then(|s| sources_changed(&run.tokens(), &serde_json::from_value(s.manifest().config.clone()).ok()?)) {
+        all[0].1 = Status::Stale { why };
+    }
+    // No command makes the exam alone.
+    let path = run.sae(sae).join("exam.json");
+    if path.exists() || run.config().exists() {
+        let exam = Manifest::read_beside(&run.sae(sae), "exam", exam::FORMAT_VERSION).map_err(|e| e.to_string());
+        let whole_path = run_again(run);
+        all.push(("exam", made(path, exam, &[("sae", &sae_hash), ("lm", &lm_hash), ("tokens", &tokens_hash)]), whole_path));
+    }
+    for (stage, dir) in ["lm", "sae"].into_iter().zip(checkpoints) {
+        let Some((step, path)) = newest_checkpoint(&dir) else { continue };
+        let entry = all.iter_mut().find(|entry| entry.0 == stage).expect("both stages are listed");
+        entry.1 = Status::Interrupted { step };
+        entry.2 = match run_toml_made(run, stage, &path) {
+            true => run_again(run),
+            false => format!("{} --resume   (and the flags that it was started with)", entry.2),
+        };
+    }
+    all
+}
+
+/// The command that goes on with `run.toml`; an older result of other settings, which was to be replaced, still stands in its way.
+fn run_again(run: &RunDir) -> String {
+    let refused = Recipe::read(&run.config()).is_ok_and(|recipe| refuse_other_settings(&recipe, run).is_err());
+    format!("monosem run {} {}{}", shell_word(&run.config().to_string_lossy()), run.flags(), if refused { " --yes" } else { "" })
+}
+
+/// Step and file of the newest checkpoint in a folder.
+fn newest_checkpoint(dir: &Path) -> Option<(u64, std::path::PathBuf)> {
+    let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok();
+    std::fs::read_dir(dir).ok()?.flatten().filter_map(|e| Some((step(&e.path())?, e.path()))).max()
+}
+
+/// Whether the checkpoint of a stage was made with the settings of `run.toml`, so that running that goes on from it.
+fn run_toml_made(run: &RunDir, stage: &str, checkpoint: &Path) -> bool {
+    let Ok(recipe) = Recipe::read(&run.config()) else { return false };
+    let identity = TensorFile::open(checkpoint).ok().and_then(|file| file.metadata().get("run").cloned()).unwrap_or_default();
+    let there: serde_json::Value = serde_json::from_str(&identity).unwrap_or_default();
+    let mut here = match stage {
+        "lm" => serde_json::json!({ "lm": recipe.lm.model, "train": recipe.lm.train }),
+        _ => serde_json::to_value(&recipe.sae.train).expect("a config is plain data"),
+    };
+    if stage == "lm" {
+        here["lm"]["d_vocab"] = there["config"]["lm"]["d_vocab"].clone();
+    }
+    let rows = stage == "sae" && there["inputs"]["rows"] != recipe.sae.rows();
+    settings::differences(&there["config"], &here).is_empty() && !rows
+}
