@@ -75,13 +75,14 @@ document.addEventListener("DOMContentLoaded", () => {
   // steering
   const steer = $("#steer");
   if (steer) {
+    // An address may ask for more than the slider reaches: what it says stands until the slider is moved.
     const show = () => {
       const auto = steer.elements.auto.checked;
-      $("#strength-text").textContent = auto ? "?" : steer.elements.strength.value;
+      if (auto) $("#strength-text").textContent = "?";
       steer.elements.strength.style.opacity = auto ? 0.35 : 1;
     };
     show();
-    steer.addEventListener("input", show);
+    steer.addEventListener("input", () => { $("#strength-text").textContent = steer.elements.strength.value; show(); });
     steer.addEventListener("submit", (event) => { event.preventDefault(); address(steer); load(steer.dataset.fragment + "?" + query(steer), $("#result")); });
   }
 

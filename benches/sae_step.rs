@@ -13,6 +13,8 @@ use rand::RngExt;
 
 fn main() {
     peer::knows(&["--json", "--batch", "--d", "--f", "--k", "--reps", "--dead"]);
+    let words: Vec<String> = std::env::args().skip(1).filter(|a| a.chars().all(char::is_alphabetic)).collect();
+    assert!(words.iter().all(|w| w == "relu" || w == "topk"), "{words:?}: topk or relu");
     let mode = if peer::has("relu") { "relu" } else { "topk" };
     let [batch, d, f, k, reps, n_dead] = [("--batch", 4096), ("--d", 512), ("--f", 16_384), ("--k", 32), ("--reps", 7), ("--dead", 0)]
         .map(|(name, default)| peer::number(name, default));

@@ -187,7 +187,7 @@ impl App {
 /// Every regular expression that was found, then a concept of each other kind in turn; within a kind by the lead over the best neuron.
 fn in_turn(exam: ExamReport) -> Vec<FoundConcept> {
     let mut by_kind: Vec<(String, Vec<FoundConcept>)> = vec![];
-    for score in exam.concepts.into_iter().filter(|c| !c.too_rare) {
+    for score in exam.concepts.into_iter().filter(|c| c.is_a_finding()) {
         let least = if score.kind == "regex" { MIN_F1_OF_REGEX } else { MIN_F1 };
         let Some(latent) = score.latents.ranked.first().filter(|u| u.f1_b >= least) else { continue };
         let found = FoundConcept { latent: latent.id, f1: latent.f1_b, neuron: score.neurons.f1(), concept: score.concept };

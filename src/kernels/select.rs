@@ -86,7 +86,7 @@ fn bound_of_kth(pre: &[f32], bias: &[f32], k: usize, maxima: &mut Vec<f32>, bits
     }
     // The bits of floats that are not negative have the order of the floats.
     bits.clear();
-    bits.extend(maxima.iter().map(|m| m.max(0.0).to_bits()));
+    bits.extend(maxima.iter().map(|&m| if m > 0.0 { m.to_bits() } else { 0 }));
     let at = bits.len() - k;
     f32::from_bits(*bits.select_nth_unstable(at).1).max(least)
 }

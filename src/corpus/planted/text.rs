@@ -106,8 +106,10 @@ impl Writer<'_> {
     pub(super) fn document(&mut self) {
         self.topic = self.uniform(TOPICS.len());
         self.register = self.uniform(REGISTERS.len());
-        // 100 to 2,000 tokens of some four bytes, log-uniform; the length is known at the end of the text and costs nothing.
+        // 100 to 2,000 tokens of some four bytes, log-uniform. The first item that passes the length is the last.
         let length = 420.0 * (8_000.0f64 / 420.0).powf(self.rng.random::<f64>());
+        // Bytes at the last look at the length and at the one before.
+        let (mut before, mut now) = (0, 0);
         // The first line tells register and topic, so that their labels can be decided from the text before them.
         self.word(REGISTERS[self.register]);
         self.word("on");
@@ -119,18 +121,26 @@ impl Writer<'_> {
             let sentences = 3 + self.uniform(5);
             for _ in 0..sentences {
                 let item = self.draw_item();
+                before = self.text.len();
                 self.item(item);
-                if self.text.len() as f64 > length {
+                now = self.text.len();
+                if now as f64 > length {
                     break;
                 }
             }
             self.line();
+            if now as f64 <= length {
+                (before, now) = (now, self.text.len());
+            }
         }
         let end = self.text.trim_end().len();
         self.text.truncate(end);
         self.label(start..end, self.world.at.topics + self.topic as u16);
         self.label(start..end, self.world.at.themes + (self.topic % THEMES.len()) as u16);
         self.label(start..end, self.world.at.registers + self.register as u16);
+        // That the text ends here, and not after the item before or a later one.
+        let passed = |bytes: usize| ((bytes as f64 / 420.0).ln() / (8_000.0f64 / 420.0).ln()).clamp(0.0, 1.0);
+        self.charge(-(passed(now) - passed(before)).max(f64::MIN_POSITIVE).ln());
         self.entry();
     }
 

@@ -92,8 +92,8 @@ impl Lists {
             self.least[row] = self.least[row].max(kth);
         }
         let mut kept = 0;
-        // SAFETY: reads and writes stay inside the row's `stride` entries: reads are masked to n of them, and kept <= i, so a store of 16 ends at or
-        // before what has been read, rounded up to 16.
+        // SAFETY: reads and writes are of 16 entries and stay inside the row's `stride`, a multiple of 16; what is read behind n is compared and then
+        // masked out. kept <= i, so a store ends at or before what has been read, rounded up to 16.
         unsafe {
             let (latent, upper, lower) =
                 (self.latent.as_mut_ptr().add(start), self.upper.as_mut_ptr().add(start), self.lower.as_mut_ptr().add(start));

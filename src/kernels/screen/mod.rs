@@ -144,6 +144,7 @@ impl Screen {
         let (d, pairs) = (self.d, self.d.div_ceil(2));
         let padded = self.f.next_multiple_of(PANEL);
         let Panels { packed, norm, change, slack, bias: panel_bias } = &mut self.panels;
+        packed.clear();
         packed.resize(padded * pairs, 0);
         for (buffer, value) in [(&mut *norm, 0.0), (&mut *change, 0.0), (&mut *slack, 0.0), (&mut *panel_bias, f32::NEG_INFINITY)] {
             buffer.clear();
@@ -228,6 +229,8 @@ impl Screen {
     /// Appends the k largest of one row, given its products with all weights in f32, summed in any order. Shapes: x (D,), products (F,).
     pub fn topk_of_products(&self, top: TopK, x: &[f32], products: &[f32], scratch: &mut ScreenScratch, latent: &mut Vec<u32>, act: &mut Vec<f32>) {
         self.check(top, x.len());
+        let (d, f) = (self.d, self.f);
+        assert!(x.len() == d && products.len() == f, "{} inputs and {} products, expected ({d},) and ({f},)", x.len(), products.len());
         let x_norm = norm(x);
         if x_norm == 0.0 {
             return topk(products, top.bias, top.k, &mut scratch.select, latent, act);
