@@ -64,6 +64,17 @@ impl RunDir {
         self.root.join("checkpoints").join(stage)
     }
 
+    /// The process that is writing to the run now, as it wrote itself into the lock.
+    pub fn in_use_by(&self) -> Option<String> {
+        let mut file = File::open(self.root.join(".lock")).ok()?;
+        if FileExt::try_lock(&file).is_ok() {
+            return None;
+        }
+        let mut owner = String::new();
+        file.read_to_string(&mut owner).ok()?;
+        Some(owner.trim().into())
+    }
+
     /// Takes the run for writing until the lock is dropped (the operating system drops it when the process dies).
     pub fn lock(&self) -> Result<RunLock> {
         let path = self.root.join(".lock");
@@ -127,7 +138,9 @@ mod tests {
         let held = run.lock().unwrap();
         let error = run.lock().unwrap_err().to_string();
         assert!(error.contains(&std::process::id().to_string()), "{error}");
+        assert_eq!(run.in_use_by(), Some(std::process::id().to_string()));
         drop(held);
+        assert_eq!(run.in_use_by(), None);
         run.lock().unwrap();
     }
 }

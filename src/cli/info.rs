@@ -22,7 +22,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     if global.json {
         let stages: Vec<_> =
             stages.iter().map(|(stage, status, command)| serde_json::json!({"stage": stage, "state": status, "made_by": command})).collect();
-        say!("{}", serde_json::json!({"run": run.root, "stages": stages}));
+        say!("{}", serde_json::json!({"run": run.root, "in_use_by": run.in_use_by(), "stages": stages}));
         return Ok(());
     }
     say!("{}", run.root.display());
@@ -36,6 +36,10 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             }
         };
         say!("  {stage:<10}{line}");
+    }
+    if let Some(process) = run.in_use_by() {
+        say!("process {process} is at work on it; look again when that has ended");
+        return Ok(());
     }
     match stages.iter().find(|(_, status, _)| !matches!(status, Status::Fresh { .. })) {
         Some((_, _, command)) => say!("next: {command}"),

@@ -2,7 +2,7 @@
 
 use super::{Global, Interrupted, Terminal, again};
 use crate::artifact::{self, RunDir, grouped, size, time};
-use crate::corpus::Source;
+use crate::corpus::{Source, check_sources};
 use crate::explorer;
 use crate::lm::CpuEngine;
 use crate::pipeline::{Error, Estimate, Recipe, Report, Stages};
@@ -13,6 +13,9 @@ use std::io::{IsTerminal, Write};
 /// Finished work of other settings is replaced only with `replace`.
 pub fn travel(recipe: &Recipe, global: &Global, replace: bool, serve: bool) -> anyhow::Result<()> {
     let run = RunDir::new(&global.dir, &global.run);
+    if !run.tokens().exists() {
+        check_sources(&recipe.corpus)?;
+    }
     announce(recipe, &run);
     let report = {
         let _lock = run.lock()?;

@@ -2,7 +2,7 @@
 
 use super::{Global, Interrupted, Terminal, again};
 use crate::activations::{Cached, ShuffleConfig, Shuffled, Streamed, WindowRows};
-use crate::artifact::{Manifest, RunDir, Start, read_json, size};
+use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, size};
 use crate::corpus::TokenStream;
 use crate::lm::{self, HookPoint, Lm};
 use crate::pipeline::{self, EvalConfig, Evaluated};
@@ -274,9 +274,9 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
     };
     let record = config.record(run, &args.name, &stream)?;
     tell!(
-        "reads   {} held-out tokens, {} of them for the cross-entropies of the model with the SAE and with its controls",
-        args.tokens,
-        args.ce_tokens
+        "reads   at most {} held-out tokens; of half B at most {} for the cross-entropies of the model with the SAE and with its controls",
+        grouped(args.tokens),
+        grouped(args.ce_tokens)
     );
     let mut progress = Terminal::new();
     let evaluated = match pipeline::evaluate(&mut engine, &stream, &sae, &config, &mut progress) {
@@ -289,7 +289,7 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
         say!("{}", serde_json::json!({"eval": eval, "controls": controls}));
         return Ok(());
     }
-    say!("{} on {} held-out tokens", dir.display(), eval.n_eval_tokens);
+    say!("{} on {} held-out tokens", dir.display(), grouped(eval.n_eval_tokens));
     for (name, figure) in [
         ("l0", eval.l0),
         ("explained_variance", eval.explained_variance),
@@ -305,7 +305,7 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
     let (ours, random, neurons) = (&controls.sae, &controls.random_decoder, &controls.largest_neurons);
     say!(
         "cross-entropy of the next token on {} held-out tokens, nats: {:.4} unchanged, {:.4} with zeros",
-        ours.n_tokens,
+        grouped(ours.n_tokens),
         ours.ce_clean,
         ours.ce_zero
     );
@@ -317,7 +317,10 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
     ] {
         say!("  {what:38} {ce:8.4} {gap:8.4} {:>10}", recovered.map_or("-".into(), |r| format!("{r:.4}")));
     }
-    tell!("next: monosem features build --sae {} {}", args.name, run.flags());
+    match run.features(&args.name).exists() {
+        true => tell!("next: monosem explore --sae {} {}", args.name, run.flags()),
+        false => tell!("next: monosem features build --sae {} {}", args.name, run.flags()),
+    }
     Ok(())
 }
 

@@ -49,9 +49,11 @@ pub(super) fn select(config: &CorpusConfig, scan: &mut Scan, progress: &mut dyn 
     });
     if order.is_empty() {
         let n = scan.infos.len();
-        return Err(Error::Config {
-            what: format!("no document is left of {n} that were read; look at the limits, the mix and the skipped records"),
-        });
+        let what = match n {
+            0 => "no document could be read as text; why is said above\n  where the text is in another field or column than `text`, name it with --field".into(),
+            n => format!("no document is left of {n} that were read\n  raise the limits, or change the mix"),
+        };
+        return Err(Error::Config { what });
     }
     if !config.mix.is_empty() {
         let sum: u64 = used.iter().sum();

@@ -22,7 +22,7 @@ pub use build::build;
 pub use config::{CorpusConfig, OnError, Source};
 pub use shards::{EncodedDocument, SHARD_TOKENS, ShardWriter};
 pub use source::local_bytes;
-pub use sources_record::sources_changed;
+pub use sources_record::{check_sources, sources_changed};
 pub use stream::{ConceptLabels, FORMAT_VERSION, Split, TokenStream};
 pub use tokenizer::Tokenizer;
 

@@ -59,7 +59,7 @@ impl Skipped {
             let (files, n) = (self.by_file.len(), self.n);
             let plural = |n: u64| if n == 1 { "" } else { "s" };
             progress.note(&format!(
-                "left out {} record{} of {} file{}: {}; listed in tokens/manifest.json",
+                "left out {} record{} of {} file{}: {}",
                 grouped(n),
                 plural(n),
                 grouped(files as u64),

@@ -80,6 +80,16 @@ impl SourcesRecord {
     }
 }
 
+/// Refuses a configuration that names files which are not there, before anything is written.
+pub fn check_sources(config: &CorpusConfig) -> Result<()> {
+    for source in &config.sources {
+        if let Source::Path(path) = source {
+            files(path, &mut Vec::new())?;
+        }
+    }
+    Ok(())
+}
+
 /// What has changed in the sources since the tokens in `tokens` were made from them: the first file that is new, gone or different. `None` where
 /// nothing has, where nothing was recorded, and where no source is there any more: the tokens are then all that there is. They also hold the
 /// tokenizer, so that one which is gone is no change.

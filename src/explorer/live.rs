@@ -108,7 +108,7 @@ impl App {
         let caption = match views.is_empty() {
             true => "Nothing typed yet.".into(),
             false => format!(
-                "{n_firing} features fire {over}; the {} that are strongest for themselves and rarest come first. A token is as dark as its strongest feature that fires on less than {} of tokens; click one to see only its features.",
+                "{n_firing} features fire {over}; the {} that are strongest for themselves and rarest come first. A token is as orange as its strongest feature that fires on less than {} of tokens; click one to see only its features.",
                 firing.len(),
                 percent(DENSE)
             ),

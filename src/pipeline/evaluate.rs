@@ -129,7 +129,8 @@ fn reconstruction(
     let mut metrics: Vec<Metrics> = saes.iter().map(|sae| Metrics::new(sae)).collect();
     let (mut x, mut x_hat, mut acts) = (Vec::new(), Vec::new(), SparseRows::default());
     let mut left = n_tokens;
-    progress.begin("reconstruction of held-out text", n_tokens, "tokens");
+    let there: u64 = [Split::HeldOutA, Split::HeldOutB].map(|split| stream.range(split)).iter().map(|r| r.end - r.start).sum();
+    progress.begin("reconstruction of held-out text", n_tokens.min(there), "tokens");
     for split in [Split::HeldOutA, Split::HeldOutB] {
         let mut windows = Sequential::open(engine, stream, hook, split, None)?;
         while left > 0 {

@@ -88,7 +88,9 @@ fn bounds(points: impl Iterator<Item = (f64, f64)>) -> ((f64, f64), (f64, f64)) 
             return (0.0, 1.0);
         }
         let air = if high > low { (high - low) * share } else { 0.5 };
-        (low - air, high + air)
+        // Shares and losses are not drawn below zero.
+        let below = if low >= 0.0 { (low - air).max(0.0) } else { low - air };
+        (below, high + air)
     };
     (airy(x, 0.0), airy(y, 0.06))
 }
@@ -97,7 +99,7 @@ fn bounds(points: impl Iterator<Item = (f64, f64)>) -> ((f64, f64), (f64, f64)) 
 fn short(v: f64) -> String {
     let magnitude = v.abs();
     match magnitude {
-        0.0 => "0".into(),
+        m if m < 1e-12 => "0".into(),
         m if m >= 1e6 => format!("{:.1}M", v / 1e6),
         m if m >= 1e4 => format!("{:.0}k", v / 1e3),
         m if m >= 100.0 => format!("{v:.0}"),

@@ -51,7 +51,7 @@ impl Report {
         let seconds = |s: Option<f64>| s.map_or("-".into(), |s| format!("{s:.0} s"));
         let fresh = |t: &Took| if t.seconds.is_none() { " before" } else { "" };
         let stages: Vec<String> = self.took.iter().map(|t| format!("{} {}{}", t.stage.name(), seconds(t.made_in), fresh(t))).collect();
-        writeln!(out, "\nmade in {:.0} s: {}", self.seconds(), stages.join(", "))
+        writeln!(out, "\n{:.0} s of work: {}", self.seconds(), stages.join(", "))
     }
 
     fn write_quality(&self, out: &mut String) -> std::fmt::Result {

@@ -123,9 +123,20 @@ impl<'a> Stages<'a> {
             self.progress.note(&format!("{change} since the tokens were made: they, and all that follows from them, are made anew"));
         }
         let began = self.begin(Stage::Tokens, false);
-        corpus::build(&self.recipe.corpus, self.run, self.progress)?;
+        if let Err(error) = corpus::build(&self.recipe.corpus, self.run, self.progress) {
+            self.forget_empty_run();
+            return Err(error.into());
+        }
         self.end(Stage::Tokens, Some(began));
         Ok(TokenStream::open(&dir)?)
+    }
+
+    /// Takes `run.toml` away again where it is all that there is.
+    fn forget_empty_run(&self) {
+        let entries = std::fs::read_dir(&self.run.root).into_iter().flatten().flatten();
+        if entries.map(|e| e.file_name()).all(|name| name == ".lock" || name == "run.toml") {
+            let _ = std::fs::remove_file(self.run.config());
+        }
     }
 
     /// Tokens -> language model.

@@ -288,6 +288,7 @@ fn activations_that_are_not_finite_stop_the_training_with_their_row() {
     assert!(error.contains("row 1000"), "{error}");
     // Behind the end of a training it costs nothing.
     let mut source = Broken(Synthetic::new(12, 30, 3, 1 << 40));
+    let dir = tempfile::tempdir().unwrap();
     let trained = train(&mut source, &small(Recipe::TopK { k: 3, auxk: false }, 64 * 15), &place(dir.path()), &mut Silent).unwrap();
     assert_eq!(trained.rows, 960);
     Sae::load(&place(dir.path()).out).unwrap();

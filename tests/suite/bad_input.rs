@@ -190,7 +190,7 @@ fn a_dictionary_of_a_model_or_sae_that_was_replaced_is_refused_and_its_labels_ar
             assert!(error.contains("rebuild it: monosem features build --sae main --dir DIR --run small"), "{args:?}: {error}");
         }
         let listed = call(dir, &["label", "list", "--run", "small"]);
-        assert!(listed.stdout.contains("digits") && listed.stderr.contains("are no more"), "{}{}", listed.stdout, listed.stderr);
+        assert!(listed.stdout.contains("digits") && listed.stderr.contains("the dictionary is out of date"), "{}{}", listed.stdout, listed.stderr);
     };
     works(dir, &["sae", "train", "--d-sae", "512", "--rows", "4096", "--batch", "512", "--buffer-mib", "64", "--yes", "--run", "small"]);
     refused("sae");

@@ -393,6 +393,14 @@ fn a_failed_build_leaves_no_run_behind() {
     let dir = tempfile::tempdir().unwrap();
     fails(dir.path(), &["corpus", "build", "--text", "nowhere/", "--run", "new"]);
     assert!(!dir.path().join("new").exists());
+    // A path that is not there is told of before anything is announced; text in another field only once it was read.
+    let error = fails(dir.path(), &["quickstart", "--text", "nowhere/", "--run", "new"]);
+    assert!(error.contains("nowhere") && !error.contains("takes"), "{error}");
+    fs::write(dir.path().join("a.jsonl"), "{\"body\": \"one\"}\n{\"body\": \"two\"}\n").unwrap();
+    let text = dir.path().join("a.jsonl");
+    let error = fails(dir.path(), &["quickstart", "--text", text.to_str().unwrap(), "--run", "new"]);
+    assert!(error.contains("no document could be read as text") && error.contains("--field"), "{error}");
+    assert!(!dir.path().join("new").exists());
 }
 
 #[test]

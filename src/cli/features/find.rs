@@ -113,6 +113,9 @@ impl Concept {
     fn read(&self, stream: &TokenStream, tokenizer: &Tokenizer) -> anyhow::Result<ExamConcept> {
         let place = |names: &[String], wanted: &str, what: &str| {
             let found = names.iter().position(|n| n == wanted);
+            if names.is_empty() {
+                bail!("this run's text has no {what}s\n  use --regex or --tokens");
+            }
             found.map(|i| i as u16).ok_or_else(|| anyhow::anyhow!("this run's text has no {what} {wanted:?}; known are: {}", names.join(", ")))
         };
         let named = |name: &str, kind: &str, truth| ExamConcept { name: name.into(), kind: kind.into(), truth };

@@ -5,6 +5,7 @@ use super::text::{percent, quoted};
 use super::{Which, labels_of, open_text, print};
 use crate::artifact::RunDir;
 use crate::features::store::{Hit, Why};
+use anyhow::bail;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -22,6 +23,9 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
     let wanted = args.text.trim().to_lowercase();
     let labels = labels_of(which, run, dictionary.meta(), None)?;
     let named = labels.into_iter().filter(|l| !wanted.is_empty() && l.text.to_lowercase().contains(&wanted));
+    if args.text.trim().is_empty() {
+        bail!("there is nothing to search for\n  name a part of a label, of a token or of a context");
+    }
     let mut hits: Vec<Hit> = named.map(|l| Hit { feature: l.latent, why: Why::Label, snippet: l.text, share: 1.0 }).collect();
     hits.extend(dictionary.search(&args.text, args.limit, &stream, &tokenizer)?);
     hits.truncate(args.limit);
