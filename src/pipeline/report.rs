@@ -78,7 +78,7 @@ struct BriefContext {
 
 impl<'a> Brief<'a> {
     fn new(feature: &'a FeatureDetail) -> Self {
-        let contexts = report_text::examples(feature).into_iter().map(|example| {
+        let contexts = report_text::examples(feature).into_iter().map(|(_, example)| {
             let (before, token, after) = report_text::around(example, 24, 12);
             BriefContext { t: example.t, act: example.act, before, token, after }
         });

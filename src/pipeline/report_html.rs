@@ -184,7 +184,7 @@ fn row(score: &ConceptScore, gap: Option<&ConceptGap>, has_probe: bool, has_untr
 
 fn card(what: &str, feature: &FeatureDetail) -> Card {
     let summary = &feature.summary;
-    let contexts = examples(feature).into_iter().map(|example| {
+    let contexts = examples(feature).into_iter().map(|(_, example)| {
         let (before, token, after) = around(example, 24, 12);
         Context { act: format!("{:.2}", example.act), before, token, after }
     });

@@ -9,6 +9,8 @@ use crate::features::render::plain;
 use crate::features::store::{Example, FeatureDetail, GroupKind};
 use std::fmt::Write;
 
+/// Characters shown before a firing token.
+const WIDTH_BEFORE: usize = 48;
 /// Concepts listed at most; the JSON and the page have all.
 const N_CONCEPTS: usize = 40;
 
@@ -128,14 +130,24 @@ impl Report {
         if summary.n_too_rare > 0 {
             writeln!(out, "  too rare to count: {} more with fewer than {MIN_POSITIVES} tokens in one of the halves", summary.n_too_rare)?;
         }
+        self.write_concepts(out)
+    }
+
+    fn write_concepts(&self, out: &mut String) -> std::fmt::Result {
+        let exam = &self.exam;
         writeln!(
             out,
-            "  F1 on text that chose nothing: of the best latent, of a union (at most {MAX_UNION}; of a kind of document {MAX_UNION_OF_KIND}), and the same of neurons"
+            "  F1 on text that chose nothing, tokens: its positives there. latent, F1: the best one; union: of at most {MAX_UNION} (of a kind of document {MAX_UNION_OF_KIND});"
         )?;
+        writeln!(
+            out,
+            "  neuron, n.union: the same search over neurons; random: over as many random directions; token: the best guess from the token alone;"
+        )?;
+        writeln!(out, "  forms: words of the concept that the latent answers to")?;
         write!(
             out,
-            "  {:<28}{:>8}{:>8}{:>7}{:>7}{:>8}{:>8}{:>7}{:>8}{:>7}{:>7}",
-            "concept", "kind", "n", "latent", "F1", "union", "neuron", "union", "random", "token", "forms"
+            "  {:<28}{:>8}{:>8}{:>7}{:>7}{:>7}{:>8}{:>8}{:>8}{:>7}{:>7}",
+            "concept", "kind", "tokens", "latent", "F1", "union", "neuron", "n.union", "random", "token", "forms"
         )?;
         let full = exam.concepts.iter().any(|s| s.untrained.is_some() || s.probe.is_some());
         write!(out, "{}", if full { format!("{:>10}{:>7}", "shuffled", "probe") } else { String::new() })?;
@@ -151,9 +163,9 @@ impl Report {
                 )?;
                 continue;
             }
-            write!(out, "  {name:<28}{:>8}{:>8}{latent:>7}{:>7.2}{:>8.2}", score.kind, score.n_pos.1, score.latents.f1(), score.latents.union.f1_b)?;
+            write!(out, "  {name:<28}{:>8}{:>8}{latent:>7}{:>7.2}{:>7.2}", score.kind, score.n_pos.1, score.latents.f1(), score.latents.union.f1_b)?;
             write!(out, "{:>8.2}", score.neurons.f1())?;
-            write!(out, "{:>7.2}{:>8.2}{:>7.2}{:>7}", score.neurons.union.f1_b, score.random.f1(), score.token_only, score.n_forms_found)?;
+            write!(out, "{:>8.2}{:>8.2}{:>7.2}{:>7}", score.neurons.union.f1_b, score.random.f1(), score.token_only, score.n_forms_found)?;
             let number = |f1: Option<f64>| f1.map_or("-".into(), |f1| format!("{f1:.2}"));
             let (shuffled, probe) = (number(score.untrained.as_ref().map(|f| f.f1())), number(score.probe));
             write!(out, "{}", if full { format!("{shuffled:>10}{probe:>7}") } else { String::new() })?;
@@ -187,8 +199,8 @@ fn write_feature(out: &mut String, what: &str, feature: &FeatureDetail, colour: 
     let summary = &feature.summary;
     let concept = summary.concept.as_ref().map(|c| format!(", {} (F1 {:.2})", c.name, c.f1)).unwrap_or_default();
     writeln!(out, "\n{what} {}: on {:.3} % of tokens{concept}", summary.neuron.unwrap_or(summary.id), 100.0 * summary.density)?;
-    for example in examples(feature) {
-        writeln!(out, "  {:>7.2}  {}", example.act, line(example, colour))?;
+    for (chosen, example) in examples(feature) {
+        writeln!(out, "  {chosen:<8}{:>7.2}  {}", example.act, line(example, colour))?;
     }
     let promoted: Vec<String> = feature.logits_up.iter().take(6).map(|l| format!("\"{}\"", plain(&l.token.bytes))).collect();
     if !promoted.is_empty() {
@@ -197,15 +209,16 @@ fn write_feature(out: &mut String, what: &str, feature: &FeatureDetail, colour: 
     Ok(())
 }
 
-/// Two random firings, two from the middle of the range, two of the strongest.
-pub fn examples(feature: &FeatureDetail) -> Vec<&Example> {
+/// Two random firings, two from the middle of the range, two of the strongest, each with the word for how it was chosen.
+pub fn examples(feature: &FeatureDetail) -> Vec<(&'static str, &Example)> {
     let of = |kind: GroupKind| feature.groups.iter().filter(move |g| g.kind == kind);
     let quantiles: Vec<&Example> = of(GroupKind::Interval).filter_map(|g| g.examples.first()).collect();
     let middle = quantiles.len() / 2;
     let random = of(GroupKind::Random).flat_map(|g| &g.examples).take(2);
     let mid = quantiles.iter().skip(middle.saturating_sub(1)).take(2).copied();
     let top = of(GroupKind::Top).flat_map(|g| &g.examples).take(2);
-    random.chain(mid).chain(top).collect()
+    let named = |name: &'static str| move |example| (name, example);
+    random.map(named("random")).chain(mid.map(named("middle"))).chain(top.map(named("strong"))).collect()
 }
 
 /// Bytes before the firing token, the token, bytes after it; cut to a line. Tokens are joined before they are decoded.
@@ -219,5 +232,8 @@ pub fn around(example: &Example, before: usize, after: usize) -> (String, String
 fn line(example: &Example, colour: bool) -> String {
     let (before, token, after) = around(example, 16, 8);
     let marked = if colour { format!("\x1b[38;5;208m{token}\x1b[0m") } else { format!("[{token}]") };
-    format!("{before}{marked}{after}")
+    // The firing tokens of all lines stand in one column.
+    let before: Vec<char> = before.chars().collect();
+    let shown: String = before[before.len().saturating_sub(WIDTH_BEFORE)..].iter().collect();
+    format!("{shown:>WIDTH_BEFORE$}{marked}{after}")
 }
