@@ -5,6 +5,7 @@
 //! - [`edit`]: latents set, raised, scaled or removed, with the SAE's error kept: x' = x + sum (target - act) w_dec\[latent\].
 //! - [`steer`]: text with and without an edit, drawn with the same luck; a safe strength; the exact effect on the next token.
 //! - [`ablation`]: what each token's loss would be without a latent.
+//! - [`why`]: a pre-activation as an exact sum over source tokens and heads.
 //!
 //! The SAE is trained on rows that count ([`counts`](crate::corpus::counts)); at the other positions - `<|endoftext|>` and the first of a
 //! window - nothing is ever spliced, edited or averaged.
@@ -19,6 +20,7 @@ pub mod steer;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod why;
 
 pub use edit::{Editor, LatentEdit, Rule, Scope, Steering};
 pub use splice::{Baseline, CeReport, NeuronsReport, evaluate};
