@@ -3,9 +3,11 @@
 //!
 //! Nothing is ever deleted: table `changes` has a row for every change, and a label is in force while it is the last change, not undone, of
 //! its (weights, latent, author) and its text is not empty. Columns: `id`, `weights_hash`, `latent`, `author`, `time` (RFC 3339, UTC),
-//! `text`, `undone`.
+//! `text`, `undone`. Version 2 added [`lists`] of units and blind [`ratings`]; a file of version 1 gets their tables when it is first written to.
 
 mod exchange;
+pub mod lists;
+pub mod ratings;
 
 pub use exchange::Format;
 
@@ -17,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// `PRAGMA user_version` of the file.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// The longest label, in bytes.
 const MAX_TEXT: usize = 10_000;
 
@@ -55,6 +57,8 @@ pub struct Label {
 pub struct Labels {
     path: PathBuf,
     sql: Connection,
+    /// Of the file, which is that of an older program where it is only read.
+    version: i64,
 }
 
 const SCHEMA: &str = "
@@ -75,12 +79,15 @@ impl Labels {
         let sql_error = |source| sql_error(path, source);
         let sql = Connection::open(path).map_err(sql_error)?;
         let found = version(&sql).map_err(sql_error)?;
-        if found != 0 && found != VERSION {
+        if !(0..=VERSION).contains(&found) {
             return Err(Error::Version { path: path.into(), found });
         }
-        sql.execute_batch(SCHEMA).map_err(sql_error)?;
-        sql.pragma_update(None, "user_version", VERSION).map_err(sql_error)?;
-        Ok(Labels { path: path.into(), sql })
+        // What a newer version adds are tables, so an older file keeps all it has.
+        let tables = format!("BEGIN IMMEDIATE;{SCHEMA}{}{}PRAGMA user_version = {VERSION};COMMIT;", lists::SCHEMA, ratings::SCHEMA);
+        if found != VERSION {
+            sql.execute_batch(&tables).map_err(sql_error)?;
+        }
+        Ok(Labels { path: path.into(), sql, version: VERSION })
     }
 
     /// Opens the file for reading, so that a folder which cannot be written does; `None` where nobody has labelled anything. Makes no file.
@@ -92,9 +99,9 @@ impl Labels {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let sql = Connection::open_with_flags(path, flags).map_err(sql_error)?;
         match version(&sql).map_err(sql_error)? {
-            VERSION => Ok(Some(Labels { path: path.into(), sql })),
             // An empty file: somebody began to write a first label.
             0 => Ok(None),
+            version @ 1..=VERSION => Ok(Some(Labels { path: path.into(), sql, version })),
             found => Err(Error::Version { path: path.into(), found }),
         }
     }

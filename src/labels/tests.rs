@@ -106,3 +106,73 @@ fn times_are_rfc_3339() {
     assert_eq!(rfc3339(951_827_696), "2000-02-29T12:34:56Z");
     assert_eq!(rfc3339(1_795_366_799), "2026-11-22T16:59:59Z");
 }
+
+/// A file as version 1 wrote it, with one label.
+fn version_1(path: &Path) {
+    let sql = Connection::open(path).unwrap();
+    sql.execute_batch(SCHEMA).unwrap();
+    sql.execute("INSERT INTO changes (weights_hash, latent, text, author, time) VALUES ('w', 3, 'Hebrew', 'ann', '2026-01-01T00:00:00Z')", [])
+        .unwrap();
+    sql.pragma_update(None, "user_version", 1).unwrap();
+}
+
+#[test]
+fn a_file_of_version_1_is_read_as_it_is_and_gets_lists_and_ratings_when_it_is_written_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.sqlite");
+    version_1(&path);
+    let old = Labels::open_to_read(&path).unwrap().unwrap();
+    assert_eq!(texts(&old.list("w", None).unwrap()), [(3, "Hebrew", "ann")]);
+    assert!(old.members("w", None).unwrap().is_empty() && old.ratings("w").unwrap().is_empty());
+    let mut new = Labels::open(&path).unwrap();
+    new.put("w", "scripts", 3, true, "ben").unwrap();
+    assert_eq!(texts(&new.list("w", None).unwrap()), [(3, "Hebrew", "ann")]);
+    assert_eq!(Labels::open_to_read(&path).unwrap().unwrap().members("w", None).unwrap().len(), 1);
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", VERSION + 1).unwrap();
+    assert!(matches!(Labels::open(&path), Err(Error::Version { .. })) && matches!(Labels::open_to_read(&path), Err(Error::Version { .. })));
+}
+
+#[test]
+fn a_unit_is_in_a_list_until_it_is_taken_out_and_may_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut labels = Labels::open(&dir.path().join("x.sqlite")).unwrap();
+    let names =
+        |labels: &Labels, latent| -> Vec<(String, u32)> { labels.members("w", latent).unwrap().into_iter().map(|m| (m.list, m.latent)).collect() };
+    for latent in [9, 2, 9] {
+        labels.put("w", " scripts ", latent, true, "ann").unwrap();
+    }
+    labels.put("w", lists::BOOKMARKS, 2, true, "ann").unwrap();
+    labels.put("other", "scripts", 5, true, "ann").unwrap();
+    assert_eq!(names(&labels, None), [("bookmarks".into(), 2), ("scripts".into(), 2), ("scripts".into(), 9)], "in the order of coming");
+    assert_eq!(names(&labels, Some(2)).len(), 2);
+    labels.put("w", "scripts", 9, false, "ben").unwrap();
+    assert_eq!(names(&labels, Some(9)), []);
+    labels.put("w", "scripts", 9, true, "ben").unwrap();
+    assert_eq!(names(&labels, Some(9)), [("scripts".into(), 9)]);
+    for (name, author) in [("", "ann"), ("x", " "), ("a\nb", "ann")] {
+        assert!(labels.put("w", name, 1, true, author).is_err(), "{name:?} by {author:?}");
+    }
+    assert!(labels.put("w", &"x".repeat(61), 1, true, "ann").is_err());
+}
+
+#[test]
+fn the_newest_rating_of_a_rater_counts_and_no_question_has_more_points_than_the_rubric() {
+    use ratings::{RUBRIC, Rating, median};
+    let dir = tempfile::tempdir().unwrap();
+    let mut labels = Labels::open(&dir.path().join("x.sqlite")).unwrap();
+    let rating =
+        |latent, author: &str, points| Rating { session: 1, latent, author: author.into(), said: "dates".into(), points, time: String::new() };
+    labels.rate("w", &rating(4, "ann", [3, 5, 3, 3])).unwrap();
+    labels.rate("w", &rating(4, "ann", [0, 1, 0, 2])).unwrap();
+    labels.rate("w", &rating(4, "ben", [1, 1, 1, 1])).unwrap();
+    labels.rate("other", &rating(4, "ben", [1, 1, 1, 1])).unwrap();
+    let kept = labels.ratings("w").unwrap();
+    assert_eq!(kept.iter().map(|r| (r.author.as_str(), r.total())).collect::<Vec<_>>(), [("ann", 3), ("ben", 4)]);
+    assert_eq!(RUBRIC.iter().map(|q| q.max).sum::<u8>(), 14, "the paper's scale");
+    for i in 0..4 {
+        let mut points = [0; 4];
+        points[i] = RUBRIC[i].max + 1;
+        assert!(labels.rate("w", &rating(1, "ann", points)).is_err());
+    }
+    assert_eq!([median(vec![]), median(vec![7]), median(vec![9, 1, 4]), median(vec![12, 0])], [None, Some(7.0), Some(4.0), Some(6.0)]);
+}
