@@ -7,16 +7,19 @@
 mod build;
 mod census;
 pub mod collect;
+pub mod compare;
 pub mod exam;
 #[cfg(test)]
 mod fake;
 mod geometry;
 mod logits;
 mod loss;
+pub mod map;
 mod near;
 mod pass;
 mod polysemantic;
 pub mod render;
+pub mod shares;
 pub mod store;
 pub mod text;
 

@@ -22,6 +22,7 @@
 
 mod read;
 mod schema;
+mod suggest;
 mod types;
 mod write;
 
@@ -29,6 +30,7 @@ mod write;
 mod tests;
 
 pub use read::Dictionary;
+pub use suggest::Seen;
 pub use types::*;
 pub use write::{Row, set_concepts, write};
 

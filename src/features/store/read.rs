@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// An opened dictionary. One thread at a time (it holds one SQLite connection); open it again for another thread, that is cheap.
 pub struct Dictionary {
     path: PathBuf,
-    sql: Connection,
+    pub(super) sql: Connection,
     meta: Meta,
 }
 
@@ -369,7 +369,7 @@ impl Dictionary {
         run().map_err(|e| self.sql_error(e))
     }
 
-    fn sql_error(&self, source: rusqlite::Error) -> Error {
+    pub(super) fn sql_error(&self, source: rusqlite::Error) -> Error {
         Error::Sql { path: self.path.clone(), source }
     }
 
@@ -405,12 +405,12 @@ fn filter(query: &ListQuery) -> (String, Vec<Value>) {
 }
 
 /// What a person typed as one FTS5 phrase whose last word may go on; nothing in it is an operator.
-fn phrase(text: &str) -> String {
+pub(super) fn phrase(text: &str) -> String {
     format!("\"{}\" *", text.replace('"', "\"\""))
 }
 
 /// Some 30 characters on each side of the match, or the middle of the context where the index matched more loosely than we do.
-fn snippet(context: &str, wanted: &str) -> String {
+pub(super) fn snippet(context: &str, wanted: &str) -> String {
     let chars: Vec<char> = context.chars().collect();
     let fold = |s: &[char]| s.iter().flat_map(|c| c.to_lowercase()).collect::<String>();
     let wanted: Vec<char> = wanted.trim().chars().collect();
