@@ -86,11 +86,45 @@ document.addEventListener("DOMContentLoaded", () => {
     steer.addEventListener("submit", (event) => { event.preventDefault(); address(steer); load(steer.dataset.fragment + "?" + query(steer), $("#result")); });
   }
 
-  // the label's author is remembered
-  const author = $("#author");
-  if (author) {
-    try { author.value = author.value || localStorage.getItem("author") || ""; } catch { /* not remembered */ }
-    author.form.addEventListener("submit", () => { try { localStorage.setItem("author", author.value); } catch { /* not remembered */ } });
+  // why it fires: a click on a token offers to swap it
+  const swapped = $("#result");
+  if ($("#swap")) {
+    swapped.addEventListener("click", (event) => {
+      const token = event.target.closest(".sources button.t");
+      if (!token) return;
+      $("#swap-at").value = token.dataset.at;
+      $("#with").value = token.textContent;
+      $("#with").focus();
+      $("#with").select();
+    });
+    swapped.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const form = $("#swap");
+      address(form);
+      load(form.dataset.fragment + "?" + query(form), swapped);
+    });
+  }
+
+  // contexts: one line, all that is kept, or the whole window that the model read
+  const sizes = [...document.querySelectorAll("[data-size]")];
+  const full = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach(async ({ target }) => {
+    full.unobserve(target);
+    const html = await fetch(target.dataset.at.replace("/corpus?", "/corpus/window?")).then((answer) => answer.ok ? answer.text() : "").catch(() => "");
+    if (html && root.dataset.size === "full") { target.shortened ||= target.querySelector(".line"); const made = document.createElement("template"); made.innerHTML = html; target.querySelector(".line").replaceWith(made.content.firstElementChild); }
+  }), { rootMargin: "300px" });
+  const resize = (size) => {
+    root.dataset.size = size;
+    sizes.forEach((button) => button.setAttribute("aria-pressed", button.dataset.size === size));
+    document.querySelectorAll(".group .ctx").forEach((context) => {
+      context.classList.toggle("open", size !== "short");
+      full.unobserve(context);
+      if (context.shortened) { context.querySelector(".line").replaceWith(context.shortened); context.shortened = null; }
+      if (size === "full" && context.dataset.at) full.observe(context);
+    });
+  };
+  if (sizes.length) {
+    resize("short");
+    sizes.forEach((button) => button.addEventListener("click", () => resize(button.dataset.size)));
   }
 
   // lines open on a click, rows lead to their page
@@ -109,7 +143,7 @@ document.addEventListener("DOMContentLoaded", () => {
     tip.hidden = !token;
     if (!token) return;
     const d = token.dataset;
-    tip.textContent = (d.n ? d.n + " features, strongest at " + Math.round(100 * (d.v || 0)) + " % of its maximum" : d.v ? "activation " + d.v : "silent") + "\ntoken " + d.t + "\nbytes " + d.b;
+    tip.textContent = (d.part ? "gives " + d.part : d.n ? d.n + " features, strongest at " + Math.round(100 * (d.v || 0)) + " % of its maximum" : d.v ? "activation " + d.v : "silent") + "\ntoken " + d.t + "\nbytes " + d.b;
     const box = token.getBoundingClientRect();
     tip.style.left = Math.max(4, Math.min(box.left, innerWidth - tip.offsetWidth - 4)) + scrollX + "px";
     const below = box.bottom + 6 + tip.offsetHeight < innerHeight;
@@ -134,7 +168,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (event.key === "Escape") { tip.hidden = true; if (event.target.blur) event.target.blur(); return; }
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
     const unit = document.body.dataset.kind === "unit";
-    if (event.key === "/") { event.preventDefault(); const box = $("#q") || $("#search"); box.focus(); box.select(); }
+    if (event.key === "/") { event.preventDefault(); const box = $("#q") || $("#search");  box.focus(); box.select(); }
     else if (event.key === "j") step(1);
     else if (event.key === "k") step(-1);
     else if (unit && event.key === "ArrowRight") follow("next");

@@ -8,6 +8,7 @@ use super::pages::unit::LabelForm;
 use super::server::{Server, blocking, id_of};
 use super::steering;
 use super::view::Units;
+use super::why;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -15,7 +16,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-fn answer<T: Serialize>(found: Page<T>) -> Response {
+pub fn answer<T: Serialize>(found: Page<T>) -> Response {
     match found {
         Ok(found) => Json(found).into_response(),
         Err(problem) => {
@@ -37,7 +38,7 @@ pub async fn index(State(server): State<Server>) -> Response {
             "features": meta(Units::Features),
             "neurons": meta(Units::Neurons),
             "get": [
-                "/api/tour", "/api/features?q=&sort=&flag=&page=", "/api/features/N", "/api/neurons", "/api/neurons/N",
+                "/api/tour", "/api/features?q=&sort=&flag=&page=", "/api/features/N", "/api/features/N/why?t= (or text=&at=) &swap=&with=", "/api/neurons", "/api/neurons/N",
                 "/api/live?text=&at=", "/api/steer?feature=&strength=&prompt=&tokens=&temperature=&seed=",
             ],
             "post": ["/api/features/N/label {text, author}", "/api/features/N/label/undo", "/api/neurons/N/label", "/api/neurons/N/label/undo"],
@@ -61,6 +62,13 @@ pub async fn unit(State(server): State<Server>, units: Units, Path(id): Path<Str
     match id_of(&id) {
         Ok(id) => answer(blocking(&server, move |app| app.unit(units, id)).await),
         Err(problem) => answer::<()>(Err(problem)),
+    }
+}
+
+pub async fn why(State(server): State<Server>, units: Units, Path(id): Path<String>, asked: Result<Query<why::Ask>, QueryRejection>) -> Response {
+    match (id_of(&id), fields(asked)) {
+        (Ok(id), Ok(ask)) => answer(blocking(&server, move |app| app.why(units, id, ask)).await),
+        (Err(problem), _) | (_, Err(problem)) => answer::<()>(Err(problem)),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Dictionaries and labels are opened anew for each question (that is cheap), so a page shows what was built since the server started.
 
 use super::live::Typed;
+use super::summaries::Summaries;
 use super::view::{UnitView, Units};
 use super::{Error, Options, Result};
 use crate::artifact::{Manifest, RunDir};
@@ -25,14 +26,17 @@ pub struct App {
     pub stream: TokenStream,
     pub tokenizer: Tokenizer,
     model: Mutex<Option<Model>>,
-    summaries: Mutex<Option<Summaries>>,
+    pub compared: Mutex<super::compare::Kept>,
+    pub map: Arc<Mutex<super::map::State>>,
+    /// Of features and of neurons.
+    summaries: [Mutex<Option<Known>>; 2],
 }
 
-/// Every feature's summary, and the state of the dictionary that it was read in.
-struct Summaries {
+/// What is kept in memory of a dictionary, and the state of the file that it was read in.
+struct Known {
     meta: Meta,
     changes: u32,
-    all: Arc<Vec<FeatureSummary>>,
+    all: Arc<Summaries>,
 }
 
 /// The language model and the SAE, in memory.
@@ -135,7 +139,16 @@ impl App {
             }
             None => saes(run).into_iter().next().unwrap_or_else(|| "main".into()),
         };
-        Ok(App { run: run.clone(), sae, stream, tokenizer, model: Mutex::new(None), summaries: Mutex::new(None) })
+        Ok(App {
+            run: run.clone(),
+            sae,
+            stream,
+            tokenizer,
+            model: Mutex::new(None),
+            compared: Mutex::default(),
+            map: Arc::default(),
+            summaries: Default::default(),
+        })
     }
 
     fn name(&self, units: Units) -> &str {
@@ -198,10 +211,10 @@ impl App {
         UnitView::new(units, summary, labels.get(&summary.id).cloned())
     }
 
-    /// Every feature's summary by number, read again when the dictionary was built anew or concepts were written into it: ranking live text
+    /// Every unit's summary by number, read again when the dictionary was built anew or concepts were written into it: ranking live text
     /// asks for hundreds at each keystroke.
-    pub fn summaries(&self, dictionary: &Dictionary) -> Page<Arc<Vec<FeatureSummary>>> {
-        let mut cached = locked(&self.summaries);
+    pub fn summaries(&self, units: Units, dictionary: &Dictionary) -> Page<Arc<Summaries>> {
+        let mut cached = locked(&self.summaries[units as usize]);
         let changes = dictionary.changes()?;
         if let Some(known) = &*cached
             && known.changes == changes
@@ -210,15 +223,15 @@ impl App {
             return Ok(known.all.clone());
         }
         let query = features::store::ListQuery { limit: u64::from(dictionary.meta().n_units), ..Default::default() };
-        let all = Arc::new(dictionary.list(&query)?.features);
-        *cached = Some(Summaries { meta: dictionary.meta().clone(), changes, all: all.clone() });
+        let all = Arc::new(Summaries::new(dictionary.list(&query)?.features));
+        *cached = Some(Known { meta: dictionary.meta().clone(), changes, all: all.clone() });
         Ok(all)
     }
 
     /// Reads what live text and steering ask for first. What fails here fails again, and is told, where it is asked for.
     pub fn warm_up(&self) {
         if let Ok(dictionary) = self.dictionary(Units::Features)
-            && self.summaries(&dictionary).is_ok()
+            && self.summaries(Units::Features, &dictionary).is_ok()
         {
             let _ = self.with_model(dictionary.meta(), |_| Ok(()));
         }
@@ -269,12 +282,12 @@ impl App {
 }
 
 /// A panic in another request leaves plain data behind, so its lock is good to use.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Names of the run's SAEs; those with a dictionary first.
-fn saes(run: &RunDir) -> Vec<String> {
+pub fn saes(run: &RunDir) -> Vec<String> {
     let folder = run.sae("x").parent().map(PathBuf::from).unwrap_or_default();
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.filter(|e| e.path().is_dir()).filter_map(|e| e.file_name().into_string().ok()).collect();

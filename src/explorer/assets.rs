@@ -1,4 +1,4 @@
-//! Style sheet, script and icon, embedded in the program.
+//! Style sheet, scripts and icon, embedded in the program.
 
 use axum::extract::Path;
 use axum::http::{StatusCode, header};
@@ -11,8 +11,17 @@ use std::sync::OnceLock;
 struct Files;
 
 /// Name and media type; nothing else is looked for, whatever the address says.
-const NAMES: [(&str, &str); 3] =
-    [("style.css", "text/css; charset=utf-8"), ("app.js", "text/javascript; charset=utf-8"), ("icon.svg", "image/svg+xml")];
+const NAMES: [(&str, &str); 8] = [
+    ("style.css", "text/css; charset=utf-8"),
+    ("app.js", SCRIPT),
+    ("search.js", SCRIPT),
+    ("labels.js", SCRIPT),
+    ("rate.js", SCRIPT),
+    ("map.js", SCRIPT),
+    ("training.js", SCRIPT),
+    ("icon.svg", "image/svg+xml"),
+];
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 pub async fn file(Path(asked): Path<String>) -> Response {
     let Some((name, media)) = NAMES.iter().find(|(name, _)| *name == asked) else {

@@ -1,8 +1,9 @@
 //! Which features fire on a text that somebody types. Runs the model to the hook and the SAE's encoder, nothing above.
 //!
-//! The text is read as a document is in the stream: after `<|endoftext|>`, in windows of n_ctx whose first position does not count.
+//! Of a text that is typed on only what is new is computed. It is read as a document is in the stream: after `<|endoftext|>`, in windows of n_ctx whose first position does not count.
 
 use super::app::{App, Model, Page, Part, Problem};
+use super::list::url_text;
 use super::text;
 use super::view::{self, TokenView, UnitView, Units, percent};
 use crate::corpus::counts;
@@ -49,6 +50,9 @@ pub struct Firing {
     pub share: f32,
     /// (token, act) wherever it fires.
     pub at: Vec<(usize, f32)>,
+    /// Where the activation on that token is taken apart.
+    #[serde(skip)]
+    pub why: String,
 }
 
 impl Firing {
@@ -78,7 +82,7 @@ impl App {
             return Ok(Ok(LiveResult { warning: String::new(), caption, tokens: vec![], firing: vec![], rtl: false }));
         }
         let meta = dictionary.meta().clone();
-        let summaries = self.summaries(&dictionary)?;
+        let summaries = self.summaries(Units::Features, &dictionary)?;
         let mut ids = vec![self.tokenizer.end_of_text()];
         ids.extend(self.tokenizer.encode(typed));
         let (fires, n_ctx) = self.with_model(&meta, |model| {
@@ -94,7 +98,8 @@ impl App {
         let n_firing = ranked.len();
         let firing = ranked.into_iter().take(N_SHOWN).filter_map(|Ranked { latent, place, act, share }| {
             let unit = self.unit_view(Units::Features, summaries.get(latent as usize)?, &labels);
-            Some(Firing { unit, token: text::plain(slices[place]), act, share, at: fires.places[&latent].clone() })
+            let why = format!("{}/why?text={}&at={place}", unit.href(), url_text(typed));
+            Some(Firing { unit, token: text::plain(slices[place]), act, share, at: fires.places[&latent].clone(), why })
         });
         let firing: Vec<Firing> = firing.collect();
         let over = match at {

@@ -1,22 +1,32 @@
-//! The web server and its pages: a tour, the list of features, one feature or neuron, live text, steering; each also as JSON under `/api`.
-//! Reads a finished run folder; writes only labels. Does not train, and knows no file by a name that came from a URL.
+//! The web server and its pages: a tour, the list of features, one feature or neuron, why it fires, live text, steering, lists, blind rating;
+//! most of them also as JSON under `/api`. Reads a finished run folder; writes only labels, lists and ratings. Does not train, and knows no file by a name that came from a URL.
 //!
-//! `guard` decides who may ask; `app` holds what a run has; `tour`, `list`, `unit`, `live` and `steering` each answer one kind of question
-//! with plain data; `view` and `text` are what that data is made of; `pages` and `api` turn it into HTML and JSON.
+//! `guard` decides who may ask; `app` holds what a run has and `summaries` what is kept of a dictionary; `tour`, `list`, `search`, `unit`,
+//! `lists`, `live`, `why`, `corpus`, `map`, `compare`, `steering`, `rate` and `training` each answer one kind of question with plain data; `view` and `text` are what that data is
+//! made of; `pages` and `api` turn it into HTML and JSON.
 
 mod api;
 mod app;
 mod assets;
+mod compare;
+mod corpus;
 mod guard;
 mod list;
+mod lists;
 mod live;
+mod map;
 mod pages;
+mod rate;
+mod search;
 mod server;
 mod steering;
+mod summaries;
 mod text;
 mod tour;
+mod training;
 mod unit;
 mod view;
+mod why;
 
 pub use server::Bound;
 

@@ -5,6 +5,7 @@ use super::view::{ContextView, Fact, UnitView, Units, percent, significant, text
 use crate::artifact::grouped;
 use crate::features::Dictionary;
 use crate::features::exam::ExamReport;
+use crate::features::shares;
 use crate::features::store::{FeatureDetail, FeatureSummary, Flag, GroupKind, ListQuery, Sort};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
@@ -101,7 +102,7 @@ impl App {
     }
 
     fn chosen(&self, dictionary: &Dictionary, labels: &HashMap<u32, String>, found: &[FoundConcept]) -> Page<Vec<FeatureSummary>> {
-        let all = self.summaries(dictionary)?;
+        let all = self.summaries(Units::Features, dictionary)?;
         let left_out = [Flag::Dead, Flag::UltraRare, Flag::Dense, Flag::SingleToken, Flag::Junk];
         let fit = |s: &&FeatureSummary| !s.flags.iter().any(|f| left_out.contains(f));
         let mut labelled: Vec<&FeatureSummary> = all.iter().filter(|s| labels.contains_key(&s.id)).filter(fit).collect();
@@ -151,8 +152,13 @@ impl App {
     ) -> crate::features::Result<Card> {
         let detail = dictionary.feature(summary.id, &self.stream, &self.tokenizer)?;
         let unit = UnitView::new(units, summary, label);
-        let note = if note.is_empty() { unit.concept() } else { note };
-        Ok(Card { unit, note, contexts: contexts(&detail) })
+        let note = match (note.is_empty(), units) {
+            (true, Units::Neurons) => shares::card(&detail, &self.stream).line(),
+            (true, Units::Features) => unit.concept(),
+            (false, _) => note,
+        };
+        let contexts = contexts(&detail, &unit.href());
+        Ok(Card { unit, note, contexts })
     }
 
     /// As `eval.json` has them, on held-out text; without it the dead as the dictionary counts them, on the text that it was made from.
@@ -212,7 +218,7 @@ fn percent_of_one(share: f64) -> String {
 }
 
 /// Two random firings, two from the middle of the range, two of the strongest; then what is needed to fill up.
-fn contexts(detail: &FeatureDetail) -> Vec<ContextView> {
+fn contexts(detail: &FeatureDetail, href: &str) -> Vec<ContextView> {
     let of = |kind: GroupKind| detail.groups.iter().filter(move |g| g.kind == kind).collect::<Vec<_>>();
     let quantiles = of(GroupKind::Interval);
     let middle = quantiles.get(quantiles.len() / 2).into_iter().flat_map(|g| g.examples.iter());
@@ -229,7 +235,7 @@ fn contexts(detail: &FeatureDetail) -> Vec<ContextView> {
     }
     chosen.truncate(N_CONTEXTS);
     chosen.sort_by(|a, b| b.act.total_cmp(&a.act));
-    chosen.into_iter().map(|e| ContextView::new(e, detail.summary.max_act)).collect()
+    chosen.into_iter().map(|e| ContextView::new(e, detail.summary.max_act, href)).collect()
 }
 
 #[cfg(test)]

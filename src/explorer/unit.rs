@@ -1,9 +1,12 @@
 //! The page of one feature or neuron: its contexts, histogram, logit effects, and its label with who wrote it when.
 
 use super::app::{App, Page, Part, Problem, part};
+use super::lists::InLists;
 use super::view::{self, EffectView, Fact, GroupView, HistogramView, UnitView, Units};
 use crate::artifact::grouped;
+use crate::features::shares::{self, Card};
 use crate::features::store::{Flag, Histogram, ListQuery, Meta};
+use crate::labels::Label;
 use serde::Serialize;
 
 /// Longest label and author, in characters.
@@ -27,6 +30,9 @@ pub struct UnitPage {
     pub counts: Histogram,
     #[serde(skip)]
     pub histogram: HistogramView,
+    /// What it answers to, as shares of its activation.
+    pub card: Card,
+    pub lists: InLists,
     /// Address of the steering page for this feature.
     pub steer: Option<String>,
 }
@@ -36,6 +42,8 @@ pub struct LabelsView {
     /// What the form starts with: the newest label in force and its author.
     pub current: String,
     pub author: String,
+    /// Every label in force, the newest first: one of each author.
+    pub in_force: Vec<Change>,
     /// Newest first.
     pub history: Vec<Change>,
 }
@@ -73,18 +81,21 @@ impl App {
             }
             Ok(None)
         };
+        let card = shares::card(&detail, &self.stream);
         Ok(UnitPage {
+            card,
             previous: beside(true)?,
             next: beside(false)?,
             unit: UnitView::new(units, &detail.summary, label),
             n_tokens: grouped(meta.n_tokens),
             facts: view::facts(&detail.summary, meta.n_tokens),
-            groups: view::groups(&detail),
+            groups: view::groups(&detail, &format!("{}/{id}", units.path())),
             raised: view::effects(&detail.logits_up),
             lowered: view::effects(&detail.logits_down),
             labels,
             histogram: view::histogram(&detail.histogram),
             counts: detail.histogram,
+            lists: self.in_lists(units, &meta.weights_hash, id),
             steer: (units == Units::Features && detail.summary.n_active > 0).then(|| format!("/steer?feature={id}")),
         })
     }
@@ -97,10 +108,12 @@ impl App {
             let mut history = store.history(&meta.weights_hash, id)?;
             history.reverse();
             let newest = in_force.last();
+            let change = |l: Label| Change { text: l.text, author: l.author, when: l.time };
             Ok(LabelsView {
                 current: newest.map(|l| l.text.clone()).unwrap_or_default(),
                 author: newest.map(|l| l.author.clone()).unwrap_or_default(),
-                history: history.into_iter().map(|l| Change { text: l.text, author: l.author, when: l.time }).collect(),
+                history: history.into_iter().map(change).collect(),
+                in_force: in_force.into_iter().rev().map(change).collect(),
             })
         };
         read().map_err(missing)

@@ -5,12 +5,13 @@ use crate::artifact::grouped;
 use crate::corpus::END_OF_TEXT;
 use crate::features::store::{Example, ExampleGroup, FeatureDetail, FeatureSummary, Histogram, LogitEffect, Meta};
 use serde::Serialize;
+use std::collections::HashSet;
 
 /// Shades of orange in the style sheet, a1 ... a20.
 const N_SHADES: f32 = 20.0;
 
 /// Features of an SAE, or the model's own neurons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Units {
     Features,
@@ -114,12 +115,17 @@ pub struct ContextView {
     /// The firing token alone.
     pub at: Vec<TokenView>,
     pub after: Vec<TokenView>,
+    /// Its text stands on the page already, perhaps at another place of the corpus.
+    pub repeated: bool,
     #[serde(skip)]
     pub rtl: bool,
+    /// Address of the unit's page.
+    #[serde(skip)]
+    href: String,
 }
 
 impl ContextView {
-    pub fn new(example: &Example, max: f32) -> Self {
+    pub fn new(example: &Example, max: f32, href: &str) -> Self {
         let bytes: Vec<(u32, &[u8])> = example.tokens.iter().map(|t| (t.id, t.bytes.as_slice())).collect();
         let mut all = tokens(&bytes, &example.acts, max);
         for (i, token) in all.iter_mut().enumerate() {
@@ -137,12 +143,41 @@ impl ContextView {
             before: all,
             at,
             after,
+            repeated: false,
             rtl: text::is_right_to_left(&slices),
+            href: href.into(),
         }
     }
 
     pub fn value(&self) -> String {
         significant(self.act as f64)
+    }
+
+    /// What a reader sees of it, to find repetitions by.
+    fn words(&self) -> Vec<u32> {
+        self.before.iter().chain(&self.at).chain(&self.after).map(|t| t.id).collect()
+    }
+
+    /// Whether it may say whose it is.
+    pub fn named(&self) -> bool {
+        !self.href.is_empty()
+    }
+
+    /// Activations as shares of `max`, so that their size does not tell whose they are.
+    pub fn in_shares_of(&mut self, max: f32) {
+        let all = self.before.iter_mut().chain(&mut self.at).chain(&mut self.after).map(|t| &mut t.act);
+        all.chain([&mut self.act]).for_each(|act| *act /= max.max(f32::MIN_POSITIVE));
+    }
+
+    /// The text around it, shaded by the unit.
+    pub fn corpus(&self) -> String {
+        let unit = self.href.trim_start_matches('/').replace("s/", "=");
+        format!("/corpus?t={}&{unit}", self.t)
+    }
+
+    /// Where the activation is taken apart.
+    pub fn why(&self) -> String {
+        format!("{}/why?t={}", self.href, self.t)
     }
 }
 
@@ -163,7 +198,7 @@ pub struct PartView {
 }
 
 /// Random firings, then intervals from the strongest down, then the strongest: the unchosen before the chosen.
-pub fn groups(detail: &FeatureDetail) -> Vec<GroupView> {
+pub fn groups(detail: &FeatureDetail, href: &str) -> Vec<GroupView> {
     use crate::features::store::GroupKind::{Interval, Quantile, Random, Top, Zero};
     let max = detail.summary.max_act;
     let part = |group: &ExampleGroup| {
@@ -174,9 +209,9 @@ pub fn groups(detail: &FeatureDetail) -> Vec<GroupView> {
             }
             Top | Random | Zero => String::new(),
         };
-        PartView { title, contexts: group.examples.iter().map(|e| ContextView::new(e, max)).collect() }
+        PartView { title, contexts: group.examples.iter().map(|e| ContextView::new(e, max, href)).collect() }
     };
-    [
+    let mut groups: Vec<GroupView> = [
         (Random, "random", "Random", "a uniform sample of every firing: what it mostly does"),
         (Quantile, "ranks", "By rank", "samples of each tenth of its firings, from the strongest down"),
         (Interval, "range", "Across its range", "samples within each interval of activation"),
@@ -189,7 +224,11 @@ pub fn groups(detail: &FeatureDetail) -> Vec<GroupView> {
         GroupView { id, title, note, parts }
     })
     .filter(|g: &GroupView| !g.parts.is_empty())
-    .collect()
+    .collect();
+    let mut seen = HashSet::new();
+    let contexts = groups.iter_mut().flat_map(|g| &mut g.parts).flat_map(|p| &mut p.contexts);
+    contexts.for_each(|c| c.repeated = !seen.insert(c.words()));
+    groups
 }
 
 /// One row of a list, and the head of a page.
@@ -251,6 +290,11 @@ impl UnitView {
         percent(self.density)
     }
 
+    /// Polysemanticity; a unit that never fired has none.
+    pub fn mixed_text(&self) -> String {
+        if self.summary.n_active > 0 { significant(self.summary.polysemantic) } else { "-".into() }
+    }
+
     pub fn max_text(&self) -> String {
         significant(self.max_act as f64)
     }
@@ -294,6 +338,13 @@ pub fn facts(summary: &FeatureSummary, n_tokens: u64) -> Vec<Fact> {
 pub struct EffectView {
     pub text: String,
     pub value: String,
+}
+
+impl EffectView {
+    /// The token alone.
+    pub fn without_value(self) -> Self {
+        EffectView { value: String::new(), ..self }
+    }
 }
 
 pub fn effects(list: &[LogitEffect]) -> Vec<EffectView> {
@@ -417,10 +468,11 @@ mod tests {
             doc_offset: 2,
             ..Default::default()
         };
-        let view = ContextView::new(&example, 6.0);
+        let view = ContextView::new(&example, 6.0, "/features/7");
         assert_eq!(view.before.iter().map(TokenView::class).collect::<Vec<_>>(), ["t out", "t"]);
         assert_eq!(view.at.iter().map(TokenView::class).collect::<Vec<_>>(), ["t a10 fires"]);
         assert_eq!(view.after.iter().map(TokenView::class).collect::<Vec<_>>(), ["t a4"]);
+        assert_eq!((view.why().as_str(), view.corpus().as_str()), ("/features/7/why?t=42", "/corpus?t=42&feature=7"));
     }
 
     #[test]

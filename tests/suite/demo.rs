@@ -72,6 +72,19 @@ pub fn make(dir: &Path, neurons: bool) -> RunDir {
 #[allow(dead_code)]
 pub fn make_with_model(dir: &Path) -> RunDir {
     let run = make(dir, false);
+    add_model(&run);
+    run
+}
+
+/// All that a run has: dictionaries of features and of neurons, a model and an SAE.
+#[allow(dead_code)]
+pub fn make_full(dir: &Path) -> RunDir {
+    let run = make(dir, true);
+    add_model(&run);
+    run
+}
+
+fn add_model(run: &RunDir) {
     let stream = TokenStream::open(&run.tokens()).unwrap();
     let config = LmConfig {
         d_vocab: stream.d_vocab(),
@@ -97,7 +110,6 @@ pub fn make_with_model(dir: &Path) -> RunDir {
     let origin = Origin { model_name: "demo".into(), hook_name: "blocks.0.mlp.hook_post".into(), context_size: N_CTX, dataset: "demo".into() };
     let sample: Vec<f32> = (0..8 * d_in).map(|i| (i % 7) as f32 * 0.1).collect();
     sae.save(&run.sae("main"), &origin, &sample).unwrap();
-    run
 }
 
 fn documents() -> Vec<String> {

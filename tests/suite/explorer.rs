@@ -8,15 +8,15 @@ use std::path::Path;
 use std::thread::JoinHandle;
 
 /// A running server; ends, and is waited for, when dropped.
-struct Served {
+pub struct Served {
     address: String,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
 }
 
 impl Served {
-    fn new(prepare: impl FnOnce(&Path) -> monosem::artifact::RunDir) -> Self {
+    pub fn new(prepare: impl FnOnce(&Path) -> monosem::artifact::RunDir) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let run = prepare(dir.path());
         let bound = Bound::new(&run, &Options::loopback()).unwrap();
@@ -39,17 +39,17 @@ impl Served {
         Answer::parse(&bytes)
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[], "")
     }
 
     /// A form sent from our own page.
-    fn post(&self, path: &str, body: &str) -> Answer {
+    pub fn post(&self, path: &str, body: &str) -> Answer {
         let origin = format!("http://{}", self.address);
         self.ask("POST", path, &[("Origin", &origin), ("Content-Type", "application/x-www-form-urlencoded")], body)
     }
 
-    fn json(&self, path: &str) -> serde_json::Value {
+    pub fn json(&self, path: &str) -> serde_json::Value {
         let answer = self.get(path);
         serde_json::from_str(&answer.body).unwrap_or_else(|e| panic!("{path}: {e}: {}", answer.body))
     }
@@ -63,10 +63,10 @@ impl Drop for Served {
     }
 }
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
 }
 
 impl Answer {
@@ -79,7 +79,7 @@ impl Answer {
     }
 
     /// What a reader sees of an element that holds no other of its kind: tags dropped, entities resolved.
-    fn visible(&self) -> String {
+    pub fn visible(&self) -> String {
         let mut text = String::new();
         let mut rest = self.body.as_str();
         while let Some((before, after)) = rest.split_once('<') {

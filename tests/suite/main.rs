@@ -5,6 +5,7 @@ mod cli;
 mod corpus;
 mod demo;
 mod explorer;
+mod explorer_pages;
 #[cfg(unix)]
 mod interrupt;
 mod layering;

@@ -33,8 +33,19 @@ impl Shell {
         }
     }
 
-    pub fn pages(&self) -> [(&'static str, &'static str); 5] {
-        [("/", "Tour"), ("/features", "Features"), ("/neurons", "Neurons"), ("/live", "Live"), ("/steer", "Steer")]
+    pub fn pages(&self) -> [(&'static str, &'static str); 10] {
+        [
+            ("/", "Tour"),
+            ("/features", "Features"),
+            ("/neurons", "Neurons"),
+            ("/map", "Map"),
+            ("/live", "Live"),
+            ("/steer", "Steer"),
+            ("/compare", "Compare"),
+            ("/lists", "Lists"),
+            ("/rate", "Rate"),
+            ("/training", "Training"),
+        ]
     }
 }
 

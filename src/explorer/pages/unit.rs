@@ -51,7 +51,7 @@ pub async fn undo_label(State(server): State<Server>, units: Units, Path(id): Pa
     back_to_unit(&server, units, &id, done)
 }
 
-fn back_to_unit(server: &Server, units: Units, id: &str, done: Page<()>) -> Response {
+pub fn back_to_unit(server: &Server, units: Units, id: &str, done: Page<()>) -> Response {
     match done {
         Ok(()) => Redirect::to(&format!("{}/{id}", units.path())).into_response(),
         Err(problem) => error_page(server, units.path(), &problem),
