@@ -2,13 +2,14 @@
 //! contexts, flags, categories - and the file.
 
 use super::census::{self, Census};
+use super::checkpoint::Checkpoint;
 use super::collect::CollectSettings;
 use super::geometry::{self, Geometry};
 use super::pass::{pass, split};
 use super::store::{Flag, Kind, Meta, Row, write};
 use super::text::StreamText;
 use super::{Result, logits, loss, near, polysemantic};
-use crate::artifact::Progress;
+use crate::artifact::{Progress, settings};
 use crate::corpus::{TokenStream, Tokenizer};
 use crate::lm::{Engine, HookPoint};
 use crate::sae::Sae;
@@ -24,12 +25,14 @@ pub struct BuildConfig {
     pub held_out: bool,
     /// Logit effects kept in each direction.
     pub n_logits: usize,
+    /// Tokens that go through the model together; nothing depends on it but speed.
+    pub batch_tokens: usize,
     pub collect: CollectSettings,
 }
 
 impl Default for BuildConfig {
     fn default() -> Self {
-        BuildConfig { n_tokens: 1_000_000, held_out: false, n_logits: 10, collect: CollectSettings::default() }
+        BuildConfig { n_tokens: 1_000_000, held_out: false, n_logits: 10, batch_tokens: 4096, collect: CollectSettings::default() }
     }
 }
 
@@ -49,16 +52,28 @@ pub struct Inputs<'a> {
     pub stream: &'a TokenStream,
     pub tokenizer: &'a Tokenizer,
     pub hook: HookPoint,
+    /// Where the pass over the text is saved; `None` for a pass that begins anew whenever it is interrupted.
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// Makes the dictionary at `path`. The old file stays until the new one is complete.
 ///
 /// # Errors
-/// [`Error::Interrupted`] with nothing written; [`Error::Invalid`] when the SAE does not fit the hook or there is no text.
+/// [`Error::Interrupted`](super::Error::Interrupted) with nothing written but the checkpoint; those of [`pass`].
 pub fn build(path: &Path, inputs: Inputs, units: Units, config: &BuildConfig, progress: &mut dyn Progress) -> Result<Meta> {
     let began = Instant::now();
-    let Inputs { engine, lm_hash, stream, tokenizer, hook } = inputs;
-    let findings = pass(engine, stream, hook, units, config, progress)?;
+    let Inputs { engine, lm_hash, stream, tokenizer, hook, checkpoint } = inputs;
+    let (kind, name, sae_hash, weights_hash) = match units {
+        Units::Latents { sae, name, manifest_hash } => (Kind::Latent, name, Some(manifest_hash.to_string()), weights_hash(sae)),
+        Units::Neurons => (Kind::Neuron, super::NEURONS, None, format!("{lm_hash}/{hook}")),
+    };
+    let inputs = [("tokens", stream.manifest().hash()), ("lm", lm_hash.to_string()), ("units", weights_hash.clone()), ("hook", hook.to_string())];
+    let identity = settings::identity(
+        &serde_json::to_value(config).expect("a config is plain data"),
+        &inputs.map(|(input, hash)| (input.to_string(), hash)).into(),
+    );
+    let saved = checkpoint.as_ref().map(|checkpoint| (checkpoint, identity.as_str()));
+    let mut findings = pass(engine, stream, hook, units, config, saved, progress)?;
     let lm = engine.lm();
     let d_in = hook.d_in(&lm.config);
     let text = StreamText { stream, tokenizer };
@@ -76,12 +91,13 @@ pub fn build(path: &Path, inputs: Inputs, units: Units, config: &BuildConfig, pr
     };
     let effects = logits::extremes(&lm, hook, &directions, config.n_logits, tokenizer.d_vocab());
     let polysemantic = polysemantic::scores(&findings, &text, &lm);
+    let units_found = std::mem::take(&mut findings.units);
     let census = Census::new(&findings, &text);
-    let parts = findings.units.iter().zip(effects).zip(geometry).zip(polysemantic.into_iter().zip(cosines));
+    let parts = units_found.into_iter().zip(effects).zip(geometry).zip(polysemantic.into_iter().zip(cosines));
     let mut rows: Vec<Row> = parts
         .map(|(((unit, (logits_up, logits_down)), geometry), (polysemantic, enc_dec_cosine))| {
-            let flags = census.flags(unit, polysemantic, enc_dec_cosine, &geometry);
-            let category = Some(census.category(unit, &flags, polysemantic));
+            let flags = census.flags(&unit, polysemantic, enc_dec_cosine, &geometry);
+            let category = Some(census.category(&unit, &flags, polysemantic));
             let collected = near::merged(unit, config.collect.n_top, &text);
             let Geometry { similar, alignment } = geometry;
             Row { collected, flags, polysemantic, enc_dec_cosine, logits_up, logits_down, category, similar, alignment }
@@ -94,10 +110,6 @@ pub fn build(path: &Path, inputs: Inputs, units: Units, config: &BuildConfig, pr
     let mut shown: Vec<_> = rows.iter_mut().map(|row| &mut row.collected).collect();
     let loss_effects = loss::measure(engine, stream, hook, &directions, &mut shown, progress)?;
     let n_with = |flag| rows.iter().filter(|r| r.flags.contains(&flag)).count() as u64;
-    let (kind, name, sae_hash, weights_hash) = match units {
-        Units::Latents { sae, name, manifest_hash } => (Kind::Latent, name, Some(manifest_hash.to_string()), weights_hash(sae)),
-        Units::Neurons => (Kind::Neuron, super::NEURONS, None, format!("{lm_hash}/{hook}")),
-    };
     let meta = Meta {
         kind,
         name: name.into(),
@@ -135,6 +147,9 @@ pub fn build(path: &Path, inputs: Inputs, units: Units, config: &BuildConfig, pr
     };
     progress.begin("search index", n_units as u64, "units");
     write(path, &meta, &rows, &findings.tokens, &text)?;
+    if let Some(checkpoint) = checkpoint {
+        checkpoint.clear()?;
+    }
     progress.advance(n_units as u64);
     progress.end();
     Ok(meta)

@@ -53,7 +53,7 @@ pub fn measure(
             wanted.extend(nearest(&firing.around).map(|(distance, act)| (at(firing.t, distance), u as u32, act)));
         }
     }
-    wanted.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    wanted.sort_unstable_by_key(|f| (f.0, f.1));
     wanted.dedup_by_key(|f| (f.0, f.1));
     // The last token of the stream predicts nothing.
     wanted.retain(|f| f.0 + 1 < stream.len());

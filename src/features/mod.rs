@@ -6,6 +6,7 @@
 
 mod build;
 mod census;
+mod checkpoint;
 pub mod collect;
 pub mod compare;
 pub mod exam;
@@ -24,6 +25,7 @@ pub mod store;
 pub mod text;
 
 pub use build::{BuildConfig, Inputs, Units, build, weights_hash};
+pub use checkpoint::Checkpoint;
 pub use pass::{can_be_negative, pass};
 pub use store::Dictionary;
 
@@ -53,6 +55,6 @@ pub enum Error {
     Invalid(String),
     #[error(transparent)]
     Artifact(#[from] crate::artifact::Error),
-    #[error("interrupted: nothing was written, the old dictionary is untouched")]
+    #[error("interrupted: the old dictionary is untouched, the pass over the text is saved")]
     Interrupted,
 }

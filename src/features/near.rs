@@ -10,8 +10,7 @@ const COMPARED: (u64, u64) = (12, 4);
 const SAME_FROM: f64 = 0.8;
 
 /// The unit with its strongest examples cut to `n_top`; one whose text is nearly that of a stronger one is counted there instead of shown.
-pub fn merged(unit: &Collected, n_top: usize, text: &dyn Text) -> Collected {
-    let mut unit = unit.clone();
+pub fn merged(mut unit: Collected, n_top: usize, text: &dyn Text) -> Collected {
     for group in unit.groups.iter_mut().filter(|g| g.kind == GroupKind::Top) {
         let mut shown: Vec<(Firing, Vec<[u32; 3]>)> = vec![];
         for firing in std::mem::take(&mut group.firings) {
@@ -55,11 +54,11 @@ mod tests {
         let firing = |t: u64, act: f32| Firing { t, act, ..Default::default() };
         let group = |firings: Vec<Firing>| Group { kind: GroupKind::Top, low: 1.0, high: 4.0, n_firings: 3, share_mass: 1.0, firings };
         let unit = Collected { mass: 12.0, groups: vec![group(vec![firing(15, 3.0), firing(35, 2.0), firing(55, 1.0)])], ..Default::default() };
-        let top = &merged(&unit, 5, &text).groups[0];
+        let top = &merged(unit.clone(), 5, &text).groups[0];
         assert_eq!(top.firings.iter().map(|f| (f.t, f.similar)).collect::<Vec<_>>(), [(15, 1), (55, 0)]);
         // 3 + 1 of 12
         assert_eq!((top.n_firings, top.low, top.share_mass), (2, 1.0, 4.0 / 12.0));
-        let one = &merged(&unit, 1, &text).groups[0];
+        let one = &merged(unit, 1, &text).groups[0];
         assert_eq!(one.firings.iter().map(|f| (f.t, f.similar)).collect::<Vec<_>>(), [(15, 1)]);
     }
 }

@@ -1,23 +1,30 @@
 //! The pass over the text: windows of the stream through the model (and the SAE) into the collector.
 
 use super::build::{BuildConfig, Units};
+use super::checkpoint::Checkpoint;
 use super::collect::{Collector, Findings, Shape, Windows};
 use super::{Error, Result};
 use crate::artifact::Progress;
 use crate::corpus::{Split, TokenStream, counts};
 use crate::lm::{Activation, Engine, HookPoint, LmConfig, Site};
 use crate::sae::SparseRows;
+use std::time::Instant;
 
 /// Correlations of neurons with each other are over every so-many-th window: half of them fire on every token.
 const NEURONS_CORRELATE_EVERY: u64 = 8;
 
-/// Runs the text through the model and the collector.
+/// Runs the text through the model and the collector. With a checkpoint and the identity of what is made, it goes on from there, and is saved from
+/// time to time and where it is interrupted; the caller deletes it when what it was for is done.
+///
+/// # Errors
+/// [`Error::Interrupted`]; [`Error::Invalid`] when the SAE does not fit the hook or there is no text; what is wrong with the checkpoint.
 pub fn pass(
     engine: &mut dyn Engine,
     stream: &TokenStream,
     hook: HookPoint,
     units: Units,
     config: &BuildConfig,
+    checkpoint: Option<(&Checkpoint, &str)>,
     progress: &mut dyn Progress,
 ) -> Result<Findings> {
     let lm = engine.config().clone();
@@ -41,13 +48,27 @@ pub fn pass(
     if matches!(units, Units::Neurons) {
         settings.correlate_every *= NEURONS_CORRELATE_EVERY;
     }
-    let mut collector = Collector::new(Shape { n_units, d_in, n_ctx, n_windows: windows.len() as u64 }, settings);
+    let saved = match checkpoint {
+        Some((checkpoint, identity)) => checkpoint.load(identity)?,
+        None => None,
+    };
+    let shape = Shape { n_units, d_in, n_ctx, n_windows: windows.len() as u64 };
+    let mut collector = saved.unwrap_or_else(|| Collector::new(shape, settings));
+    let done = (collector.n_windows() as usize).min(windows.len());
     let (mut ids, mut rows, mut sparse) = (Vec::new(), Vec::new(), SparseRows::default());
-    let per_batch = (4096 / n_ctx).max(1);
+    let per_batch = (config.batch_tokens / n_ctx).max(1);
     progress.begin("features", config.n_tokens.min(windows.len() as u64 * (n_ctx as u64 - 1)), "tokens");
-    for batch in windows.chunks(per_batch) {
+    progress.advance(collector.n_tokens());
+    let save = |collector: &Collector| checkpoint.map_or(Ok(()), |(checkpoint, identity)| checkpoint.save(identity, collector));
+    let (began, mut saved) = (Instant::now(), Instant::now());
+    for batch in windows[done..].chunks(per_batch) {
         if progress.interrupted() {
+            save(&collector)?;
             return Err(Error::Interrupted);
+        }
+        if checkpoint.is_some_and(|(checkpoint, _)| saved.elapsed() >= checkpoint.every) {
+            save(&collector)?;
+            saved = Instant::now();
         }
         let t0: Vec<u64> = batch.iter().map(|w| w * n_ctx as u64).collect();
         ids.resize(batch.len() * n_ctx, 0);
@@ -74,6 +95,10 @@ pub fn pass(
         progress.advance(collector.n_tokens() - before);
     }
     progress.end();
+    // What comes after can be interrupted too: a long pass is not made twice.
+    if checkpoint.is_some_and(|(checkpoint, _)| began.elapsed() >= checkpoint.every) {
+        save(&collector)?;
+    }
     Ok(collector.finish())
 }
 

@@ -17,3 +17,4 @@ pub mod simd;
 pub mod sparse;
 #[cfg(test)]
 pub mod testing;
+pub mod wide;

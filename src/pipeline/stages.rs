@@ -8,7 +8,7 @@ use crate::artifact::{self, Manifest, Progress, RunDir, Start, read_json, settin
 use crate::corpus::planted::Planted;
 use crate::corpus::{self, TokenStream, Tokenizer};
 use crate::features::exam::{self, ExamConfig, ExamReport, Subject};
-use crate::features::{self, BuildConfig, Dictionary, Inputs, NEURONS, Units};
+use crate::features::{self, BuildConfig, Checkpoint, Dictionary, Inputs, NEURONS, Units};
 use crate::lm::{self, CpuEngine, Engine, HookPoint, Lm, LmConfig};
 use crate::sae::{self, Origin, Place, SAE_FORMAT_VERSION, Sae};
 use serde::{Deserialize, Serialize};
@@ -254,17 +254,27 @@ impl<'a> Stages<'a> {
                 && meta.hook == hook.to_string()
                 && meta.tokens_from == corpus::Split::Train.name()
                 && meta.seed == config.collect.seed
+                // One of version 1 has hardly a part of what is collected now.
+                && !meta.census.is_empty()
                 && meta.n_tokens.abs_diff(wanted) <= wanted / 50
         });
         let began = self.begin(stage, fresh);
         if !fresh {
             let tokenizer = Tokenizer::load(&self.run.tokens().join("tokenizer.json"))?;
-            let inputs = Inputs { engine, lm_hash: &lm_hash, stream, tokenizer: &tokenizer, hook };
+            // A pass of other settings, or of a model that is no more, is not gone on with.
+            let place = |start| Some(Checkpoint::new(self.run.checkpoints(&format!("features-{name}")), start));
             let units = match (sae, &sae_hash) {
                 (Some(sae), Some(manifest_hash)) => Units::Latents { sae, name, manifest_hash },
                 _ => Units::Neurons,
             };
-            features::build(&path, inputs, units, &config, self.progress)?;
+            let mut build = |start| {
+                let inputs = Inputs { engine: &mut *engine, lm_hash: &lm_hash, stream, tokenizer: &tokenizer, hook, checkpoint: place(start) };
+                features::build(&path, inputs, units, &config, self.progress)
+            };
+            match build(Start::Resume) {
+                Err(features::Error::Artifact(artifact::Error::Refused { .. })) => build(Start::Replace),
+                done => done,
+            }?;
         }
         self.end(stage, (!fresh).then_some(began));
         Ok(Dictionary::open(&path)?)

@@ -2,9 +2,9 @@
 
 use super::super::{Global, Interrupted, Terminal, again};
 use super::{Loaded, Which, open_model, open_sae, print};
-use crate::artifact::RunDir;
+use crate::artifact::{RunDir, Start};
 use crate::features::store::Meta;
-use crate::features::{self, BuildConfig, Units};
+use crate::features::{self, BuildConfig, Checkpoint, Units};
 use crate::lm::{CpuEngine, HookPoint};
 use anyhow::bail;
 
@@ -22,6 +22,12 @@ pub struct Args {
     /// Seed of the random examples
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// Go on with a pass that was interrupted; begin anew where there is none
+    #[arg(long)]
+    resume: bool,
+    /// Discard a pass that was interrupted
+    #[arg(long)]
+    yes: bool,
 }
 
 pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::Result<()> {
@@ -56,10 +62,11 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
     config.collect.seed = args.seed;
     let mut engine = CpuEngine::new(lm);
     let lm_hash = lm_manifest.hash();
-    let inputs = features::Inputs { engine: &mut engine, lm_hash: &lm_hash, stream: &stream, tokenizer: &tokenizer, hook };
+    let checkpoint = Some(Checkpoint::new(run.checkpoints(&format!("features-{}", which.name())), Start::from_flags(args.resume, args.yes)));
+    let inputs = features::Inputs { engine: &mut engine, lm_hash: &lm_hash, stream: &stream, tokenizer: &tokenizer, hook, checkpoint };
     let meta = match features::build(&path, inputs, units, &config, &mut Terminal::new()) {
         Err(features::Error::Interrupted) => {
-            return Err(Interrupted { resume: again("") }.into());
+            return Err(Interrupted { resume: again("--resume") }.into());
         }
         done => done?,
     };

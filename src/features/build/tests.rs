@@ -13,7 +13,7 @@ fn the_pass_counts_exactly_the_tokens_asked_for() {
     let hook = HookPoint::mlp_post(0);
     for n_tokens in [100, 1003] {
         let config = BuildConfig { n_tokens, ..Default::default() };
-        let found = pass(&mut engine, &stream, hook, Units::Neurons, &config, &mut Silent).unwrap();
+        let found = pass(&mut engine, &stream, hook, Units::Neurons, &config, None, &mut Silent).unwrap();
         assert_eq!(found.n_tokens, n_tokens);
         // The fake neuron i fires where token % 4 == i, so that the four of them fire once on every token that counts.
         assert_eq!(found.units.iter().map(|c| c.n_active).sum::<u64>(), n_tokens);
@@ -27,7 +27,7 @@ fn a_pass_over_a_whole_split_equals_counting_its_tokens() {
     let mut engine = FakeEngine::new();
     let n_ctx = engine.config().n_ctx;
     let config = BuildConfig { n_tokens: u64::MAX / (1 << 32), held_out: true, ..Default::default() };
-    let found = pass(&mut engine, &stream, HookPoint::mlp_post(0), Units::Neurons, &config, &mut Silent).unwrap();
+    let found = pass(&mut engine, &stream, HookPoint::mlp_post(0), Units::Neurons, &config, None, &mut Silent).unwrap();
     let mut want = [0; 4];
     for w in stream.windows(Split::HeldOutA, n_ctx) {
         let mut ids = vec![0; n_ctx];
@@ -71,7 +71,7 @@ fn an_sae_of_another_width_is_refused() {
     let stream = fake::stream(dir.path());
     let sae = Sae { d_in: 3, ..fake::sae() };
     let units = Units::Latents { sae: &sae, name: "x", manifest_hash: "" };
-    let error = pass(&mut FakeEngine::new(), &stream, HookPoint::mlp_post(0), units, &BuildConfig::default(), &mut Silent).unwrap_err();
+    let error = pass(&mut FakeEngine::new(), &stream, HookPoint::mlp_post(0), units, &BuildConfig::default(), None, &mut Silent).unwrap_err();
     assert!(error.to_string().contains("reads 3 numbers"), "{error}");
 }
 
@@ -82,6 +82,6 @@ fn a_split_without_a_window_is_refused() {
     writer.push(Split::Train, EncodedDocument { ids: vec![1, 2], kind: None, labels: vec![] }).unwrap();
     writer.finish(Manifest::new("tokens", 1, serde_json::json!({}), 0)).unwrap();
     let stream = TokenStream::open(dir.path()).unwrap();
-    let done = pass(&mut FakeEngine::new(), &stream, HookPoint::mlp_post(0), Units::Neurons, &BuildConfig::default(), &mut Silent);
+    let done = pass(&mut FakeEngine::new(), &stream, HookPoint::mlp_post(0), Units::Neurons, &BuildConfig::default(), None, &mut Silent);
     assert!(done.unwrap_err().to_string().contains("larger corpus"));
 }

@@ -49,9 +49,3 @@ impl Moments {
         found
     }
 }
-
-/// products (D,) += act x, in f64.
-pub fn accumulate(products: &mut [f64], act: f32, x: &[f32]) {
-    let act = act as f64;
-    products.iter_mut().zip(x).for_each(|(p, &x)| *p += act * x as f64);
-}

@@ -28,6 +28,7 @@ pub use tokens::{TokenMass, TokenUnits, effective_tokens};
 pub use unit::Firing;
 
 use crate::artifact::seed;
+use crate::kernels::wide::add_rows_wide;
 use crate::sae::SparseRows;
 use correlate::Moments;
 use place::Places;
@@ -140,7 +141,8 @@ pub struct Shape {
     pub n_windows: u64,
 }
 
-/// The state of the pass.
+/// The state of the pass. Saved and read back it goes on with the same bits.
+#[derive(Serialize, Deserialize)]
 pub struct Collector {
     settings: CollectSettings,
     shape: Shape,
@@ -153,6 +155,7 @@ pub struct Collector {
     n_tokens: u64,
     n_windows: u64,
     keys: [u64; 3],
+    #[serde(skip)]
     columns: Columns,
 }
 
@@ -253,11 +256,15 @@ impl Collector {
                 if d == 0 {
                     continue;
                 }
-                for &(row, act) in firings.iter().filter(|(row, _)| correlated[*row as usize / n_ctx]) {
+                let all = settings.correlate_every == 1;
+                let some: Vec<(u32, f32)> =
+                    if all { vec![] } else { firings.iter().copied().filter(|(row, _)| correlated[*row as usize / n_ctx]).collect() };
+                let firings = if all { firings } else { &some };
+                for &(_, act) in firings {
                     unit.correlated.0 += act as f64;
                     unit.correlated.1 += act as f64 * act as f64;
-                    correlate::accumulate(&mut products[i * d..(i + 1) * d], act, &batch.x[row as usize * d..][..d]);
                 }
+                add_rows_wide(firings, batch.x, &mut products[i * d..(i + 1) * d]);
             }
         };
         if d == 0 {
