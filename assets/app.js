@@ -143,7 +143,7 @@ document.addEventListener("DOMContentLoaded", () => {
     tip.hidden = !token;
     if (!token) return;
     const d = token.dataset;
-    tip.textContent = (d.part ? "gives " + d.part : d.n ? d.n + " features, strongest at " + Math.round(100 * (d.v || 0)) + " % of its maximum" : d.v ? "activation " + d.v : "silent") + "\ntoken " + d.t + "\nbytes " + d.b;
+    tip.textContent = (d.part ? "gives " + d.part : d.n ? d.n + " features, strongest at " + Math.round(100 * (d.v || 0)) + " % of its maximum" : d.v ? "activation " + d.v : "silent") + (d.l ? "\nwithout the feature before it, its loss: " + d.l + " nat" : "") + "\ntoken " + d.t + "\nbytes " + d.b;
     const box = token.getBoundingClientRect();
     tip.style.left = Math.max(4, Math.min(box.left, innerWidth - tip.offsetWidth - 4)) + scrollX + "px";
     const below = box.bottom + 6 + tip.offsetHeight < innerHeight;

@@ -10,6 +10,7 @@ mod app;
 mod assets;
 mod compare;
 mod corpus;
+mod evidence;
 mod guard;
 mod list;
 mod lists;

@@ -1,6 +1,7 @@
 //! The first page: a few striking features, the most polysemantic neuron beside them, the figures of the run.
 
 use super::app::{App, Page, Part, part};
+use super::evidence::{self, CensusRow};
 use super::view::{ContextView, Fact, UnitView, Units, percent, significant, text_of};
 use crate::artifact::grouped;
 use crate::features::Dictionary;
@@ -28,6 +29,9 @@ pub const NEURON_RULE: &str = "Of the model's own neurons, the one whose stronge
 #[derive(Debug, Serialize)]
 pub struct TourPage {
     pub figures: Vec<Fact>,
+    /// How many features, and neurons, are of each category; empty for dictionaries of version 1.
+    pub census: Vec<CensusRow>,
+    pub neuron_census: Vec<CensusRow>,
     pub rule: &'static str,
     pub neuron_rule: &'static str,
     pub n_features: String,
@@ -68,6 +72,8 @@ impl App {
         let n_features = features.as_ref().map(|d| grouped(u64::from(d.meta().n_units))).unwrap_or_default();
         Ok(TourPage {
             figures: self.figures(features.as_ref().ok()),
+            census: features.as_ref().map(|d| evidence::census(d.meta())).unwrap_or_default(),
+            neuron_census: neurons.as_ref().map(|d| evidence::census(d.meta())).unwrap_or_default(),
             rule: RULE,
             neuron_rule: NEURON_RULE,
             n_features,

@@ -1,6 +1,7 @@
 //! The page of one feature or neuron: its contexts, histogram, logit effects, and its label with who wrote it when.
 
 use super::app::{App, Page, Part, Problem, part};
+use super::evidence::EvidenceView;
 use super::lists::InLists;
 use super::view::{self, EffectView, Fact, GroupView, HistogramView, UnitView, Units};
 use crate::artifact::grouped;
@@ -33,6 +34,7 @@ pub struct UnitPage {
     /// What it answers to, as shares of its activation.
     pub card: Card,
     pub lists: InLists,
+    pub evidence: EvidenceView,
     /// Address of the steering page for this feature.
     pub steer: Option<String>,
 }
@@ -94,6 +96,7 @@ impl App {
             lowered: view::effects(&detail.logits_down),
             labels,
             histogram: view::histogram(&detail.histogram),
+            evidence: self.evidence(units, &dictionary, &detail)?,
             counts: detail.histogram,
             lists: self.in_lists(units, &meta.weights_hash, id),
             steer: (units == Units::Features && detail.summary.n_active > 0).then(|| format!("/steer?feature={id}")),

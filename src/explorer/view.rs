@@ -50,6 +50,8 @@ pub struct TokenView {
     /// What is shown, with marks for what is invisible.
     pub text: String,
     pub act: f32,
+    /// Nats by which its loss changes when the feature is removed from the token before it, where that was measured.
+    pub loss: Option<f32>,
     /// The token that made the example.
     pub fires: bool,
     /// Whether the model's window held it; tokens outside are greyed.
@@ -72,7 +74,13 @@ impl TokenView {
         if !self.in_window {
             class += " out";
         }
+        class += self.loss.map_or("", loss_class);
         class
+    }
+
+    /// Empty where it was not measured.
+    pub fn loss_text(&self) -> String {
+        self.loss.map(|nats| format!("{nats:+.3}")).unwrap_or_default()
     }
 
     pub fn value(&self) -> String {
@@ -88,6 +96,7 @@ pub fn tokens(bytes: &[(u32, &[u8])], acts: &[f32], max: f32) -> Vec<TokenView> 
         bytes: text::hex(bytes),
         text: pieces.iter().map(|p| if let Piece::Text(s) | Piece::Mark(s) = p { s.as_str() } else { "" }).collect(),
         act,
+        loss: None,
         fires: false,
         in_window: true,
         // Only the token itself spells this in one piece; text that spells it takes several.
@@ -95,6 +104,19 @@ pub fn tokens(bytes: &[(u32, &[u8])], acts: &[f32], max: f32) -> Vec<TokenView> 
         shade: shade(act, max),
     };
     bytes.iter().zip(text::pieces(&slices)).zip(acts).map(|((&(id, bytes), pieces), &act)| view(id, bytes, pieces, act)).collect()
+}
+
+/// The underline of a change of loss in nats: its colour and kind tell the sign, its thickness the size.
+fn loss_class(nats: f32) -> &'static str {
+    match nats {
+        x if x >= 0.5 => " up3",
+        x if x >= 0.1 => " up2",
+        x if x >= 0.01 => " up1",
+        x if x <= -0.5 => " down3",
+        x if x <= -0.1 => " down2",
+        x if x <= -0.01 => " down1",
+        _ => "",
+    }
 }
 
 /// act / max in twentieths, rounded up, so that whatever fires is tinted.
@@ -131,6 +153,7 @@ impl ContextView {
         for (i, token) in all.iter_mut().enumerate() {
             token.fires = i == example.focus;
             token.in_window = (example.window.0..example.window.1).contains(&i);
+            token.loss = example.loss.get(i).copied().flatten();
         }
         let mut at = all.split_off(example.focus.min(all.len()));
         let after = at.split_off(at.len().min(1));
@@ -322,7 +345,7 @@ pub fn facts(summary: &FeatureSummary, n_tokens: u64) -> Vec<Fact> {
         Fact::new("largest", significant(summary.max_act as f64), ""),
         Fact::new("mean where it fires", significant(summary.mean_act as f64), ""),
         Fact::new("effective tokens", format!("{}{}", if summary.tokens_exact { "" } else { "≥ " }, significant(summary.effective_tokens)), ""),
-        Fact::new("polysemanticity", significant(summary.polysemantic), ""),
+        Fact::new("clusters of contexts", significant(summary.polysemantic), ""),
     ];
     if let Some(cosine) = summary.enc_dec_cosine {
         facts.push(Fact::new("encoder · decoder", format!("{cosine:.2}"), ""));
@@ -463,6 +486,7 @@ mod tests {
             act: 3.0,
             tokens: vec![token(1, "old"), token(2, " we"), token(3, " do"), token(4, " it")],
             acts: vec![0.0, 0.0, 3.0, 1.0],
+            loss: vec![None, Some(0.009), Some(-0.2), Some(0.7)],
             window: (1, 4),
             doc: 7,
             doc_offset: 2,
@@ -470,8 +494,8 @@ mod tests {
         };
         let view = ContextView::new(&example, 6.0, "/features/7");
         assert_eq!(view.before.iter().map(TokenView::class).collect::<Vec<_>>(), ["t out", "t"]);
-        assert_eq!(view.at.iter().map(TokenView::class).collect::<Vec<_>>(), ["t a10 fires"]);
-        assert_eq!(view.after.iter().map(TokenView::class).collect::<Vec<_>>(), ["t a4"]);
+        assert_eq!(view.at.iter().map(TokenView::class).collect::<Vec<_>>(), ["t a10 fires down2"]);
+        assert_eq!(view.after.iter().map(TokenView::class).collect::<Vec<_>>(), ["t a4 up3"]);
         assert_eq!((view.why().as_str(), view.corpus().as_str()), ("/features/7/why?t=42", "/corpus?t=42&feature=7"));
     }
 

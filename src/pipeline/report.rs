@@ -9,7 +9,7 @@ use crate::artifact::{Manifest, RunDir};
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::features::Dictionary;
 use crate::features::exam::ExamReport;
-use crate::features::store::{FeatureDetail, FeatureSummary, Flag, ListQuery, LogitEffect, Meta, Sort};
+use crate::features::store::{CategoryCount, FeatureDetail, FeatureSummary, Flag, ListQuery, LogitEffect, Meta, Sort};
 use crate::sae::SAE_FORMAT_VERSION;
 use serde::{Serialize, Serializer};
 use std::collections::HashSet;
@@ -29,6 +29,8 @@ pub struct Report {
     pub sae: SaeFigures,
     pub evaluated: Evaluated,
     pub dictionary: Meta,
+    /// How many neurons are of each category; of the latents the dictionary says it.
+    pub neuron_census: Vec<CategoryCount>,
     #[serde(serialize_with = "without_best_of_latent")]
     pub exam: ExamReport,
     /// How much worse than the generator the model predicts what follows each concept; empty on text that was not planted.
@@ -172,6 +174,7 @@ impl Report {
             },
             evaluated,
             dictionary: latents.meta().clone(),
+            neuron_census: neurons.meta().census.clone(),
             summary: summarise(&exam),
             exam,
             gaps,

@@ -3,7 +3,7 @@
 use super::ConceptGap;
 use super::plot::{self, Series};
 use super::report::Report;
-use super::report_text::{around, best_first, examples};
+use super::report_text::{around, best_first, census_line, examples};
 use crate::artifact::grouped;
 use crate::features::exam::{ConceptScore, MIN_POSITIVES};
 use crate::features::render::plain;
@@ -27,6 +27,8 @@ struct Page<'a> {
     features: Vec<Card>,
     neuron: Option<Card>,
     took: String,
+    /// Latents and neurons by category.
+    census: (String, String),
 }
 
 struct Splice {
@@ -88,6 +90,7 @@ impl Report {
             features: self.features.iter().map(|f| card("feature", f)).collect(),
             neuron: self.neuron.as_ref().map(|n| card("neuron", n)),
             took: format!("{:.0} s", self.seconds()),
+            census: (census_line(&self.dictionary.census), census_line(&self.neuron_census)),
         };
         page.render().expect("the template is checked when the program is built")
     }

@@ -6,7 +6,7 @@ use super::stages::Took;
 use crate::artifact::grouped;
 use crate::features::exam::{ConceptScore, MAX_UNION, MAX_UNION_OF_KIND, MIN_POSITIVES};
 use crate::features::render::plain;
-use crate::features::store::{Example, FeatureDetail, GroupKind};
+use crate::features::store::{CategoryCount, Example, FeatureDetail, GroupKind};
 use std::fmt::Write;
 
 /// Characters shown before a firing token.
@@ -75,6 +75,11 @@ impl Report {
             100.0 * eval.junk_frac,
             grouped(eval.n_latents)
         )?;
+        for (name, census) in [("latents", &self.dictionary.census), ("neurons", &self.neuron_census)] {
+            if !census.is_empty() {
+                writeln!(out, "            {name}: {}", census_line(census))?;
+            }
+        }
         writeln!(
             out,
             "  CE        clean {:.4}, zero {:.4}, mean {:.4} nats on {} tokens",
@@ -183,6 +188,13 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// `class 32 %, context 41 %, ...`: categories that are not empty.
+pub fn census_line(census: &[CategoryCount]) -> String {
+    let all = census.iter().map(|c| c.n).sum::<u64>().max(1) as f64;
+    let there = census.iter().filter(|c| c.n > 0).map(|c| format!("{} {:.1} %", c.category.name(), 100.0 * c.n as f64 / all));
+    there.collect::<Vec<_>>().join(", ")
 }
 
 /// By F1 of the best latent on B, negatives after the rest, what is too rare last.

@@ -3,8 +3,8 @@
 
 use monosem::artifact::{Manifest, RunDir, seed};
 use monosem::corpus::{EncodedDocument, ShardWriter, Split, TokenStream, Tokenizer, counts};
-use monosem::features::collect::{CollectSettings, Collector, Shape, Windows};
-use monosem::features::store::{self, Flag, Kind, Meta, Row};
+use monosem::features::collect::{CollectSettings, Collected, Collector, Shape, Windows};
+use monosem::features::store::{self, Category, CategoryCount, Flag, Kind, LossEffects, Meta, Row};
 use monosem::features::text::StreamText;
 use monosem::lm::{Activation, Lm, LmConfig};
 use monosem::sae::{Origin, Sae, Select, SparseRows};
@@ -157,7 +157,8 @@ fn dictionary(run: &RunDir, stream: &TokenStream, tokenizer: &Tokenizer, name: &
             enc_dec_cosine: (name == "main").then_some(0.8),
             logits_up: (0..10).map(|i| ((f as u32 * 31 + i * 7 + 260) % vocabulary, 3.0 - 0.2 * i as f32)).collect(),
             logits_down: (0..10).map(|i| ((f as u32 * 17 + i * 5 + 300) % vocabulary, -2.0 + 0.1 * i as f32)).collect(),
-            collected,
+            collected: with_effects(collected),
+            category: Some(if flags.contains(&Flag::Dead) { Category::Dead } else { Category::Context }),
             ..Default::default()
         })
         .collect();
@@ -188,9 +189,19 @@ fn dictionary(run: &RunDir, stream: &TokenStream, tokenizer: &Tokenizer, name: &
         position_edges: findings.position_edges,
         position_tokens: findings.position_tokens,
         coactive_sd: 0.5 / 16.0,
+        census: vec![CategoryCount { category: Category::Dead, n: 1 }, CategoryCount { category: Category::Context, n: units.len() as u64 - 1 }],
+        loss_effects: LossEffects::Exact,
         ..Default::default()
     };
     store::write(&run.features(name), &meta, &rows, &findings.tokens, &StreamText { stream, tokenizer }).unwrap();
+}
+
+/// Made-up effects on the loss: removing the feature where it fires costs 0.3 nat, at its other firings nearby it gains 0.05.
+fn with_effects(mut unit: Collected) -> Collected {
+    for firing in unit.groups.iter_mut().flat_map(|g| &mut g.firings).filter(|f| f.act > 0.0) {
+        firing.loss = firing.around.iter().map(|&(distance, _)| (distance, if distance == 0 { 0.3 } else { -0.05 })).collect();
+    }
+    unit
 }
 
 /// Activation of each token: the token that holds a match's last byte fires, more or less.

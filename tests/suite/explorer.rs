@@ -161,6 +161,23 @@ fn random_and_interval_contexts_stand_before_the_strongest() {
 }
 
 #[test]
+fn a_page_shows_category_places_neighbours_and_effects_on_the_loss() {
+    let served = Served::new(|dir| demo::make(dir, false));
+    let body = served.get("/features/0").body;
+    for part in ["<b>context</b>", "Fires together with", "by position in the window", "nat, thicker from", "id=\"silent\"", "id=\"ranks\""] {
+        assert!(body.contains(part), "{part}");
+    }
+    // What the demo wrote: 0.3 nat after the firing token, blue; -0.05 after other firings, red.
+    assert!(body.contains("data-l=\"+0.300\"") && body.contains(" up2\"") && body.contains(" down1\""), "underlines");
+    let json = served.json("/api/features/0");
+    let evidence = &json["evidence"];
+    assert_eq!(evidence["category"], "context");
+    assert_eq!(evidence["over_time"].as_array().unwrap().len(), 32);
+    let census = served.get("/").body;
+    assert!(census.contains("Each feature once") && census.contains("its contexts fall into fewer than two clusters"));
+}
+
+#[test]
 fn lists_are_searched_sorted_and_filtered() {
     let served = Served::new(|dir| demo::make(dir, false));
     let ids = |path: &str| -> Vec<u64> {

@@ -5,7 +5,8 @@ use super::text::{concept, has_colour, histogram, line, percent, quoted_bytes, t
 use super::{Which, labels_of, open_text, print};
 use crate::artifact::RunDir;
 use crate::features;
-use crate::features::store::GroupKind;
+use crate::features::store::{FeatureDetail, GroupKind, LossEffects, Neighbor};
+use std::io::Write;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -50,19 +51,47 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
             f.effective_tokens,
             f.polysemantic
         )?;
+        if let Some(category) = f.category {
+            writeln!(out, "{}: {}", category.name(), category.rule())?;
+        }
         writeln!(out, "tokens   {}", top_tokens(f, 10))?;
         let effects = |effects: &[features::store::LogitEffect]| {
             effects.iter().map(|e| format!("{} {:+.2}", quoted_bytes(&e.token.bytes), e.effect)).collect::<Vec<_>>().join("  ")
         };
         writeln!(out, "raises   {}\nlowers   {}", effects(&detail.logits_up), effects(&detail.logits_down))?;
+        near(out, &detail)?;
         histogram(out, &detail.histogram)?;
+        if dictionary.meta().loss_effects == LossEffects::Exact {
+            writeln!(out, "\nactivation, and by how many nats the loss of the next token rises when the feature is removed")?;
+        }
         for group in &detail.groups {
-            let of = if group.kind == GroupKind::Top { String::new() } else { format!(" (of {})", group.n_firings) };
+            let mass = group.share_mass.map(|m| format!(", {} of its activation", percent(m))).unwrap_or_default();
+            let of = match group.kind {
+                GroupKind::Top | GroupKind::Zero => String::new(),
+                GroupKind::Random => format!(" (of {})", group.n_firings),
+                GroupKind::Interval | GroupKind::Quantile => format!(": {} of its firings{mass}", percent(group.share_firings)),
+            };
             writeln!(out, "\n{}{of}", group.name)?;
             for example in group.examples.iter().take(args.examples) {
-                writeln!(out, "{:>8.3}  {}", example.act, line(example, args.context, colour))?;
+                let loss = example.loss.get(example.focus + 1).copied().flatten().map(|nats| format!("{nats:+.3}")).unwrap_or_default();
+                let similar = if example.similar > 0 { format!("  (and {} much like it)", example.similar) } else { String::new() };
+                writeln!(out, "{:>8.3} {loss:>7}  {}{similar}", example.act, line(example, args.context, colour))?;
             }
         }
         Ok(())
     })
+}
+
+/// Neighbours and neurons, a line each where there are any.
+fn near(out: &mut dyn Write, detail: &FeatureDetail) -> std::io::Result<()> {
+    let listed = |neighbors: &[Neighbor]| neighbors.iter().take(6).map(|n| format!("{} {:.2}", n.id, n.value)).collect::<Vec<_>>().join("  ");
+    let neurons: Vec<String> = detail.neurons.iter().map(|n| format!("{} {:+.2}", n.neuron, n.pearson)).collect();
+    let aligned: Vec<String> = detail.alignment.iter().map(|a| format!("{} {:+.2}", a.neuron, a.value)).collect();
+    let lines = [
+        ("fires with", listed(&detail.coactive)),
+        ("similar", listed(&detail.similar)),
+        ("correlated neurons", neurons.join("  ")),
+        ("written to neurons", aligned.join("  ")),
+    ];
+    lines.iter().filter(|(_, list)| !list.is_empty()).try_for_each(|(name, list)| writeln!(out, "{name:20} {list}"))
 }
