@@ -1,5 +1,8 @@
 //! The parts against forward passes that are written out differently, with one source taken away.
 
+// The oracle is written with the indices of its formula.
+#![allow(clippy::needless_range_loop)]
+
 use super::super::testing::{model, random};
 use super::*;
 use crate::lm::{CpuEngine, LmConfig};

@@ -5,7 +5,7 @@ use fantoccini::Locator;
 
 #[test]
 fn contexts_open_tokens_tell_their_bytes_and_no_page_is_wider_than_a_phone() {
-    in_browser(|dir| demo::make_full(dir), visit);
+    in_browser(demo::make_full, visit);
 }
 
 async fn visit(browser: &Browser) -> Visit {
