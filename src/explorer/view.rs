@@ -137,6 +137,8 @@ pub struct ContextView {
     /// The firing token alone.
     pub at: Vec<TokenView>,
     pub after: Vec<TokenView>,
+    /// Strong firings in other documents with nearly this text, which are not shown.
+    pub similar: u32,
     /// Its text stands on the page already, perhaps at another place of the corpus.
     pub repeated: bool,
     #[serde(skip)]
@@ -166,6 +168,7 @@ impl ContextView {
             before: all,
             at,
             after,
+            similar: example.similar,
             repeated: false,
             rtl: text::is_right_to_left(&slices),
             href: href.into(),
@@ -188,6 +191,8 @@ impl ContextView {
 
     /// Activations as shares of `max`, so that their size does not tell whose they are.
     pub fn in_shares_of(&mut self, max: f32) {
+        // Effects on the loss would tell it too.
+        self.before.iter_mut().chain(&mut self.at).chain(&mut self.after).for_each(|t| t.loss = None);
         let all = self.before.iter_mut().chain(&mut self.at).chain(&mut self.after).map(|t| &mut t.act);
         all.chain([&mut self.act]).for_each(|act| *act /= max.max(f32::MIN_POSITIVE));
     }
