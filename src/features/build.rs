@@ -122,6 +122,7 @@ pub fn build(path: &Path, inputs: Inputs, units: Units, config: &BuildConfig, pr
         seed: config.collect.seed,
         n_before: config.collect.n_before,
         n_after: config.collect.n_after,
+        whole_documents: false,
         tokens_hash: stream.manifest().hash(),
         lm_hash: lm_hash.into(),
         sae_hash,
@@ -170,7 +171,7 @@ pub fn weights_hash(sae: &Sae) -> String {
 }
 
 /// Directions of the sides of neurons, (n, d_in).
-fn axes(d_in: usize, n: usize) -> Vec<f32> {
+pub fn axes(d_in: usize, n: usize) -> Vec<f32> {
     let mut directions = vec![0.0; n * d_in];
     for (i, row) in directions.chunks_mut(d_in).enumerate() {
         row[i % d_in] = if i < d_in { 1.0 } else { -1.0 };

@@ -7,9 +7,9 @@ use super::text::Text;
 use crate::sae::JUNK_COSINE;
 
 /// Fires on more than this share of tokens: [`Flag::Dense`].
-const DENSE_ABOVE: f64 = 0.1;
+pub const DENSE_ABOVE: f64 = 0.1;
 /// Fires, but on a smaller share of tokens: [`Flag::UltraRare`].
-const ULTRA_RARE_BELOW: f64 = 1e-6;
+pub const ULTRA_RARE_BELOW: f64 = 1e-6;
 /// At least this share of firings on one token: [`Flag::SingleToken`].
 const SINGLE_TOKEN_FROM: f64 = 0.9;
 /// [`Flag::PositionLocked`]: share of firings, share of tokens, windows.

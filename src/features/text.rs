@@ -10,6 +10,8 @@ pub trait Text: Sync {
     fn read(&self, t: u64, out: &mut [u32]);
     fn doc_of(&self, t: u64) -> usize;
     fn doc_start(&self, doc: usize) -> u64;
+    /// The place of its closing `<|endoftext|>`.
+    fn doc_end(&self, doc: usize) -> u64;
     /// Bytes of one token.
     fn bytes(&self, token: u32) -> &[u8];
     fn end_of_text(&self) -> u32;
@@ -49,6 +51,9 @@ impl Text for StreamText<'_> {
     fn doc_start(&self, doc: usize) -> u64 {
         self.stream.doc_start(doc)
     }
+    fn doc_end(&self, doc: usize) -> u64 {
+        self.stream.doc_end(doc) - 1
+    }
     fn bytes(&self, token: u32) -> &[u8] {
         self.tokenizer.bytes(token)
     }
@@ -80,6 +85,9 @@ pub mod fake {
         }
         fn doc_start(&self, doc: usize) -> u64 {
             self.doc_starts[doc]
+        }
+        fn doc_end(&self, doc: usize) -> u64 {
+            self.doc_starts.get(doc + 1).copied().unwrap_or(self.n_tokens() + 1) - 1
         }
         fn bytes(&self, token: u32) -> &[u8] {
             &self.vocab[token as usize]

@@ -22,6 +22,9 @@ impl Text for Letters<'_> {
     fn doc_start(&self, doc: usize) -> u64 {
         self.0.doc_start(doc)
     }
+    fn doc_end(&self, doc: usize) -> u64 {
+        self.0.doc_end(doc) - 1
+    }
     fn bytes(&self, token: u32) -> &[u8] {
         &b"abcdefghijkl\0"[token as usize..][..1]
     }

@@ -20,6 +20,7 @@
 //! A file of version 1 is made one of version 2 when it is opened: what version 1 did not collect stays empty, and pages say so. To have it,
 //! build the dictionary again (`monosem features build`). Other versions, and an old file that cannot be written to, are refused with that command.
 
+mod dump;
 mod read;
 mod schema;
 mod suggest;
@@ -29,6 +30,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use dump::{Column, ColumnKind};
 pub use read::Dictionary;
 pub use suggest::Seen;
 pub use types::*;

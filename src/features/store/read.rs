@@ -284,8 +284,12 @@ impl Dictionary {
         if t >= text.n_tokens() {
             return Err(self.corrupt(format!("an example of {id} at token {t} of {}", text.n_tokens())));
         }
-        let start = t.saturating_sub(self.meta.n_before as u64);
-        let ids = text.ids(start, t + self.meta.n_after as u64 + 1);
+        let (mut start, mut end) = (t.saturating_sub(self.meta.n_before as u64), t + self.meta.n_after as u64 + 1);
+        if self.meta.whole_documents {
+            let doc = text.doc_of(t);
+            (start, end) = (start.max(text.doc_start(doc)), end.min(text.doc_end(doc)));
+        }
+        let ids = text.ids(start, end);
         let (mut acts, mut losses) = (vec![0.0; ids.len()], vec![None; ids.len()]);
         for (place, act) in self.pairs(id, t, &around)? {
             let slot = usize::try_from((t - start) as i64 + place).ok().and_then(|p| acts.get_mut(p));
@@ -364,7 +368,7 @@ impl Dictionary {
         Ok(found)
     }
 
-    fn rows<T>(&self, sql: &str, values: impl rusqlite::Params, read: impl FnMut(&rusqlite::Row) -> rusqlite::Result<T>) -> Result<Vec<T>> {
+    pub(super) fn rows<T>(&self, sql: &str, values: impl rusqlite::Params, read: impl FnMut(&rusqlite::Row) -> rusqlite::Result<T>) -> Result<Vec<T>> {
         let run = || -> rusqlite::Result<Vec<T>> { self.sql.prepare_cached(sql)?.query_map(values, read)?.collect() };
         run().map_err(|e| self.sql_error(e))
     }

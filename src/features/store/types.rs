@@ -40,6 +40,9 @@ pub struct Meta {
     /// Windows around an example hold this many tokens before and after the firing token.
     pub n_before: usize,
     pub n_after: usize,
+    /// Whether a context ends where its document does: of an imported dictionary contexts are all that there is.
+    #[serde(default)]
+    pub whole_documents: bool,
     /// Manifest hashes of what it was made from.
     pub tokens_hash: String,
     pub lm_hash: String,
@@ -200,8 +203,9 @@ pub struct CategoryCount {
     pub n: u64,
 }
 
-/// A token and its bytes (perhaps part of a character).
+/// A token and its bytes (perhaps part of a character). JSON has the bytes, as hexadecimal digits, only where `text` does not say them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "TokenJson", into = "TokenJson")]
 pub struct TokenText {
     pub id: u32,
     pub bytes: Vec<u8>,
@@ -212,6 +216,34 @@ pub struct TokenText {
 impl TokenText {
     pub fn new(id: u32, bytes: &[u8]) -> Self {
         TokenText { id, bytes: bytes.to_vec(), text: String::from_utf8_lossy(bytes).into_owned() }
+    }
+}
+
+/// [`TokenText`] in JSON.
+#[derive(Serialize, Deserialize)]
+struct TokenJson {
+    id: u32,
+    text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bytes: Option<String>,
+}
+
+impl From<TokenText> for TokenJson {
+    fn from(token: TokenText) -> Self {
+        let hex = || token.bytes.iter().map(|b| format!("{b:02x}")).collect();
+        TokenJson { id: token.id, bytes: (token.text.as_bytes() != token.bytes).then(hex), text: token.text }
+    }
+}
+
+impl TryFrom<TokenJson> for TokenText {
+    type Error = String;
+
+    fn try_from(json: TokenJson) -> Result<Self, String> {
+        let Some(hex) = json.bytes else { return Ok(TokenText { id: json.id, bytes: json.text.clone().into_bytes(), text: json.text }) };
+        let pairs =
+            hex.as_bytes().chunks(2).map(|p| std::str::from_utf8(p).ok().filter(|p| p.len() == 2).and_then(|p| u8::from_str_radix(p, 16).ok()));
+        let bytes: Option<Vec<u8>> = pairs.collect();
+        Ok(TokenText { id: json.id, bytes: bytes.ok_or_else(|| format!("{hex:?} is not hexadecimal"))?, text: json.text })
     }
 }
 
