@@ -123,6 +123,7 @@ fn prepare(command: &Command, global: &Global) -> anyhow::Result<()> {
     let makes = match command {
         Command::Quickstart(_) | Command::Run(_) => true,
         Command::Corpus(args) => args.builds(),
+        Command::Features(args) => args.imports(),
         _ => false,
     };
     if makes || run.root.is_dir() {

@@ -2,7 +2,7 @@
 
 use super::END_OF_TEXT;
 use crate::artifact::{self, Result, write_atomic};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
@@ -61,7 +61,10 @@ impl Tokenizer {
             }
             None => {
                 let text = std::fs::read(&file).map_err(|e| artifact::Error::io("read", &file, e))?;
-                Inner::from_bytes(text).map_err(|e| refused(format!("it is not a tokenizer: {e}")))?
+                // The library unwraps some of what it parses.
+                let parsed = std::panic::catch_unwind(|| Inner::from_bytes(text).map_err(|e| e.to_string()));
+                let parsed = parsed.unwrap_or_else(|_| Err("its parts contradict each other".into()));
+                parsed.map_err(|e| refused(format!("it is not a tokenizer: {e}")))?
             }
         };
         Self::new(inner).map_err(refused)
@@ -104,6 +107,29 @@ impl Tokenizer {
         let mut inner = byte_level(BPE::default());
         let trained = inner.train(&mut TrainerWrapper::from(trainer), texts).map_err(|e| e.to_string()).map(|_| ());
         trained.and_then(|()| Self::new(inner)).map_err(|what| super::Error::Training { what })
+    }
+
+    /// A tokenizer whose vocabulary is `<|endoftext|>` (id 0) and `tokens` (ids from 1), then the single bytes that are not among them. It
+    /// has no merges: it says what tokens are, and reads a text byte by byte.
+    ///
+    /// # Errors
+    /// A token is empty, or there twice.
+    pub fn of_tokens(tokens: &[Vec<u8>]) -> std::result::Result<Self, String> {
+        let letters: HashMap<u8, char> = inverse_alphabet().into_iter().map(|(c, b)| (b, c)).collect();
+        let mut vocabulary = serde_json::Map::from_iter([(END_OF_TEXT.to_string(), 0.into())]);
+        let known: HashSet<&[u8]> = tokens.iter().map(Vec::as_slice).collect();
+        let bytes = (0..=255u8).map(|b| vec![b]).filter(|b| !known.contains(b.as_slice()));
+        for (i, token) in tokens.iter().cloned().chain(bytes).enumerate() {
+            let spelled: String = token.iter().map(|b| letters[b]).collect();
+            if token.is_empty() || vocabulary.insert(spelled, (i + 1).into()).is_some() {
+                return Err(format!("token {:?} is empty or there twice", String::from_utf8_lossy(&token)));
+            }
+        }
+        let mut shape = serde_json::to_value(byte_level(BPE::default())).map_err(|e| e.to_string())?;
+        shape["model"]["vocab"] = vocabulary.into();
+        let mut inner = Inner::from_bytes(shape.to_string()).map_err(|e| e.to_string())?;
+        inner.add_special_tokens([AddedToken::from(END_OF_TEXT, true)]).map_err(|e| e.to_string())?;
+        Self::new(inner)
     }
 
     /// One more than the largest token id.
@@ -212,6 +238,23 @@ fn inverse_alphabet() -> HashMap<char, u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tokenizer_of_given_tokens_has_their_bytes_and_reads_every_text() {
+        let tokens = [" the", "\u{e9}t\u{e9}", "\n", "a"].map(|t| t.as_bytes().to_vec());
+        let tokens: Vec<Vec<u8>> = tokens.into_iter().chain([vec![0xE2, 0x82]]).collect();
+        let tokenizer = Tokenizer::of_tokens(&tokens).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        tokenizer.save(&dir.path().join("tokenizer.json")).unwrap();
+        let again = Tokenizer::load(&dir.path().join("tokenizer.json")).unwrap();
+        for (i, token) in tokens.iter().enumerate() {
+            assert_eq!((tokenizer.bytes(i as u32 + 1), again.bytes(i as u32 + 1)), (token.as_slice(), token.as_slice()));
+        }
+        // 5 tokens, <|endoftext|>, and the 254 bytes that are not among them.
+        assert_eq!((again.d_vocab(), again.end_of_text()), (260, 0));
+        assert_eq!(again.decode_bytes(&again.encode("the \u{20ac}")), "the \u{20ac}".as_bytes());
+        assert!(Tokenizer::of_tokens(&[vec![]]).is_err() && Tokenizer::of_tokens(&[b"a".to_vec(), b"a".to_vec()]).is_err());
+    }
     use proptest::prelude::*;
 
     const TEXT: &str = "the cat sat on the mat, and the cat's hat sat on that. naïve café 你好 🙂 1920s\n\n  do does did";

@@ -39,6 +39,21 @@ pub fn extremes(lm: &Lm, hook: HookPoint, directions: &[f32], n: usize, n_tokens
     found
 }
 
+/// `n` bins of equal width from the smallest effect to the largest: their centres and how many effects lie in each.
+pub fn bars(effects: &[f32], n: usize) -> (Vec<f32>, Vec<u64>) {
+    let (low, high) = effects.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &x| (l.min(x), h.max(x)));
+    if n == 0 || !low.is_finite() || !high.is_finite() {
+        return (vec![], vec![]);
+    }
+    let width = (f64::from(high) - f64::from(low)) / n as f64;
+    let mut counts = vec![0; n];
+    for &x in effects {
+        let bin = if width > 0.0 { ((f64::from(x) - f64::from(low)) / width) as usize } else { 0 };
+        counts[bin.min(n - 1)] += 1;
+    }
+    ((0..n).map(|i| (f64::from(low) + (i as f64 + 0.5) * width) as f32).collect(), counts)
+}
+
 /// The `n` largest of `sign * effects`.
 fn top(effects: &[f32], n: usize, sign: f32) -> Vec<(u32, f32)> {
     let mut order: Vec<u32> = (0..effects.len() as u32).collect();
@@ -58,6 +73,14 @@ mod tests {
     use crate::artifact::seed;
     use crate::lm::LmConfig;
     use rand::RngExt;
+
+    #[test]
+    fn bars_hold_every_effect() {
+        let (centres, counts) = bars(&[-1.0, -0.9, 0.0, 0.4, 1.0], 4);
+        assert_eq!((centres, counts), (vec![-0.75, -0.25, 0.25, 0.75], vec![2, 0, 2, 1]));
+        assert_eq!(bars(&[2.0, 2.0], 3).1, [2, 0, 0]);
+        assert_eq!(bars(&[], 3).1, [0; 0]);
+    }
 
     #[test]
     fn batched_logit_effects_equal_one_direction_at_a_time() {

@@ -10,9 +10,11 @@ mod checkpoint;
 pub mod collect;
 pub mod compare;
 pub mod exam;
+pub mod export;
 #[cfg(test)]
 mod fake;
 mod geometry;
+pub mod import;
 mod logits;
 mod loss;
 pub mod map;
@@ -24,7 +26,9 @@ pub mod shares;
 pub mod store;
 pub mod text;
 
-pub use build::{BuildConfig, Inputs, Units, build, weights_hash};
+use census::{DENSE_ABOVE, ULTRA_RARE_BELOW};
+
+pub use build::{BuildConfig, Inputs, Units, axes, build, weights_hash};
 pub use checkpoint::Checkpoint;
 pub use pass::{can_be_negative, pass};
 pub use store::Dictionary;

@@ -49,6 +49,17 @@ fn styled<'a>(tokens: impl Iterator<Item = (Style, &'a [u8])>) -> Vec<(Style, St
     out
 }
 
+/// The text of each token of a run: a character split between tokens stands in the one that holds its last byte.
+pub fn per_token(tokens: &[&[u8]]) -> Vec<String> {
+    let owners: Vec<usize> = tokens.iter().enumerate().flat_map(|(i, bytes)| std::iter::repeat_n(i, bytes.len())).collect();
+    let (mut out, mut end) = (vec![String::new(); tokens.len()], 0);
+    for (n_bytes, shown) in signs(&tokens.concat()) {
+        end += n_bytes;
+        out[owners[end - 1]] += &shown;
+    }
+    out
+}
+
 /// Bytes of one or more tokens as text for the screen, in the same signs as [`pieces`].
 pub fn plain(bytes: &[u8]) -> String {
     signs(bytes).map(|(_, shown)| shown).collect()
@@ -100,6 +111,8 @@ mod tests {
             let joined: Vec<u8> = tokens.iter().flat_map(|t| t.1.clone()).collect();
             let want = plain(&joined);
             let got: String = styled(tokens.iter().map(|t| (styles[t.0], t.1.as_slice()))).into_iter().map(|p| p.1).collect();
+            let slices: Vec<&[u8]> = tokens.iter().map(|t| t.1.as_slice()).collect();
+            prop_assert_eq!(per_token(&slices).concat(), want.clone());
             prop_assert!(!got.chars().any(|c| c.is_control()));
             prop_assert_eq!(got, want);
         }

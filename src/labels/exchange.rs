@@ -66,7 +66,7 @@ impl Labels {
         for line in lines {
             let there = self.list(&line.weights_hash, Some(line.latent))?;
             if !there.iter().any(|l| l.author == line.author.trim() && l.text == line.text.trim()) {
-                self.insert(&line.weights_hash, line.latent, &line.text, &line.author, &line.time)?;
+                self.add(&line.weights_hash, line.latent, &line.text, &line.author, &line.time)?;
                 n_new += 1;
             }
         }

@@ -108,7 +108,7 @@ impl Labels {
 
     /// Replaces the author's label of this feature; labels of others stay. An empty text removes it.
     pub fn set(&mut self, weights_hash: &str, latent: u32, text: &str, author: &str) -> Result<()> {
-        self.insert(weights_hash, latent, text, author, &now())
+        self.add(weights_hash, latent, text, author, &now())
     }
 
     /// Labels in force for one SAE, by latent, then time; one latent's with `latent`.
@@ -137,8 +137,8 @@ impl Labels {
         Ok(self.labels(&sql, params![weights_hash, latent])?.into_iter().next())
     }
 
-    /// As [`Labels::set`], with the time given.
-    fn insert(&mut self, weights_hash: &str, latent: u32, text: &str, author: &str, time: &str) -> Result<()> {
+    /// As [`Labels::set`], with the time given: for labels that were made elsewhere. RFC 3339, UTC.
+    pub fn add(&mut self, weights_hash: &str, latent: u32, text: &str, author: &str, time: &str) -> Result<()> {
         let (text, author) = (text.trim(), author.trim());
         if author.is_empty() || text.len() > MAX_TEXT {
             return Err(Error::Invalid(format!("a label of {} bytes by {author:?}: it needs an author and at most {MAX_TEXT} bytes", text.len())));
@@ -179,8 +179,10 @@ fn now() -> String {
     rfc3339(since.as_secs())
 }
 
+/// A time as RFC 3339 in UTC, to the second.
+///
 /// Days to a civil date by eras of 400 years (Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`).
-fn rfc3339(unix_seconds: u64) -> String {
+pub fn rfc3339(unix_seconds: u64) -> String {
     let (days, second) = (unix_seconds / 86_400 + 719_468, unix_seconds % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

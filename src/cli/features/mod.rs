@@ -1,8 +1,11 @@
 //! `monosem features`: one file per subcommand; `text` has what they print alike.
 
 mod build;
+mod export;
 mod find;
+mod import;
 mod list;
+mod neighbors;
 mod search;
 mod show;
 mod text;
@@ -19,7 +22,7 @@ use crate::lm::{HookPoint, Lm};
 use crate::sae::{Sae, read_origin};
 use anyhow::{Context, bail};
 
-/// Build, list, show, search and score features
+/// Build, list, show, search, score and export features
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -41,6 +44,12 @@ enum Command {
     /// Rank latents (or neurons) by F1 for a concept on held-out text, beside the floors: neurons, random directions, a shuffled model
     #[command(after_help = find::EXAMPLES)]
     Find(find::Args),
+    /// Say which other features fire together with one or point the same way, and which neurons go along with it
+    Neighbors(neighbors::Args),
+    /// Write the dictionary as files of other programs
+    Export(export::Args),
+    /// Make a run of a dictionary that another program made: a Neuronpedia dump or SAEDashboard batches
+    Import(import::Args),
 }
 
 /// Which dictionary.
@@ -52,6 +61,13 @@ pub struct Which {
     /// The model's own neurons instead of an SAE's latents
     #[arg(long, global = true)]
     neurons: bool,
+}
+
+impl Args {
+    /// Whether it makes the run.
+    pub fn imports(&self) -> bool {
+        matches!(self.command, Command::Import(_))
+    }
 }
 
 impl Which {
@@ -103,6 +119,9 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         Command::Show(args) => show::run(args, &which, global, &run),
         Command::Search(args) => search::run(args, &which, global, &run),
         Command::Find(args) => find::run(args, &which, global, &run),
+        Command::Neighbors(args) => neighbors::run(args, &which, global, &run),
+        Command::Import(args) => import::run(args, global, &run),
+        Command::Export(args) => export::run(args, &which, global, &run),
     }
 }
 
