@@ -208,7 +208,7 @@ impl Typed {
 }
 
 /// What fires on every position of `ids`, in windows of n_ctx. Only what comes after the first change since the last text is read.
-fn encode<'a>(model: &'a mut Model, ids: &[u32]) -> &'a SparseRows {
+pub(super) fn encode<'a>(model: &'a mut Model, ids: &[u32]) -> &'a SparseRows {
     let Model { engine, sae, typed, .. } = model;
     let known = typed.reader.read(&engine.lm(), ids);
     typed.acts.truncate(known);

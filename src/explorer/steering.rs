@@ -206,20 +206,28 @@ fn n_tokens(n: usize) -> String {
 }
 
 fn check(ask: &Ask) -> Page<()> {
-    let range = |what: &str, low: &dyn std::fmt::Display, high: &dyn std::fmt::Display| Problem::bad(&format!("{what} must be {low} to {high}."));
     if ask.strength.is_some_and(|s| !STRENGTHS.contains(&s)) {
         return Err(range("The strength", STRENGTHS.start(), STRENGTHS.end()));
     }
-    if !(0.0..=5.0).contains(&ask.temperature) {
+    check_sampling(&ask.prompt, ask.tokens, ask.temperature)
+}
+
+/// Refuses what takes too long or cannot be drawn from.
+pub fn check_sampling(prompt: &str, tokens: usize, temperature: f32) -> Page<()> {
+    if !(0.0..=5.0).contains(&temperature) {
         return Err(range("The temperature", &0, &5));
     }
-    if !(1..=MAX_TOKENS).contains(&ask.tokens) {
+    if !(1..=MAX_TOKENS).contains(&tokens) {
         return Err(range("The number of tokens", &1, &MAX_TOKENS));
     }
-    if ask.prompt.chars().count() > MAX_PROMPT {
+    if prompt.chars().count() > MAX_PROMPT {
         return Err(range("The prompt's length in characters", &0, &MAX_PROMPT));
     }
     Ok(())
+}
+
+fn range(what: &str, low: &dyn std::fmt::Display, high: &dyn std::fmt::Display) -> Problem {
+    Problem::bad(&format!("{what} must be {low} to {high}."))
 }
 
 fn link(ask: &Ask) -> String {
