@@ -15,7 +15,7 @@ pub struct Args {
     /// Port to listen on; 0 takes a free one
     #[arg(long, default_value_t = 0, value_name = "N")]
     port: u16,
-    /// Address to listen on; anything but loopback shows the run, and lets its labels be changed, to the network
+    /// Address to listen on; anything but loopback needs the token in the address that is printed
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     host: IpAddr,
     /// Do not ask the desktop to open the page
@@ -27,9 +27,12 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let run = RunDir::new(&global.dir, &global.run);
     // A browser is opened only where somebody sits: with a terminal, not for a program that reads JSON.
     let open = !args.no_open && !global.json && std::io::IsTerminal::is_terminal(&std::io::stdout());
-    let options = Options { sae: args.sae, host: args.host, port: args.port, open };
+    let options = Options { sae: args.sae, host: args.host, port: args.port, open, limits: Default::default() };
     if !args.host.is_loopback() {
-        tell!("note: {} is not loopback; everyone who reaches it can read this run and change its labels", args.host);
+        tell!(
+            "note: {} is not loopback; whoever has the address with its token can read this run and change its labels, and the network carries both in the clear",
+            args.host
+        );
     }
     explorer::serve(&run, &options, |url| {
         let line = if global.json { serde_json::json!({ "url": url }).to_string() } else { url.to_string() };

@@ -17,6 +17,7 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
 
 /// An opened run.
 pub struct App {
@@ -30,7 +31,12 @@ pub struct App {
     pub map: Arc<Mutex<super::map::State>>,
     /// Of features and of neurons.
     summaries: [Mutex<Option<Known>>; 2],
+    /// What was out of date when the files were last read, and what they were then: every page says it.
+    stale: Mutex<Option<(Vec<Written>, Option<Missing>)>>,
 }
+
+/// When a file was written and how long it is; nothing where it is not there.
+type Written = Option<(SystemTime, u64)>;
 
 /// What is kept in memory of a dictionary, and the state of the file that it was read in.
 struct Known {
@@ -129,7 +135,7 @@ impl App {
         let stream = TokenStream::open(&run.tokens()).map_err(|e| nothing(e.to_string(), build.clone()))?;
         let tokenizer = Tokenizer::load(&run.tokens().join("tokenizer.json")).map_err(|e| nothing(e.to_string(), build))?;
         let sae = match &options.sae {
-            Some(name) if run.sae(name).is_dir() => name.clone(),
+            Some(name) if saes(run).contains(name) => name.clone(),
             Some(name) => {
                 let known = saes(run).join(", ");
                 return Err(nothing(
@@ -148,6 +154,7 @@ impl App {
             compared: Mutex::default(),
             map: Arc::default(),
             summaries: Default::default(),
+            stale: Mutex::default(),
         })
     }
 
@@ -178,6 +185,18 @@ impl App {
 
     /// The dictionary that was made from tokens, a model or an SAE that have been replaced since, and the command that makes it anew.
     pub fn out_of_date(&self) -> Option<Missing> {
+        let files = [Units::Features, Units::Neurons].map(|units| self.run.features(self.name(units)));
+        let manifests = [self.run.tokens(), self.run.lm(), self.run.sae(&self.sae)].map(|dir| dir.join("manifest.json"));
+        let written = |path: &PathBuf| std::fs::metadata(path).ok().and_then(|m| Some((m.modified().ok()?, m.len())));
+        let now: Vec<Written> = files.iter().chain(&manifests).map(written).collect();
+        let mut known = locked(&self.stale);
+        match &*known {
+            Some((then, what)) if *then == now => what.clone(),
+            _ => known.insert((now, self.look_for_stale())).1.clone(),
+        }
+    }
+
+    fn look_for_stale(&self) -> Option<Missing> {
         [(Units::Features, format!("--sae {}", self.sae)), (Units::Neurons, "--neurons".into())].into_iter().find_map(|(units, flags)| {
             let dictionary = Dictionary::open(&self.run.features(self.name(units))).ok()?;
             let error = dictionary.check_run(&self.run).err()?.to_string();
@@ -286,11 +305,15 @@ pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Names of the run's SAEs; those with a dictionary first.
+/// Names of the run's SAEs, those with a dictionary first, and of dictionaries that were imported without one.
 pub fn saes(run: &RunDir) -> Vec<String> {
-    let folder = run.sae("x").parent().map(PathBuf::from).unwrap_or_default();
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.filter(|e| e.path().is_dir()).filter_map(|e| e.file_name().into_string().ok()).collect();
+    let inside = |path: PathBuf| std::fs::read_dir(path.parent().unwrap_or(&path)).into_iter().flatten().flatten().map(|e| e.path());
+    let name = |path: &PathBuf| Some(path.file_stem()?.to_str()?.to_string());
+    let mut names: Vec<String> =
+        inside(run.sae("x")).filter(|path| path.is_dir()).filter_map(|p| Some(p.file_name()?.to_str()?.to_string())).collect();
+    let dictionaries = inside(run.features("x")).filter(|path| path.extension().is_some_and(|e| e == "sqlite"));
+    let imported: Vec<String> = dictionaries.filter_map(|p| name(&p)).filter(|n| n != NEURONS && !n.starts_with('.') && !names.contains(n)).collect();
+    names.extend(imported);
     names.sort_by_key(|name| (!run.features(name).is_file(), name.clone()));
     names
 }

@@ -3,12 +3,15 @@
 //! A page on the network must not reach a server on loopback: names that merely resolve to it are refused (DNS rebinding), so are
 //! requests that another site makes, and answers allow no script, style or address but our own.
 
+use super::accept::Limits;
+use super::token::{Shown, Token};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
@@ -22,16 +25,26 @@ const HEADERS: [(&str, &str); 6] = [
     ("x-frame-options", "DENY"),
 ];
 
-/// The address that the server was bound to.
-#[derive(Debug, Clone, Copy)]
+/// What requests are measured by.
+#[derive(Debug, Clone)]
 pub struct Guard {
+    /// The address that the server was bound to.
     pub bound: IpAddr,
+    /// Needed by every request where the network can send one.
+    pub token: Option<Arc<Token>>,
+    pub limits: Limits,
 }
 
 pub async fn watch(State(guard): State<Guard>, request: Request<Body>, next: Next) -> Response {
-    let mut answer = match refusal(guard, request.method(), request.headers()) {
+    let mut answer = match refusal(guard.bound, request.method(), request.headers()) {
         Some((status, why)) => (status, why).into_response(),
-        None => next.run(request).await,
+        None => match guard.token.as_deref().map(|token| (token, token.shown_by(request.headers(), request.uri()))) {
+            None | Some((_, Shown::Header)) => within(guard.limits, request, next).await,
+            Some((token, Shown::Address(clean))) if *request.method() == Method::GET => {
+                (StatusCode::SEE_OTHER, [(header::LOCATION, clean), (header::SET_COOKIE, token.set_cookie())]).into_response()
+            }
+            Some(_) => (StatusCode::UNAUTHORIZED, NO_TOKEN).into_response(),
+        },
     };
     for (name, value) in HEADERS {
         answer.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -40,10 +53,30 @@ pub async fn watch(State(guard): State<Guard>, request: Request<Body>, next: Nex
     answer
 }
 
-fn refusal(guard: Guard, method: &Method, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
+const NO_TOKEN: &str = "This server asks for its token: open the address that it printed when it began, which ends in ?token=...\n\
+                        A program sends the token in a header: Authorization: Bearer TOKEN\n";
+
+/// Takes the body whole, then answers; both in bounded time and the body in bounded length.
+async fn within(limits: Limits, request: Request<Body>, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = match tokio::time::timeout(limits.body, axum::body::to_bytes(body, limits.body_bytes)).await {
+        Err(_) => return (StatusCode::REQUEST_TIMEOUT, "The request's body did not arrive in time.\n").into_response(),
+        Ok(Err(_)) => {
+            let why = format!("A request's body has at most {} bytes.\n", limits.body_bytes);
+            return (StatusCode::PAYLOAD_TOO_LARGE, why).into_response();
+        }
+        Ok(Ok(body)) => body,
+    };
+    match tokio::time::timeout(limits.answer, next.run(Request::from_parts(parts, body.into()))).await {
+        Ok(answer) => answer,
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "The answer took too long; ask for less.\n").into_response(),
+    }
+}
+
+fn refusal(bound: IpAddr, method: &Method, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
     let host = text("host").unwrap_or_default();
-    if headers.get_all("host").iter().count() != 1 || !host_is_ours(host, guard.bound) {
+    if headers.get_all("host").iter().count() != 1 || !host_is_ours(host, bound) {
         return Some((StatusCode::MISDIRECTED_REQUEST, "This server answers only to the address it listens on.\n"));
     }
     let changes = !matches!(*method, Method::GET | Method::HEAD);
@@ -84,7 +117,7 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    const LOOPBACK: Guard = Guard { bound: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn status(method: Method, headers: &[(&'static str, &'static str)]) -> Option<u16> {
         let map = headers.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect();
@@ -95,12 +128,12 @@ mod tests {
     fn only_loopback_and_the_bound_address_are_answered() {
         let lan: IpAddr = "192.168.1.5".parse().unwrap();
         for host in ["127.0.0.1:80", "localhost", "LOCALHOST:8080", "[::1]:9", "127.9.9.9"] {
-            assert!(host_is_ours(host, LOOPBACK.bound), "{host}");
+            assert!(host_is_ours(host, LOOPBACK), "{host}");
         }
         for host in
             ["", "evil.example", "localhost.evil.example:80", "127.0.0.1.nip.io", "192.168.1.5", "[::1", "127.0.0.1:x", "0.0.0.0", "a@127.0.0.1"]
         {
-            assert!(!host_is_ours(host, LOOPBACK.bound), "{host}");
+            assert!(!host_is_ours(host, LOOPBACK), "{host}");
         }
         assert!(host_is_ours("192.168.1.5:8080", lan) && !host_is_ours("192.168.1.6:8080", lan));
         assert!(host_is_ours("192.168.1.6", "0.0.0.0".parse().unwrap()) && !host_is_ours("evil.example", "0.0.0.0".parse().unwrap()));

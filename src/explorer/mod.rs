@@ -1,10 +1,11 @@
 //! The web server and its pages: a tour, the list of features, one feature or neuron, why it fires, live text, steering, lists, blind rating;
 //! most of them also as JSON under `/api`. Reads a finished run folder; writes only labels, lists and ratings. Does not train, and knows no file by a name that came from a URL.
 //!
-//! `guard` decides who may ask; `app` holds what a run has and `summaries` what is kept of a dictionary; `tour`, `list`, `search`, `unit`,
+//! `accept` takes connections, `guard` decides who may ask; `app` holds what a run has and `summaries` what is kept of a dictionary; `tour`, `list`, `search`, `unit`,
 //! `lists`, `live`, `why`, `corpus`, `map`, `compare`, `steering`, `rate` and `training` each answer one kind of question with plain data; `view` and `text` are what that data is
 //! made of; `pages` and `api` turn it into HTML and JSON.
 
+mod accept;
 mod api;
 mod app;
 mod assets;
@@ -16,6 +17,8 @@ mod list;
 mod lists;
 mod live;
 mod map;
+mod neuronpedia;
+mod openapi;
 mod pages;
 mod rate;
 mod search;
@@ -23,12 +26,14 @@ mod server;
 mod steering;
 mod summaries;
 mod text;
+mod token;
 mod tour;
 mod training;
 mod unit;
 mod view;
 mod why;
 
+pub use accept::Limits;
 pub use server::Bound;
 
 use crate::artifact::RunDir;
@@ -45,12 +50,13 @@ pub struct Options {
     pub port: u16,
     /// Whether to ask the desktop to open the page.
     pub open: bool,
+    pub limits: Limits,
 }
 
 impl Options {
     /// Loopback, a free port, no browser opened.
     pub fn loopback() -> Self {
-        Options { sae: None, host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 0, open: false }
+        Options { sae: None, host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 0, open: false, limits: Limits::default() }
     }
 }
 

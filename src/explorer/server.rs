@@ -1,9 +1,12 @@
 //! The HTTP server: addresses, limits, beginning and end. Every question to the run is asked on a thread that may block.
 
+use super::accept;
 use super::app::{App, Page, Problem};
 use super::guard::{self, Guard};
+use super::neuronpedia::handlers as neuronpedia;
+use super::token::Token;
 use super::view::Units;
-use super::{Error, Options, Result, api, assets, pages};
+use super::{Error, Options, Result, api, assets, openapi, pages};
 use crate::artifact::RunDir;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts};
@@ -17,8 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// Longest body of a POST, bytes.
-const MAX_BODY: usize = 16 << 10;
 /// Questions that are worked on at once, and that may wait for it.
 const AT_ONCE: usize = 4;
 const WAITING: usize = 32;
@@ -38,6 +39,7 @@ pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
+    guard: Guard,
     app: Arc<App>,
 }
 
@@ -51,35 +53,31 @@ impl Bound {
         listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let app = Arc::new(app);
-        Ok(Bound { listener, address, router: router(app.clone(), Guard { bound: options.host }), app })
+        // The network may reach it: who has not seen the address that is printed gets nothing.
+        let token = (!address.ip().is_loopback()).then(|| Token::new(address.port())).transpose().map_err(listen)?;
+        let guard = Guard { bound: options.host, token: token.map(Arc::new), limits: options.limits };
+        Ok(Bound { listener, address, router: router(app.clone(), guard.clone()), guard, app })
     }
 
-    /// Where a browser on this machine finds the pages.
+    /// Where a browser on this machine finds the pages, with the token where one is needed.
     pub fn url(&self) -> String {
-        match self.address.ip() {
+        let host = match self.address.ip() {
             ip if ip.is_unspecified() => format!("http://localhost:{}/", self.address.port()),
             _ => format!("http://{}/", self.address),
-        }
+        };
+        self.guard.token.as_ref().map_or(host.clone(), |token| format!("{host}?{}", token.query()))
     }
 
     /// Answers until `stop` is done.
     pub fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let listen = |source| Error::Listen { address: self.address.to_string(), source };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(listen)?;
-        let done = runtime.block_on(async {
+        let done: std::io::Result<()> = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(self.listener)?;
             // The first text that is typed should not wait for the model.
             tokio::task::spawn_blocking(move || self.app.warm_up());
-            let (begin_end, ending) = tokio::sync::oneshot::channel();
-            let stop = async move {
-                stop.await;
-                let _ = begin_end.send(());
-            };
-            let serving = axum::serve(listener, self.router).with_graceful_shutdown(stop).into_future();
-            tokio::select! {
-                done = serving => done,
-                _ = async { let _ = ending.await; tokio::time::sleep(GRACE).await } => Ok(()),
-            }
+            accept::serve(listener, self.router, self.guard.limits, stop, GRACE).await;
+            Ok(())
         });
         runtime.shutdown_timeout(GRACE);
         done.map_err(listen)
@@ -124,14 +122,23 @@ fn router(app: Arc<App>, guard: Guard) -> Router {
         .route("/live/result", get(pages::live::live_result))
         .route("/steer", get(pages::steer::steer))
         .route("/steer/result", get(pages::steer::steer_result))
-        .route("/api", get(api::index))
+        .route("/api", get(openapi::page))
+        .route("/api/openapi.json", get(openapi::document))
+        .route("/api/run", get(api::index))
         .route("/api/tour", get(api::tour))
         .route("/api/live", get(api::live))
-        .route("/api/steer", get(api::steer))
+        .route("/api/steer", get(api::steer).post(neuronpedia::steer))
+        .route("/api/feature/{model}/{source}/{index}", get(neuronpedia::feature))
+        .route("/api/search-all", post(neuronpedia::search_all))
+        .route("/api/search-topk-by-token", post(neuronpedia::top_by_token))
+        .route("/api/activation/new", post(neuronpedia::activation))
+        .route("/api/activation/source", post(neuronpedia::source_activation))
+        .route("/api/explanation/search", post(neuronpedia::explanations))
         .route("/api/{*rest}", get(api::nothing))
         .fallback(pages::frame::nothing)
         .with_state(server)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
+        // The guard has taken the body, within its own bounds.
+        .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(guard, guard::watch))
 }
 

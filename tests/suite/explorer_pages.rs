@@ -1,7 +1,7 @@
 //! Pages that ask the run more than one thing, over HTTP: search, filters, lists, rating, why, corpus, map, comparison, training.
 
 use crate::demo;
-use crate::explorer::Served;
+use crate::served::Served;
 
 fn ids(served: &Served, path: &str) -> Vec<u64> {
     let units = served.json(path)["units"].clone();

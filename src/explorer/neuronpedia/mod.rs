@@ -188,7 +188,7 @@ impl App {
         let read = self.read(&ask.text)?;
         let n = ask.num_results.unwrap_or(50).min(MAX_RESULTS);
         self.with_source(Units::Features, None, |source, dictionary| {
-            let (id, summaries) = (source_id(source), self.summaries(dictionary)?);
+            let (id, summaries) = (source_id(source), self.summaries(Units::Features, dictionary)?);
             let asked_for = |name: &str| name == id || name == self.sae;
             let ours = ask.selected_layers.is_empty() || ask.selected_layers.iter().any(|layer| asked_for(layer));
             let set_is_ours = ask.source_set.as_deref().is_none_or(|set| set.is_empty() || set == source.set || asked_for(set));
@@ -220,7 +220,7 @@ impl App {
         let read = self.read(&ask.text)?;
         let n = ask.num_results.unwrap_or(10).min(MAX_PER_TOKEN);
         self.with_source(Units::Features, None, |source, dictionary| {
-            let summaries = self.summaries(dictionary)?;
+            let summaries = self.summaries(Units::Features, dictionary)?;
             let mut of_token: Vec<Vec<(f32, u32)>> = vec![vec![]; read.tokens.len()];
             for (&latent, places) in read.values.iter().filter(|(latent, _)| within(**latent, ask.density_threshold, &summaries)) {
                 places.iter().for_each(|&(i, act)| of_token[i].push((act, latent)));
@@ -301,7 +301,7 @@ impl App {
             return Err(Problem::bad(&format!("query must have 3 to {} characters.", super::list::MAX_QUERY)));
         }
         self.with_source(Units::Features, None, |source, dictionary| {
-            let (id, summaries) = (source_id(source), self.summaries(dictionary)?);
+            let (id, summaries) = (source_id(source), self.summaries(Units::Features, dictionary)?);
             let ours = ask.layers.is_empty() || ask.layers.iter().any(|l| *l == id || *l == self.sae);
             let mut found: Vec<(bool, &LabelText)> = vec![];
             for label in source.labels.iter().filter(|_| ours) {
