@@ -8,6 +8,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
 const PARAGRAPH_CUT: usize = 8_000;
@@ -26,13 +27,13 @@ pub(super) enum Format {
 
 /// Which fields a record's text and kind are in.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fields<'a> {
+pub struct Fields<'a> {
     pub text: &'a str,
     pub kind: &'a str,
 }
 
 /// Takes a document or what is wrong with it; an error stops the reading.
-pub(super) type Sink<'a> = dyn FnMut(Result<Document, RecordError>) -> super::Result<()> + 'a;
+pub type Sink<'a> = dyn FnMut(Result<Document, RecordError>) -> super::Result<()> + 'a;
 
 /// The format that a file's name promises, also behind `.gz`, `.zst`.
 pub(super) fn format_of(path: &Path) -> Option<Format> {
@@ -47,7 +48,7 @@ pub(super) fn format_of(path: &Path) -> Option<Format> {
 }
 
 /// Reads `path`, named `label` in messages. What is wrong with a record, or with the rest of the file, goes to `sink` too.
-pub(super) fn read_file(path: &Path, label: &str, fields: Fields, sink: &mut Sink) -> super::Result<()> {
+pub fn read_file(path: &Path, label: &str, fields: Fields, sink: &mut Sink) -> super::Result<()> {
     let Some(format) = format_of(path) else {
         return sink(Err(RecordError::new(
             label,
@@ -62,7 +63,11 @@ pub(super) fn read_file(path: &Path, label: &str, fields: Fields, sink: &mut Sin
         sink(record)
     };
     match format {
-        Format::Parquet => read_parquet(path, label, fields, &mut counted)?,
+        // The library asserts what a well-formed file keeps; a file that does not is told like any other damage.
+        Format::Parquet => std::panic::catch_unwind(AssertUnwindSafe(|| read_parquet(path, label, fields, &mut counted))).unwrap_or_else(|_| {
+            let what = "it is not a whole Parquet file: its parts contradict each other";
+            counted(Err(RecordError::new(label, "whole file", Reason::Unreadable, what)))
+        })?,
         _ => match open(path) {
             Err(e) => counted(Err(RecordError::new(label, "whole file", Reason::Unreadable, format!("cannot open it: {e}"))))?,
             Ok(reader) if format == Format::Text => read_text(reader, label, &mut counted)?,
