@@ -368,7 +368,12 @@ impl Dictionary {
         Ok(found)
     }
 
-    pub(super) fn rows<T>(&self, sql: &str, values: impl rusqlite::Params, read: impl FnMut(&rusqlite::Row) -> rusqlite::Result<T>) -> Result<Vec<T>> {
+    pub(super) fn rows<T>(
+        &self,
+        sql: &str,
+        values: impl rusqlite::Params,
+        read: impl FnMut(&rusqlite::Row) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
         let run = || -> rusqlite::Result<Vec<T>> { self.sql.prepare_cached(sql)?.query_map(values, read)?.collect() };
         run().map_err(|e| self.sql_error(e))
     }
