@@ -255,7 +255,7 @@ fn foreign(whole: &[u8], path: &Path, folder: &Path, spread: &dyn Fn(&Path)) {
             let Ok(foreign) = monosem::features::import::read(folder) else { return };
             // A dictionary has a row for each number up to the highest: that is the file's word, within a bound of its own.
             // Files are written for one case in eight: that is what takes the time.
-            if bytes.len() % 8 == 0 && foreign.features.iter().all(|f| f.feature_index < 1000) {
+            if bytes.len().is_multiple_of(8) && foreign.features.iter().all(|f| f.feature_index < 1000) {
                 let run = monosem::artifact::RunDir::new(out.path(), "run");
                 let _ = monosem::features::import::write_run(&foreign, &run);
                 let files: Vec<_> = std::fs::read_dir(out.path()).unwrap().flatten().map(|e| e.file_name()).collect();
