@@ -264,7 +264,7 @@ impl Dictionary {
             GROUP BY e.feature ORDER BY share DESC, 1 LIMIT ?3";
         hits.extend(self.rows(contexts, params![phrase(wanted), lower, left as i64], |r| {
             let t = r.get::<_, i64>(1)? as u64;
-            let context = text.lossy(&text.ids(t.saturating_sub(INDEXED.0), t + INDEXED.1 + 1));
+            let context = text.lossy(&text.ids(t.saturating_sub(INDEXED.0), t.saturating_add(INDEXED.1 + 1)));
             Ok(Hit { feature: r.get(0)?, why: Why::Context, snippet: snippet(&context, wanted), share: r.get(2)? })
         })?);
         Ok(hits)

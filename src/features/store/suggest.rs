@@ -54,7 +54,7 @@ impl Dictionary {
 
     /// The words around a place, cut to some 30 characters on each side of `wanted`.
     pub fn around(&self, t: u64, wanted: &str, text: &dyn Text) -> String {
-        let context = text.lossy(&text.ids(t.saturating_sub(INDEXED.0), t + INDEXED.1 + 1));
+        let context = text.lossy(&text.ids(t.saturating_sub(INDEXED.0), t.saturating_add(INDEXED.1 + 1)));
         super::read::snippet(&context, wanted)
     }
 }
