@@ -38,5 +38,5 @@
     else return;
     event.preventDefault();
   });
-  box.addEventListener("blur", () => setTimeout(() => { if (!found.contains(document.activeElement)) close(); }, 150));
+  box.addEventListener("blur", () => setTimeout(() => { const at = document.activeElement; if (at !== box && !found.contains(at)) close(); }, 150));
 }

@@ -30,6 +30,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         let line = match status {
             Status::Missing => "missing".to_string(),
             Status::Interrupted { step } => format!("interrupted after step {step}"),
+            Status::HalfRead => "interrupted; what was read is saved".to_string(),
             Status::Stale { why } => format!("stale: {}", why.lines().next().unwrap_or_default()),
             Status::Fresh { hash, figures } => {
                 format!("fresh   {}   {}", &hash[..hash.len().min(8)], spoken(figures))

@@ -4,7 +4,7 @@ use super::Global;
 use super::features::{Which, print};
 use crate::artifact::RunDir;
 use crate::features::store::Meta;
-use crate::labels::Format;
+use crate::labels::{Format, Import};
 use anyhow::Context;
 use std::io::Write;
 use std::path::PathBuf;
@@ -46,9 +46,9 @@ enum Command {
         /// File to write
         path: Option<PathBuf>,
     },
-    /// Take in labels from a file made by export
+    /// Take in labels from a file: one made by export, or any with columns (fields) latent and text
     Import {
-        /// File to read, .csv or JSONL
+        /// File to read, .csv or JSONL; what it does not say is you, now, and this SAE
         path: PathBuf,
     },
 }
@@ -115,8 +115,13 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         }
         Command::Import { path } => {
             let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            let n = to_write()?.import(Format::of(&path), &text)?;
-            print(global, &serde_json::json!({ "path": path, "new": n }), |out| writeln!(out, "{n} new labels from {}", path.display()))
+            let author = user_name();
+            let defaults = Import { weights_hash: weights, n_units: meta.n_units, author: &author };
+            let done = to_write()?.import(Format::of(&path), &text, defaults)?;
+            print(global, &serde_json::json!({ "path": path, "new": done.new, "known": done.known, "elsewhere": done.elsewhere }), |out| {
+                let elsewhere = if done.elsewhere > 0 { format!(", {} of them for another SAE", done.elsewhere) } else { String::new() };
+                writeln!(out, "{} new labels from {}{elsewhere}; {} were there already", done.new, path.display(), done.known)
+            })
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What the pages of one run ask: its token stream, dictionaries, labels and model. Reads files by the names of [`RunDir`] alone.
 //!
-//! Dictionaries and labels are opened anew for each question (that is cheap), so a page shows what was built since the server started.
+//! Dictionaries are lent from a [`Shelf`], labels opened anew for each question, so a page shows what was built since the server started.
 
 use super::live::Typed;
+use super::shelf::{Lent, Shelf};
 use super::summaries::Summaries;
 use super::view::{UnitView, Units};
 use super::{Error, Options, Result};
@@ -30,6 +31,7 @@ pub struct App {
     pub compared: Mutex<super::compare::Kept>,
     pub map: Arc<Mutex<super::map::State>>,
     /// Of features and of neurons.
+    dictionaries: [Shelf; 2],
     summaries: [Mutex<Option<Known>>; 2],
     /// What was out of date when the files were last read, and what they were then: every page says it.
     stale: Mutex<Option<(Vec<Written>, Option<Missing>)>>,
@@ -153,6 +155,7 @@ impl App {
             model: Mutex::new(None),
             compared: Mutex::default(),
             map: Arc::default(),
+            dictionaries: Default::default(),
             summaries: Default::default(),
             stale: Mutex::default(),
         })
@@ -166,7 +169,7 @@ impl App {
     }
 
     /// The dictionary of the features or of the neurons, checked against the token stream.
-    pub fn dictionary(&self, units: Units) -> Part<Dictionary> {
+    pub fn dictionary(&self, units: Units) -> Part<Lent<'_>> {
         let (what, flags) = match units {
             Units::Features => ("The feature dictionary", format!("--sae {}", self.sae)),
             Units::Neurons => ("The dictionary of the model's own neurons", "--neurons".to_string()),
@@ -178,9 +181,12 @@ impl App {
             return Err(missing(format!("{what} has not been built yet.")));
         }
         let first_line = |e: features::Error| e.to_string().lines().next().unwrap_or_default().to_string();
-        let dictionary = Dictionary::open(&path).map_err(|e| missing(format!("{what} cannot be used: {}.", first_line(e))))?;
-        dictionary.check(&self.stream).map_err(|e| missing(format!("{what} is out of date: {}.", first_line(e))))?;
-        Ok(dictionary)
+        let open = || {
+            let dictionary = Dictionary::open(&path).map_err(|e| missing(format!("{what} cannot be used: {}.", first_line(e))))?;
+            dictionary.check(&self.stream).map_err(|e| missing(format!("{what} is out of date: {}.", first_line(e))))?;
+            Ok(dictionary)
+        };
+        self.dictionaries[units as usize].lend(&path, open)
     }
 
     /// The dictionary that was made from tokens, a model or an SAE that have been replaced since, and the command that makes it anew.

@@ -6,7 +6,6 @@ use super::view::{Fact, UnitView, Units};
 use crate::artifact::{RunDir, grouped};
 use crate::features::Dictionary;
 use crate::features::compare::{Comparison, MATCHED, Nearest, RELATED, Side, compare};
-use crate::features::store::ListQuery;
 use crate::sae::Sae;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -137,7 +136,7 @@ impl App {
                 let theirs = Sae::load(&run.sae(name)).map_err(|e| failed(&e))?;
                 let ours = Sae::load(&self.run.sae(&self.sae)).map_err(|e| failed(&e))?;
                 let alive: Vec<bool> = known.iter().map(|s| s.n_active > 0).collect();
-                let their_alive = other.as_ref().and_then(alive_of).filter(|alive| alive.len() == theirs.d_sae);
+                let their_alive = other.as_ref().and_then(|d| d.alive().ok()).filter(|alive| alive.len() == theirs.d_sae);
                 let a = Side { sae: &ours, alive: Some(&alive).filter(|alive| alive.len() == ours.d_sae).map(Vec::as_slice) };
                 let b = Side { sae: &theirs, alive: their_alive.as_deref() };
                 let comparison = Arc::new(compare(a, b).map_err(|e| failed(&e))?);
@@ -190,12 +189,6 @@ impl App {
             only_there: by_cosine(&c.new, false).iter().filter_map(|n| pair(n.other, n.latent, n.cosine)).collect(),
         })
     }
-}
-
-/// Which latents fired on the dictionary's tokens.
-fn alive_of(dictionary: &Dictionary) -> Option<Vec<bool>> {
-    let query = ListQuery { limit: u64::from(dictionary.meta().n_units), ..Default::default() };
-    Some(dictionary.list(&query).ok()?.features.iter().map(|s| s.n_active > 0).collect())
 }
 
 fn figures(c: &Comparison, this: &str, with: &str) -> Vec<Fact> {

@@ -1,7 +1,7 @@
 //! The web server and its pages: a tour, the list of features, one feature or neuron, why it fires, live text, steering, lists, blind rating;
 //! most of them also as JSON under `/api`. Reads a finished run folder; writes only labels, lists and ratings. Does not train, and knows no file by a name that came from a URL.
 //!
-//! `accept` takes connections, `guard` decides who may ask; `app` holds what a run has and `summaries` what is kept of a dictionary; `tour`, `list`, `search`, `unit`,
+//! `accept` takes connections, `guard` decides who may ask; `app` holds what a run has, `shelf` its opened dictionaries and `summaries` what is kept of one; `tour`, `list`, `search`, `unit`,
 //! `lists`, `live`, `why`, `corpus`, `map`, `compare`, `steering`, `rate` and `training` each answer one kind of question with plain data; `view` and `text` are what that data is
 //! made of; `pages` and `api` turn it into HTML and JSON.
 
@@ -23,6 +23,7 @@ mod pages;
 mod rate;
 mod search;
 mod server;
+mod shelf;
 mod steering;
 mod summaries;
 mod text;

@@ -71,7 +71,7 @@ impl App {
         let neurons = self.dictionary(Units::Neurons);
         let n_features = features.as_ref().map(|d| grouped(u64::from(d.meta().n_units))).unwrap_or_default();
         Ok(TourPage {
-            figures: self.figures(features.as_ref().ok()),
+            figures: self.figures(features.as_deref().ok()),
             census: features.as_ref().map(|d| evidence::census(d.meta())).unwrap_or_default(),
             neuron_census: neurons.as_ref().map(|d| evidence::census(d.meta())).unwrap_or_default(),
             rule: RULE,

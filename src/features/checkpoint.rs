@@ -8,11 +8,12 @@ use super::{Error, Result};
 use crate::artifact::{self, Start, settings, write_atomic};
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const MAGIC: &[u8; 8] = b"monocol1";
 const HASH_BYTES: usize = 32;
+const FILE: &str = "collector.bin";
 
 /// Where a pass is saved, how often, and what becomes of one that is there.
 #[derive(Debug, Clone)]
@@ -25,7 +26,12 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// `dir/collector.bin`, every three minutes.
     pub fn new(dir: PathBuf, start: Start) -> Self {
-        Checkpoint { path: dir.join("collector.bin"), start, every: Duration::from_secs(180) }
+        Checkpoint { path: dir.join(FILE), start, every: Duration::from_secs(180) }
+    }
+
+    /// Whether a folder holds one.
+    pub fn is_at(dir: &Path) -> bool {
+        dir.join(FILE).is_file()
     }
 
     /// The collector to go on with, if there is one.

@@ -1,4 +1,5 @@
-//! Labels out of and into files that other programs read: CSV (RFC 4180, with a header) and JSONL (one [`Label`] to a line).
+//! Labels out of and into files that other programs read: CSV (RFC 4180, with a header) and JSONL (one [`Label`] to a line). Of files that
+//! other programs wrote a number and a text are enough.
 
 use super::{Error, Label, Labels, Result};
 use std::io::Write;
@@ -20,14 +21,42 @@ impl Format {
 
 const HEADER: [&str; 5] = ["weights_hash", "latent", "text", "author", "time"];
 
-/// The columns of a label without its row number.
+/// The columns of a label without its row number. Files of other programs have a number and a text; the rest is then what [`Import`] says.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Line {
-    weights_hash: String,
+    #[serde(default)]
+    weights_hash: Option<String>,
+    #[serde(alias = "feature", alias = "index")]
     latent: u32,
+    #[serde(alias = "label", alias = "description")]
     text: String,
-    author: String,
-    time: String,
+    #[serde(default)]
+    author: Option<String>,
+    #[serde(default)]
+    time: Option<String>,
+}
+
+/// Names that a column may have; the first is ours.
+const COLUMNS: [&[&str]; 5] = [&["weights_hash"], &["latent", "feature", "index"], &["text", "label", "description"], &["author"], &["time"]];
+
+/// What lines that do not say it are about.
+#[derive(Debug, Clone, Copy)]
+pub struct Import<'a> {
+    /// The SAE (or the neurons) whose dictionary is at hand.
+    pub weights_hash: &'a str,
+    /// Units that it has.
+    pub n_units: u32,
+    pub author: &'a str,
+}
+
+/// What became of the lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Imported {
+    pub new: usize,
+    /// In force already.
+    pub known: usize,
+    /// Of the new ones, how many are for another SAE: they are kept, and shown where that is.
+    pub elsewhere: usize,
 }
 
 impl Labels {
@@ -42,11 +71,11 @@ impl Labels {
         Ok(labels.len())
     }
 
-    /// Takes in exported labels, all or none. Those that are in force already are left as they are. Returns how many were new.
+    /// Takes in labels, all or none. Those that are in force already are left as they are.
     ///
     /// # Errors
-    /// A line that is not a label, with its number.
-    pub fn import(&mut self, format: Format, text: &str) -> Result<usize> {
+    /// A line that is not a label, or of a unit that there is not, with its number.
+    pub fn import(&mut self, format: Format, text: &str, defaults: Import) -> Result<Imported> {
         let lines = match format {
             Format::Csv => from_csv(text)?,
             Format::Jsonl => from_jsonl(text)?,
@@ -56,32 +85,50 @@ impl Labels {
             move |source| Error::Sql { path, source }
         };
         self.sql.execute_batch("BEGIN IMMEDIATE").map_err(sql_error(&self.path))?;
-        let taken = self.take(lines);
+        let taken = self.take(lines, defaults);
         self.sql.execute_batch(if taken.is_ok() { "COMMIT" } else { "ROLLBACK" }).map_err(sql_error(&self.path))?;
         taken
     }
 
-    fn take(&mut self, lines: Vec<Line>) -> Result<usize> {
-        let mut n_new = 0;
-        for line in lines {
-            let there = self.list(&line.weights_hash, Some(line.latent))?;
-            if !there.iter().any(|l| l.author == line.author.trim() && l.text == line.text.trim()) {
-                self.add(&line.weights_hash, line.latent, &line.text, &line.author, &line.time)?;
-                n_new += 1;
+    fn take(&mut self, lines: Vec<(usize, Line)>, defaults: Import) -> Result<Imported> {
+        let mut done = Imported::default();
+        let now = super::now();
+        for (number, line) in lines {
+            let weights_hash = line.weights_hash.as_deref().filter(|hash| !hash.is_empty()).unwrap_or(defaults.weights_hash);
+            let is_here = weights_hash == defaults.weights_hash;
+            if is_here && line.latent >= defaults.n_units {
+                let what = format!("there is no unit {}: numbers are 0 to {}", line.latent, defaults.n_units.saturating_sub(1));
+                return Err(Error::Import { line: number, what });
             }
+            let author = line.author.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or(defaults.author);
+            let time = line.time.as_deref().filter(|time| !time.is_empty()).unwrap_or(&now);
+            let there = self.list(weights_hash, Some(line.latent))?;
+            if there.iter().any(|l| l.author == author && l.text == line.text.trim()) {
+                done.known += 1;
+                continue;
+            }
+            let added = self.add(weights_hash, line.latent, &line.text, author, time);
+            added.map_err(|e| if let Error::Invalid(what) = e { Error::Import { line: number, what } } else { e })?;
+            done.new += 1;
+            done.elsewhere += usize::from(!is_here);
         }
-        Ok(n_new)
+        Ok(done)
     }
 }
 
 fn jsonl(l: &Label) -> String {
-    let (weights_hash, text, author, time) = (l.weights_hash.clone(), l.text.clone(), l.author.clone(), l.time.clone());
-    serde_json::to_string(&Line { weights_hash, latent: l.latent, text, author, time }).expect("a label is plain data")
+    let (weights_hash, author, time) = (Some(l.weights_hash.clone()), Some(l.author.clone()), Some(l.time.clone()));
+    serde_json::to_string(&Line { weights_hash, latent: l.latent, text: l.text.clone(), author, time }).expect("a label is plain data")
 }
 
-fn from_jsonl(text: &str) -> Result<Vec<Line>> {
+/// Lines with their numbers.
+fn from_jsonl(text: &str) -> Result<Vec<(usize, Line)>> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines.map(|(i, line)| serde_json::from_str(line).map_err(|e| Error::Import { line: i + 1, what: e.to_string() })).collect()
+    let read = |(i, line): (usize, &str)| {
+        let parsed = serde_json::from_str(line).map_err(|e| Error::Import { line: i + 1, what: e.to_string() })?;
+        Ok((i + 1, parsed))
+    };
+    lines.map(read).collect()
 }
 
 fn csv(labels: &[Label]) -> String {
@@ -94,19 +141,25 @@ fn csv(labels: &[Label]) -> String {
     out
 }
 
-fn from_csv(text: &str) -> Result<Vec<Line>> {
+fn from_csv(text: &str) -> Result<Vec<(usize, Line)>> {
     let mut records = records(text)?.into_iter();
     let wrong = |line, what: String| Error::Import { line, what };
     let (_, header) = records.next().ok_or_else(|| wrong(1, "there is no header".into()))?;
-    let place = |name: &str| {
-        header.iter().position(|h| h.trim() == name).ok_or_else(|| wrong(1, format!("no column {name}; needed are {}", HEADER.join(", "))))
-    };
-    let places = [place("weights_hash")?, place("latent")?, place("text")?, place("author")?, place("time")?];
+    let places = COLUMNS.map(|names| header.iter().position(|h| names.contains(&h.trim())));
+    for needed in [1, 2] {
+        if places[needed].is_none() {
+            let what = format!("no column {}; the header must have {} and {}", COLUMNS[needed][0], COLUMNS[1].join(" or "), COLUMNS[2].join(" or "));
+            return Err(wrong(1, what));
+        }
+    }
     let lines = records.map(|(line, fields)| {
-        let field =
-            |i: usize| fields.get(places[i]).cloned().ok_or_else(|| wrong(line, format!("{} fields, the header has {}", fields.len(), header.len())));
-        let latent = field(1)?.trim().parse().map_err(|_| wrong(line, format!("{:?} is not the number of a latent", fields[places[1]])))?;
-        Ok(Line { weights_hash: field(0)?, latent, text: field(2)?, author: field(3)?, time: field(4)? })
+        if fields.len() != header.len() {
+            return Err(wrong(line, format!("{} fields, the header has {}", fields.len(), header.len())));
+        }
+        let field = |i: usize| places[i].map(|place| fields[place].clone());
+        let latent = field(1).unwrap_or_default();
+        let latent = latent.trim().parse().map_err(|_| wrong(line, format!("{latent:?} is not the number of a latent")))?;
+        Ok((line, Line { weights_hash: field(0), latent, text: field(2).unwrap_or_default(), author: field(3), time: field(4) }))
     });
     lines.collect()
 }

@@ -9,7 +9,7 @@ mod exchange;
 pub mod lists;
 pub mod ratings;
 
-pub use exchange::Format;
+pub use exchange::{Format, Import, Imported};
 
 use rusqlite::{Connection, OpenFlags, params};
 use serde::{Deserialize, Serialize};

@@ -59,6 +59,20 @@ fn labels_outlive_the_program_and_another_sae() {
     assert!(again.list("retrained", None).unwrap().is_empty(), "other weights have other labels");
 }
 
+const HERE: Import = Import { weights_hash: "w", n_units: 4, author: "me" };
+
+#[test]
+fn a_number_and_a_text_are_enough_and_labels_for_other_weights_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut labels = Labels::open(&dir.path().join("a.sqlite")).unwrap();
+    let done = labels.import(Format::Csv, "feature,label\r\n3,dogs\r\n", HERE).unwrap();
+    assert_eq!(done, Imported { new: 1, known: 0, elsewhere: 0 });
+    let lines = "{\"index\": 2, \"description\": \"cats\", \"author\": \"ann\"}\n\n{\"latent\": 9, \"text\": \"owls\", \"weights_hash\": \"v\"}\n";
+    assert_eq!(labels.import(Format::Jsonl, lines, HERE).unwrap(), Imported { new: 2, known: 0, elsewhere: 1 });
+    assert_eq!(texts(&labels.list("w", None).unwrap()), [(2, "cats", "ann"), (3, "dogs", "me")]);
+    assert_eq!(texts(&labels.list("v", None).unwrap()), [(9, "owls", "me")]);
+}
+
 #[test]
 fn every_label_survives_export_and_import_in_both_formats() {
     let dir = tempfile::tempdir().unwrap();
@@ -72,8 +86,8 @@ fn every_label_survives_export_and_import_in_both_formats() {
         assert_eq!(labels.export("w", format, &mut out).unwrap(), 4);
         let text = String::from_utf8(out).unwrap();
         let mut other = Labels::open(&dir.path().join(format!("{i}.sqlite"))).unwrap();
-        assert_eq!(other.import(format, &text).unwrap(), 4);
-        assert_eq!(other.import(format, &text).unwrap(), 0, "what is there is not added again");
+        assert_eq!(other.import(format, &text, HERE).unwrap(), Imported { new: 4, ..Default::default() });
+        assert_eq!(other.import(format, &text, HERE).unwrap(), Imported { known: 4, ..Default::default() }, "what is there is not added again");
         assert_eq!(other.list("w", None).unwrap(), want);
     }
 }
@@ -87,16 +101,17 @@ fn a_bad_line_is_named_and_nothing_is_imported() {
         (Format::Csv, format!("{good}w,minus,x,ann,t\n"), "line 3"),
         (Format::Csv, format!("{good}w,1\n"), "line 3"),
         (Format::Csv, format!("{good}w,1,\"x"), "does not end"),
-        (Format::Csv, "latent,text\n".into(), "weights_hash"),
-        (Format::Csv, format!("{good}w,2,x,,t\n"), "author"),
+        (Format::Csv, "latent,words\n".into(), "no column text"),
+        (Format::Csv, format!("{good}w,4,x,ann,t\n"), "line 3 of the labels: there is no unit 4: numbers are 0 to 3"),
+        (Format::Csv, format!("{good}w,2,{},ann,t\n", "x".repeat(1 << 20)), "line 3"),
         (Format::Jsonl, "{}\n".into(), "line 1"),
     ];
     for (format, text, want) in bad {
-        let error = labels.import(format, &text).unwrap_err().to_string();
+        let error = labels.import(format, &text, HERE).unwrap_err().to_string();
         assert!(error.contains(want), "{error}");
     }
     assert!(labels.list("w", None).unwrap().is_empty());
-    assert_eq!(labels.import(Format::Csv, good).unwrap(), 1);
+    assert_eq!(labels.import(Format::Csv, good, HERE).unwrap().new, 1);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::evaluate::EVAL_FORMAT_VERSION;
 use super::stages::{lm_manifest, refuse_other_settings};
 use crate::artifact::{Manifest, RunDir, TensorFile, settings, shell_word};
 use crate::corpus::{TokenStream, sources_changed};
-use crate::features::{self, Dictionary, NEURONS, exam};
+use crate::features::{self, Checkpoint, Dictionary, NEURONS, exam};
 use crate::sae::SAE_FORMAT_VERSION;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ pub enum Status {
     Interrupted {
         step: u64,
     },
+    /// A dictionary's pass over the text was interrupted; what it had read is saved.
+    HalfRead,
     /// `input` has changed since, or the files are damaged.
     Stale {
         why: String,
@@ -84,6 +86,14 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
         let exam = Manifest::read_beside(&run.sae(sae), "exam", exam::FORMAT_VERSION).map_err(|e| e.to_string());
         let whole_path = run_again(run);
         all.push(("exam", made(path, exam, &[("sae", &sae_hash), ("lm", &lm_hash), ("tokens", &tokens_hash)]), whole_path));
+    }
+    for (stage, name) in [("features", sae), ("neurons", NEURONS)] {
+        let entry = all.iter_mut().find(|entry| entry.0 == stage).expect("both dictionaries are listed");
+        let saved = run.checkpoints(&format!("features-{name}"));
+        if !matches!(entry.1, Status::Fresh { .. }) && Checkpoint::is_at(&saved) {
+            entry.1 = Status::HalfRead;
+            entry.2 = format!("{} --resume", entry.2);
+        }
     }
     for (stage, dir) in ["lm", "sae"].into_iter().zip(checkpoints) {
         let Some((step, path)) = newest_checkpoint(&dir) else { continue };

@@ -6,7 +6,7 @@ use crate::run::Whole;
 use monosem::artifact::{Manifest, TensorFile};
 use monosem::corpus::{Fields, TokenStream, Tokenizer, read_file};
 use monosem::features::export::neuronpedia;
-use monosem::labels::{Format, Labels};
+use monosem::labels::{Format, Import, Labels};
 use monosem::sae::{Sae, read_origin};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -157,7 +157,7 @@ fn read_labels(name: &str, format: Format) {
     fuzz(name, there, |path| {
         std::fs::copy(&empty, &sqlite).unwrap();
         let text = String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
-        let _ = Labels::open(&sqlite).unwrap().import(format, &text);
+        let _ = Labels::open(&sqlite).unwrap().import(format, &text, Import { weights_hash: "w", n_units: 9, author: "me" });
     });
 }
 

@@ -88,7 +88,7 @@ fn wrong_usage_exits_with_2() {
 #[test]
 fn json_is_one_object() {
     let dir = finished();
-    let cases: [&[&str]; 14] = [
+    let cases: [&[&str]; 16] = [
         &["lm", "eval", "--logits", "1,2"],
         &["info"],
         &["corpus", "stats"],
@@ -96,7 +96,9 @@ fn json_is_one_object() {
         &["lm", "generate", "--n-tokens", "5"],
         &["sae", "info"],
         &["features", "list"],
-        &["features", "list", "--neurons", "--sort", "density", "--descending"],
+        &["features", "list", "--neurons", "--sort", "density"],
+        &["features", "stats"],
+        &["features", "compare", "main"],
         &["features", "show", "3"],
         &["features", "search", "the"],
         &["features", "find", "--regex", "[0-9]", "--n-tokens", "5000"],
@@ -107,6 +109,41 @@ fn json_is_one_object() {
     for args in cases {
         json(dir, &[args, &["--run", "small"]].concat());
     }
+}
+
+#[test]
+fn an_sae_beside_itself_is_matched_whole_and_a_summary_counts_every_unit() {
+    let dir = finished();
+    let found = json(dir, &["features", "compare", "small/main", "--run", "small"]);
+    let matched = found["matched"].as_array().unwrap();
+    assert!(matched.len() as u64 == found["n_a"].as_u64().unwrap() && matched.iter().all(|m| m["latent"] == m["other"]), "{found}");
+    assert!(found["lost"].as_array().unwrap().is_empty() && found["mean_max_cosine"][0].as_f64().unwrap() > 0.999);
+    let table = works(dir, &["features", "compare", "main", "--run", "small"]);
+    assert!(table.contains("mean max cosine 1.000") && table.contains("most alike"), "{table}");
+    let error = fails(dir, &["features", "compare", "other", "--run", "small"]);
+    assert!(error.contains("cannot open the SAE other"), "{error}");
+
+    for flags in [&[][..], &["--neurons"]] {
+        let stats = json(dir, &[&["features", "stats", "--run", "small"], flags].concat());
+        let sum = |list: &serde_json::Value| list.as_array().unwrap().iter().map(|x| x["n"].as_u64().unwrap()).sum::<u64>();
+        let n = stats["meta"]["n_units"].as_u64().unwrap();
+        assert_eq!((sum(&stats["densities"]), sum(&stats["meta"]["census"])), (n, n), "{stats}");
+    }
+    // A TopK SAE has exactly k active, but where fewer are above 0.
+    let stats = works(dir, &["features", "stats", "--run", "small"]);
+    assert!(stats.contains("census") && stats.contains("active per token"), "{stats}");
+}
+
+#[test]
+fn neurons_are_listed_most_polysemantic_first_with_what_they_fire_on() {
+    let listed = json(finished(), &["features", "list", "--neurons", "--sort", "polysemantic", "--limit", "5", "--run", "small"]);
+    let scores: Vec<f64> = listed["features"].as_array().unwrap().iter().map(|f| f["polysemantic"].as_f64().unwrap()).collect();
+    assert!(scores.len() == 5 && scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+    let cards = listed["cards"].as_array().unwrap();
+    let share = |card: &serde_json::Value| card["classes"].as_array().unwrap().iter().map(|c| c["share"].as_f64().unwrap()).sum::<f64>();
+    assert!(cards.len() == 5 && cards.iter().all(|card| share(card) > 0.0 && share(card) < 1.0 + 1e-9), "{cards:?}");
+    let table = works(finished(), &["features", "list", "--neurons", "--sort", "polysemantic", "--run", "small"]);
+    assert!(table.lines().filter(|line| line.contains(" % ")).count() >= 5, "{table}");
 }
 
 #[test]
@@ -428,4 +465,11 @@ fn info_tells_damage_and_interruption_from_what_is_good() {
     fs::write(checkpoints.join("step-000000000007.safetensors"), "x").unwrap();
     let (status, command) = state("lm");
     assert!(status == "interrupted" && command.contains("monosem lm train") && command.contains("--resume"), "{status} {command}");
+    let half_read = dir.join("small/checkpoints/features-neurons");
+    fs::create_dir_all(&half_read).unwrap();
+    fs::write(half_read.join("collector.bin"), "x").unwrap();
+    assert_eq!(state("neurons").0, "fresh", "what is whole needs nothing more");
+    fs::remove_file(dir.join("small/features/neurons.sqlite")).unwrap();
+    let (status, command) = state("neurons");
+    assert!(status == "half_read" && command.contains("features build --neurons") && command.ends_with("--resume"), "{status} {command}");
 }

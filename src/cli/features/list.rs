@@ -2,18 +2,20 @@
 
 use super::super::Global;
 use super::text::{concept, percent, top_tokens, unit_name};
-use super::{Which, label_texts, print};
+use super::{Which, label_texts, open_text, print};
 use crate::artifact::RunDir;
-use crate::features::store::{Category, Flag, ListQuery, Sort};
+use crate::features::Dictionary;
+use crate::features::shares::{self, Card};
+use crate::features::store::{Category, FeatureSummary, Flag, ListPage, ListQuery, Sort};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to sort by
+    /// What to sort by: numbers rise, everything else falls
     #[arg(long, value_enum, default_value_t = Sort::Id)]
     sort: Sort,
-    /// Largest first
+    /// Turn the order round
     #[arg(long)]
-    descending: bool,
+    reverse: bool,
     /// Only features with this flag: dead, ultra-rare, dense, single-token, junk, position-locked, duplicated, polysemantic; may be given more than once
     #[arg(long, value_name = "FLAG", value_parser = flag)]
     with: Vec<Flag>,
@@ -35,6 +37,9 @@ pub struct Args {
     /// Only labelled features
     #[arg(long)]
     labelled: bool,
+    /// Also what each fires on, as shares of its activation; neurons always say it
+    #[arg(long)]
+    cards: bool,
     /// Features to leave out at the beginning
     #[arg(long, value_name = "N", default_value_t = 0)]
     offset: u64,
@@ -48,7 +53,7 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
     let labels = label_texts(which, run, dictionary.meta())?;
     let query = ListQuery {
         sort: args.sort,
-        descending: args.descending,
+        descending: (args.sort != Sort::Id) != args.reverse,
         with: args.with,
         without: args.without,
         category: args.category,
@@ -60,9 +65,11 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         limit: args.limit,
     };
     let page = dictionary.list(&query)?;
-    print(global, &page, |out| {
+    let cards = if args.cards || which.neurons { cards(&dictionary, &page, run)? } else { vec![] };
+    let listed = Listed { page: &page, cards: &cards };
+    print(global, &listed, |out| {
         writeln!(out, "{:>7} {:>9} {:>8} {:>7} {:>6}  {:LABEL_WIDTH$} tokens", "id", "density", "max", "tokens", "poly", "label or concept")?;
-        for f in &page.features {
+        for (i, f) in page.features.iter().enumerate() {
             let label = labels.iter().rev().find(|l| l.0 == f.id).map(|l| l.1.clone()).or_else(|| concept(f)).unwrap_or_default();
             let label: String = label.chars().take(LABEL_WIDTH).collect();
             let name = unit_name(f);
@@ -72,9 +79,28 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
                 "{name:>7} {density:>9} {:>8.3} {:>7.1} {:>6.1}  {label:LABEL_WIDTH$} {tokens}",
                 f.max_act, f.effective_tokens, f.polysemantic
             )?;
+            if let Some(card) = cards.get(i) {
+                writeln!(out, "        {}", card.line())?;
+            }
         }
         writeln!(out, "{} of {}", page.features.len(), page.total)
     })
+}
+
+/// The page, and a card to each of its features where they were asked for.
+#[derive(serde::Serialize)]
+struct Listed<'a> {
+    #[serde(flatten)]
+    page: &'a ListPage,
+    #[serde(skip_serializing_if = "<[Card]>::is_empty")]
+    cards: &'a [Card],
+}
+
+fn cards(dictionary: &Dictionary, page: &ListPage, run: &RunDir) -> anyhow::Result<Vec<Card>> {
+    let (stream, tokenizer) = open_text(run)?;
+    dictionary.check(&stream)?;
+    let card = |f: &FeatureSummary| Ok(shares::card(&dictionary.feature(f.id, &stream, &tokenizer)?, &stream));
+    page.features.iter().map(card).collect()
 }
 
 /// Letters of a label in a list.

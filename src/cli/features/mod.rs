@@ -1,6 +1,7 @@
 //! `monosem features`: one file per subcommand; `text` has what they print alike.
 
 mod build;
+mod compare;
 mod export;
 mod find;
 mod import;
@@ -8,6 +9,7 @@ mod list;
 mod neighbors;
 mod search;
 mod show;
+mod stats;
 mod text;
 
 pub use text::print;
@@ -46,6 +48,10 @@ enum Command {
     Find(find::Args),
     /// Say which other features fire together with one or point the same way, and which neurons go along with it
     Neighbors(neighbors::Args),
+    /// Sum up the dictionary: how many are dead, dense, of one token, polysemantic; the census; densities
+    Stats,
+    /// Compare two SAEs by their decoder directions: what both have, what is split, what is new or lost
+    Compare(compare::Args),
     /// Write the dictionary as files of other programs
     Export(export::Args),
     /// Make a run of a dictionary that another program made: a Neuronpedia dump or SAEDashboard batches
@@ -120,6 +126,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         Command::Search(args) => search::run(args, &which, global, &run),
         Command::Find(args) => find::run(args, &which, global, &run),
         Command::Neighbors(args) => neighbors::run(args, &which, global, &run),
+        Command::Stats => stats::run(&which, global, &run),
+        Command::Compare(args) => compare::run(args, &which, global, &run),
         Command::Import(args) => import::run(args, global, &run),
         Command::Export(args) => export::run(args, &which, global, &run),
     }

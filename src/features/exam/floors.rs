@@ -8,18 +8,17 @@ use crate::artifact::seed;
 use crate::kernels::gemm::{matmul_nn, matmul_tn};
 use crate::sae::SparseRows;
 use rand::RngExt;
-use std::collections::HashMap;
 
 /// F1 on B of the best predictor that sees only the token itself: its score is the share of positives of the token on A (0 for tokens
 /// not seen there), cut where F1 on A is best. A concept for which this is at most 0.5 is decided by context.
 pub fn token_only(halves: &Halves, concept: usize) -> f64 {
     let (truth_a, truth_b) = (halves.a.truth(concept), halves.b.truth(concept));
-    let mut by_token: HashMap<u32, (u32, u32)> = HashMap::new();
-    for (id, truth) in halves.a.ids.iter().zip(&truth_a).filter(|(_, t)| **t != 2) {
-        let slot = by_token.entry(*id).or_default();
+    let mut by_token = vec![(0u32, 0u32); halves.n_ids()];
+    for (&id, truth) in halves.a.ids.iter().zip(&truth_a).filter(|(_, t)| **t != 2) {
+        let slot = &mut by_token[id as usize];
         *slot = (slot.0 + (*truth == 1) as u32, slot.1 + 1);
     }
-    let score = |id: &u32| by_token.get(id).map_or(0.0, |&(hits, n)| hits as f32 / n as f32);
+    let score = |&id: &u32| by_token[id as usize].0 as f32 / by_token[id as usize].1.max(1) as f32;
     let scores = |half: &Half| half.ids.iter().map(score).collect::<Vec<f32>>();
     cut(&scores(&halves.a), &truth_a, &scores(&halves.b), &truth_b)
 }

@@ -28,7 +28,7 @@ use crate::lm::{Engine, HookPoint};
 use crate::sae::{Sae, SparseRows};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use units::{Acts, Cell, Dense, GRID, auc, candidates, fire, greedy_union, score_all};
 
 /// Of `exam.json`: raised when a score changes its meaning or the concepts of a text change.
@@ -343,27 +343,17 @@ impl<'a> Scored<'a> {
 
     /// See the module's header; the tokens are those of A in both halves.
     fn auc(&self, truth_a: &[u8], truth_b: &[u8], candidates: &[(u32, Cell)]) -> Option<f64> {
-        let mut by_token: HashMap<u32, [u32; 3]> = HashMap::new();
-        self.halves.a.ids.iter().zip(truth_a).for_each(|(id, t)| by_token.entry(*id).or_default()[*t as usize] += 1);
-        let shared = |id: &u32| by_token.get(id).is_some_and(|n| n[0] >= 5 && n[1] >= 5);
-        let auc_of = |half: &Half, acts: &Acts, truth: &[u8], unit: u32| {
-            let mut firings = Vec::new();
-            acts.firings(unit as usize, &mut firings);
-            let mut firings = firings.into_iter().peekable();
-            let (mut positive, mut negative) = (Vec::new(), Vec::new());
-            for (row, (id, t)) in half.ids.iter().zip(truth).enumerate() {
-                let act = firings.next_if(|f| f.0 == row as u32).map_or(0.0, |f| f.1);
-                match t {
-                    0 if shared(id) => negative.push(act),
-                    1 if shared(id) => positive.push(act),
-                    _ => {}
-                }
-            }
-            (positive.len() >= 5 && negative.len() >= 5).then(|| auc(&positive, &negative))
+        let mut by_token = vec![[0u32; 3]; self.halves.n_ids()];
+        self.halves.a.ids.iter().zip(truth_a).for_each(|(&id, &t)| by_token[id as usize][t as usize] += 1);
+        let shared = |half: &Half, truth: &[u8]| -> Vec<(u32, bool)> {
+            let rows = half.ids.iter().zip(truth).enumerate();
+            let with_both = rows.filter(|&(_, (&id, &t))| t < 2 && by_token[id as usize][..2].iter().all(|&n| n >= 5));
+            with_both.map(|(row, (_, &t))| (row as u32, t == 1)).collect()
         };
-        let scored = candidates.iter().filter_map(|c| Some((auc_of(&self.halves.a, self.a, truth_a, c.0)?, c.0)));
+        let rows = shared(&self.halves.a, truth_a);
+        let scored = candidates.iter().filter_map(|c| Some((auc_on(&rows, self.a, c.0)?, c.0)));
         let best = scored.fold(None, |best: Option<(f64, u32)>, next| if best.is_none_or(|b| next.0 > b.0) { Some(next) } else { best })?;
-        auc_of(&self.halves.b, self.b, truth_b, best.1)
+        auc_on(&shared(&self.halves.b, truth_b), self.b, best.1)
     }
 
     /// For every unit the concept with its best F1 on A, and that F1 on B; concepts that are too rare and units that fire on none are left out.
@@ -395,6 +385,20 @@ impl<'a> Scored<'a> {
             None => (unit, true),
         }
     }
+}
+
+/// Of a unit over rows that are with the concept or without it; `None` where either are fewer than five.
+fn auc_on(rows: &[(u32, bool)], acts: &Acts, unit: u32) -> Option<f64> {
+    let mut firings = Vec::new();
+    acts.firings(unit as usize, &mut firings);
+    let mut firings = firings.into_iter().peekable();
+    let (mut positive, mut negative) = (Vec::new(), Vec::new());
+    for &(row, with) in rows {
+        while firings.next_if(|f| f.0 < row).is_some() {}
+        let act = firings.next_if(|f| f.0 == row).map_or(0.0, |f| f.1);
+        if with { positive.push(act) } else { negative.push(act) }
+    }
+    (positive.len() >= 5 && negative.len() >= 5).then(|| auc(&positive, &negative))
 }
 
 struct Forms {

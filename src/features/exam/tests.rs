@@ -175,7 +175,7 @@ fn what_a_token_is_does_not_depend_on_which_windows_are_read() {
     let whole = Halves::read(&stream, &Letters(&stream), 8, 1 << 20, &concepts).unwrap();
     let part = Halves::read(&stream, &Letters(&stream), 8, 300, &concepts).unwrap();
     let marked = |halves: &Halves, half: &Half, c: usize, wanted: &[u64]| {
-        let t_of: HashMap<u32, u64> =
+        let t_of: std::collections::HashMap<u32, u64> =
             half.row_of.iter().enumerate().filter(|(_, r)| **r != text::NO_ROW).map(|(i, &r)| (r, half.t0[i / 8] + i as u64 % 8)).collect();
         let is_wanted = |t: u64| wanted.binary_search(&(t - t % 8)).is_ok();
         let positive: Vec<(u64, String)> =

@@ -90,6 +90,11 @@ pub struct Halves {
 }
 
 impl Halves {
+    /// One more than the largest token id.
+    pub fn n_ids(&self) -> usize {
+        self.a.ids.iter().chain(&self.b.ids).max().map_or(0, |&id| id as usize + 1)
+    }
+
     /// Reads `n_tokens` of each half, rounded up to whole windows, at even distances over it: a half begins with one source and ends with
     /// another. All of a half that has fewer.
     pub fn read(stream: &TokenStream, text: &dyn Text, n_ctx: usize, n_tokens: u64, concepts: &[ExamConcept]) -> Result<Self> {

@@ -6,18 +6,25 @@ use crate::artifact::{Manifest, RunDir, read_json};
 use crate::corpus::{TokenStream, Tokenizer};
 use crate::features::text::{StreamText, Text};
 use crate::features::{Error, Result};
+use rusqlite::functions::FunctionFlags;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, params, params_from_iter};
-use std::collections::{BTreeSet, HashMap};
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// An opened dictionary. One thread at a time (it holds one SQLite connection); open it again for another thread, that is cheap.
 pub struct Dictionary {
     path: PathBuf,
     pub(super) sql: Connection,
     meta: Meta,
+    /// What [`search`](super::search) reads once.
+    pub(super) indexed: OnceCell<Vec<search::Indexed>>,
+    /// What the SQL function `chosen` says of each unit.
+    chosen: Arc<Mutex<Vec<bool>>>,
 }
 
 impl Dictionary {
@@ -37,7 +44,14 @@ impl Dictionary {
         }
         let json: String = sql.query_row("SELECT json FROM meta", [], |r| r.get(0)).map_err(sql_error)?;
         let meta = serde_json::from_str(&json).map_err(|e| Error::Corrupt { path: path.into(), what: format!("meta: {e}") })?;
-        Ok(Dictionary { path: path.into(), sql, meta })
+        let chosen = Arc::<Mutex<Vec<bool>>>::default();
+        let of = chosen.clone();
+        sql.create_scalar_function("chosen", 1, FunctionFlags::SQLITE_UTF8, move |context| {
+            let id: usize = context.get(0)?;
+            Ok(of.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied().unwrap_or_default())
+        })
+        .map_err(sql_error)?;
+        Ok(Dictionary { path: path.into(), sql, meta, indexed: OnceCell::new(), chosen })
     }
 
     pub fn meta(&self) -> &Meta {
@@ -82,9 +96,20 @@ impl Dictionary {
 
     pub fn list(&self, query: &ListQuery) -> Result<ListPage> {
         let (mut filter, mut values) = filter(query);
+        let mut only: Option<BTreeSet<u32>> = query.ids.as_ref().map(|ids| ids.iter().copied().collect());
         if let Some(text) = query.text.as_deref().filter(|t| !t.trim().is_empty()) {
-            let ids: Vec<String> = self.with_text(text)?.iter().map(u32::to_string).collect();
-            filter += &format!(" AND id IN ({})", ids.join(","));
+            let found = self.with_text(text)?;
+            only = Some(only.map_or_else(|| found.clone(), |ids| &ids & &found));
+        }
+        match only {
+            Some(ids) if ids.len() <= FEW => filter += &format!(" AND id IN ({})", ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")),
+            Some(ids) => {
+                filter += " AND chosen(id)";
+                let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+                *chosen = vec![false; self.meta.n_units as usize];
+                ids.into_iter().for_each(|id| chosen.get_mut(id as usize).into_iter().for_each(|c| *c = true));
+            }
+            None => {}
         }
         let count = format!("SELECT count(*) FROM features WHERE {filter}");
         let total: i64 = self.sql.query_row(&count, params_from_iter(&values), |r| r.get(0)).map_err(|e| self.sql_error(e))?;
@@ -105,32 +130,9 @@ impl Dictionary {
         Ok(ListPage { total: total as u64, features: self.summaries(&page, params_from_iter(values))? })
     }
 
-    /// Features that fire on a token holding `text`, or in a context with these words where `text` is long enough to be looked for there.
-    ///
-    /// A common word is in most contexts, so the contexts of a feature, whose numbers are consecutive, are left at the first that has it.
-    fn with_text(&self, text: &str) -> Result<BTreeSet<u32>> {
-        let tokens = "SELECT DISTINCT feature FROM firing_tokens WHERE instr(text, ?1) > 0";
-        let mut found: BTreeSet<u32> = self.rows(tokens, [text.to_lowercase()], |r| r.get(0))?.into_iter().collect();
-        if text.trim().len() < MIN_WORDS {
-            return Ok(found);
-        }
-        let read = |found: &mut BTreeSet<u32>| -> rusqlite::Result<()> {
-            let mut contexts = self.sql.prepare_cached("SELECT rowid FROM contexts WHERE contexts MATCH ?1 ORDER BY rowid")?;
-            let mut feature = self.sql.prepare_cached("SELECT feature FROM examples WHERE id = ?1")?;
-            let mut last = self.sql.prepare_cached("SELECT max(id) FROM examples WHERE feature = ?1")?;
-            let (mut rows, mut known) = (contexts.query([phrase(text)])?, -1i64);
-            while let Some(row) = rows.next()? {
-                let id: i64 = row.get(0)?;
-                if id > known {
-                    let one: u32 = feature.query_row([id], |r| r.get(0))?;
-                    known = last.query_row([one], |r| r.get(0))?;
-                    found.insert(one);
-                }
-            }
-            Ok(())
-        };
-        read(&mut found).map_err(|e| self.sql_error(e))?;
-        Ok(found)
+    /// Whether each unit fired at all on the dictionary's tokens.
+    pub fn alive(&self) -> Result<Vec<bool>> {
+        self.rows("SELECT n_active > 0 FROM features ORDER BY id", [], |r| r.get(0))
     }
 
     pub fn summary(&self, id: u32) -> Result<FeatureSummary> {
@@ -147,7 +149,7 @@ impl Dictionary {
     /// As [`Dictionary::feature`], from any text.
     pub fn feature_in(&self, id: u32, text: &dyn Text) -> Result<FeatureDetail> {
         let summary = self.summary(id)?;
-        let of_unit = "SELECT histogram, over_time, over_position FROM features WHERE id = ?1";
+        let of_unit = "SELECT histogram, over_time, over_position FROM shapes WHERE feature = ?1";
         type OfUnit = (String, Option<Vec<u8>>, Option<Vec<u8>>);
         let (json, over_time, over_position): OfUnit =
             self.sql.query_row(of_unit, [id], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).map_err(|e| self.sql_error(e))?;
@@ -238,38 +240,6 @@ impl Dictionary {
         Ok(found)
     }
 
-    /// Features that fire on a token holding `text`, then features with `text` in a context, each sorted by share.
-    pub fn search(&self, text: &str, limit: usize, stream: &TokenStream, tokenizer: &Tokenizer) -> Result<Vec<Hit>> {
-        self.search_in(text, limit, &StreamText { stream, tokenizer })
-    }
-
-    /// As [`Dictionary::search`], in any text.
-    pub fn search_in(&self, wanted: &str, limit: usize, text: &dyn Text) -> Result<Vec<Hit>> {
-        let lower = wanted.to_lowercase();
-        if lower.trim().is_empty() {
-            return Ok(vec![]);
-        }
-        let tokens =
-            "SELECT feature, bytes, sum(mass), max(mass) FROM firing_tokens WHERE instr(text, ?1) > 0 GROUP BY feature ORDER BY 3 DESC, 1 LIMIT ?2";
-        let mut hits = self.rows(tokens, params![lower, limit as i64], |r| {
-            let bytes: Vec<u8> = r.get(1)?;
-            Ok(Hit { feature: r.get(0)?, why: Why::Token, snippet: crate::features::render::plain(&bytes), share: r.get(2)? })
-        })?;
-        let left = limit - hits.len().min(limit);
-        let contexts = "WITH found AS (SELECT rowid FROM contexts WHERE contexts MATCH ?1)
-            SELECT e.feature, min(e.t), count(*) * 1.0 / (SELECT count(*) FROM examples a JOIN groups g USING (feature, place)
-                                                        WHERE a.feature = e.feature AND g.kind IN ('top', 'random')) AS share
-            FROM examples e JOIN found ON e.id = found.rowid
-            WHERE e.feature NOT IN (SELECT feature FROM firing_tokens WHERE instr(text, ?2) > 0)
-            GROUP BY e.feature ORDER BY share DESC, 1 LIMIT ?3";
-        hits.extend(self.rows(contexts, params![phrase(wanted), lower, left as i64], |r| {
-            let t = r.get::<_, i64>(1)? as u64;
-            let context = text.lossy(&text.ids(t.saturating_sub(INDEXED.0), t.saturating_add(INDEXED.1 + 1)));
-            Ok(Hit { feature: r.get(0)?, why: Why::Context, snippet: snippet(&context, wanted), share: r.get(2)? })
-        })?);
-        Ok(hits)
-    }
-
     fn examples(&self, id: u32, place: i64, text: &dyn Text) -> Result<Vec<Example>> {
         let rows = "SELECT t, act, around, loss, similar FROM examples WHERE feature = ?1 AND place = ?2 ORDER BY id";
         let rows = self.rows(rows, params![id, place], |r| {
@@ -355,15 +325,12 @@ impl Dictionary {
                 concept: concept.zip(r.get(11)?).map(|(name, f1)| BestConcept { name, f1 }).filter(|c| c.f1 >= MIN_CONCEPT_F1),
             })
         })?;
-        let place: HashMap<u32, usize> = found.iter().enumerate().map(|(i, s)| (s.id, i)).collect();
-        let ids: Vec<String> = found.iter().map(|s| s.id.to_string()).collect();
-        let tokens = format!("SELECT token, bytes, n, mass, feature FROM firing_tokens WHERE feature IN ({}) ORDER BY feature, rank", ids.join(","));
-        let tokens = self.rows(&tokens, [], |r| {
-            let token = TokenText::new(r.get(0)?, &r.get::<_, Vec<u8>>(1)?);
-            Ok((r.get::<_, u32>(4)?, FiringToken { token, n: r.get::<_, i64>(2)? as u64, mass: r.get(3)? }))
-        })?;
-        for (feature, token) in tokens {
-            found[place[&feature]].top_tokens.push(token);
+        for summary in &mut found {
+            summary.top_tokens =
+                self.rows("SELECT token, bytes, n, mass FROM firing_tokens WHERE feature = ?1 ORDER BY rank", [summary.id], |r| {
+                    let token = TokenText::new(r.get(0)?, &r.get::<_, Vec<u8>>(1)?);
+                    Ok(FiringToken { token, n: r.get::<_, i64>(2)? as u64, mass: r.get(3)? })
+                })?;
         }
         Ok(found)
     }
@@ -387,11 +354,11 @@ impl Dictionary {
     }
 }
 
-/// Shortest text, in bytes, that contexts are searched for: one or two letters begin a word in nearly all of them.
-const MIN_WORDS: usize = 3;
+/// So many units are named in the SQL; of more, the function `chosen` tells.
+const FEW: usize = 100;
 const COLUMNS: &str = "id, density, n_active, max_act, mean_act, flags, effective_tokens, tokens_exact, polysemantic, cosine, concept, f1, category";
 
-/// The WHERE clause of a list and its values, but for `text`.
+/// The WHERE clause of a list and its values, but for `text` and `ids`.
 fn filter(query: &ListQuery) -> (String, Vec<Value>) {
     let (mut clauses, mut values) = (vec!["1".to_string()], vec![]);
     let bits = |flags: &[Flag]| flags.iter().fold(0, |bits, f| bits | f.bit());
@@ -406,26 +373,5 @@ fn filter(query: &ListQuery) -> (String, Vec<Value>) {
         clauses.push("category = ?".into());
         values.push(Value::Text(category_key(category)));
     }
-    if let Some(ids) = &query.ids {
-        let ids: Vec<String> = ids.iter().map(|id| id.to_string()).collect();
-        clauses.push(format!("id IN ({})", ids.join(",")));
-    }
     (clauses.join(" AND "), values)
-}
-
-/// What a person typed as one FTS5 phrase whose last word may go on; nothing in it is an operator.
-pub(super) fn phrase(text: &str) -> String {
-    format!("\"{}\" *", text.replace('"', "\"\""))
-}
-
-/// Some 30 characters on each side of the match, or the middle of the context where the index matched more loosely than we do.
-pub(super) fn snippet(context: &str, wanted: &str) -> String {
-    let chars: Vec<char> = context.chars().collect();
-    let fold = |s: &[char]| s.iter().flat_map(|c| c.to_lowercase()).collect::<String>();
-    let wanted: Vec<char> = wanted.trim().chars().collect();
-    let found = chars.windows(wanted.len().max(1)).position(|w| fold(w) == fold(&wanted));
-    let middle = found.unwrap_or(chars.len() / 2);
-    let (low, high) = (middle.saturating_sub(30), (middle + wanted.len() + 30).min(chars.len()));
-    let dots = |cut: bool| if cut { "..." } else { "" };
-    format!("{}{}{}", dots(low > 0), chars[low..high].iter().collect::<String>(), dots(high < chars.len()))
 }

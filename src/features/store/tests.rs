@@ -175,7 +175,7 @@ fn version_1(path: &Path) {
 }
 
 #[test]
-fn a_file_of_version_1_is_made_one_of_version_2_and_what_it_did_not_collect_is_empty() {
+fn a_file_of_version_1_is_made_one_of_today_and_what_it_did_not_collect_is_empty() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("old.sqlite");
     version_1(&path);
@@ -190,9 +190,46 @@ fn a_file_of_version_1_is_made_one_of_version_2_and_what_it_did_not_collect_is_e
         assert!(detail.over_time.is_empty() && detail.coactive.is_empty() && detail.alignment.is_empty());
         assert!(dictionary.tokens_with("do", 9).unwrap().is_empty());
     }
-    // Written to again as a file of version 2 is.
+    // Written to again as any file is.
     set_concepts(&path, &[(0, "dogs".into(), 0.9)]).unwrap();
     assert!(Dictionary::open(&path).unwrap().summary(0).unwrap().concept.is_some());
+}
+
+/// Takes a file back to what version 2 wrote: histograms among the columns of lists, no index by unit.
+fn as_version_2(path: &Path) {
+    let sql = rusqlite::Connection::open(path).unwrap();
+    sql.execute_batch(
+        "ALTER TABLE features ADD COLUMN histogram TEXT NOT NULL DEFAULT '';
+         ALTER TABLE features ADD COLUMN over_time BLOB;
+         ALTER TABLE features ADD COLUMN over_position BLOB;
+         UPDATE features SET (histogram, over_time, over_position) = (SELECT histogram, over_time, over_position FROM shapes WHERE feature = id);
+         ALTER TABLE features DROP COLUMN first_example;
+         ALTER TABLE features DROP COLUMN n_indexed;
+         DROP TABLE shapes;
+         DROP TABLE unit_words;
+         DROP INDEX firing_of;
+         DROP TABLE firing_texts;
+         PRAGMA user_version = 2;",
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_file_of_version_2_answers_as_one_of_today_even_where_the_index_by_unit_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (new, old) = (dir.path().join("new.sqlite"), dir.path().join("old.sqlite"));
+    let (new, _) = (made(&new), made(&old));
+    as_version_2(&old);
+    let old = Dictionary::open(&old).unwrap();
+    for id in 0..3 {
+        assert_eq!(old.feature_in(id, &text()).unwrap(), new.feature_in(id, &text()).unwrap());
+    }
+    for wanted in ["did", "cat", "THE CAT", "the\u{e9} ca", "zebra", "do"] {
+        let listed = |d: &Dictionary| d.list(&ListQuery { text: Some(wanted.into()), ..Default::default() }).unwrap();
+        assert_eq!(listed(&old), listed(&new), "{wanted}");
+        assert_eq!(old.search_in(wanted, 10, &text()).unwrap(), new.search_in(wanted, 10, &text()).unwrap(), "{wanted}");
+        assert_eq!(old.seen(wanted, 10).unwrap(), new.seen(wanted, 10).unwrap(), "{wanted}");
+    }
 }
 
 #[test]
@@ -213,6 +250,10 @@ fn lists_are_sorted_filtered_and_paged() {
     assert_eq!(ids(&ListQuery { category: Some(Category::Dead), ..Default::default() }).0, 0);
     assert_eq!(ids(&ListQuery { min_density: Some(0.25), max_density: Some(0.35), ..Default::default() }), (1, vec![2]));
     assert_eq!(ids(&ListQuery { ids: Some(vec![]), ..Default::default() }), (0, vec![]));
+    // Few and many units take different ways; numbers that are no unit's are passed over.
+    for n in [5, 500] {
+        assert_eq!(ids(&ListQuery { ids: Some((1..n).collect()), ..by(Sort::Max, false) }), (2, vec![1, 2]));
+    }
     let with_text = |text: &str| ids(&ListQuery { text: Some(text.into()), max_density: Some(0.25), ..Default::default() });
     assert_eq!((with_text("THE CAT"), with_text("zebra"), with_text("\" OR")), ((1, vec![0]), (0, vec![]), (0, vec![])));
     let with_any = |text: &str| ids(&ListQuery { text: Some(text.into()), ..Default::default() });

@@ -1,6 +1,6 @@
 //! Writing the dictionary: to a sibling, renamed when complete.
 
-use super::schema::{NEAR, TABLES};
+use super::schema::{FIRING, NEAR, TABLES, UNIT_WORDS};
 use super::{Category, Flag, GroupKind, INDEXED, Meta, VERSION};
 use crate::features::collect::{Collected, TokenUnits};
 use crate::features::text::Text;
@@ -54,6 +54,7 @@ fn fill(path: &Path, meta: &Meta, rows: &[Row], tokens: &[TokenUnits], text: &dy
     sql.pragma_update(None, "user_version", VERSION)?;
     sql.execute_batch(TABLES)?;
     sql.execute_batch(NEAR)?;
+    sql.execute_batch(UNIT_WORDS)?;
     let all = sql.transaction()?;
     all.execute("INSERT INTO meta VALUES (?1)", [serde_json::to_string(meta).expect("meta is plain data")])?;
     let mut n_examples = 0;
@@ -64,8 +65,10 @@ fn fill(path: &Path, meta: &Meta, rows: &[Row], tokens: &[TokenUnits], text: &dy
     all.execute_batch(
         "CREATE INDEX token_of ON token_features (feature);
          CREATE INDEX examples_of ON examples (feature, place);
-         INSERT INTO contexts (contexts) VALUES ('optimize');",
+         INSERT INTO contexts (contexts) VALUES ('optimize');
+         INSERT INTO unit_words (unit_words) VALUES ('optimize');",
     )?;
+    all.execute_batch(FIRING)?;
     all.commit()?;
     sql.close().map_err(|(_, e)| e)
 }
@@ -75,7 +78,8 @@ fn write_row(sql: &Connection, id: i64, row: &Row, n_tokens: u64, text: &dyn Tex
     let flags: i64 = row.flags.iter().map(|f| f.bit()).sum();
     let density = c.n_active as f64 / n_tokens.max(1) as f64;
     let histogram = serde_json::to_string(&c.histogram).expect("a histogram is plain data");
-    sql.prepare_cached("INSERT INTO features VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,NULL,NULL,?12,?13,?14)")?.execute(params![
+    let n_indexed: usize = c.groups.iter().filter(|g| is_indexed(g.kind)).map(|g| g.firings.len()).sum();
+    sql.prepare_cached("INSERT INTO features VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,NULL,NULL,?11,?12,?13)")?.execute(params![
         id,
         density,
         c.n_active as i64,
@@ -86,8 +90,13 @@ fn write_row(sql: &Connection, id: i64, row: &Row, n_tokens: u64, text: &dyn Tex
         c.tokens_exact,
         row.polysemantic,
         row.enc_dec_cosine,
-        histogram,
         row.category.map(category_key),
+        c.groups.iter().any(|g| !g.firings.is_empty()).then_some(*n_examples + 1),
+        n_indexed as i64
+    ])?;
+    sql.prepare_cached("INSERT INTO shapes VALUES (?1,?2,?3,?4)")?.execute(params![
+        id,
+        histogram,
         counts_blob(&c.over_time),
         counts_blob(&c.over_position)
     ])?;
@@ -104,6 +113,7 @@ fn write_row(sql: &Connection, id: i64, row: &Row, n_tokens: u64, text: &dyn Tex
             m.mass / c.mass
         ])?;
     }
+    let mut unit_words = String::new();
     for (place, group) in c.groups.iter().enumerate() {
         sql.prepare_cached("INSERT INTO groups VALUES (?1,?2,?3,?4,?5,?6,?7)")?.execute(params![
             id,
@@ -126,11 +136,16 @@ fn write_row(sql: &Connection, id: i64, row: &Row, n_tokens: u64, text: &dyn Tex
                 (!firing.loss.is_empty()).then(|| pairs_blob(&firing.loss)),
                 firing.similar
             ])?;
-            if matches!(group.kind, GroupKind::Top | GroupKind::Random) {
+            if is_indexed(group.kind) {
                 let words = text.lossy(&text.ids(firing.t.saturating_sub(INDEXED.0), firing.t + INDEXED.1 + 1));
                 sql.prepare_cached("INSERT INTO contexts (rowid, words) VALUES (?1,?2)")?.execute(params![*n_examples, words])?;
+                unit_words += &words;
+                unit_words.push('\n');
             }
         }
+    }
+    if !unit_words.is_empty() {
+        sql.prepare_cached("INSERT INTO unit_words (rowid, words) VALUES (?1,?2)")?.execute(params![id, unit_words])?;
     }
     write_near(sql, id, row)?;
     for (up, effects) in [(true, &row.logits_up), (false, &row.logits_down)] {
@@ -146,6 +161,10 @@ fn write_row(sql: &Connection, id: i64, row: &Row, n_tokens: u64, text: &dyn Tex
         }
     }
     Ok(())
+}
+
+fn is_indexed(kind: GroupKind) -> bool {
+    matches!(kind, GroupKind::Top | GroupKind::Random)
 }
 
 fn write_near(sql: &Connection, id: i64, row: &Row) -> rusqlite::Result<()> {

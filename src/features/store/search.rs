@@ -1,0 +1,175 @@
+//! Looking for text: in the tokens that units fire on, and in the words of their contexts.
+
+use super::{Dictionary, Hit, INDEXED, Why};
+use crate::corpus::{TokenStream, Tokenizer};
+use crate::features::Result;
+use crate::features::text::{StreamText, Text};
+use rusqlite::params;
+use std::collections::BTreeSet;
+
+/// Shortest text, in bytes, that contexts are searched for: one or two letters begin a word in nearly all of them.
+const MIN_WORDS: usize = 3;
+/// Contexts that are looked at for one answer while somebody types.
+const MAX_TYPED: usize = 40_000;
+
+/// A unit with the words in some of its contexts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    pub feature: u32,
+    /// Of its searchable contexts, how many have the words.
+    pub n: u32,
+    /// The first of them: where its firing token stands.
+    pub t: u64,
+}
+
+/// Where a unit's examples begin, and how many of them the index of words holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Indexed {
+    first: i64,
+    feature: u32,
+    n: u32,
+}
+
+/// A unit and its contexts that were found.
+struct Counted {
+    unit: Indexed,
+    n: u32,
+    /// `examples.id` of the first.
+    first: i64,
+}
+
+impl Dictionary {
+    /// Features that fire on a token holding `text`, or with these words in a context where `text` is long enough to be looked for there.
+    pub(super) fn with_text(&self, text: &str) -> Result<BTreeSet<u32>> {
+        let mut found = self.firing_on(text)?;
+        if text.trim().len() >= MIN_WORDS {
+            match self.with_word(text) {
+                Some(units) => found.extend(units),
+                None => found.extend(self.counted(text, usize::MAX)?.0.iter().map(|c| c.unit.feature)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Features that fire on a token holding `text`.
+    fn firing_on(&self, text: &str) -> Result<BTreeSet<u32>> {
+        let features = "SELECT feature FROM firing_tokens WHERE token IN (SELECT token FROM firing_texts WHERE instr(text, ?1) > 0)";
+        Ok(self.rows(features, [text.to_lowercase()], |r| r.get(0))?.into_iter().collect())
+    }
+
+    /// Units with a word that begins so, at a fraction of the cost of going through their contexts; `None` where the index of units does not know:
+    /// it has no places, so phrases are not in it, and a file that was of an older version does not have it.
+    fn with_word(&self, text: &str) -> Option<Vec<u32>> {
+        self.rows("SELECT rowid FROM unit_words WHERE unit_words MATCH ?1", [phrase(text)], |r| r.get(0)).ok()
+    }
+
+    /// Units with these words in a context, by number, and whether all contexts were looked at: at most `max` are.
+    fn counted(&self, words: &str, max: usize) -> Result<(Vec<Counted>, bool)> {
+        let units = self.indexed()?;
+        let mut found: Vec<Counted> = vec![];
+        let mut next = 0;
+        let mut read = || -> rusqlite::Result<bool> {
+            let mut contexts = self.sql.prepare_cached("SELECT rowid FROM contexts WHERE contexts MATCH ?1 ORDER BY rowid")?;
+            let mut rows = contexts.query([phrase(words)])?;
+            let mut n_rows = 0;
+            while let Some(row) = rows.next()? {
+                n_rows += 1;
+                if n_rows > max {
+                    return Ok(false);
+                }
+                let id: i64 = row.get(0)?;
+                let before = next;
+                next += units[next..].partition_point(|unit| unit.first <= id);
+                match found.last_mut() {
+                    Some(last) if next == before => last.n += 1,
+                    _ if next > 0 => found.push(Counted { unit: units[next - 1], n: 1, first: id }),
+                    _ => {}
+                }
+            }
+            Ok(true)
+        };
+        let all = read().map_err(|e| self.sql_error(e))?;
+        Ok((found, all))
+    }
+
+    /// Units that have examples, in the order of these.
+    fn indexed(&self) -> Result<&[Indexed]> {
+        if let Some(known) = self.indexed.get() {
+            return Ok(known);
+        }
+        let all = "SELECT first_example, id, n_indexed FROM features WHERE first_example IS NOT NULL ORDER BY id";
+        let units = self.rows(all, [], |r| Ok(Indexed { first: r.get(0)?, feature: r.get(1)?, n: r.get(2)? }))?;
+        Ok(self.indexed.get_or_init(|| units))
+    }
+
+    /// Where the firing token of an example stands.
+    fn place(&self, example: i64) -> Result<u64> {
+        let t = self.sql.prepare_cached("SELECT t FROM examples WHERE id = ?1").and_then(|mut s| s.query_row([example], |r| r.get::<_, i64>(0)));
+        t.map(|t| t as u64).map_err(|e| self.sql_error(e))
+    }
+
+    /// Features that fire on a token holding `text`, then features with `text` in a context, each sorted by share.
+    pub fn search(&self, text: &str, limit: usize, stream: &TokenStream, tokenizer: &Tokenizer) -> Result<Vec<Hit>> {
+        self.search_in(text, limit, &StreamText { stream, tokenizer })
+    }
+
+    /// As [`Dictionary::search`], in any text.
+    pub fn search_in(&self, wanted: &str, limit: usize, text: &dyn Text) -> Result<Vec<Hit>> {
+        let lower = wanted.to_lowercase();
+        if lower.trim().is_empty() {
+            return Ok(vec![]);
+        }
+        let tokens = "SELECT feature, bytes, sum(mass), max(mass) FROM firing_tokens
+                      WHERE token IN (SELECT token FROM firing_texts WHERE instr(text, ?1) > 0) GROUP BY feature ORDER BY 3 DESC, 1 LIMIT ?2";
+        let mut hits = self.rows(tokens, params![lower, limit as i64], |r| {
+            let bytes: Vec<u8> = r.get(1)?;
+            Ok(Hit { feature: r.get(0)?, why: Why::Token, snippet: crate::features::render::plain(&bytes), share: r.get(2)? })
+        })?;
+        if hits.len() >= limit {
+            return Ok(hits);
+        }
+        let on_tokens = self.firing_on(wanted)?;
+        let mut contexts = self.counted(wanted, usize::MAX)?.0;
+        contexts.retain(|c| !on_tokens.contains(&c.unit.feature));
+        let share = |c: &Counted| f64::from(c.n) / f64::from(c.unit.n.max(1));
+        contexts.sort_by(|a, b| share(b).total_cmp(&share(a)).then(a.unit.feature.cmp(&b.unit.feature)));
+        for found in contexts.iter().take(limit - hits.len()) {
+            let snippet = self.around(self.place(found.first)?, wanted, text);
+            hits.push(Hit { feature: found.unit.feature, why: Why::Context, snippet, share: share(found) });
+        }
+        Ok(hits)
+    }
+
+    /// A first look at contexts while somebody types: units with these words in a context, those with most such contexts first; and whether all
+    /// were looked at. A very common word is in nearly every context: then only the units of the lowest numbers are compared.
+    pub fn seen(&self, words: &str, limit: usize) -> Result<(Vec<Seen>, bool)> {
+        let (mut found, all) = self.counted(words, MAX_TYPED)?;
+        found.sort_by(|a, b| b.n.cmp(&a.n).then(a.unit.feature.cmp(&b.unit.feature)));
+        found.truncate(limit);
+        let seen = found.iter().map(|c| Ok(Seen { feature: c.unit.feature, n: c.n, t: self.place(c.first)? }));
+        Ok((seen.collect::<Result<_>>()?, all))
+    }
+
+    /// The words around a place, cut to some 30 characters on each side of `wanted`.
+    pub fn around(&self, t: u64, wanted: &str, text: &dyn Text) -> String {
+        let context = text.lossy(&text.ids(t.saturating_sub(INDEXED.0), t.saturating_add(INDEXED.1 + 1)));
+        snippet(&context, wanted)
+    }
+}
+
+/// What a person typed as one FTS5 phrase whose last word may go on; nothing in it is an operator.
+fn phrase(text: &str) -> String {
+    format!("\"{}\" *", text.replace('"', "\"\""))
+}
+
+/// Some 30 characters on each side of the match, or the middle of the context where the index matched more loosely than we do.
+fn snippet(context: &str, wanted: &str) -> String {
+    let chars: Vec<char> = context.chars().collect();
+    let fold = |s: &[char]| s.iter().flat_map(|c| c.to_lowercase()).collect::<String>();
+    let wanted: Vec<char> = wanted.trim().chars().collect();
+    let found = chars.windows(wanted.len().max(1)).position(|w| fold(w) == fold(&wanted));
+    let middle = found.unwrap_or(chars.len() / 2);
+    let (low, high) = (middle.saturating_sub(30), (middle + wanted.len() + 30).min(chars.len()));
+    let dots = |cut: bool| if cut { "..." } else { "" };
+    format!("{}{}{}", dots(low > 0), chars[low..high].iter().collect::<String>(), dots(high < chars.len()))
+}
