@@ -39,6 +39,8 @@ fn main() {
     for path in ["/", "/features", "/live/result?text=x"] {
         Client::new(&address).get(path);
     }
+    // Each thread gets its share of the heap at its first answers; from then on memory must not grow.
+    load(&address, &words, n_latents, Duration::from_secs(10));
     let before = resident_mib();
     let (times, errors) = load(&address, &words, n_latents, length);
     let after = resident_mib();

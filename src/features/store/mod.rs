@@ -24,6 +24,7 @@
 //! build the dictionary again (`monosem features build`). Other versions, and an old file that cannot be written to, are refused with that command.
 
 mod dump;
+mod list;
 mod read;
 mod schema;
 mod search;

@@ -1,20 +1,16 @@
 //! Questions to the dictionary.
 
-use super::write::category_key;
 use super::*;
 use crate::artifact::{Manifest, RunDir, read_json};
 use crate::corpus::{TokenStream, Tokenizer};
 use crate::features::text::{StreamText, Text};
 use crate::features::{Error, Result};
-use rusqlite::functions::FunctionFlags;
-use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, params, params_from_iter};
-use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use rusqlite::{Connection, OpenFlags, params};
+use std::cell::{OnceCell, RefCell};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// An opened dictionary. One thread at a time (it holds one SQLite connection); open it again for another thread, that is cheap.
 pub struct Dictionary {
@@ -23,8 +19,8 @@ pub struct Dictionary {
     meta: Meta,
     /// What [`search`](super::search) reads once.
     pub(super) indexed: OnceCell<Vec<search::Indexed>>,
-    /// What the SQL function `chosen` says of each unit.
-    chosen: Arc<Mutex<Vec<bool>>>,
+    /// What [`list`](super::list) goes by.
+    pub(super) columns: RefCell<Option<Arc<list::Columns>>>,
 }
 
 impl Dictionary {
@@ -44,14 +40,7 @@ impl Dictionary {
         }
         let json: String = sql.query_row("SELECT json FROM meta", [], |r| r.get(0)).map_err(sql_error)?;
         let meta = serde_json::from_str(&json).map_err(|e| Error::Corrupt { path: path.into(), what: format!("meta: {e}") })?;
-        let chosen = Arc::<Mutex<Vec<bool>>>::default();
-        let of = chosen.clone();
-        sql.create_scalar_function("chosen", 1, FunctionFlags::SQLITE_UTF8, move |context| {
-            let id: usize = context.get(0)?;
-            Ok(of.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied().unwrap_or_default())
-        })
-        .map_err(sql_error)?;
-        Ok(Dictionary { path: path.into(), sql, meta, indexed: OnceCell::new(), chosen })
+        Ok(Dictionary { path: path.into(), sql, meta, indexed: OnceCell::new(), columns: RefCell::new(None) })
     }
 
     pub fn meta(&self) -> &Meta {
@@ -92,42 +81,6 @@ impl Dictionary {
             }
         }
         Ok(())
-    }
-
-    pub fn list(&self, query: &ListQuery) -> Result<ListPage> {
-        let (mut filter, mut values) = filter(query);
-        let mut only: Option<BTreeSet<u32>> = query.ids.as_ref().map(|ids| ids.iter().copied().collect());
-        if let Some(text) = query.text.as_deref().filter(|t| !t.trim().is_empty()) {
-            let found = self.with_text(text)?;
-            only = Some(only.map_or_else(|| found.clone(), |ids| &ids & &found));
-        }
-        match only {
-            Some(ids) if ids.len() <= FEW => filter += &format!(" AND id IN ({})", ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")),
-            Some(ids) => {
-                filter += " AND chosen(id)";
-                let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
-                *chosen = vec![false; self.meta.n_units as usize];
-                ids.into_iter().for_each(|id| chosen.get_mut(id as usize).into_iter().for_each(|c| *c = true));
-            }
-            None => {}
-        }
-        let count = format!("SELECT count(*) FROM features WHERE {filter}");
-        let total: i64 = self.sql.query_row(&count, params_from_iter(&values), |r| r.get(0)).map_err(|e| self.sql_error(e))?;
-        let column = match query.sort {
-            Sort::Id => "id",
-            Sort::Density => "density",
-            Sort::Max => "max_act",
-            Sort::Mean => "mean_act",
-            Sort::Tokens => "effective_tokens",
-            Sort::Polysemantic => "polysemantic",
-            Sort::F1 => "f1",
-            Sort::Cosine => "cosine",
-        };
-        let order = if query.descending { "DESC" } else { "ASC" };
-        let page = format!("SELECT {COLUMNS} FROM features WHERE {filter} ORDER BY {column} {order} NULLS LAST, id LIMIT ? OFFSET ?");
-        values.push(Value::Integer(query.limit.min(i64::MAX as u64) as i64));
-        values.push(Value::Integer(query.offset.min(i64::MAX as u64) as i64));
-        Ok(ListPage { total: total as u64, features: self.summaries(&page, params_from_iter(values))? })
     }
 
     /// Whether each unit fired at all on the dictionary's tokens.
@@ -320,7 +273,7 @@ impl Dictionary {
                 effective_tokens: r.get(6)?,
                 tokens_exact: r.get(7)?,
                 polysemantic: r.get(8)?,
-                category: category.and_then(|key| Category::ALL.into_iter().find(|c| category_key(*c) == key)),
+                category: category.as_deref().and_then(category_of),
                 enc_dec_cosine: r.get(9)?,
                 concept: concept.zip(r.get(11)?).map(|(name, f1)| BestConcept { name, f1 }).filter(|c| c.f1 >= MIN_CONCEPT_F1),
             })
@@ -354,24 +307,9 @@ impl Dictionary {
     }
 }
 
-/// So many units are named in the SQL; of more, the function `chosen` tells.
-const FEW: usize = 100;
 const COLUMNS: &str = "id, density, n_active, max_act, mean_act, flags, effective_tokens, tokens_exact, polysemantic, cosine, concept, f1, category";
 
-/// The WHERE clause of a list and its values, but for `text` and `ids`.
-fn filter(query: &ListQuery) -> (String, Vec<Value>) {
-    let (mut clauses, mut values) = (vec!["1".to_string()], vec![]);
-    let bits = |flags: &[Flag]| flags.iter().fold(0, |bits, f| bits | f.bit());
-    clauses.push(format!("flags & {0} = {0} AND flags & {1} = 0", bits(&query.with), bits(&query.without)));
-    for (bound, compare) in [(query.min_density, ">="), (query.max_density, "<=")] {
-        if let Some(bound) = bound {
-            clauses.push(format!("density {compare} ?"));
-            values.push(Value::Real(bound));
-        }
-    }
-    if let Some(category) = query.category {
-        clauses.push("category = ?".into());
-        values.push(Value::Text(category_key(category)));
-    }
-    (clauses.join(" AND "), values)
+/// A category by its name in the file.
+pub(super) fn category_of(key: &str) -> Option<Category> {
+    serde_json::from_value(key.into()).ok()
 }

@@ -39,8 +39,9 @@ struct Counted {
 }
 
 impl Dictionary {
-    /// Features that fire on a token holding `text`, or with these words in a context where `text` is long enough to be looked for there.
-    pub(super) fn with_text(&self, text: &str) -> Result<BTreeSet<u32>> {
+    /// Features that fire on a token holding `text`, or with these words in a context where `text` is long enough to be looked for there; in no
+    /// order, some more than once.
+    pub(super) fn with_text(&self, text: &str) -> Result<Vec<u32>> {
         let mut found = self.firing_on(text)?;
         if text.trim().len() >= MIN_WORDS {
             match self.with_word(text) {
@@ -51,10 +52,10 @@ impl Dictionary {
         Ok(found)
     }
 
-    /// Features that fire on a token holding `text`.
-    fn firing_on(&self, text: &str) -> Result<BTreeSet<u32>> {
+    /// Features that fire on a token holding `text`, once for each such token.
+    fn firing_on(&self, text: &str) -> Result<Vec<u32>> {
         let features = "SELECT feature FROM firing_tokens WHERE token IN (SELECT token FROM firing_texts WHERE instr(text, ?1) > 0)";
-        Ok(self.rows(features, [text.to_lowercase()], |r| r.get(0))?.into_iter().collect())
+        self.rows(features, [text.to_lowercase()], |r| r.get(0))
     }
 
     /// Units with a word that begins so, at a fraction of the cost of going through their contexts; `None` where the index of units does not know:
@@ -128,7 +129,7 @@ impl Dictionary {
         if hits.len() >= limit {
             return Ok(hits);
         }
-        let on_tokens = self.firing_on(wanted)?;
+        let on_tokens: BTreeSet<u32> = self.firing_on(wanted)?.into_iter().collect();
         let mut contexts = self.counted(wanted, usize::MAX)?.0;
         contexts.retain(|c| !on_tokens.contains(&c.unit.feature));
         let share = |c: &Counted| f64::from(c.n) / f64::from(c.unit.n.max(1));
