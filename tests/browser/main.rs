@@ -1,11 +1,14 @@
 //! The pages in a real browser, used as a person would: typed, clicked, read. One file per topic. Needs chromium and chromedriver; without them it says so and does nothing,
 //! except under CI, where it fails.
 
+mod beside;
 #[path = "../suite/demo.rs"]
 mod demo;
 mod find;
 mod labels;
+mod live;
 mod map;
+mod odd;
 mod rate;
 mod reading;
 mod training;

@@ -1,0 +1,46 @@
+//! Text that is typed: what fires on it, and what it becomes when a feature is turned up.
+
+use super::{Browser, Visit, demo, in_browser};
+
+#[test]
+fn features_follow_what_is_typed_a_token_narrows_them_and_a_row_leads_to_its_page() {
+    in_browser(demo::make_full, async |browser: &Browser| -> Visit {
+        browser.goto("/live").await?;
+        browser.type_in("#text", "Nobody did").await?;
+        browser.until("#result .faint", "what fires on two words", |t| t.contains("features fire on these")).await?;
+        let before = browser.count(".livetext .t").await?;
+        browser.type_in("#text", " the work").await?;
+        browser.until(".livetext", "the new words are there", |t| t.contains("work")).await?;
+        assert!(browser.count(".livetext .t").await? > before);
+        let all = browser.count(".firing tbody tr").await?;
+
+        // A token is clicked: only what fires on it; again: everything.
+        browser.click(".livetext .t:last-child").await?;
+        browser.until("#result .faint", "what fires on one token", |t| t.contains("fire on \u{201c}") || t.contains("fires on \u{201c}")).await?;
+        assert!(browser.count(".firing tbody tr").await? <= all && browser.count(".livetext .t[aria-pressed=true]").await? == 1);
+        browser.click(".livetext .t:last-child").await?;
+        browser.until("#result .faint", "everything again", |t| t.contains("on these")).await?;
+
+        // The address has the text, and a row its feature.
+        assert!(browser.client.current_url().await?.query().is_some_and(|q| q.contains("Nobody+did+the+work")));
+        let first = browser.text(".firing tbody tr:first-child td a").await?;
+        browser.click(".firing tbody tr:first-child td a").await?;
+        browser.at(&format!("/features/{first}")).await
+    });
+}
+
+#[test]
+fn a_feature_is_turned_up_beside_the_unedited_text() {
+    in_browser(demo::make_full, async |browser: &Browser| -> Visit {
+        browser.goto("/steer?feature=0").await?;
+        browser.click("#steer button.main").await?;
+        browser.until("#result", "both texts", |t| t.contains("Unedited") && t.contains("\u{d7} max") && t.contains("Link to exactly this")).await?;
+        let texts = browser.client.find_all(fantoccini::Locator::Css("#result .said")).await?;
+        let (unedited, edited) = (texts[0].text().await?, texts[1].text().await?);
+        assert!(!unedited.is_empty() && !edited.is_empty());
+        // The link gives the same texts again.
+        browser.click("#result p a[href*='/steer?']").await?;
+        browser.until("#result .card:first-child .said", "the same unedited text", |t| t == unedited).await?;
+        browser.until("#result .card:last-child .said", "the same edited text", |t| t == edited).await
+    });
+}
