@@ -5,7 +5,7 @@ use super::app::{App, Page, Problem, locked, saes};
 use super::view::{Fact, UnitView, Units};
 use crate::artifact::{RunDir, grouped};
 use crate::features::Dictionary;
-use crate::features::compare::{Comparison, MATCHED, Nearest, RELATED, Side, compare};
+use crate::features::compare::{Comparison, MATCHED, Nearest, RELATED, Side, compare, incomparable};
 use crate::sae::Sae;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -30,6 +30,8 @@ pub struct ComparePage {
 
 #[derive(Debug, Serialize)]
 pub struct CompareView {
+    /// Why the figures may mean nothing, or empty.
+    pub warning: String,
     pub figures: Vec<Fact>,
     /// Of this SAE's latents, by the cosine of the nearest: twenty bins from 0 to 1.
     pub histogram: Vec<CosineBar>,
@@ -180,6 +182,7 @@ impl App {
             n: s.into.len(),
         });
         Ok(CompareView {
+            warning: incomparable(Some(&meta), other.as_ref().map(Dictionary::meta)).unwrap_or_default(),
             figures: figures(c, &self.sae, with),
             histogram: histogram(&c.nearest_of_a),
             matched: by_cosine(&c.matched, true).iter().filter_map(|n| pair(n.latent, n.other, n.cosine)).collect(),

@@ -5,7 +5,8 @@ use super::text::top_tokens;
 use super::{Which, print};
 use crate::artifact::RunDir;
 use crate::features::Dictionary;
-use crate::features::compare::{Comparison, MATCHED, Nearest, RELATED, Side, Split, compare};
+use crate::features::compare::{Comparison, MATCHED, Nearest, RELATED, Side, Split, compare, incomparable};
+use crate::features::store::Meta;
 use crate::labels::Labels;
 use crate::sae::Sae;
 use anyhow::{Context, bail};
@@ -44,6 +45,10 @@ impl Named {
         Ok(Named { sae, dictionary, alive, labels: labels.into_iter().map(|l| (l.latent, l.text)).collect() })
     }
 
+    fn meta(&self) -> Option<&Meta> {
+        self.dictionary.as_ref().map(Dictionary::meta)
+    }
+
     fn side(&self) -> Side<'_> {
         Side { sae: &self.sae, alive: self.alive.as_deref() }
     }
@@ -73,6 +78,9 @@ fn table(out: &mut dyn Write, c: &Comparison, ours: &Named, theirs: &Named, name
     let (this, other) = names;
     let share = |n: usize, all: usize| format!("{:.0} %", 100.0 * n as f64 / all.max(1) as f64);
     writeln!(out, "{this} ({} living latents) beside {other} ({})", c.n_a, c.n_b)?;
+    if let Some(why) = incomparable(ours.meta(), theirs.meta()) {
+        writeln!(out, "note: {why}")?;
+    }
     writeln!(
         out,
         "{:>7} matched: each the other's nearest, cosine {MATCHED} or more ({} of {this})",
