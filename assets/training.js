@@ -66,6 +66,7 @@
   async function look() {
     let page;
     try { page = await (await fetch("/training/data")).json(); } catch { return setTimeout(look, 5000); }
+    document.dispatchEvent(new CustomEvent("trainings", { detail: page }));
     for (const log of page.logs) {
       if (!log.columns.length) continue;
       const known = sections.get(log.name), grown = !known || known.log.n_lines !== log.n_lines || known.log.finished !== log.finished;

@@ -29,7 +29,7 @@ impl Start {
 }
 
 /// How often is logged or saved changes nothing of what comes about.
-const WITHOUT_EFFECT: [&str; 2] = ["log_every", "checkpoint_every"];
+const WITHOUT_EFFECT: [&str; 3] = ["log_every", "checkpoint_every", "snapshots"];
 
 /// Settings that differ, each as `train.lr is 0.002 there, 0.25 here`. Numbers that are the same `f32` do not differ, and neither do settings
 /// that say how often is logged or saved.

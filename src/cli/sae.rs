@@ -98,6 +98,10 @@ struct Train {
     /// The paper's schedule instead of the short one
     #[arg(long)]
     paper: bool,
+    /// SAEs to keep on the way, at 1/2, 1/4, 1/8 ... of the run, each half as large as the result; the explorer's /training has a slider
+    /// over them. 0: none
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    snapshots: usize,
     /// Seed of weights, shuffle and resampling
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -159,6 +163,7 @@ impl Train {
         let mut config = preset(sae, self.rows, self.batch, self.seed);
         config.lr = self.lr.unwrap_or(config.lr);
         config.dead_window_rows = self.dead_window.unwrap_or(config.dead_window_rows);
+        config.snapshots = self.snapshots;
         if self.no_resample {
             config.resample = None;
         }
@@ -222,7 +227,8 @@ fn train_on<S: WindowRows>(
     );
     tell!("  rows are {rows_are}");
     tell!("  {}", source.describe());
-    tell!("  writes {} ({}) and checkpoints of {}", place.out.display(), size(weights), size(3 * weights));
+    let snapshots = config.snapshot_steps().len() as u64 * sae::history::bytes(&config.sae);
+    tell!("  writes {} ({}, and {} of snapshots) and checkpoints of {}", place.out.display(), size(weights), size(snapshots), size(3 * weights));
     let trained = match sae::train(&mut source, config, place, &mut Terminal::new()) {
         Err(sae::Error::Interrupted { .. }) => return Err(Interrupted { resume: again("--resume") }.into()),
         done => done?,

@@ -1,6 +1,7 @@
 //! The same answers as JSON, under `/api`: for programs, and for whoever wants another page.
 
 use super::app::{Page, Problem};
+use super::learning;
 use super::list::{self, there};
 use super::pages::fields;
 use super::pages::live::LiveAsk;
@@ -39,7 +40,7 @@ pub async fn index(State(server): State<Server>) -> Response {
             "neurons": meta(Units::Neurons),
             "get": [
                 "/api/tour", "/api/features?q=&sort=&flag=&page=", "/api/features/N", "/api/features/N/why?t= (or text=&at=) &swap=&with=", "/api/neurons", "/api/neurons/N",
-                "/api/live?text=&at=", "/api/steer?feature=&strength=&prompt=&tokens=&temperature=&seed=",
+                "/api/live?text=&at=", "/api/training", "/api/training/then?sae=&at=&text=", "/api/steer?feature=&strength=&prompt=&tokens=&temperature=&seed=",
             ],
             "post": ["/api/features/N/label {text, author}", "/api/features/N/label/undo", "/api/neurons/N/label", "/api/neurons/N/label/undo"],
         }))
@@ -105,6 +106,13 @@ pub async fn undo_label(State(server): State<Server>, units: Units, Path(id): Pa
 pub async fn live(State(server): State<Server>, asked: Result<Query<LiveAsk>, QueryRejection>) -> Response {
     match fields(asked) {
         Ok(ask) => answer(blocking(&server, move |app| there(app.live(&ask.text, ask.at))).await),
+        Err(problem) => answer::<()>(Err(problem)),
+    }
+}
+
+pub async fn then(State(server): State<Server>, asked: Result<Query<learning::Ask>, QueryRejection>) -> Response {
+    match fields(asked) {
+        Ok(ask) => answer(blocking(&server, move |app| app.then(&ask)).await),
         Err(problem) => answer::<()>(Err(problem)),
     }
 }

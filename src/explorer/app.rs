@@ -30,6 +30,7 @@ pub struct App {
     model: Mutex<Option<Model>>,
     pub compared: Mutex<super::compare::Kept>,
     pub map: Arc<Mutex<super::map::State>>,
+    pub learning: Mutex<super::learning::Kept>,
     /// Of features and of neurons.
     dictionaries: [Shelf; 2],
     summaries: [Mutex<Option<Known>>; 2],
@@ -155,6 +156,7 @@ impl App {
             model: Mutex::new(None),
             compared: Mutex::default(),
             map: Arc::default(),
+            learning: Mutex::default(),
             dictionaries: Default::default(),
             summaries: Default::default(),
             stale: Mutex::default(),

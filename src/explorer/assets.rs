@@ -11,13 +11,14 @@ use std::sync::OnceLock;
 struct Files;
 
 /// Name and media type; nothing else is looked for, whatever the address says.
-const NAMES: [(&str, &str); 8] = [
+const NAMES: [(&str, &str); 9] = [
     ("style.css", "text/css; charset=utf-8"),
     ("app.js", SCRIPT),
     ("search.js", SCRIPT),
     ("labels.js", SCRIPT),
     ("rate.js", SCRIPT),
     ("map.js", SCRIPT),
+    ("learning.js", SCRIPT),
     ("training.js", SCRIPT),
     ("icon.svg", "image/svg+xml"),
 ];

@@ -3,15 +3,13 @@
 //! Of a text that is typed on only what is new is computed. It is read as a document is in the stream: after `<|endoftext|>`, in windows of n_ctx whose first position does not count.
 
 use super::app::{App, Model, Page, Part, Problem};
+use super::fires::{DENSE, Fires, Ranked, Scale};
 use super::list::url_text;
 use super::text;
 use super::view::{self, TokenView, UnitView, Units, percent};
-use crate::corpus::counts;
-use crate::features::store::{FeatureSummary, Meta};
 use crate::lm::{Engine, HookPoint, LmConfig, Reader};
 use crate::sae::SparseRows;
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// Longest text, in characters.
 pub const MAX_CHARS: usize = 2000;
@@ -85,16 +83,17 @@ impl App {
         let summaries = self.summaries(Units::Features, &dictionary)?;
         let mut ids = vec![self.tokenizer.end_of_text()];
         ids.extend(self.tokenizer.encode(typed));
+        let scale = |latent: u32| summaries.get(latent as usize).map(|s| Scale { max: s.max_act, density: s.density });
         let (fires, n_ctx) = self.with_model(&meta, |model| {
             let n_ctx = model.engine.config().n_ctx;
-            Ok((Fires::new(&ids, encode(model, &ids), n_ctx, self.tokenizer.end_of_text(), &summaries), n_ctx))
+            Ok((Fires::new(&ids, encode(model, &ids), n_ctx, self.tokenizer.end_of_text(), &scale), n_ctx))
         })?;
         let bytes: Vec<(u32, &[u8])> = ids[1..].iter().map(|&id| (id, self.tokenizer.bytes(id))).collect();
         let slices: Vec<&[u8]> = bytes.iter().map(|(_, b)| *b).collect();
         let views = view::tokens(&bytes, &fires.strongest, 1.0);
         let at = at.filter(|&i| i < views.len());
         let labels = self.label_texts(Units::Features, &meta);
-        let ranked = fires.ranked(at, &summaries, &meta);
+        let ranked = fires.ranked(at, &scale, meta.n_tokens);
         let n_firing = ranked.len();
         let firing = ranked.into_iter().take(N_SHOWN).filter_map(|Ranked { latent, place, act, share }| {
             let unit = self.unit_view(Units::Features, summaries.get(latent as usize)?, &labels);
@@ -106,10 +105,7 @@ impl App {
             Some(i) => format!("on “{}”", text::plain(slices[i])),
             None => format!("on these {} tokens", views.len()),
         };
-        let warning = match ids.len() > n_ctx {
-            true => format!("The model reads {n_ctx} tokens at a time: what comes after is read without what stands before."),
-            false => String::new(),
-        };
+        let warning = warning(ids.len(), n_ctx);
         let caption = match views.is_empty() {
             true => "Nothing typed yet.".into(),
             false => format!(
@@ -124,75 +120,12 @@ impl App {
     }
 }
 
-/// What fires where on the typed tokens, which are `ids` without the `<|endoftext|>` in front.
-struct Fires {
-    /// Latent -> (token, act).
-    places: BTreeMap<u32, Vec<(usize, f32)>>,
-    /// Per token: the largest share of its maximum that a feature reaches which is not dense.
-    strongest: Vec<f32>,
-    n_features: Vec<usize>,
-}
-
-/// A feature's place in the table: the token it is ranked by, its activation there and the share of its maximum.
-struct Ranked {
-    latent: u32,
-    place: usize,
-    act: f32,
-    share: f32,
-}
-
-impl Fires {
-    fn new(ids: &[u32], acts: &SparseRows, n_ctx: usize, end_of_text: u32, summaries: &[FeatureSummary]) -> Self {
-        let n = ids.len() - 1;
-        let mut fires = Fires { places: BTreeMap::new(), strongest: vec![0.0; n], n_features: vec![0; n] };
-        for (i, &token) in ids.iter().enumerate().skip(1) {
-            if !counts(token, i % n_ctx, end_of_text) {
-                continue;
-            }
-            let (latents, values) = acts.row(i);
-            for (&latent, &act) in latents.iter().zip(values) {
-                fires.places.entry(latent).or_default().push((i - 1, act));
-                fires.n_features[i - 1] += 1;
-                if density(latent, summaries) <= DENSE {
-                    fires.strongest[i - 1] = fires.strongest[i - 1].max(act / maximum(latent, act, summaries));
-                }
-            }
-        }
-        fires
+/// What is said of a text that is longer than what the model reads at once; else nothing.
+pub fn warning(n_tokens: usize, n_ctx: usize) -> String {
+    match n_tokens > n_ctx {
+        true => format!("The model reads {n_ctx} tokens at a time: what comes after is read without what stands before."),
+        false => String::new(),
     }
-
-    /// By the share of its maximum that a feature reaches (on token `at`, or anywhere) times the surprise that it fires at all.
-    fn ranked(&self, at: Option<usize>, summaries: &[FeatureSummary], meta: &Meta) -> Vec<Ranked> {
-        let mut ranked: Vec<(f64, Ranked)> = self
-            .places
-            .iter()
-            .filter_map(|(&latent, places)| {
-                let here = places.iter().filter(|p| at.is_none_or(|i| p.0 == i));
-                let &(place, act) = here.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))?;
-                let share = (act / maximum(latent, act, summaries)).min(1.0);
-                Some((f64::from(share) * surprise(density(latent, summaries), meta), Ranked { latent, place, act, share }))
-            })
-            .collect();
-        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.latent.cmp(&b.1.latent)));
-        ranked.into_iter().map(|(_, ranked)| ranked).collect()
-    }
-}
-
-fn density(latent: u32, summaries: &[FeatureSummary]) -> f64 {
-    summaries.get(latent as usize).map_or(0.0, |s| s.density)
-}
-
-/// The feature's maximum in the dictionary; of one that is not in it, `act` itself.
-fn maximum(latent: u32, act: f32, summaries: &[FeatureSummary]) -> f32 {
-    summaries.get(latent as usize).map_or(act, |s| s.max_act.max(f32::MIN_POSITIVE))
-}
-
-/// Features above this density do not darken a token: they fire on anything.
-const DENSE: f64 = 0.1;
-
-/// Nats of surprise that a feature of this density fires at a token; a dead one counts as one firing.
-fn surprise(density: f64, meta: &Meta) -> f64 {
-    -density.max(1.0 / (meta.n_tokens.max(1) as f64)).ln()
 }
 
 /// The text that was typed last and what fires on it.

@@ -1,9 +1,9 @@
 //! The web server and its pages: a tour, the list of features, one feature or neuron, why it fires, live text, steering, lists, blind rating;
-//! most of them also as JSON under `/api`. Reads a finished run folder; writes only labels, lists and ratings. Does not train, and knows no file by a name that came from a URL.
+//! most of them also as JSON under `/api`. Reads a run folder, finished or not; writes only labels, lists and ratings. Does not train, and knows no file by a name that came from a URL.
 //!
 //! `accept` takes connections, `guard` decides who may ask; `app` holds what a run has, `shelf` its opened dictionaries and `summaries` what is kept of one; `tour`, `list`, `search`, `unit`,
-//! `lists`, `live`, `why`, `corpus`, `map`, `compare`, `steering`, `rate` and `training` each answer one kind of question with plain data; `view` and `text` are what that data is
-//! made of; `pages` and `api` turn it into HTML and JSON.
+//! `lists`, `live`, `why`, `corpus`, `map`, `compare`, `steering`, `rate`, `training` and `learning` (an SAE at a moment of its training) each answer one kind of question with plain data;
+//! `fires`, `view` and `text` are what that data is made of; `pages` and `api` turn it into HTML and JSON.
 
 mod accept;
 mod api;
@@ -12,7 +12,9 @@ mod assets;
 mod compare;
 mod corpus;
 mod evidence;
+mod fires;
 mod guard;
+mod learning;
 mod list;
 mod lists;
 mod live;

@@ -2,6 +2,7 @@
 //! that has not ended. Reads these logs alone.
 
 use super::app::{App, Page, saes};
+use super::learning::Learning;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -15,6 +16,8 @@ const MAX_BYTES: u64 = 256 << 20;
 #[derive(Debug, Serialize)]
 pub struct TrainingPage {
     pub logs: Vec<Log>,
+    /// What the slider goes over, of each SAE that keeps snapshots.
+    pub learning: Vec<Learning>,
 }
 
 /// One training: `lm`, or `sae NAME`.
@@ -42,7 +45,8 @@ impl App {
         for sae in saes(&self.run) {
             add(format!("sae {sae}"), &self.run.sae(&sae));
         }
-        Ok(TrainingPage { logs })
+        // After the logs: a training that has ended by then has its last point.
+        Ok(TrainingPage { logs, learning: self.learning() })
     }
 }
 

@@ -347,13 +347,15 @@ impl Stages<'_> {
         inputs.insert(WEIGHTS.into(), format!("{SHUFFLED}{}", self.recipe.seed));
         let name = format!("{}-shuffled", stage.name);
         let place = Place { out: self.run.sae(&name), checkpoints: self.run.checkpoints(&format!("sae-{name}")), inputs, ..real };
-        if !place.is_fresh(&stage.train) {
+        // Nobody watches the control.
+        let train = sae::TrainConfig { snapshots: 0, ..stage.train.clone() };
+        if !place.is_fresh(&train) {
             let mut source = Streamed::open(&mut shuffled, stream, stage.hook, stage.shuffle)?;
-            match sae::train(&mut source, &stage.train, &place, self.progress) {
+            match sae::train(&mut source, &train, &place, self.progress) {
                 // A control of an SAE that is no more.
                 Err(sae::Error::OtherRun { .. } | sae::Error::Artifact(artifact::Error::Finished { .. })) => {
                     let place = Place { start: Start::Replace, ..place.clone() };
-                    sae::train(&mut source, &stage.train, &place, self.progress)
+                    sae::train(&mut source, &train, &place, self.progress)
                 }
                 done => done,
             }?;

@@ -106,6 +106,14 @@ pub struct TrainConfig {
     pub log_every: u64,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
+    /// SAEs that are kept on the way, at 1/2, 1/4, 1/8 ... of the run, for the explorer's slider; 0: none.
+    #[serde(default = "snapshots")]
+    pub snapshots: usize,
+}
+
+/// The first of six is at 1/64 of the run.
+fn snapshots() -> usize {
+    6
 }
 
 impl TrainConfig {
@@ -129,6 +137,7 @@ impl TrainConfig {
             init_rows: 32_768,
             log_every: (steps / 200).max(1),
             checkpoint_every: (steps / 10).max(1),
+            snapshots: snapshots(),
             sae,
         };
         match base.sae.recipe {

@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod fold;
 mod format;
+pub mod history;
 mod init;
 mod metrics;
 mod model;

@@ -1,7 +1,8 @@
-//! The training loop: schedules, dead latents, log, checkpoints. Reads a [`RowSource`]; writes `sae/<name>/` and checkpoints.
+//! The training loop: schedules, dead latents, log, checkpoints, snapshots. Reads a [`RowSource`]; writes `sae/<name>/` and checkpoints.
 
 use super::checkpoint::Checkpoint;
 use super::fold::fold;
+use super::history::{self, Moment};
 use super::init::{Normaliser, init_params, mean_to_spread};
 use super::resample::{Draw, replacements, row_losses};
 use super::{CpuEngine, Engine, Error, Recipe, Result, RowSource, SELFTEST_ROWS, Sae, SparseRows, StepReport, StepSettings, TrainConfig};
@@ -127,6 +128,7 @@ struct Training<'a> {
 impl<'a> Training<'a> {
     fn start(source: &'a mut dyn RowSource, config: &'a TrainConfig, place: &'a Place, run: String, progress: &mut dyn Progress) -> Result<Self> {
         Checkpoint::clear(&place.checkpoints)?;
+        history::keep_until(&place.out, 0)?;
         let d = config.sae.d_in;
         let start = source.position();
         let mut rows = vec![0.0; config.init_rows.max(SELFTEST_ROWS) * d];
@@ -165,6 +167,7 @@ impl<'a> Training<'a> {
         let mut engine = Box::new(CpuEngine::new(config, checkpoint.state.params.clone()));
         engine.write(&checkpoint.state);
         keep_log_until(&place.out.join("train.jsonl"), checkpoint.step)?;
+        history::keep_until(&place.out, checkpoint.step)?;
         Ok(Self::new(source, config, place, engine, checkpoint))
     }
 
@@ -191,6 +194,7 @@ impl<'a> Training<'a> {
     fn run(&mut self, progress: &mut dyn Progress) -> Result<()> {
         let config = self.config;
         let (mut since, mut rows_since) = (Instant::now(), 0);
+        let snapshots = config.snapshot_steps();
         while self.step < config.steps() {
             let lr = self.one_step(progress)?;
             rows_since += config.batch as u64;
@@ -199,6 +203,9 @@ impl<'a> Training<'a> {
                 let rows_per_s = rows_since as f64 / since.elapsed().as_secs_f64().max(1e-9);
                 self.log(lr, rows_per_s, progress)?;
                 (since, rows_since) = (Instant::now(), 0);
+            }
+            if snapshots.contains(&self.step) {
+                self.snapshot()?;
             }
             let interrupted = progress.interrupted() && self.step < config.steps();
             if interrupted || (self.step.is_multiple_of(config.checkpoint_every) && self.step < config.steps()) {
@@ -349,6 +356,23 @@ impl<'a> Training<'a> {
         appended.map_err(|e| artifact::Error::io("append to", &path, e))?;
         progress.figure(&format!("fvu {fvu:.4}  l0 {l0:.1}  dead {:.1} %", 100.0 * dead_frac));
         Ok(())
+    }
+
+    /// Keeps the SAE as it is now, for people who watch it learn.
+    fn snapshot(&self) -> Result<()> {
+        let sae = fold(&self.config.sae, &self.engine.read().params, &self.normaliser);
+        let moment = Moment {
+            step: self.step,
+            steps: self.config.steps(),
+            rows: self.step * self.config.batch as u64,
+            loss: self.last.loss,
+            fvu: self.fvu(),
+            l0: self.last.l0,
+            dead_frac: self.dead_frac(),
+            hook: self.place.origin.hook_name.clone(),
+            run: self.run.clone(),
+        };
+        Ok(history::write(&self.place.out, &sae, &moment)?)
     }
 
     fn checkpoint(&self) -> Checkpoint {

@@ -190,6 +190,12 @@ fn an_interrupted_training_goes_on_bit_for_bit() {
             text.lines().map(line).collect()
         };
         assert_eq!(log(whole.path()), log(parts.path()));
+        let steps = |dir: &Path| history::list(&dir.join("sae")).iter().map(|m| m.step).collect::<Vec<_>>();
+        assert_eq!((steps(whole.path()), steps(parts.path())), (config.snapshot_steps(), config.snapshot_steps()));
+        for step in config.snapshot_steps() {
+            let snapshot = |dir: &Path| history::load(&dir.join("sae"), step).unwrap();
+            assert!(snapshot(whole.path()) == snapshot(parts.path()), "snapshot {step} {recipe:?}");
+        }
         // Done: nothing is left to go on from, and asking again trains nothing.
         assert_eq!(fs::read_dir(parts.path().join("checkpoints")).unwrap().count(), 0);
         let mut watch = Watch::default();
@@ -307,4 +313,42 @@ fn a_finished_sae_has_its_own_figures_whatever_was_begun_in_its_place() {
     let again = train(&mut source(), &config(3), &place, &mut Silent).unwrap();
     assert_eq!((again.fvu, again.l0, again.dead_frac), (first.fvu, first.l0, first.dead_frac));
     assert!(first.fvu > 0.0 && again.sae == first.sae);
+}
+
+#[test]
+fn snapshots_are_the_sae_on_its_way_and_change_nothing_of_the_result() {
+    let config = |snapshots| TrainConfig { snapshots, ..small(Recipe::TopK { k: 3, auxk: true }, 64 * 50) };
+    let source = || Synthetic::new(12, 30, 3, 1 << 40);
+    let (with, without) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let trained = train(&mut source(), &config(4), &place(with.path()), &mut Silent).unwrap();
+    let other = train(&mut source(), &config(0), &place(without.path()), &mut Silent).unwrap();
+    let out = with.path().join("sae");
+    assert!(trained.sae == other.sae && !without.path().join("sae/history").exists());
+    let moments = history::list(&out);
+    assert_eq!(moments.iter().map(|m| (m.step, m.steps, m.rows)).collect::<Vec<_>>(), [(3, 50, 192), (6, 50, 384), (12, 50, 768), (25, 50, 1600)]);
+    // Step 25 has a line in the log, and the figures are the same.
+    let log = fs::read_to_string(out.join("train.jsonl")).unwrap();
+    let line = log.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()).find(|l| l["step"] == 25).unwrap();
+    let last = &moments[3];
+    assert_eq!(json!([last.loss, last.fvu, last.l0, last.dead_frac]), json!([line["loss"], line["fvu"], line["l0"], line["dead_frac"]]));
+    // Directions come nearer to what they become, and are not there yet.
+    let alike = |step| {
+        let then = history::load(&out, step).unwrap();
+        let cosine = |(a, b): (&[f32], &[f32])| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        then.w_dec.chunks(12).zip(trained.sae.w_dec.chunks(12)).map(cosine).sum::<f32>() / 40.0
+    };
+    let (early, late) = (alike(3), alike(25));
+    assert!(early < late && late < 0.9999, "{early} {late}");
+    // One that is the last step is the saved SAE but for bf16: how it is folded is the same.
+    let whole = Place { start: Start::Replace, ..place(with.path()) };
+    let mut rows = source();
+    let again = config(1);
+    let mut training = Training::start(&mut rows, &again, &whole, "run".into(), &mut Silent).unwrap();
+    assert!(history::list(&out).is_empty(), "a training that is replaced takes its snapshots with it");
+    training.run(&mut Silent).unwrap();
+    training.snapshot().unwrap();
+    let snapshot = history::load(&out, 50).unwrap();
+    assert!(snapshot.b_enc == trained.sae.b_enc && snapshot.b_dec == trained.sae.b_dec && snapshot.select == trained.sae.select);
+    // Asking for another number of them is no other training.
+    assert!(place(without.path()).differences(&config(6)).unwrap().is_empty());
 }

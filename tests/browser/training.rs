@@ -1,4 +1,4 @@
-//! Watching a training that has not ended.
+//! Watching a training that has not ended, and an SAE at moments of its training.
 
 use super::{Browser, Visit, demo, in_browser};
 use std::io::Write;
@@ -24,6 +24,46 @@ fn a_training_that_goes_on_is_followed_and_its_slider_goes_back() {
             browser.until(".training figcaption", "the new line comes by itself", |t| t == "loss 6.125").await?;
             browser.client.find(fantoccini::Locator::Css(".training input")).await?.send_keys(&(fantoccini::key::Key::Home + "")).await?;
             browser.until(".training figcaption", "the slider goes back", |t| t == "loss 8.25").await
+        },
+    );
+}
+
+#[test]
+fn the_slider_over_checkpoints_changes_the_table_and_follows_the_training() {
+    let here = std::cell::RefCell::new(std::path::PathBuf::new());
+    in_browser(
+        |dir| {
+            let run = demo::make_with_model(dir);
+            std::fs::write(run.sae("main").join("train.jsonl"), "{\"step\":4,\"rows\":40,\"fvu\":0.5}\n").unwrap();
+            *here.borrow_mut() = run.root.clone();
+            run
+        },
+        async |browser: &Browser| -> Visit {
+            use fantoccini::{Locator, key::Key};
+            let run = monosem::artifact::RunDir { root: here.borrow().clone() };
+            browser.goto("/training").await?;
+            browser.until(".learning .when", "the newest", |t| t == "step 4 of 8, 50 %").await?;
+            browser.until(".learning .come small", "it is the newest itself", |t| t == "1.00").await?;
+            assert!(browser.count(".learning .livetext .t").await? > 5, "the first words of the corpus");
+            let slider = browser.client.find(Locator::Css(".learning input[type=range]")).await?;
+            slider.send_keys(&(Key::Home + "")).await?;
+            browser.until(".learning .when", "the slider goes back", |t| t == "step 1 of 8, 12 %").await?;
+            browser.until(".learning .figures-then", "the share that has been learnt", |t| !t.contains("100 % of 9")).await?;
+            browser.until(".learning .come small", "directions were others then", |t| t != "1.00").await?;
+            assert_eq!(slider.attr("aria-valuetext").await?.as_deref(), Some("step 1 of 8, 12 %"));
+            // Other text, other features; what is typed never becomes markup.
+            browser.type_in(".learning textarea", " <b>Nobody</b> 🦉").await?;
+            browser.until(".learning .livetext", "the text", |t| t.contains("<b>Nobody</b>") && t.contains("🦉")).await?;
+            // The end of the training comes by itself; the slider stays where it was put, and goes to the new end.
+            demo::finish(&run);
+            browser.until(".learning .name", "the dictionary names features", |t| t != "no dictionary yet").await?;
+            browser.until(".learning .when", "it stays", |t| t == "step 1 of 8, 12 %").await?;
+            slider.send_keys(&(Key::End + "")).await?;
+            browser.until(".learning .when", "the finished one", |t| t == "finished, 8 steps").await?;
+            browser.until(".learning .come small", "it is the newest itself", |t| t == "1.00").await?;
+            browser.client.set_window_size(420, 900).await?;
+            assert!(browser.spill().await? <= 0, "no wider than a phone");
+            Ok(())
         },
     );
 }

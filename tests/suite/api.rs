@@ -99,6 +99,7 @@ fn every_described_address_answers_as_it_is_described() {
             let answer = if method == "get" {
                 let query = match path.as_str() {
                     "/api/live" => "?text=Nobody%20did",
+                    "/api/training/then" => "?sae=main&at=1&text=Nobody%20did",
                     _ if path.ends_with("/why") => "?text=Nobody%20did&at=1",
                     "/api/steer" => "?feature=0&strength=1&prompt=The&tokens=3",
                     _ => "",

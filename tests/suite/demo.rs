@@ -7,6 +7,7 @@ use monosem::features::collect::{CollectSettings, Collected, Collector, Shape, W
 use monosem::features::store::{self, Category, CategoryCount, Flag, Kind, LossEffects, Meta, Row};
 use monosem::features::text::StreamText;
 use monosem::lm::{Activation, Lm, LmConfig};
+use monosem::sae::history::{self, Moment};
 use monosem::sae::{Origin, Sae, Select, SparseRows};
 use rand::RngExt;
 use regex::bytes::Regex;
@@ -110,6 +111,31 @@ fn add_model(run: &RunDir) {
     let origin = Origin { model_name: "demo".into(), hook_name: "blocks.0.mlp.hook_post".into(), context_size: N_CTX, dataset: "demo".into() };
     let sample: Vec<f32> = (0..8 * d_in).map(|i| (i % 7) as f32 * 0.1).collect();
     sae.save(&run.sae("main"), &origin, &sample).unwrap();
+    // It was another when half of its training was done, and less like itself before.
+    for (step, turned) in [(1, 1.0), (4, 0.6)] {
+        let mut then = sae.clone();
+        then.w_dec.iter_mut().zip(rows(turned)).for_each(|(w, noise)| *w += noise);
+        then.w_enc.iter_mut().zip(rows(9.0 * turned)).for_each(|(w, noise)| *w += noise);
+        snapshot(run, &then, step);
+    }
+}
+
+/// A snapshot of the demo's SAE after `step` of 8 steps.
+#[allow(dead_code)]
+pub fn snapshot(run: &RunDir, sae: &Sae, step: u64) {
+    let hook = "blocks.0.mlp.hook_post".into();
+    let training = monosem::artifact::settings::identity(&serde_json::json!({ "rows": 80 }), &Default::default());
+    let moment = Moment { step, steps: 8, rows: 10 * step, loss: 2.5, fvu: 0.5, l0: 3.0, dead_frac: 0.25, hook, run: training };
+    history::write(&run.sae("main"), sae, &moment).unwrap();
+}
+
+/// The manifest that makes the demo's SAE the finished one of its training.
+#[allow(dead_code)]
+pub fn finish(run: &RunDir) {
+    let mut manifest = Manifest::new("sae", monosem::sae::SAE_FORMAT_VERSION, serde_json::json!({ "rows": 80 }), 0);
+    manifest.counts = [("rows".to_string(), 80), ("steps".to_string(), 8)].into();
+    manifest.details = serde_json::json!({ "fvu": 0.125, "l0": 3.0, "dead_frac": 0.0 });
+    manifest.write(&run.sae("main")).unwrap();
 }
 
 fn documents() -> Vec<String> {

@@ -117,7 +117,7 @@ fn an_sae_is_compared_with_one_that_is_listed_and_no_name_is_a_path() {
         let run = demo::make_full(dir);
         let copy = run.sae("copy");
         std::fs::create_dir_all(&copy).unwrap();
-        for file in std::fs::read_dir(run.sae("main")).unwrap().flatten() {
+        for file in std::fs::read_dir(run.sae("main")).unwrap().flatten().filter(|f| f.path().is_file()) {
             std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
         }
         run
@@ -145,4 +145,52 @@ fn the_map_has_every_living_direction_and_finds_by_text() {
     assert_eq!(served.json("/map/find?q=7"), serde_json::json!([7]));
     assert!(served.get("/map/tip?id=3").visible().contains("Feature 3") && served.get("/map/tip?id=99").status == 404);
     assert!(served.dir.path().join("demo/features/main.map.safetensors").is_file(), "it is kept beside the dictionary");
+}
+
+#[test]
+fn an_sae_is_asked_at_each_moment_of_its_training() {
+    let served = Served::new(demo::make_with_model);
+    let run = monosem::artifact::RunDir::new(served.dir.path(), "demo");
+    let ways = |served: &Served| served.json("/api/training")["learning"].clone();
+    assert_eq!(ways(&served)[0]["sae"], "main");
+    let steps =
+        |ways: &serde_json::Value| -> Vec<u64> { ways[0]["points"].as_array().unwrap().iter().map(|p| p["step"].as_u64().unwrap()).collect() };
+    assert_eq!(steps(&ways(&served)), [1, 4]);
+    // While it trains the newest is the last snapshot, and no dictionary is believed to be of it.
+    let text = "&text=Nobody%20did%20answer";
+    let then = |at: usize| served.json(&format!("/api/training/then?sae=main&at={at}{text}"));
+    let (first, last) = (then(0), then(1));
+    assert_eq!((&last["learnt"], &last["point"]["when"]), (&1.0.into(), &"step 4 of 8, 50 %".into()));
+    assert!(first["learnt"].as_f64().unwrap() < 1.0 && first["tokens"].as_array().unwrap().len() >= 3, "{first}");
+    let firing = |then: &serde_json::Value| then["firing"].as_array().unwrap().clone();
+    assert!(!firing(&first).is_empty() && firing(&first).iter().all(|f| f["unit"].is_null() && f["cosine"].as_f64().unwrap() < 0.999));
+    assert!(firing(&last).iter().all(|f| f["cosine"] == 1.0));
+    assert!(served.get("/training").body.contains("data-sae=\"main\"") && !served.get("/training").body.contains("<table"));
+
+    demo::finish(&run);
+    assert_eq!(steps(&ways(&served)), [1, 4, 8]);
+    let (half, done) = (then(1), then(2));
+    assert_eq!((&done["learnt"], &done["point"]["when"]), (&1.0.into(), &"finished, 8 steps".into()));
+    assert!(half["learnt"].as_f64().unwrap() < 1.0, "the newest is the finished one now");
+    assert!(firing(&half).iter().all(|f| f["unit"]["index"] == f["latent"]), "the dictionary names its features");
+    // At the end it says what live text says.
+    let live = served.json(&format!("/api/live?{}", &text[1..]));
+    let pairs =
+        |of: &serde_json::Value, id: fn(&serde_json::Value) -> u64| firing(of).iter().map(|f| (id(f), f["act"].to_string())).collect::<Vec<_>>();
+    assert_eq!(pairs(&done, |f| f["latent"].as_u64().unwrap()), pairs(&live, |f| f["unit"]["index"].as_u64().unwrap()));
+    // Without a script a form asks for the same.
+    let page = served.get(&format!("/training?sae=main&at=0{text}"));
+    assert!(page.status == 200 && page.body.contains("<table") && page.visible().contains("step 1 of 8, 12 %"), "{}", page.visible());
+
+    for (query, status) in [("sae=..%2Fmain&at=0", 404), ("sae=", 404), ("sae=main&at=3", 400), ("sae=main&at=-1", 400), ("sae=main&step=1", 400)] {
+        assert_eq!(served.get(&format!("/api/training/then?{query}")).status, status, "{query}");
+        assert_eq!(served.get(&format!("/training/then?{query}")).status, status, "{query}");
+    }
+    let long = "x".repeat(2001);
+    assert_eq!(served.get(&format!("/training/then?sae=main&text={long}")).status, 400);
+    // A finished SAE of another training is no part of this one's way.
+    let mut other = monosem::artifact::Manifest::read(&run.sae("main"), "sae", monosem::sae::SAE_FORMAT_VERSION).unwrap();
+    other.config = serde_json::json!({ "rows": 81 });
+    other.write(&run.sae("main")).unwrap();
+    assert_eq!(steps(&ways(&served)), [1, 4]);
 }

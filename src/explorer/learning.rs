@@ -1,0 +1,401 @@
+//! An SAE at a chosen moment of its training: which of its features fire on a text then, and how far their directions have come. Reads the
+//! snapshots of `sae::history` and the finished SAE, while the training still runs too.
+//!
+//! The newest is the finished SAE or, before there is one, the last snapshot. A dictionary names the features and measures their activations
+//! only where it was made from that finished SAE.
+
+use super::app::{App, Page, Problem, locked, saes};
+use super::fires::{Fires, Ranked, Scale};
+use super::live::{self, LiveToken};
+use super::summaries::Summaries;
+use super::text;
+use super::view::{self, UnitView, Units, percent, significant};
+use crate::artifact::{Manifest, grouped, settings};
+use crate::features::Dictionary;
+use crate::labels::Labels;
+use crate::lm::{HookPoint, Lm, Reader};
+use crate::sae::history::{self, Moment};
+use crate::sae::{SAE_FORMAT_VERSION, Sae, SparseRows};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Directions at least so near to the newest count as learnt.
+const LEARNT: f32 = 0.9;
+/// Features that a table shows; curves stand beneath it.
+const N_SHOWN: usize = 20;
+/// Tokens of the corpus that the text field begins with.
+const N_FIRST: u64 = 24;
+
+/// The way of one SAE: its snapshots, oldest first, and the finished SAE where there is one.
+#[derive(Debug, Clone, Serialize)]
+pub struct Learning {
+    pub sae: String,
+    pub points: Vec<Point>,
+}
+
+/// One position of the slider; figures of the batch of that step.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Point {
+    pub step: u64,
+    pub rows: u64,
+    /// In words: `step 61 of 976, 6.2 %`.
+    pub when: String,
+    pub finished: bool,
+    pub loss: Option<f64>,
+    pub fvu: f64,
+    pub l0: f64,
+    pub dead_frac: f64,
+}
+
+/// Which SAE, which of its points (none: the newest), which text (none: a few words of the corpus).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ask {
+    pub sae: String,
+    pub at: Option<usize>,
+    pub text: Option<String>,
+}
+
+/// What fires at a point.
+#[derive(Debug, Serialize)]
+pub struct Then {
+    pub sae: String,
+    pub at: usize,
+    pub point: Point,
+    /// Share of latents whose direction is within cosine 0.9 of the newest one's.
+    pub learnt: f64,
+    /// Both in words.
+    pub figures: String,
+    pub learnt_text: String,
+    pub warning: String,
+    pub caption: String,
+    pub tokens: Vec<LiveToken>,
+    pub firing: Vec<FiringThen>,
+    #[serde(skip)]
+    pub rtl: bool,
+}
+
+/// A feature that fires on the text at that point.
+#[derive(Debug, Serialize)]
+pub struct FiringThen {
+    pub latent: u32,
+    /// As the dictionary has it.
+    pub unit: Option<UnitView>,
+    /// Its page; empty where the server shows another SAE.
+    #[serde(skip)]
+    pub href: String,
+    /// The token on which it is strongest.
+    pub token: String,
+    pub act: f32,
+    /// act over the feature's maximum in the dictionary; without one, over the largest activation on this text.
+    pub share: f32,
+    /// Of its decoder direction with the newest one.
+    pub cosine: f32,
+}
+
+impl FiringThen {
+    pub fn share_text(&self) -> String {
+        format!("{:.0} %", 100.0 * self.share)
+    }
+
+    pub fn cosine_text(&self) -> String {
+        format!("{:.2}", self.cosine)
+    }
+
+    /// How much of a bar the cosine fills.
+    pub fn come(&self) -> f32 {
+        self.cosine.max(0.0)
+    }
+}
+
+/// What is kept between questions: one SAE of one point, and the model that reads the text.
+#[derive(Default)]
+pub struct Kept {
+    reading: Option<Reading>,
+    then: Option<Loaded>,
+}
+
+struct Reading {
+    /// Hash of the model's manifest.
+    lm_hash: String,
+    hook: HookPoint,
+    lm: Lm,
+    reader: Reader,
+}
+
+struct Loaded {
+    key: Key,
+    sae: Sae,
+    /// Per latent, with the newest.
+    cosines: Vec<f32>,
+}
+
+/// Name, training, point and newest point (each its step and whether it is the finished SAE).
+type Key = (String, String, (u64, bool), (u64, bool));
+
+/// What a training left behind of one SAE.
+struct Way {
+    learning: Learning,
+    hook: String,
+    /// Settings and inputs of the training.
+    run: String,
+    /// Hash of the finished SAE's manifest.
+    finished: Option<String>,
+}
+
+/// What is known of features from elsewhere.
+#[derive(Default)]
+struct Known {
+    /// Of the SAE that the server shows.
+    summaries: Option<Arc<Summaries>>,
+    n_tokens: u64,
+    /// Of another one.
+    other: Option<Dictionary>,
+    labels: HashMap<u32, String>,
+}
+
+impl App {
+    /// Every SAE of the run that has snapshots.
+    pub fn learning(&self) -> Vec<Learning> {
+        saes(&self.run).into_iter().filter_map(|sae| Some(self.way(&sae)?.learning)).collect()
+    }
+
+    /// The first words of the corpus.
+    pub fn first_words(&self) -> String {
+        let mut ids = vec![0; self.stream.len().min(N_FIRST) as usize];
+        self.stream.read(0, &mut ids);
+        let end = ids.iter().position(|&id| id == self.stream.end_of_text()).unwrap_or(ids.len());
+        let bytes = self.tokenizer.decode_bytes(&ids[..end]);
+        String::from_utf8_lossy(&bytes).trim_end_matches('\u{fffd}').trim().to_string()
+    }
+
+    fn way(&self, sae: &str) -> Option<Way> {
+        let dir = self.run.sae(sae);
+        let moments = history::list(&dir);
+        let last = moments.last()?;
+        let (hook, run) = (last.hook.clone(), last.run.clone());
+        let mut points: Vec<Point> = moments.iter().map(point).collect();
+        // The same training gives the same SAE; a finished one of another training is no part of this way.
+        let of_this = |m: &Manifest| settings::other_identity(&run, &settings::identity(&m.config, &m.inputs)).is_none();
+        let manifest = Manifest::read(&dir, "sae", SAE_FORMAT_VERSION).ok().filter(of_this);
+        points.extend(manifest.as_ref().map(finished));
+        Some(Way { learning: Learning { sae: sae.into(), points }, hook, run, finished: manifest.map(|m| m.hash()) })
+    }
+
+    /// What fires on the text at the point that is asked for.
+    pub fn then(&self, ask: &Ask) -> Page<Then> {
+        let typed = ask.text.clone().unwrap_or_else(|| self.first_words());
+        if typed.chars().count() > live::MAX_CHARS {
+            return Err(Problem::bad(&format!("A text has at most {} characters here.", live::MAX_CHARS)));
+        }
+        // The name is looked for among those of the folder; none of an address is a path.
+        let name = saes(&self.run).into_iter().find(|name| *name == ask.sae);
+        let way = name.and_then(|name| self.way(&name)).ok_or_else(|| Problem::not_found("There is no SAE of this name that keeps snapshots."))?;
+        let points = &way.learning.points;
+        let at = ask.at.unwrap_or(points.len() - 1);
+        let there = points.get(at).ok_or_else(|| Problem::bad(&format!("There are {} points, from 0; {at} is none of them.", points.len())))?;
+        let known = self.known(&way)?;
+        let mut ids = vec![self.tokenizer.end_of_text()];
+        ids.extend(self.tokenizer.encode(&typed));
+        let mut kept = locked(&self.learning);
+        let Kept { reading, then } = &mut *kept;
+        let then = self.loaded(then, &way, at)?;
+        let reading = self.reading(reading, &way, then.sae.d_in)?;
+        reading.reader.read(&reading.lm, &ids);
+        let mut acts = SparseRows::default();
+        then.sae.encode(reading.reader.rows(), &mut acts);
+        let n_ctx = reading.lm.config.n_ctx;
+
+        let of_text = acts.act[acts.row_start[1]..].iter().copied().fold(0.0, f32::max);
+        let scale = |latent: u32| match &known.summaries {
+            Some(all) => all.get(latent as usize).map(|s| Scale { max: s.max_act, density: s.density }),
+            None => Some(Scale { max: of_text, density: 0.0 }),
+        };
+        let fires = Fires::new(&ids, &acts, n_ctx, self.tokenizer.end_of_text(), &scale);
+        let bytes: Vec<(u32, &[u8])> = ids[1..].iter().map(|&id| (id, self.tokenizer.bytes(id))).collect();
+        let slices: Vec<&[u8]> = bytes.iter().map(|(_, b)| *b).collect();
+        let ranked = fires.ranked(None, &scale, known.n_tokens);
+        let n_firing = ranked.len();
+        let firing = |Ranked { latent, place, act, share }: Ranked| {
+            let unit = known.unit(latent);
+            let href = unit.as_ref().filter(|_| known.summaries.is_some()).map(UnitView::href).unwrap_or_default();
+            FiringThen { latent, unit, href, token: text::plain(slices[place]), act, share, cosine: then.cosines[latent as usize] }
+        };
+        let firing: Vec<FiringThen> = ranked.into_iter().take(N_SHOWN).map(firing).collect();
+        let caption = match (bytes.len(), &known.summaries) {
+            (0, _) => "Nothing typed yet.".into(),
+            (n, Some(_)) => format!(
+                "{n_firing} features fire on these {n} tokens at this step; the {} that are strongest for themselves and rarest come first. Names and maxima are those of the finished SAE's dictionary.",
+                firing.len()
+            ),
+            (n, None) => format!(
+                "{n_firing} features fire on these {n} tokens at this step; the {} strongest come first, and a token is as orange as its strongest.",
+                firing.len()
+            ),
+        };
+        let token = |(token, n_features)| LiveToken { token, n_features, here: false };
+        let tokens = view::tokens(&bytes, &fires.strongest, 1.0).into_iter().zip(fires.n_features).map(token).collect();
+        let n_learnt = then.cosines.iter().filter(|&&c| c >= LEARNT).count();
+        let learnt = n_learnt as f64 / then.cosines.len().max(1) as f64;
+        Ok(Then {
+            sae: way.learning.sae.clone(),
+            at,
+            point: there.clone(),
+            learnt,
+            figures: figures(there),
+            learnt_text: format!("{} of {} directions are within cosine {LEARNT} of the newest", percent(learnt), grouped(then.cosines.len() as u64)),
+            warning: live::warning(ids.len(), n_ctx),
+            caption,
+            tokens,
+            firing,
+            rtl: text::is_right_to_left(&slices),
+        })
+    }
+
+    /// The SAE of a point, read when it is first asked for, with the cosines of its directions with the newest. One is kept.
+    fn loaded<'a>(&self, kept: &'a mut Option<Loaded>, way: &Way, at: usize) -> Page<&'a Loaded> {
+        let Learning { sae: name, points } = &way.learning;
+        let (there, newest) = (&points[at], &points[points.len() - 1]);
+        let key = (name.clone(), way.run.clone(), (there.step, there.finished), (newest.step, newest.finished));
+        if kept.as_ref().is_none_or(|loaded| loaded.key != key) {
+            *kept = None;
+            let load = |point: &Point| {
+                let dir = self.run.sae(name);
+                let sae = if point.finished { Sae::load(&dir) } else { history::load(&dir, point.step) };
+                sae.map_err(|e| Problem::new(500, "The SAE of this step cannot be read", &e))
+            };
+            let sae = load(there)?;
+            let cosines = if at + 1 == points.len() { vec![1.0; sae.d_sae] } else { cosines(&sae, &load(newest)?)? };
+            *kept = Some(Loaded { key, sae, cosines });
+        }
+        Ok(kept.as_ref().expect("it was loaded above"))
+    }
+
+    /// The model that the SAE is trained on, read when it is first asked for.
+    fn reading<'a>(&self, kept: &'a mut Option<Reading>, way: &Way, d_in: usize) -> Page<&'a mut Reading> {
+        let failed = |e: &dyn std::fmt::Display| Problem::new(500, "The model cannot be loaded", e);
+        let hook: HookPoint = way.hook.parse().map_err(|e: String| failed(&e))?;
+        let manifest = crate::artifact::read_json::<Manifest>(&self.run.lm().join("manifest.json"));
+        let lm_hash = manifest.map(|m| m.hash()).unwrap_or_default();
+        let made_from = serde_json::from_str::<serde_json::Value>(&way.run).unwrap_or_default();
+        if let Some(of_then) = made_from["inputs"]["lm"].as_str().filter(|of_then| !lm_hash.is_empty() && *of_then != lm_hash) {
+            let what = format!("The SAE was trained on the model {of_then}, but it is now {lm_hash}.");
+            return Err(Problem {
+                status: 409,
+                title: "The model was replaced",
+                message: what,
+                next: format!("monosem sae train --name {} {}", way.learning.sae, self.run.flags()),
+            });
+        }
+        if kept.as_ref().is_none_or(|reading| (&reading.lm_hash, reading.hook) != (&lm_hash, hook)) {
+            *kept = None;
+            let lm = Lm::load(&self.run.lm()).map_err(|e| failed(&e))?;
+            if hook.layer >= lm.config.n_layers || hook.d_in(&lm.config) != d_in || lm.config.d_vocab != self.stream.d_vocab() {
+                return Err(failed(&format!("the SAE reads {d_in} numbers at {hook}, which are not those of this model and text")));
+            }
+            let reader = Reader::new(&lm.config, hook);
+            *kept = Some(Reading { lm_hash, hook, lm, reader });
+        }
+        Ok(kept.as_mut().expect("it was loaded above"))
+    }
+
+    /// What the dictionary of the finished SAE knows, if it is this way's.
+    fn known(&self, way: &Way) -> Page<Known> {
+        let Some(hash) = &way.finished else { return Ok(Known::default()) };
+        let name = &way.learning.sae;
+        let of_this = |d: &Dictionary| d.meta().sae_hash.as_ref().is_none_or(|made_from| made_from == hash);
+        if *name == self.sae {
+            let Some(dictionary) = self.dictionary(Units::Features).ok().filter(|d| of_this(d)) else { return Ok(Known::default()) };
+            let labels = self.label_texts(Units::Features, dictionary.meta());
+            let summaries = Some(self.summaries(Units::Features, &dictionary)?);
+            return Ok(Known { summaries, n_tokens: dictionary.meta().n_tokens, labels, other: None });
+        }
+        let Some(other) = Dictionary::open(&self.run.features(name)).ok().filter(of_this) else { return Ok(Known::default()) };
+        let labels = Labels::open_to_read(&self.run.labels(name)).ok().flatten();
+        let labels = labels.and_then(|l| l.list(&other.meta().weights_hash, None).ok()).unwrap_or_default();
+        Ok(Known { labels: labels.into_iter().map(|l| (l.latent, l.text)).collect(), other: Some(other), ..Known::default() })
+    }
+}
+
+impl Known {
+    fn unit(&self, latent: u32) -> Option<UnitView> {
+        let label = self.labels.get(&latent).cloned();
+        match (&self.summaries, &self.other) {
+            (Some(all), _) => Some(UnitView::new(Units::Features, all.get(latent as usize)?, label)),
+            (None, Some(other)) => Some(UnitView::new(Units::Features, &other.summary(latent).ok()?, label)),
+            (None, None) => None,
+        }
+    }
+}
+
+fn point(m: &Moment) -> Point {
+    let when = format!("step {} of {}, {}", grouped(m.step), grouped(m.steps), percent(m.step as f64 / m.steps.max(1) as f64));
+    Point { step: m.step, rows: m.rows, when, finished: false, loss: Some(m.loss), fvu: m.fvu, l0: m.l0, dead_frac: m.dead_frac }
+}
+
+fn finished(m: &Manifest) -> Point {
+    let figure = |name: &str| m.details[name].as_f64().unwrap_or(f64::NAN);
+    let count = |name: &str| m.counts.get(name).copied().unwrap_or(0);
+    let (step, rows) = (count("steps"), count("rows"));
+    let when = format!("finished, {} steps", grouped(step));
+    Point { step, rows, when, finished: true, loss: None, fvu: figure("fvu"), l0: figure("l0"), dead_frac: figure("dead_frac") }
+}
+
+/// The line of figures.
+fn figures(point: &Point) -> String {
+    let loss = point.loss.map(|loss| format!("loss {}, ", significant(loss))).unwrap_or_default();
+    let Point { rows, fvu, l0, dead_frac, .. } = point;
+    format!("{} rows: {loss}fvu {}, l0 {}, {} dead", grouped(*rows), significant(*fvu), significant(*l0), percent(*dead_frac))
+}
+
+/// Of each latent's direction then with the newest one; 0 where either is nothing.
+fn cosines(then: &Sae, newest: &Sae) -> Page<Vec<f32>> {
+    if (then.d_in, then.d_sae) != (newest.d_in, newest.d_sae) {
+        let what = format!("It is {} x {}, the newest {} x {}.", then.d_sae, then.d_in, newest.d_sae, newest.d_in);
+        return Err(Problem::new(500, "The SAE of this step cannot be compared", &what));
+    }
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
+    let cosine = |(a, b): (&[f32], &[f32])| {
+        let norms = (dot(a, a) * dot(b, b)).sqrt();
+        if norms > 0.0 { (dot(a, b) / norms).clamp(-1.0, 1.0) } else { 0.0 }
+    };
+    Ok(then.w_dec.chunks_exact(then.d_in).zip(newest.w_dec.chunks_exact(then.d_in)).map(cosine).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sae::Select;
+
+    #[test]
+    fn cosines_see_turns_and_not_lengths_and_other_sizes_are_refused() {
+        let sae = |d_in: usize, w_dec: Vec<f32>| {
+            let d_sae = w_dec.len() / d_in;
+            Sae {
+                d_in,
+                d_sae,
+                select: Select::Relu,
+                w_enc: w_dec.clone(),
+                b_enc: vec![0.0; d_sae],
+                w_dec,
+                b_dec: vec![0.0; d_in],
+                apply_b_dec_to_input: true,
+            }
+        };
+        let then = sae(2, vec![1.0, 0.0, 0.0, 3.0, 0.0, 0.0, -1.0, 0.0]);
+        let newest = sae(2, vec![2.0, 0.0, 3.0, 3.0, 1.0, 0.0, 1.0, 0.0]);
+        let found = cosines(&then, &newest).unwrap();
+        let expected = [1.0, 0.5f32.sqrt(), 0.0, -1.0];
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
+        assert!(cosines(&then, &sae(4, vec![0.0; 16])).unwrap_err().message.contains("4 x 2"));
+    }
+
+    #[test]
+    fn a_point_is_told_in_words() {
+        let m = Moment { step: 61, steps: 976, rows: 124_928, loss: 12.345, fvu: 0.25, l0: 32.0, dead_frac: 0.0, hook: "h".into(), run: "{}".into() };
+        let point = point(&m);
+        assert_eq!(point.when, "step 61 of 976, 6.2 %");
+        assert_eq!(figures(&point), "124,928 rows: loss 12.3, fvu 0.250, l0 32.0, 0 % dead");
+    }
+}

@@ -1,0 +1,206 @@
+//! An SAE on its way: snapshots that a training leaves in `sae/<name>/history/<step>.safetensors`, so that one can watch it learn.
+//!
+//! A snapshot is the SAE as it would be saved then (folded, raw model units), its matrices in bf16. Nothing but the explorer reads them: what a
+//! training makes is the same without them, and they may be deleted.
+
+use super::{Sae, SaeConfig, Select, TrainConfig};
+use crate::artifact::{Error, Result, Tensor, TensorFile, write_tensors};
+use half::bf16;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What a snapshot says of itself. The figures are those of its last batch, as in `train.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Steps that were done, and that the training has.
+    pub step: u64,
+    pub steps: u64,
+    /// Rows that were trained on.
+    pub rows: u64,
+    pub loss: f64,
+    pub fvu: f64,
+    pub l0: f64,
+    pub dead_frac: f64,
+    /// Where the rows come from, e.g. `blocks.0.mlp.hook_post`.
+    pub hook: String,
+    /// Settings and inputs of the training (`artifact::settings::identity`).
+    pub run: String,
+}
+
+/// What only loading needs.
+#[derive(Debug, Serialize, Deserialize)]
+struct Encoding {
+    /// Latents kept per row; none: ReLU, or JumpReLU where the file has a threshold.
+    k: Option<usize>,
+    apply_b_dec_to_input: bool,
+}
+
+impl TrainConfig {
+    /// After which steps snapshots are kept: 1/2, 1/4, 1/8 ... of the run, as many as asked for, ascending; the beginning is where most changes.
+    pub fn snapshot_steps(&self) -> Vec<u64> {
+        let halves = (1..=self.snapshots.min(63)).rev().map(|i| self.steps() >> i);
+        let mut steps: Vec<u64> = halves.filter(|&step| step > 0).collect();
+        steps.dedup();
+        steps
+    }
+}
+
+/// Bytes of one snapshot, but for its header.
+pub fn bytes(config: &SaeConfig) -> u64 {
+    let (d, f) = (config.d_in as u64, config.d_sae as u64);
+    4 * d * f + 4 * (d + f)
+}
+
+/// Writes the snapshot into the SAE's folder `dir`.
+pub fn write(dir: &Path, sae: &Sae, moment: &Moment) -> Result<()> {
+    let (d, f) = (sae.d_in, sae.d_sae);
+    let narrow = |x: &[f32]| x.iter().map(|&v| bf16::from_f32(v)).collect::<Vec<_>>();
+    let (w_enc, w_dec) = (narrow(&sae.w_enc), narrow(&sae.w_dec));
+    let mut tensors = vec![
+        Tensor::bf16("w_enc", &[f, d], &w_enc),
+        Tensor::f32("b_enc", &[f], &sae.b_enc),
+        Tensor::bf16("w_dec", &[f, d], &w_dec),
+        Tensor::f32("b_dec", &[d], &sae.b_dec),
+    ];
+    let mut k = None;
+    match &sae.select {
+        Select::TopK { k: kept } => k = Some(*kept),
+        Select::JumpRelu { threshold } => tensors.push(Tensor::f32("threshold", &[f], threshold)),
+        Select::Relu => {}
+    }
+    let encoding = Encoding { k, apply_b_dec_to_input: sae.apply_b_dec_to_input };
+    let json = |value: serde_json::Result<String>| value.expect("plain data");
+    let metadata = [("moment", json(serde_json::to_string(moment))), ("encoding", json(serde_json::to_string(&encoding)))];
+    write_tensors(&path(dir, moment.step), &tensors, &metadata)
+}
+
+/// The snapshots of the SAE in `dir`, oldest first. One that cannot be read is left out: a training may be replacing it.
+pub fn list(dir: &Path) -> Vec<Moment> {
+    let read = |(_, path): (u64, PathBuf)| header(&TensorFile::open(&path).ok()?, "moment").ok();
+    files(dir).into_iter().filter_map(read).collect()
+}
+
+/// The SAE as it was after `step`.
+///
+/// # Errors
+/// A file that is not there, or damaged.
+pub fn load(dir: &Path, step: u64) -> Result<Sae> {
+    let path = path(dir, step);
+    let file = TensorFile::open(&path)?;
+    let corrupt = |what: String| Error::Corrupt { path: path.clone(), what };
+    let shape = file.shape("w_dec")?;
+    let &[d_sae, d_in] = &shape[..] else { return Err(corrupt(format!("w_dec has the shape {shape:?}"))) };
+    let Encoding { k, apply_b_dec_to_input } = header(&file, "encoding")?;
+    let select = match k {
+        Some(k) if (1..=d_sae).contains(&k) => Select::TopK { k },
+        Some(k) => return Err(corrupt(format!("k is {k} of {d_sae} latents"))),
+        None if file.names().iter().any(|name| name == "threshold") => Select::JumpRelu { threshold: file.f32("threshold", &[d_sae])? },
+        None => Select::Relu,
+    };
+    let floats = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
+        let values = file.f32(name, shape)?;
+        if values.iter().all(|v| v.is_finite()) { Ok(values) } else { Err(corrupt(format!("{name} holds a value that is not finite"))) }
+    };
+    let (w_enc, w_dec) = (floats("w_enc", &[d_sae, d_in])?, floats("w_dec", &[d_sae, d_in])?);
+    Ok(Sae { d_in, d_sae, select, w_enc, b_enc: floats("b_enc", &[d_sae])?, w_dec, b_dec: floats("b_dec", &[d_in])?, apply_b_dec_to_input })
+}
+
+fn header<T: for<'a> Deserialize<'a>>(file: &TensorFile, key: &str) -> Result<T> {
+    serde_json::from_str(file.metadata().get(key).map_or("", String::as_str)).map_err(|e| Error::json(file.path(), e))
+}
+
+/// Deletes the snapshots of later steps: a training goes on from `step`, or begins anew.
+pub(super) fn keep_until(dir: &Path, step: u64) -> Result<()> {
+    for (_, path) in files(dir).into_iter().filter(|(at, _)| *at > step) {
+        fs::remove_file(&path).map_err(|e| Error::io("delete", &path, e))?;
+    }
+    Ok(())
+}
+
+fn path(dir: &Path, step: u64) -> PathBuf {
+    dir.join("history").join(format!("{step:08}.safetensors"))
+}
+
+/// (step, file), by step.
+fn files(dir: &Path) -> Vec<(u64, PathBuf)> {
+    let Ok(entries) = fs::read_dir(dir.join("history")) else { return Vec::new() };
+    let step = |path: &PathBuf| path.file_name()?.to_str()?.strip_suffix(".safetensors")?.parse::<u64>().ok();
+    let mut files: Vec<(u64, PathBuf)> = entries.flatten().map(|e| e.path()).filter_map(|p| Some((step(&p)?, p))).collect();
+    files.sort();
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::seed;
+    use crate::sae::{Recipe, SparseRows};
+    use rand::RngExt;
+
+    fn sae(select: Select) -> Sae {
+        let (d_in, d_sae) = (5, 7);
+        let mut rng = seed::rng(0, "test/history", 0);
+        let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
+        Sae { d_in, d_sae, select, w_enc: random(35), b_enc: random(7), w_dec: random(35), b_dec: random(5), apply_b_dec_to_input: true }
+    }
+
+    fn moment(step: u64) -> Moment {
+        Moment { step, steps: 64, rows: 9 * step, loss: 1.5, fvu: 0.25, l0: 3.0, dead_frac: 0.125, hook: "h".into(), run: "{}".into() }
+    }
+
+    #[test]
+    fn a_snapshot_comes_back_as_it_was_but_for_the_last_bits_of_its_matrices() {
+        let dir = tempfile::tempdir().unwrap();
+        for (step, select) in [(3, Select::Relu), (20, Select::TopK { k: 2 }), (100, Select::JumpRelu { threshold: vec![0.25; 7] })] {
+            let sae = sae(select);
+            write(dir.path(), &sae, &moment(step)).unwrap();
+            let read = load(dir.path(), step).unwrap();
+            // bf16 keeps eight bits: half a unit in the last place is at most 2^-8 of the value.
+            assert!(read.w_enc.iter().zip(&sae.w_enc).all(|(a, b)| (a - b).abs() <= b.abs() / 256.0));
+            assert!(read.w_dec.iter().zip(&sae.w_dec).all(|(a, b)| (a - b).abs() <= b.abs() / 256.0));
+            let rest = Sae { w_enc: sae.w_enc.clone(), w_dec: sae.w_dec.clone(), ..read.clone() };
+            assert_eq!(rest, sae);
+            let mut rows = SparseRows::default();
+            read.encode(&[0.5, -0.5, 1.0, 0.25, 2.0], &mut rows);
+            assert!(rows.n_active() > 0);
+        }
+        assert_eq!(list(dir.path()), [3, 20, 100].map(moment));
+    }
+
+    #[test]
+    fn what_is_no_snapshot_is_left_out_and_a_damaged_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(list(dir.path()).is_empty());
+        write(dir.path(), &sae(Select::TopK { k: 2 }), &moment(8)).unwrap();
+        let folder = dir.path().join("history");
+        fs::write(folder.join("00000009.safetensors"), b"short").unwrap();
+        fs::write(folder.join("notes.txt"), b"").unwrap();
+        assert_eq!(list(dir.path()), [moment(8)]);
+        assert!(load(dir.path(), 9).unwrap_err().to_string().contains("00000009.safetensors"));
+        assert!(load(dir.path(), 10).is_err());
+        let mut broken = sae(Select::TopK { k: 2 });
+        (broken.select, broken.b_enc[3]) = (Select::TopK { k: 8 }, f32::NAN);
+        write(dir.path(), &broken, &moment(10)).unwrap();
+        assert!(load(dir.path(), 10).unwrap_err().to_string().contains("k is 8 of 7"));
+        broken.select = Select::Relu;
+        write(dir.path(), &broken, &moment(10)).unwrap();
+        assert!(load(dir.path(), 10).unwrap_err().to_string().contains("b_enc"));
+        keep_until(dir.path(), 8).unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+        keep_until(dir.path(), 0).unwrap();
+        assert!(list(dir.path()).is_empty() && folder.join("notes.txt").exists(), "only snapshots are deleted");
+    }
+
+    #[test]
+    fn snapshots_stand_at_halves_of_halves_of_the_run() {
+        let sae = SaeConfig { d_in: 5, d_sae: 7, recipe: Recipe::TopK { k: 2, auxk: false } };
+        let mut config = TrainConfig::short(sae, 976 * 10, 10, 0);
+        assert_eq!(config.snapshot_steps(), [15, 30, 61, 122, 244, 488]);
+        (config.rows, config.snapshots) = (50, 100);
+        assert_eq!(config.snapshot_steps(), [1, 2], "five steps have no more");
+        config.snapshots = 0;
+        assert!(config.snapshot_steps().is_empty());
+        assert_eq!(bytes(&config.sae), 2 * 2 * 35 + 4 * 12);
+    }
+}
