@@ -87,7 +87,12 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
                 (Some(labels), Some(id)) => labels.history(weights, id)?,
                 (Some(labels), None) => labels.list(weights, None)?,
             };
-            print(global, &listed, |out| listed.iter().try_for_each(|l| writeln!(out, "{:>7} {:?}  {}, {}", l.latent, l.text, l.author, l.time)))
+            print(global, &listed, |out| {
+                if listed.is_empty() {
+                    writeln!(out, "no labels")?;
+                }
+                listed.iter().try_for_each(|l| writeln!(out, "{:>7} {:?}  {}, {}", l.latent, l.text, l.author, l.time))
+            })
         }
         Command::Undo { id } => {
             let undone = to_write()?.undo(weights, id)?;

@@ -25,6 +25,9 @@ pub struct ComparePage {
     /// Every other SAE of this run, and of the runs beside it as `run/sae`.
     pub choices: Vec<String>,
     pub with: String,
+    /// Of a command about this run.
+    #[serde(skip)]
+    pub flags: String,
     pub found: Option<CompareView>,
 }
 
@@ -99,7 +102,7 @@ impl App {
             _ if choices.iter().any(|c| c == with) => Some(self.compared(with)?),
             _ => return Err(Problem::not_found(&format!("There is no SAE {with:?}; known are {}.", choices.join(", ")))),
         };
-        Ok(ComparePage { this: self.sae.clone(), choices, with: with.into(), found })
+        Ok(ComparePage { this: self.sae.clone(), choices, with: with.into(), flags: self.run.flags(), found })
     }
 
     /// The SAEs that may be compared with: names, read from the folders.

@@ -141,7 +141,9 @@ impl App {
             let by_label = said.labels.iter().filter(|(_, text)| text.to_lowercase().contains(&wanted)).map(|(&id, _)| id);
             let by_number = ask.q.parse::<u32>().ok().filter(|&n| n < meta.n_units);
             let allowed: Option<HashSet<u32>> = query.ids.as_ref().map(|ids| ids.iter().copied().collect());
-            let ids: BTreeSet<u32> = by_label.chain(by_number).filter(|id| allowed.as_ref().is_none_or(|a| a.contains(id))).collect();
+            let by_concept = dictionary.with_concept(&wanted, MAX_NAMED)?.into_iter().map(|hit| hit.feature);
+            let ids: BTreeSet<u32> =
+                by_label.chain(by_number).chain(by_concept).filter(|id| allowed.as_ref().is_none_or(|a| a.contains(id))).collect();
             let ids: Vec<u32> = ids.into_iter().take(MAX_NAMED).collect();
             if !ids.is_empty() {
                 named = dictionary.list(&ListQuery { ids: Some(ids), limit: MAX_NAMED as u64, ..query.clone() })?.features;
@@ -149,7 +151,12 @@ impl App {
             query.text = Some(ask.q.clone());
         }
         query.offset = (ask.page - 1) * PER_PAGE;
-        let found = dictionary.list(&query)?;
+        let mut found = dictionary.list(&query)?;
+        let last = found.total.div_ceil(PER_PAGE).max(1);
+        if ask.page > last {
+            ask.page = last;
+            found = dictionary.list(&ListQuery { offset: (last - 1) * PER_PAGE, ..query })?;
+        }
         let named_ids: HashSet<u32> = named.iter().map(|s| s.id).collect();
         let first = if ask.page == 1 { named.as_slice() } else { &[] };
         let shown = first.iter().chain(found.features.iter().filter(|s| !named_ids.contains(&s.id)));
@@ -252,11 +259,11 @@ fn summary(ask: &Ask, total: u64, n_named: usize, meta: &Meta) -> String {
         (true, _) => format!("{} of {}; {over}", grouped(total), grouped(u64::from(meta.n_units))),
         (false, n) if ask.q.len() < 3 => format!(
             "{}{} with this text in a top token; three letters or more are looked for in contexts too; {over}",
-            if n > 0 { format!("{n} by label or number, ") } else { String::new() },
+            if n > 0 { format!("{n} by label, known concept or number, ") } else { String::new() },
             grouped(total)
         ),
         (false, 0) => format!("{} with this text in a top token or a context; {over}", grouped(total)),
-        (false, n) => format!("{n} by label or number, {} with this text in a top token or a context; {over}", grouped(total)),
+        (false, n) => format!("{n} by label, known concept or number, {} with this text in a top token or a context; {over}", grouped(total)),
     }
 }
 

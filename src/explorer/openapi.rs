@@ -54,7 +54,11 @@ struct ApiTemplate {
 }
 
 pub async fn page(State(server): State<Server>) -> Response {
-    let found: Result<_, Problem> = Ok(sections(openapi()));
+    let mut found = sections(openapi());
+    // Examples that can be sent as they stand.
+    let name = serde_json::to_string(&server.app.run.name()).unwrap_or_default();
+    found.iter_mut().flat_map(|s| &mut s.questions).for_each(|q| q.body = q.body.replace("\"quickstart\"", &name));
+    let found: Result<_, Problem> = Ok(found);
     let about = text(&openapi()["info"]["description"]);
     show(&server, "/api", found, |shell, sections| ApiTemplate { shell, about, sections })
 }
@@ -84,5 +88,5 @@ fn question(path: &'static str, method: &'static str, q: &Value) -> Question {
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().into()
+    value.as_str().unwrap_or_default().replace('`', "")
 }

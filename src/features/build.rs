@@ -91,7 +91,13 @@ pub fn build(path: &Path, inputs: Inputs, units: Units, config: &BuildConfig, pr
     };
     let effects = logits::extremes(&lm, hook, &directions, config.n_logits, tokenizer.d_vocab());
     let polysemantic = polysemantic::scores(&findings, &text, &lm);
-    let units_found = std::mem::take(&mut findings.units);
+    let mut units_found = std::mem::take(&mut findings.units);
+    if matches!(units, Units::Neurons) {
+        // That a neuron goes along with itself is no news.
+        for (id, unit) in units_found.iter_mut().enumerate() {
+            unit.correlated.retain(|(neuron, _)| *neuron as usize != id % d_in);
+        }
+    }
     let census = Census::new(&findings, &text);
     let parts = units_found.into_iter().zip(effects).zip(geometry).zip(polysemantic.into_iter().zip(cosines));
     let mut rows: Vec<Row> = parts

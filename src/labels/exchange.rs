@@ -100,6 +100,9 @@ impl Labels {
                 let what = format!("there is no unit {}: numbers are 0 to {}", line.latent, defaults.n_units.saturating_sub(1));
                 return Err(Error::Import { line: number, what });
             }
+            if line.text.trim().is_empty() {
+                return Err(Error::Import { line: number, what: format!("the label of unit {} is empty", line.latent) });
+            }
             let author = line.author.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or(defaults.author);
             let time = line.time.as_deref().filter(|time| !time.is_empty()).unwrap_or(&now);
             let there = self.list(weights_hash, Some(line.latent))?;

@@ -104,6 +104,7 @@ fn a_bad_line_is_named_and_nothing_is_imported() {
         (Format::Csv, "latent,words\n".into(), "no column text"),
         (Format::Csv, format!("{good}w,4,x,ann,t\n"), "line 3 of the labels: there is no unit 4: numbers are 0 to 3"),
         (Format::Csv, format!("{good}w,2,{},ann,t\n", "x".repeat(1 << 20)), "line 3"),
+        (Format::Csv, format!("{good}w,2, ,ann,t\n"), "line 3 of the labels: the label of unit 2 is empty"),
         (Format::Jsonl, "{}\n".into(), "line 1"),
     ];
     for (format, text, want) in bad {

@@ -27,6 +27,7 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         bail!("there is nothing to search for\n  name a part of a label, of a token or of a context");
     }
     let mut hits: Vec<Hit> = named.map(|l| Hit { feature: l.latent, why: Why::Label, snippet: l.text, share: 1.0 }).collect();
+    hits.extend(dictionary.with_concept(&wanted, args.limit)?);
     hits.extend(dictionary.search(&args.text, args.limit, &stream, &tokenizer)?);
     hits.truncate(args.limit);
     print(global, &hits, |out| {
@@ -36,13 +37,14 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         for hit in &hits {
             let (share, why) = match hit.why {
                 Why::Label => ("-".into(), "labelled"),
+                Why::Concept => (format!("F1 {:.2}", hit.share), "known concept"),
                 Why::Token => (percent(hit.share), "fires on"),
                 Why::Context => (percent(hit.share), "near"),
             };
             writeln!(out, "{:>7} {share:>8}  {why} {}", hit.feature, quoted(&hit.snippet))?;
         }
         if hits.is_empty() {
-            writeln!(out, "nothing fires on {:?} or near it, and no label has it", args.text)?;
+            writeln!(out, "nothing fires on {:?} or near it, and no label or known concept has it", args.text)?;
         }
         Ok(())
     })

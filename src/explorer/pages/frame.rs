@@ -102,7 +102,10 @@ struct NoteTemplate<'a> {
 
 /// The fields of an address or a form, or what is wrong with them.
 pub fn fields<T>(parsed: Result<Query<T>, QueryRejection>) -> Page<T> {
-    parsed.map(|Query(fields)| fields).map_err(|e| Problem::bad(&e.body_text()))
+    parsed.map(|Query(fields)| fields).map_err(|e| {
+        let said = e.body_text();
+        Problem::bad(&format!("A value of the address does not fit: {}.", said.trim_start_matches("Failed to deserialize query string: ")))
+    })
 }
 
 pub async fn nothing(State(server): State<Server>) -> Response {

@@ -99,7 +99,8 @@ impl Shard {
         let groups: Vec<Value> = detail
             .groups
             .iter()
-            .rev()
+            // As everywhere: random firings first, the silent ones last.
+            .filter(|g| !g.examples.is_empty())
             .map(|g| json!({ "name": g.name, "n": g.n_firings, "contexts": g.examples.iter().map(|e| self.context(e)).collect::<Vec<_>>() }))
             .collect();
         let effects =

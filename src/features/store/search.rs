@@ -1,6 +1,6 @@
 //! Looking for text: in the tokens that units fire on, and in the words of their contexts.
 
-use super::{Dictionary, Hit, INDEXED, Why};
+use super::{Dictionary, Hit, INDEXED, MIN_CONCEPT_F1, Why};
 use crate::corpus::{TokenStream, Tokenizer};
 use crate::features::Result;
 use crate::features::text::{StreamText, Text};
@@ -107,6 +107,14 @@ impl Dictionary {
     fn place(&self, example: i64) -> Result<u64> {
         let t = self.sql.prepare_cached("SELECT t FROM examples WHERE id = ?1").and_then(|mut s| s.query_row([example], |r| r.get::<_, i64>(0)));
         t.map(|t| t as u64).map_err(|e| self.sql_error(e))
+    }
+
+    /// Features whose best known concept has `text` in its name, best F1 first.
+    pub fn with_concept(&self, text: &str, limit: usize) -> Result<Vec<Hit>> {
+        let named = "SELECT id, concept, f1 FROM features WHERE f1 >= ?3 AND instr(lower(concept), ?1) > 0 ORDER BY f1 DESC, id LIMIT ?2";
+        self.rows(named, params![text.trim().to_lowercase(), limit as i64, MIN_CONCEPT_F1], |r| {
+            Ok(Hit { feature: r.get(0)?, why: Why::Concept, snippet: r.get(1)?, share: r.get(2)? })
+        })
     }
 
     /// Features that fire on a token holding `text`, then features with `text` in a context, each sorted by share.

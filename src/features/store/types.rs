@@ -520,6 +520,8 @@ pub struct ListPage {
 pub enum Why {
     /// Somebody labelled it so.
     Label,
+    /// It is good for a known concept of this name.
+    Concept,
     /// It fires on this token.
     Token,
     /// The text stands in one of its contexts.
