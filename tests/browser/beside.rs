@@ -8,7 +8,7 @@ fn a_dictionary_beside_another_of_the_same_weights_matches_and_has_nothing_new()
         |dir| {
             let run = demo::make_full(dir);
             std::fs::create_dir_all(run.sae("twin")).unwrap();
-            for file in std::fs::read_dir(run.sae("main")).unwrap().flatten() {
+            for file in std::fs::read_dir(run.sae("main")).unwrap().flatten().filter(|f| f.path().is_file()) {
                 std::fs::copy(file.path(), run.sae("twin").join(file.file_name())).unwrap();
             }
             run
