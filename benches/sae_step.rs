@@ -8,7 +8,7 @@ mod peer;
 
 use monosem::artifact::seed;
 use monosem::kernels::gemm::matmul_nt;
-use monosem::sae::{CpuEngine, Engine, Params, Recipe, SaeConfig, StepSettings, TrainConfig};
+use monosem::sae::{CpuEngine, Engine, Params, Recipe, Relu2023, SaeConfig, StepSettings, TopK, TrainConfig};
 use rand::RngExt;
 
 fn main() {
@@ -19,8 +19,8 @@ fn main() {
     let [batch, d, f, k, reps, n_dead] = [("--batch", 4096), ("--d", 512), ("--f", 16_384), ("--k", 32), ("--reps", 7), ("--dead", 0)]
         .map(|(name, default)| peer::number(name, default));
     let recipe = match mode {
-        "relu" => Recipe::Relu2023 { l1: 1e-3 / d as f64 },
-        _ => Recipe::TopK { k, auxk: true },
+        "relu" => Relu2023 { l1: 1e-3 / d as f64 }.into(),
+        _ => Recipe::topk(k, true),
     };
     let mut config = TrainConfig::short(SaeConfig { d_in: d, d_sae: f, recipe }, 1 << 30, batch, 0);
     config.clip = Some(1.0);
@@ -30,11 +30,13 @@ fn main() {
         w.iter_mut().for_each(|v| *v /= norm);
     });
     let x = random(batch * d, 2);
-    let mut engine =
-        CpuEngine::new(&config, Params { w_enc: w_dec.clone(), b_enc: vec![0.0; f], w_dec, b_dec: random(d, 3).iter().map(|v| v * 0.01).collect() });
+    let mut engine = CpuEngine::new(
+        &config,
+        Params { w_enc: w_dec.clone(), b_enc: vec![0.0; f], w_dec, b_dec: random(d, 3).iter().map(|v| v * 0.01).collect(), vectors: vec![] },
+    );
     // The first latents stand for dead ones where that is asked for.
     let dead: Vec<u32> = (0..n_dead as u32).collect();
-    let settings = StepSettings { lr: 1e-4, l1: 1e-3, dead: &dead };
+    let settings = StepSettings { lr: 1e-4, sparsity: 1e-3, dead: &dead };
     let mut times = Vec::new();
     let mut phases: Vec<(&str, Vec<f64>)> = Vec::new();
     let mut l0 = 0.0;

@@ -31,6 +31,8 @@ enum Command {
     Eval(Evaluate),
     /// Print what is in DIR/RUN/sae/NAME
     Info(Info),
+    /// List the recipes with their settings and defaults
+    Recipes,
 }
 
 const TRAIN_EXAMPLES: &str = "\
@@ -41,18 +43,6 @@ Examples:
   monosem harvest --run mine                              once, then several SAEs on the same rows:
   monosem sae train --run mine --cached --name k16 --k 16
   monosem sae train --run mine --cached --name k64 --k 64";
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum RecipeName {
-    /// The k largest latents of a row, AuxK for dead ones (Gao et al. 2024)
-    Topk,
-    /// ReLU + L1 with resampling (Bricken et al. 2023)
-    #[value(name = "relu-2023")]
-    Relu2023,
-    /// ReLU + L1 weighted by decoder norms (Anthropic, April 2024)
-    #[value(name = "relu-april-2024")]
-    ReluApril2024,
-}
 
 #[derive(Debug, clap::Args)]
 struct Train {
@@ -65,21 +55,27 @@ struct Train {
     /// Read the rows that `monosem harvest` cached instead of running the model
     #[arg(long)]
     cached: bool,
-    /// How the SAE is made sparse, and by whose recipe
-    #[arg(long, value_enum, default_value_t = RecipeName::Topk)]
-    recipe: RecipeName,
+    /// How the SAE is made sparse, and by whose recipe; `monosem sae recipes` lists their settings
+    #[arg(long, value_name = "NAME", default_value = "topk", value_parser = recipe_names())]
+    recipe: String,
     /// Latents [default: 8 times the width of the activations]
     #[arg(long, value_name = "N")]
     d_sae: Option<usize>,
-    /// Latents kept per token (topk)
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    k: usize,
-    /// Leave dead latents dead (topk)
+    /// Latents kept per token, of recipes with a k [default: 32]
+    #[arg(long, value_name = "N")]
+    k: Option<f64>,
+    /// Leave dead latents dead, in recipes with AuxK
     #[arg(long)]
     no_auxk: bool,
-    /// L1 coefficient in the recipe's own units [default: 0.001 for relu-2023, 5 for relu-april-2024]
+    /// L1 coefficient in the recipe's own units [default: the recipe's]
     #[arg(long, value_name = "X")]
     l1: Option<f64>,
+    /// Any other setting of the recipe, as in a recipe file: --set detached=true --set prefixes=[128,512]
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Active latents per token that the penalty is steered to, in recipes with a penalty; then its coefficient is only where the search begins
+    #[arg(long, value_name = "N")]
+    target_l0: Option<f64>,
     /// Rows (tokens) to train on
     #[arg(long, value_name = "N", default_value_t = 4_000_000)]
     rows: u64,
@@ -148,26 +144,59 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         Command::Train(args) => train(&args, global, &run),
         Command::Eval(args) => evaluate(&args, global, &run),
         Command::Info(args) => info(&args, global, &run),
+        Command::Recipes => recipes(global),
     }
 }
 
+fn recipe_names() -> clap::builder::PossibleValuesParser {
+    Recipe::all().iter().map(|recipe| clap::builder::PossibleValue::new(recipe.name()).help(recipe.about())).collect::<Vec<_>>().into()
+}
+
+fn recipes(global: &Global) -> anyhow::Result<()> {
+    let all = Recipe::all();
+    if global.json {
+        say!("{}", serde_json::to_string(&all)?);
+        return Ok(());
+    }
+    for recipe in &all {
+        say!("{}\n  {}", recipe.name(), recipe.about());
+        for (key, value) in recipe.settings() {
+            say!("    {key} = {value}");
+        }
+    }
+    Ok(())
+}
+
 impl Train {
-    fn config(&self, d_in: usize) -> TrainConfig {
-        let recipe = match self.recipe {
-            RecipeName::Topk => Recipe::TopK { k: self.k, auxk: !self.no_auxk },
-            RecipeName::Relu2023 => Recipe::Relu2023 { l1: self.l1.unwrap_or(1e-3) },
-            RecipeName::ReluApril2024 => Recipe::ReluApril2024 { l1: self.l1.unwrap_or(5.0) },
-        };
-        let sae = SaeConfig { d_in, d_sae: self.d_sae.unwrap_or(8 * d_in), recipe };
+    /// The named recipe with its settings.
+    fn recipe(&self) -> anyhow::Result<Recipe> {
+        let mut settings: Vec<(&str, serde_json::Value)> = Vec::new();
+        if let Some(k) = self.k {
+            // Some recipes keep a whole number, others a mean.
+            settings.push(("k", if k.fract() == 0.0 { (k as u64).into() } else { k.into() }));
+        }
+        settings.extend(self.l1.map(|l1| ("l1", l1.into())));
+        settings.extend(self.no_auxk.then(|| ("auxk", false.into())));
+        for set in &self.set {
+            let (key, value) = set.split_once('=').with_context(|| format!("--set {set}: expected KEY=VALUE"))?;
+            // What is no JSON is a word.
+            settings.push((key, serde_json::from_str(value).unwrap_or_else(|_| value.into())));
+        }
+        Ok(Recipe::named(&self.recipe, &settings)?)
+    }
+
+    fn config(&self, d_in: usize) -> anyhow::Result<TrainConfig> {
+        let sae = SaeConfig { d_in, d_sae: self.d_sae.unwrap_or(8 * d_in), recipe: self.recipe()? };
         let preset = if self.paper { TrainConfig::paper } else { TrainConfig::short };
         let mut config = preset(sae, self.rows, self.batch, self.seed);
         config.lr = self.lr.unwrap_or(config.lr);
         config.dead_window_rows = self.dead_window.unwrap_or(config.dead_window_rows);
         config.snapshots = self.snapshots;
+        config.target_l0 = self.target_l0;
         if self.no_resample {
             config.resample = None;
         }
-        config
+        Ok(config)
     }
 }
 
@@ -177,7 +206,7 @@ fn train(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let lm = open_lm(run, &stream)?;
     let lm_manifest = Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)?;
     let d_in = args.hook.d_in(&lm.config);
-    let config = args.config(d_in);
+    let config = args.config(d_in)?;
     config.check()?;
     let n_ctx = lm.config.n_ctx;
     let shuffle = ShuffleConfig { seed: args.seed, buffer_mib: args.buffer_mib, visits: None, max_rows: Some(config.rows) };
@@ -218,7 +247,7 @@ fn train_on<S: WindowRows>(
     let weights = (2 * config.sae.d_sae * d_in * 4) as u64;
     tell!(
         "training {}: {} latents on {} rows of {} ({d_in} wide), batch {}, seed {}",
-        spoken(&config.sae.recipe),
+        config.sae.recipe.in_words(),
         config.sae.d_sae,
         config.rows,
         args.hook,
@@ -247,15 +276,6 @@ fn train_on<S: WindowRows>(
     }
     tell!("next: monosem sae eval --name {} {}", args.name, run.flags());
     Ok(())
-}
-
-/// A recipe in words.
-fn spoken(recipe: &Recipe) -> String {
-    match recipe {
-        Recipe::TopK { k, auxk } => format!("TopK (k {k}{})", if *auxk { ", AuxK" } else { "" }),
-        Recipe::Relu2023 { l1 } => format!("ReLU of 2023 (L1 {l1})"),
-        Recipe::ReluApril2024 { l1 } => format!("ReLU of April 2024 (L1 {l1})"),
-    }
 }
 
 fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()> {
@@ -344,6 +364,7 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         Select::Relu => "ReLU".to_string(),
         Select::TopK { k } => format!("the {k} largest"),
         Select::JumpRelu { .. } => "JumpReLU".to_string(),
+        Select::Gated { .. } => "gated".to_string(),
     };
     say!("{}: {} latents ({select}) of {} numbers at {} of {}", dir.display(), sae.d_sae, sae.d_in, origin.hook_name, origin.model_name);
     say!(

@@ -171,6 +171,7 @@ pub fn weights_hash(sae: &Sae) -> String {
     }
     match &sae.select {
         crate::sae::Select::JumpRelu { threshold } => hasher.update(bytemuck::cast_slice(threshold)),
+        crate::sae::Select::Gated { b_mag, r_mag } => hasher.update(bytemuck::cast_slice(b_mag)).update(bytemuck::cast_slice(r_mag)),
         other => hasher.update(format!("{other:?}").as_bytes()),
     };
     hasher.finalize().to_hex()[..16].to_string()

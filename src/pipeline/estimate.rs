@@ -44,7 +44,8 @@ impl Recipe {
         let looked_up = model.d_model * (model.n_ctx + if model.tied { 0 } else { model.d_vocab });
         let lm = 6.0 * (model.n_params() - looked_up) as f64 * self.lm.train.tokens as f64 / LM_FLOPS;
         // Without the k largest, forward and backward of both matrices are dense at first.
-        let passes = if matches!(sae_config.recipe, sae::Recipe::TopK { .. }) { 1.0 } else { 3.0 };
+        // A dense penalty begins with half of the latents active.
+        let passes = if sae_config.recipe.sparsity(1).is_some() { 3.0 } else { 1.0 };
         let sae = passes * 2.0 * weights * self.sae.train.rows as f64 / SAE_FLOPS;
         let wide = n_latents as f64 / 4096.0;
         let read = 90.0 * wide * self.dictionary.tokens as f64 / 1e6;

@@ -78,7 +78,7 @@ impl Recipe {
     pub fn tiny(seed: u64) -> Self {
         let model = LmConfig::tiny();
         let train = lm::TrainConfig { tokens: 300_000, ..Default::default() };
-        let sae = sae::SaeConfig { d_in: model.d_mlp, d_sae: 512, recipe: sae::Recipe::TopK { k: 16, auxk: true } };
+        let sae = sae::SaeConfig { d_in: model.d_mlp, d_sae: 512, recipe: sae::Recipe::topk(16, true) };
         Self::assemble(seed, planted(model.d_vocab, 2_000_000), LmStage { model, train }, sae, (200_000, 1024), 50_000)
     }
 
@@ -86,7 +86,7 @@ impl Recipe {
     pub fn quickstart(seed: u64) -> Self {
         let model = LmConfig::laptop();
         let train = lm::TrainConfig { tokens: 5_000_000, batch: 32, ..Default::default() };
-        let sae = sae::SaeConfig { d_in: model.d_mlp, d_sae: 4096, recipe: sae::Recipe::TopK { k: 32, auxk: true } };
+        let sae = sae::SaeConfig { d_in: model.d_mlp, d_sae: 4096, recipe: sae::Recipe::topk(32, true) };
         Self::assemble(seed, planted(model.d_vocab, QUICKSTART_BYTES), LmStage { model, train }, sae, (2_000_000, 2048), 1_000_000)
     }
 
@@ -102,7 +102,7 @@ impl Recipe {
         // The paper leaves the vocabulary open; the planted corpus fills no more than this.
         let model = LmConfig { d_vocab: 4096, ..LmConfig::bricken_a1() };
         let train = lm::TrainConfig { tokens: 100_000_000, batch: 32, ..Default::default() };
-        let config = sae::SaeConfig { d_in: model.d_mlp, d_sae: 4096, recipe: sae::Recipe::Relu2023 { l1: 1e-3 } };
+        let config = sae::SaeConfig { d_in: model.d_mlp, d_sae: 4096, recipe: sae::Relu2023 { l1: 1e-3 }.into() };
         let (rows, batch) = (40_000_000, 8192);
         let corpus = planted(model.d_vocab, 400_000_000);
         let mut recipe = Self::assemble(seed, corpus, LmStage { model, train }, config.clone(), (rows, batch), 1_000_000);
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(recipe.lm.train.lr, 0.25);
         assert_eq!(recipe.lm.model, tiny.lm.model);
         assert_eq!(recipe.sae.train.seed, 5);
-        assert_eq!(recipe.sae.train.sae.recipe, sae::Recipe::Relu2023 { l1: 0.004 });
+        assert_eq!(recipe.sae.train.sae.recipe, sae::Relu2023 { l1: 0.004 }.into());
     }
 
     #[test]

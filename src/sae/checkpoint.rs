@@ -1,5 +1,6 @@
 //! Checkpoints of a training: everything that the next step depends on, in one safetensors file, written atomically, the last two kept.
 
+use super::control::Control;
 use super::init::Normaliser;
 use super::{Error, Params, Result, State};
 use crate::artifact::{self, Tensor, TensorFile, settings, write_tensors};
@@ -13,6 +14,9 @@ pub(super) struct Checkpoint {
     pub normaliser: Normaliser,
     /// (F,): rows that had been trained on when the latent last fired or was replaced.
     pub last_fired: Vec<u64>,
+    /// (F,), or empty: running mean of the share of rows that each latent fires on.
+    pub frequency: Vec<f32>,
+    pub control: Control,
     /// (n, D): raw rows kept for the self-test.
     pub sample: Vec<f32>,
     pub step: u64,
@@ -29,7 +33,7 @@ impl Checkpoint {
     /// Writes `dir/step-<step>.safetensors` and deletes all but the last two.
     pub fn write(&self, dir: &Path) -> Result<PathBuf> {
         let path = dir.join(format!("step-{:010}.safetensors", self.step));
-        let State { params, first, second, steps } = &self.state;
+        let State { params, first, second, steps, kept } = &self.state;
         let (d, f) = (params.b_dec.len(), params.b_enc.len());
         let mut tensors = Vec::new();
         for (part, params) in PARTS.iter().zip([params, first, second]) {
@@ -37,14 +41,18 @@ impl Checkpoint {
             tensors.push(Tensor::f32(format!("{part}/b_enc"), &[f], &params.b_enc));
             tensors.push(Tensor::f32(format!("{part}/w_dec"), &[f, d], &params.w_dec));
             tensors.push(Tensor::f32(format!("{part}/b_dec"), &[d], &params.b_dec));
+            for (i, vector) in params.vectors.iter().enumerate() {
+                tensors.push(Tensor::f32(format!("{part}/vector-{i}"), &[f], vector));
+            }
         }
-        let numbers = [*steps, self.step, self.position, self.start];
+        let numbers = [*steps, self.step, self.position, self.start, kept.to_bits(), self.control.factor.to_bits(), self.control.l0.to_bits()];
         let scale = [self.normaliser.scale];
         tensors.push(Tensor::f32("mean", &[d], &self.normaliser.mean));
         tensors.push(Tensor::f32("scale", &[1], &scale));
         tensors.push(Tensor::f32("sample", &[self.sample.len() / d, d], &self.sample));
         tensors.push(Tensor::u64("last_fired", &[f], &self.last_fired));
-        tensors.push(Tensor::u64("numbers", &[4], &numbers));
+        tensors.push(Tensor::f32("frequency", &[self.frequency.len()], &self.frequency));
+        tensors.push(Tensor::u64("numbers", &[7], &numbers));
         write_tensors(&path, &tensors, &[("run", self.run.clone())])?;
         for old in all(dir)?.iter().rev().skip(2) {
             fs::remove_file(old).map_err(|e| artifact::Error::io("delete", old, e))?;
@@ -52,13 +60,13 @@ impl Checkpoint {
         Ok(path)
     }
 
-    /// The newest checkpoint of `dir`, if there is one. One that is damaged is passed over for the one before it.
+    /// The newest checkpoint of `dir` after at most `limit` steps, if there is one. One that is damaged is passed over for the one before it.
     ///
     /// # Errors
     /// [`Error::OtherRun`] when it was written under other settings or from other inputs.
-    pub fn newest(dir: &Path, d: usize, f: usize, run: &str) -> Result<Option<Self>> {
+    pub fn newest(dir: &Path, (d, f): (usize, usize), run: &str, limit: u64) -> Result<Option<Self>> {
         let mut damaged = None;
-        for path in all(dir)?.iter().rev() {
+        for path in all(dir)?.iter().rev().filter(|path| step_of(path) <= limit) {
             match Self::read(path, d, f, run) {
                 Ok(checkpoint) => return Ok(Some(checkpoint)),
                 Err(Error::Artifact(error)) => damaged = damaged.or(Some(error)),
@@ -74,27 +82,43 @@ impl Checkpoint {
         if let Some((what, settings)) = settings::other_identity(&found, run) {
             return Err(Error::OtherRun { path: path.into(), what, settings });
         }
+        let names = file.names();
+        let vectors = |part: &str| -> Result<Vec<Vec<f32>>> {
+            let named = (0..).map(|i| format!("{part}/vector-{i}")).take_while(|name| names.iter().any(|n| n == name));
+            Ok(named.map(|name| file.f32(&name, &[f])).collect::<artifact::Result<_>>()?)
+        };
         let params = |part: &str| -> Result<Params> {
             Ok(Params {
                 w_enc: file.f32(&format!("{part}/w_enc"), &[f, d])?,
                 b_enc: file.f32(&format!("{part}/b_enc"), &[f])?,
                 w_dec: file.f32(&format!("{part}/w_dec"), &[f, d])?,
                 b_dec: file.f32(&format!("{part}/b_dec"), &[d])?,
+                vectors: vectors(part)?,
             })
         };
         let numbers = file.u64s("numbers")?;
         let last_fired = file.u64s("last_fired")?;
-        let &[steps, step, position, start] = &numbers[..] else {
-            return Err(artifact::Error::Corrupt { path: path.into(), what: format!("it holds {} numbers, expected 4", numbers.len()) }.into());
+        let &[steps, step, position, start, kept, factor, l0] = &numbers[..] else {
+            return Err(artifact::Error::Corrupt { path: path.into(), what: format!("it holds {} numbers, expected 7", numbers.len()) }.into());
         };
         if last_fired.len() != f {
             return Err(artifact::Error::Corrupt { path: path.into(), what: format!("it counts {} latents, expected {f}", last_fired.len()) }.into());
         }
+        let n_frequency = file.shape("frequency")?.first().copied().unwrap_or(0);
+        if n_frequency != 0 && n_frequency != f {
+            return Err(artifact::Error::Corrupt {
+                path: path.into(),
+                what: format!("it has the frequencies of {n_frequency} latents, expected {f}"),
+            }
+            .into());
+        }
         let n_sample = file.shape("sample")?.first().copied().unwrap_or(0);
         Ok(Checkpoint {
-            state: State { params: params(PARTS[0])?, first: params(PARTS[1])?, second: params(PARTS[2])?, steps },
+            state: State { params: params(PARTS[0])?, first: params(PARTS[1])?, second: params(PARTS[2])?, steps, kept: f64::from_bits(kept) },
             normaliser: Normaliser { mean: file.f32("mean", &[d])?, scale: file.f32("scale", &[1])?[0] },
             last_fired,
+            frequency: file.f32("frequency", &[n_frequency])?,
+            control: Control { factor: f64::from_bits(factor), l0: f64::from_bits(l0) },
             sample: file.f32("sample", &[n_sample, d])?,
             step,
             position,
@@ -115,6 +139,12 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+/// The step in a checkpoint's name.
+fn step_of(path: &Path) -> u64 {
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    stem.strip_prefix("step-").and_then(|step| step.parse().ok()).unwrap_or(0)
 }
 
 /// Checkpoints of a folder, oldest first.

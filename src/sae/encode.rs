@@ -64,7 +64,7 @@ pub(super) fn encode(view: EncoderView, screen: &Screen, x: &[f32], scratch: &mu
     out.clear();
     let threshold = match view.select {
         Select::TopK { k } => return encode_all_topk(view, *k, screen, x, scratch, out),
-        Select::Relu => None,
+        Select::Relu | Select::Gated { .. } => None,
         Select::JumpRelu { threshold } => Some(&threshold[..]),
     };
     for x in x.chunks(block_rows(f) * d) {
@@ -76,8 +76,32 @@ pub(super) fn encode(view: EncoderView, screen: &Screen, x: &[f32], scratch: &mu
         (pre.par_chunks(CHUNK * f), &mut *parts)
             .into_par_iter()
             .for_each_init(SelectScratch::default, |scratch, (pre, part)| select_rows(view.b_enc, threshold, pre, scratch, part));
+        if let Select::Gated { b_mag, r_mag } = view.select {
+            parts.par_iter_mut().for_each(|part| magnitudes(part, view.b_enc, b_mag, r_mag));
+        }
         parts.iter().for_each(|part| out.append(part));
     }
+}
+
+/// The activations of open gates in place of the gates; latents without a magnitude drop out.
+fn magnitudes(rows: &mut SparseRows, b_enc: &[f32], b_mag: &[f32], r_mag: &[f32]) {
+    let gates = std::mem::take(rows);
+    rows.clear();
+    for r in 0..gates.n_rows() {
+        let (latent, gate) = gates.row(r);
+        for (&j, &gate) in latent.iter().zip(gate) {
+            let act = magnitude(gate, j as usize, b_enc, b_mag, r_mag);
+            if act > 0.0 {
+                rows.latent.push(j);
+                rows.act.push(act);
+            }
+        }
+        rows.row_start.push(rows.latent.len());
+    }
+}
+
+fn magnitude(gate: f32, j: usize, b_enc: &[f32], b_mag: &[f32], r_mag: &[f32]) -> f32 {
+    r_mag[j].exp() * (gate - b_enc[j]) + b_mag[j]
 }
 
 /// As [`encode`], without a screen: for so few rows that preparing one costs more than computing all pre-activations.
@@ -215,6 +239,10 @@ pub(super) fn encode_dense(view: EncoderView, x: &[f32]) -> Vec<f32> {
             Select::JumpRelu { threshold } => (0..f).for_each(|j| {
                 let z = z[j] + view.b_enc[j];
                 acts[j] = if z > threshold[j].max(0.0) { z } else { 0.0 };
+            }),
+            Select::Gated { b_mag, r_mag } => (0..f).for_each(|j| {
+                let gate = z[j] + view.b_enc[j];
+                acts[j] = if gate > 0.0 { magnitude(gate, j, view.b_enc, b_mag, r_mag).max(0.0) } else { 0.0 };
             }),
         }
     }

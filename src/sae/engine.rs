@@ -2,7 +2,7 @@
 //!
 //! B = rows in the batch, D = d_in, F = d_sae. All matrices are row-major.
 
-use super::SparseRows;
+use super::{Recipe, SparseRows};
 
 /// Weights as they are trained, in the units of the (normalised) rows that the engine is given.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Params {
     pub w_dec: Vec<f32>,
     /// (D,)
     pub b_dec: Vec<f32>,
+    /// What else the architecture trains ([`super::architectures::Architecture::vectors`]), (F,) each.
+    pub vectors: Vec<Vec<f32>>,
 }
 
 /// Everything an engine holds between steps.
@@ -27,14 +29,16 @@ pub struct State {
     pub second: Params,
     /// Steps taken: the exponent of Adam's bias correction.
     pub steps: u64,
+    /// Running mean of the least activation that a selection over the batch kept; 0 where there is none.
+    pub kept: f64,
 }
 
 /// What one step needs beside the rows.
 #[derive(Debug, Clone, Copy)]
 pub struct StepSettings<'a> {
     pub lr: f64,
-    /// Coefficient of L1 beside the squared error summed over d_in; unused by TopK.
-    pub l1: f64,
+    /// Coefficient of the sparsity penalty beside the squared error summed over d_in; unused where there is no penalty.
+    pub sparsity: f64,
     /// Dead latents, ascending, for AuxK; empty: no auxiliary loss.
     pub dead: &'a [u32],
 }
@@ -42,16 +46,18 @@ pub struct StepSettings<'a> {
 /// What one step did. Means over the rows of the batch, before the update.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct StepReport {
-    /// mse + l1 coefficient * l1 + aux.
+    /// mse + sparsity coefficient * penalty + aux + other.
     pub loss: f64,
     /// Squared error summed over d_in.
     pub mse: f64,
-    /// Sum of activations (weighted by decoder norms in the April recipe).
-    pub l1: f64,
+    /// What the sparsity coefficient weighs, e.g. the sum of activations; weighted by decoder norms where these are free. 0 where there is no penalty.
+    pub penalty: f64,
     /// Active latents.
     pub l0: f64,
     /// The auxiliary loss with its coefficient and scale.
     pub aux: f64,
+    /// Further terms: nested reconstructions, an architecture's own.
+    pub other: f64,
     /// Norm of the whole gradient before clipping.
     pub grad_norm: f64,
     /// Mean squared distance of the rows from the mean of the batch.
@@ -74,6 +80,9 @@ pub trait Engine {
     fn d_in(&self) -> usize;
     fn d_sae(&self) -> usize;
 
+    /// The architecture as its schedule has it from now on.
+    fn set_recipe(&mut self, recipe: &Recipe);
+
     /// One step on rows x (B, D).
     fn step(&mut self, x: &[f32], settings: &StepSettings) -> StepReport;
 
@@ -90,6 +99,9 @@ pub trait Engine {
 
     /// Puts new weights in place of these latents' and resets every Adam moment of theirs.
     fn replace_latents(&mut self, replacements: &[Replacement]);
+
+    /// Puts latent `order[i]`, with its moments, at place i.
+    fn permute_latents(&mut self, order: &[u32]);
 
     /// (D,)
     fn read_b_dec(&self) -> Vec<f32>;

@@ -5,17 +5,27 @@
 //! w_dec <- w_dec / n_j, b_dec <- b_dec / s + m, w_enc <- n_j w_enc, b_enc <- n_j b_enc / s, less n_j w_enc m where beta = 0
 //! (where beta = 1 the new b_dec holds m already).
 
+use super::architectures::Trained;
 use super::init::Normaliser;
-use super::{Params, Recipe, Sae, SaeConfig, Select};
+use super::{Params, Sae, SaeConfig, State};
 use rayon::prelude::*;
 
 /// The SAE as it is saved: same x_hat in raw units, activations scaled by n_j / s.
-pub(super) fn fold(config: &SaeConfig, params: &Params, normaliser: &Normaliser) -> Sae {
+pub(super) fn fold(config: &SaeConfig, state: &State, normaliser: &Normaliser) -> Sae {
     let (d, f) = (config.d_in, config.d_sae);
     let s = normaliser.scale as f64;
     let pre_bias = config.recipe.pre_bias();
-    let Params { mut w_enc, mut b_enc, mut w_dec, b_dec } = params.clone();
-    (w_enc.par_chunks_exact_mut(d), w_dec.par_chunks_exact_mut(d), b_enc.par_iter_mut()).into_par_iter().for_each(|(e, w, b)| {
+    let Params { mut w_enc, mut b_enc, mut w_dec, b_dec, vectors } = state.params.clone();
+    if config.recipe.ties_encoder() {
+        let read = |(e, w): (&mut [f32], &[f32])| {
+            let trained = e.to_vec();
+            config.recipe.encoder_row(&trained, w, e);
+        };
+        (w_enc.par_chunks_exact_mut(d), w_dec.par_chunks_exact(d)).into_par_iter().for_each(read);
+    }
+    let mut factors = vec![0.0; f];
+    let rows = (w_enc.par_chunks_exact_mut(d), w_dec.par_chunks_exact_mut(d), b_enc.par_iter_mut(), factors.par_iter_mut());
+    rows.into_par_iter().for_each(|(e, w, b, scale)| {
         let norm = w.iter().map(|&v| (v as f64).powi(2)).sum::<f64>().sqrt();
         // TopK compares latents with each other: norms that are 1 but for rounding must not reorder them.
         let factor = if config.recipe.unit_decoder() { 1.0 } else { norm };
@@ -24,13 +34,11 @@ pub(super) fn fold(config: &SaeConfig, params: &Params, normaliser: &Normaliser)
         }
         let through_mean: f64 = if pre_bias { 0.0 } else { e.iter().zip(&normaliser.mean).map(|(e, m)| *e as f64 * *m as f64).sum() };
         *b = (factor * (*b as f64 / s - through_mean)) as f32;
+        *scale = (factor / s) as f32;
         e.iter_mut().for_each(|v| *v = (*v as f64 * factor) as f32);
     });
     let b_dec = b_dec.iter().zip(&normaliser.mean).map(|(b, m)| (*b as f64 / s + *m as f64) as f32).collect();
-    let select = match config.recipe {
-        Recipe::TopK { k, .. } => Select::TopK { k },
-        _ => Select::Relu,
-    };
+    let select = config.recipe.select(&Trained { b_enc: &b_enc, vectors: &vectors, kept: state.kept, factors: &factors });
     Sae { d_in: d, d_sae: f, select, w_enc, b_enc, w_dec, b_dec, apply_b_dec_to_input: pre_bias }
 }
 
@@ -38,7 +46,7 @@ pub(super) fn fold(config: &SaeConfig, params: &Params, normaliser: &Normaliser)
 mod tests {
     use super::*;
     use crate::artifact::seed;
-    use crate::sae::{CpuEngine, Engine, SparseRows, TrainConfig};
+    use crate::sae::{CpuEngine, Engine, Recipe, Relu2023, ReluApril2024, SparseRows, TrainConfig};
     use rand::RngExt;
 
     #[test]
@@ -46,14 +54,16 @@ mod tests {
         let (d, f, n) = (5, 9, 6);
         let mut rng = seed::rng(0, "test/fold", 0);
         let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
-        for recipe in [Recipe::TopK { k: 3, auxk: false }, Recipe::Relu2023 { l1: 0.1 }, Recipe::ReluApril2024 { l1: 1.0 }] {
-            let config = SaeConfig { d_in: d, d_sae: f, recipe };
-            let mut params = Params { w_enc: random(f * d), b_enc: random(f), w_dec: random(f * d), b_dec: random(d) };
+        for recipe in [Recipe::topk(3, false), Relu2023 { l1: 0.1 }.into(), ReluApril2024 { l1: 1.0 }.into()] {
+            let config = SaeConfig { d_in: d, d_sae: f, recipe: recipe.clone() };
+            let mut params = Params { w_enc: random(f * d), b_enc: random(f), w_dec: random(f * d), b_dec: random(d), vectors: vec![] };
             if recipe.unit_decoder() {
                 params.w_dec.chunks_exact_mut(d).for_each(crate::sae::cpu::normalise);
             }
             let normaliser = Normaliser { mean: random(d), scale: 1.7 };
-            let sae = fold(&config, &params, &normaliser);
+            let state = State { params, ..State::default() };
+            let sae = fold(&config, &state, &normaliser);
+            let params = state.params;
             let x = random(n * d);
             let mut scaled = x.clone();
             normaliser.apply(&mut scaled);

@@ -22,14 +22,20 @@ impl Sae {
     pub fn save(&self, dir: &Path, origin: &Origin, sample: &[f32]) -> Result<()> {
         let (d, f) = (self.d_in, self.d_sae);
         let w_enc = transpose(f, d, &self.w_enc);
+        let b_enc = if matches!(self.select, Select::Gated { .. }) { "b_gate" } else { "b_enc" };
         let mut tensors = vec![
             Tensor::f32("W_enc", &[d, f], &w_enc),
-            Tensor::f32("b_enc", &[f], &self.b_enc),
+            Tensor::f32(b_enc, &[f], &self.b_enc),
             Tensor::f32("W_dec", &[f, d], &self.w_dec),
             Tensor::f32("b_dec", &[d], &self.b_dec),
         ];
-        if let Select::JumpRelu { threshold } = &self.select {
-            tensors.push(Tensor::f32("threshold", &[f], threshold));
+        match &self.select {
+            Select::JumpRelu { threshold } => tensors.push(Tensor::f32("threshold", &[f], threshold)),
+            Select::Gated { b_mag, r_mag } => {
+                tensors.push(Tensor::f32("b_mag", &[f], b_mag));
+                tensors.push(Tensor::f32("r_mag", &[f], r_mag));
+            }
+            Select::Relu | Select::TopK { .. } => {}
         }
         write_tensors(&dir.join("sae_weights.safetensors"), &tensors, &[("format", "pt".into())])?;
         let n = (sample.len() / d).min(SELFTEST_ROWS);
@@ -98,10 +104,12 @@ impl Sae {
                 Select::TopK { k: size("k").and_then(|k| if k <= d_sae { Ok(k) } else { Err(corrupt(format!("k is {k} of {d_sae} latents"))) })? }
             }
             Some("jumprelu") => Select::JumpRelu { threshold: file.f32("threshold", &[d_sae])? },
-            _ => return Err(corrupt(format!("architecture is {}, expected standard, topk or jumprelu", cfg["architecture"]))),
+            Some("gated") => Select::Gated { b_mag: file.f32("b_mag", &[d_sae])?, r_mag: file.f32("r_mag", &[d_sae])? },
+            _ => return Err(corrupt(format!("architecture is {}, expected standard, topk, jumprelu or gated", cfg["architecture"]))),
         };
+        let b_enc_name = if matches!(select, Select::Gated { .. }) { "b_gate" } else { "b_enc" };
         let w_enc = transpose(d_in, d_sae, &file.f32("W_enc", &[d_in, d_sae])?);
-        let (b_enc, w_dec, b_dec) = (file.f32("b_enc", &[d_sae])?, file.f32("W_dec", &[d_sae, d_in])?, file.f32("b_dec", &[d_in])?);
+        let (b_enc, w_dec, b_dec) = (file.f32(b_enc_name, &[d_sae])?, file.f32("W_dec", &[d_sae, d_in])?, file.f32("b_dec", &[d_in])?);
         if let Some((name, _)) =
             [("W_enc", &w_enc), ("b_enc", &b_enc), ("W_dec", &w_dec), ("b_dec", &b_dec)].iter().find(|(_, t)| t.iter().any(|v| !v.is_finite()))
         {
@@ -142,6 +150,7 @@ impl Sae {
             Select::Relu => "standard",
             Select::TopK { .. } => "topk",
             Select::JumpRelu { .. } => "jumprelu",
+            Select::Gated { .. } => "gated",
         };
         let mut cfg = json!({
             "architecture": architecture,
@@ -220,9 +229,13 @@ mod tests {
         (0..70 * 5).map(|_| rng.random_range(-2.0..2.0)).collect()
     }
 
+    fn gated() -> Select {
+        Select::Gated { b_mag: vec![0.1, -0.2, 0.3, 0.0, 0.5, -0.1, 0.2], r_mag: vec![0.2, 0.0, -0.3, 0.1, 0.4, 0.0, -0.1] }
+    }
+
     #[test]
     fn what_is_saved_is_loaded_for_every_architecture() {
-        for select in [Select::Relu, Select::TopK { k: 3 }, Select::JumpRelu { threshold: vec![0.1, 0.5, 0.0, 0.9, 0.2, 0.3, 0.4] }] {
+        for select in [Select::Relu, Select::TopK { k: 3 }, Select::JumpRelu { threshold: vec![0.1, 0.5, 0.0, 0.9, 0.2, 0.3, 0.4] }, gated()] {
             let dir = tempfile::tempdir().unwrap();
             let sae = random_sae(select, true);
             let origin = Origin { model_name: "m".into(), hook_name: "blocks.0.hook_mlp_out".into(), context_size: 64, dataset: "t".into() };
@@ -275,7 +288,7 @@ mod tests {
             ("k", json!(8)),
             ("d_in", json!(-5)),
             ("d_sae", json!(1u64 << 40)),
-            ("architecture", json!("gated")),
+            ("architecture", json!("temporal")),
             ("normalize_activations", json!("layer_norm")),
         ] {
             let mut cfg = good.clone();
@@ -293,7 +306,9 @@ mod tests {
 
     #[test]
     fn encode_and_decode_equal_their_dense_oracles() {
-        for (select, pre_bias) in [(Select::Relu, true), (Select::TopK { k: 3 }, false), (Select::JumpRelu { threshold: vec![0.5; 7] }, true)] {
+        for (select, pre_bias) in
+            [(Select::Relu, true), (Select::TopK { k: 3 }, false), (Select::JumpRelu { threshold: vec![0.5; 7] }, true), (gated(), true)]
+        {
             let sae = random_sae(select, pre_bias);
             let (acts, x_hat) = sae.replay(&sample());
             let dense = sae.encode_dense(&sample());

@@ -31,7 +31,7 @@ pub struct Moment {
 /// What only loading needs.
 #[derive(Debug, Serialize, Deserialize)]
 struct Encoding {
-    /// Latents kept per row; none: ReLU, or JumpReLU where the file has a threshold.
+    /// Latents kept per row; none: ReLU, JumpReLU where the file has a threshold, gated where it has an r_mag.
     k: Option<usize>,
     apply_b_dec_to_input: bool,
 }
@@ -67,6 +67,10 @@ pub fn write(dir: &Path, sae: &Sae, moment: &Moment) -> Result<()> {
     match &sae.select {
         Select::TopK { k: kept } => k = Some(*kept),
         Select::JumpRelu { threshold } => tensors.push(Tensor::f32("threshold", &[f], threshold)),
+        Select::Gated { b_mag, r_mag } => {
+            tensors.push(Tensor::f32("b_mag", &[f], b_mag));
+            tensors.push(Tensor::f32("r_mag", &[f], r_mag));
+        }
         Select::Relu => {}
     }
     let encoding = Encoding { k, apply_b_dec_to_input: sae.apply_b_dec_to_input };
@@ -96,6 +100,9 @@ pub fn load(dir: &Path, step: u64) -> Result<Sae> {
         Some(k) if (1..=d_sae).contains(&k) => Select::TopK { k },
         Some(k) => return Err(corrupt(format!("k is {k} of {d_sae} latents"))),
         None if file.names().iter().any(|name| name == "threshold") => Select::JumpRelu { threshold: file.f32("threshold", &[d_sae])? },
+        None if file.names().iter().any(|name| name == "r_mag") => {
+            Select::Gated { b_mag: file.f32("b_mag", &[d_sae])?, r_mag: file.f32("r_mag", &[d_sae])? }
+        }
         None => Select::Relu,
     };
     let floats = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
@@ -195,7 +202,7 @@ mod tests {
 
     #[test]
     fn snapshots_stand_at_halves_of_halves_of_the_run() {
-        let sae = SaeConfig { d_in: 5, d_sae: 7, recipe: Recipe::TopK { k: 2, auxk: false } };
+        let sae = SaeConfig { d_in: 5, d_sae: 7, recipe: Recipe::topk(2, false) };
         let mut config = TrainConfig::short(sae, 976 * 10, 10, 0);
         assert_eq!(config.snapshot_steps(), [15, 30, 61, 122, 244, 488]);
         (config.rows, config.snapshots) = (50, 100);

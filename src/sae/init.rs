@@ -2,9 +2,10 @@
 //!
 //! N = rows of the sample, D = d_in, F = d_sae.
 
+use super::architectures::{Init, Units};
 use super::cpu::normalise;
 use super::encode::CHUNK;
-use super::{Params, Recipe, SaeConfig};
+use super::{Params, SaeConfig};
 use crate::artifact::seed;
 use crate::kernels::sparse::{axpy, dot};
 use rand::RngExt;
@@ -19,18 +20,18 @@ pub struct Normaliser {
 }
 
 impl Normaliser {
-    /// The units of a recipe, estimated from rows (N, D): 2023 raw; April 2024 E|x'| = sqrt(D) without a shift; the others E|x'|^2 = D around the mean.
-    pub fn estimate(recipe: Recipe, rows: &[f32], d: usize) -> Self {
+    /// The units that an architecture asks for, estimated from rows (N, D).
+    pub fn estimate(units: Units, rows: &[f32], d: usize) -> Self {
         let n = (rows.len() / d).max(1) as f64;
         let zero = vec![0.0; d];
         let root = (d as f64).sqrt();
-        match recipe {
-            Recipe::Relu2023 { .. } => Normaliser { mean: zero, scale: 1.0 },
-            Recipe::ReluApril2024 { .. } => {
+        match units {
+            Units::Raw => Normaliser { mean: zero, scale: 1.0 },
+            Units::RootNorm => {
                 let mean_norm = rows.chunks_exact(d).map(norm).sum::<f64>() / n;
                 Normaliser { mean: zero, scale: inverse(mean_norm / root) }
             }
-            Recipe::TopK { .. } => {
+            Units::Centred => {
                 let mean = mean_row(rows, d);
                 let squares: f64 = rows.chunks_exact(d).map(|x| distance(x, &mean).powi(2)).sum();
                 Normaliser { mean, scale: inverse((squares / n).sqrt() / root) }
@@ -59,38 +60,34 @@ pub fn mean_to_spread(rows: &[f32], d: usize) -> f64 {
     norm(&mean) / (squares / (rows.len() / d).max(1) as f64).sqrt().max(f64::MIN_POSITIVE)
 }
 
-/// Weights before the first step, in normalised units; `rows` (N, D) are normalised.
-///
-/// 2023: Kaiming-uniform like PyTorch's linear layers (bounds 1/sqrt(D) and 1/sqrt(F)), biases 0, unit decoder rows, b_dec at the geometric median.
-/// April 2024: random directions of norm 0.1, w_enc = w_dec, biases 0. TopK: random unit directions, w_enc = w_dec, biases 0.
+/// Weights before the first step, as [`Init`] says; `rows` (N, D) are normalised. Biases are 0 but for b_dec of [`Init::Linear`].
 pub fn init_params(config: &SaeConfig, run_seed: u64, rows: &[f32]) -> Params {
     let (d, f) = (config.d_in, config.d_sae);
+    let init = config.recipe.init(d, f);
     let mut w_dec = vec![0.0; f * d];
-    let uniform = matches!(config.recipe, Recipe::Relu2023 { .. });
     w_dec.par_chunks_mut(d).enumerate().for_each(|(j, row)| {
         let mut rng = seed::rng(run_seed, "sae/init/decoder", j as u64);
-        row.iter_mut().for_each(|v| *v = if uniform { rng.random_range(-1.0..1.0) } else { gaussian(&mut rng) });
+        row.iter_mut().for_each(|v| *v = if init == Init::Linear { rng.random_range(-1.0..1.0) } else { gaussian(&mut rng) });
         normalise(row);
     });
     let mut b_dec = vec![0.0; d];
-    let w_enc = match config.recipe {
-        Recipe::Relu2023 { .. } => {
+    let mut w_enc = w_dec.clone();
+    match init {
+        Init::Linear => {
             b_dec = geometric_median(rows, d);
             let bound = 1.0 / (d as f32).sqrt();
-            let mut w_enc = vec![0.0; f * d];
             w_enc.par_chunks_mut(d).enumerate().for_each(|(j, row)| {
                 let mut rng = seed::rng(run_seed, "sae/init/encoder", j as u64);
                 row.iter_mut().for_each(|v| *v = rng.random_range(-bound..bound));
             });
-            w_enc
         }
-        Recipe::ReluApril2024 { .. } => {
-            w_dec.iter_mut().for_each(|v| *v *= 0.1);
-            w_dec.clone()
+        Init::Tied { norm, encoder } => {
+            w_dec.iter_mut().for_each(|v| *v *= norm);
+            w_enc.iter_mut().for_each(|v| *v *= norm * encoder);
         }
-        Recipe::TopK { .. } => w_dec.clone(),
-    };
-    Params { w_enc, b_enc: vec![0.0; f], w_dec, b_dec }
+    }
+    let vectors = config.recipe.vectors().iter().map(|&(_, first)| vec![first; f]).collect();
+    Params { w_enc, b_enc: vec![0.0; f], w_dec, b_dec, vectors }
 }
 
 /// The point with the least sum of distances to the rows (N, D), by Weiszfeld's iteration until it moves less than 1e-5 of the mean distance.
@@ -155,6 +152,7 @@ pub(super) fn gaussian(rng: &mut impl rand::Rng) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sae::{Recipe, Relu2023, ReluApril2024};
 
     fn rows(n: usize, d: usize) -> Vec<f32> {
         let mut rng = seed::rng(0, "test/init", 0);
@@ -166,17 +164,17 @@ mod tests {
         let d = 5;
         let sample = rows(200, d);
         let mut topk = sample.clone();
-        Normaliser::estimate(Recipe::TopK { k: 2, auxk: true }, &sample, d).apply(&mut topk);
+        Normaliser::estimate(Units::Centred, &sample, d).apply(&mut topk);
         let mean_square = topk.iter().map(|v| (*v as f64).powi(2)).sum::<f64>() / 200.0;
         assert!((mean_square - 5.0).abs() < 1e-4 && mean_row(&topk, d).iter().all(|m| m.abs() < 1e-5), "{mean_square}");
         let mut april = sample.clone();
-        Normaliser::estimate(Recipe::ReluApril2024 { l1: 1.0 }, &sample, d).apply(&mut april);
+        Normaliser::estimate(Units::RootNorm, &sample, d).apply(&mut april);
         let mean_norm = april.chunks_exact(d).map(norm).sum::<f64>() / 200.0;
         assert!((mean_norm - 5f64.sqrt()).abs() < 1e-4, "{mean_norm}");
         let ratio = april[0] / sample[0];
         assert!(april.iter().zip(&sample).all(|(a, s)| (a - ratio * s).abs() < 1e-4), "April only scales");
         let mut raw = sample.clone();
-        Normaliser::estimate(Recipe::Relu2023 { l1: 1.0 }, &sample, d).apply(&mut raw);
+        Normaliser::estimate(Units::Raw, &sample, d).apply(&mut raw);
         assert_eq!(raw, sample);
     }
 
@@ -197,15 +195,15 @@ mod tests {
         let sample = rows(50, 6);
         let norms = |w: &[f32]| w.chunks_exact(6).map(norm).collect::<Vec<_>>();
         let config = |recipe| SaeConfig { d_in: 6, d_sae: 11, recipe };
-        let topk = init_params(&config(Recipe::TopK { k: 2, auxk: true }), 1, &sample);
+        let topk = init_params(&config(Recipe::topk(2, true)), 1, &sample);
         assert!(norms(&topk.w_dec).iter().all(|n| (n - 1.0).abs() < 1e-5));
         assert_eq!(topk.w_enc, topk.w_dec);
-        let april = init_params(&config(Recipe::ReluApril2024 { l1: 5.0 }), 1, &sample);
+        let april = init_params(&config(ReluApril2024 { l1: 5.0 }.into()), 1, &sample);
         assert!(norms(&april.w_dec).iter().all(|n| (n - 0.1).abs() < 1e-6));
-        let old = init_params(&config(Recipe::Relu2023 { l1: 1e-3 }), 1, &sample);
+        let old = init_params(&config(Relu2023 { l1: 1e-3 }.into()), 1, &sample);
         assert!(norms(&old.w_dec).iter().all(|n| (n - 1.0).abs() < 1e-5));
         assert!(old.w_enc.iter().all(|w| w.abs() <= 1.0 / 6f32.sqrt()) && old.w_enc != old.w_dec);
         assert_eq!(old.b_dec, geometric_median(&sample, 6));
-        assert_ne!(init_params(&config(Recipe::TopK { k: 2, auxk: true }), 2, &sample), topk);
+        assert_ne!(init_params(&config(Recipe::topk(2, true)), 2, &sample), topk);
     }
 }

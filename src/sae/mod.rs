@@ -1,11 +1,12 @@
 //! Activations -> sparse autoencoder. Reads rows of numbers from a [`RowSource`]; writes `sae/<name>/` in SAELens layout.
 //! Does not know the language model, text or tokens.
 
-mod auxk;
+pub mod architectures;
 mod checkpoint;
 mod config;
+mod control;
 pub mod controls;
-mod cpu;
+pub(crate) mod cpu;
 mod encode;
 mod engine;
 mod error;
@@ -18,8 +19,10 @@ mod model;
 mod resample;
 mod rows;
 mod train;
+mod training;
 
-pub use config::{Recipe, Resample, SaeConfig, TrainConfig};
+pub use architectures::{Aligned, Architecture, BatchTopK, Gated, JumpRelu, Matryoshka, PAnneal, Recipe, Relu2023, ReluApril2024, Tanh, TopK};
+pub use config::{Resample, SaeConfig, TrainConfig};
 pub use cpu::CpuEngine;
 pub use engine::{Engine, Params, Replacement, State, StepReport, StepSettings};
 pub use error::{Error, Result};
@@ -27,4 +30,4 @@ pub use format::{SELFTEST_ROWS, read_origin};
 pub use metrics::{Eval, JUNK_COSINE, Metrics};
 pub use model::{Encoder, Sae, Select, SparseRows};
 pub use rows::RowSource;
-pub use train::{Origin, Place, SAE_FORMAT_VERSION, TrainedSae, train};
+pub use train::{Origin, Place, SAE_FORMAT_VERSION, TrainedSae, train, train_all};

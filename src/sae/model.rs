@@ -19,6 +19,11 @@ pub enum Select {
     JumpRelu {
         threshold: Vec<f32>,
     },
+    /// `relu(exp(r_mag[latent]) (z - b_enc[latent]) + b_mag[latent])` where `z > 0`.
+    Gated {
+        b_mag: Vec<f32>,
+        r_mag: Vec<f32>,
+    },
 }
 
 /// F = d_sae, D = d_in. Unit decoder rows, no input scaling left: what SAELens calls `normalize_activations: none`.

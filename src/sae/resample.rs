@@ -63,8 +63,8 @@ impl<R: rand::Rng> Draw<R> {
     }
 }
 
-/// Squared error plus l1 times the sum of activations, per row. Shapes: x (B, D); unit decoder norms.
-pub(super) fn row_losses(engine: &mut dyn Engine, x: &[f32], l1: f64, rows: &mut SparseRows, x_hat: &mut Vec<f32>) -> Vec<f64> {
+/// Squared error plus the sparsity coefficient times the sum of activations, per row. Shapes: x (B, D); unit decoder norms.
+pub(super) fn row_losses(engine: &mut dyn Engine, x: &[f32], sparsity: f64, rows: &mut SparseRows, x_hat: &mut Vec<f32>) -> Vec<f64> {
     let d = engine.d_in();
     engine.encode(x, rows);
     x_hat.resize(x.len(), 0.0);
@@ -72,7 +72,7 @@ pub(super) fn row_losses(engine: &mut dyn Engine, x: &[f32], l1: f64, rows: &mut
     (x.chunks_exact(d).zip(x_hat.chunks_exact(d)).enumerate())
         .map(|(r, (x, x_hat))| {
             let squared: f64 = x.iter().zip(x_hat).map(|(x, y)| ((x - y) as f64).powi(2)).sum();
-            squared + l1 * rows.row(r).1.iter().map(|&a| a as f64).sum::<f64>()
+            squared + sparsity * rows.row(r).1.iter().map(|&a| a as f64).sum::<f64>()
         })
         .collect()
 }
@@ -99,7 +99,7 @@ pub(super) fn replacements(engine: &dyn Engine, dead: &[u32], inputs: &[f32]) ->
 mod tests {
     use super::*;
     use crate::artifact::seed;
-    use crate::sae::{CpuEngine, Params, Recipe, SaeConfig, StepSettings, TrainConfig};
+    use crate::sae::{CpuEngine, Params, Relu2023, SaeConfig, StepSettings, TrainConfig};
 
     #[test]
     fn rows_are_drawn_in_proportion_to_their_weight() {
@@ -144,12 +144,12 @@ mod tests {
         let (d, f) = (5, 7);
         let mut rng = seed::rng(0, "test/resample", 0);
         let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
-        let sae = SaeConfig { d_in: d, d_sae: f, recipe: Recipe::Relu2023 { l1: 1e-3 } };
-        let params = Params { w_enc: random(f * d), b_enc: random(f), w_dec: random(f * d), b_dec: random(d) };
+        let sae = SaeConfig { d_in: d, d_sae: f, recipe: Relu2023 { l1: 1e-3 }.into() };
+        let params = Params { w_enc: random(f * d), b_enc: random(f), w_dec: random(f * d), b_dec: random(d), vectors: vec![] };
         let mut engine = CpuEngine::new(&TrainConfig::short(sae, 1000, 10, 0), params);
         let x = random(9 * d);
         for _ in 0..3 {
-            engine.step(&x, &StepSettings { lr: 1e-2, l1: 0.1, dead: &[] });
+            engine.step(&x, &StepSettings { lr: 1e-2, sparsity: 0.1, dead: &[] });
         }
         let before = engine.read();
         let dead = [1u32, 4];

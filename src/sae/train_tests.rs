@@ -1,11 +1,14 @@
 //! The loop on synthetic rows with known features.
 
 use super::*;
-use crate::artifact::Silent;
+use crate::artifact::{Silent, seed};
 use crate::sae::init::gaussian;
-use crate::sae::{Resample, SaeConfig};
+use crate::sae::training::lr_factor;
+use crate::sae::{Architecture, Matryoshka, Origin, PAnneal, Recipe, Relu2023, ReluApril2024, Resample, SELFTEST_ROWS, SaeConfig, history};
 use rand::RngExt;
+use std::fs;
 use std::io;
+use std::path::Path;
 
 /// Rows that are sparse sums of unit directions, row i a pure function of (seed, i).
 struct Synthetic {
@@ -83,6 +86,13 @@ fn place(dir: &Path) -> Place {
     Place { out: dir.join("sae"), checkpoints: dir.join("checkpoints"), ..Place::default() }
 }
 
+/// One step of a training on the rows that come next.
+fn next(training: &mut Training, source: &mut Synthetic, watch: &mut Watch) {
+    let mut rows = vec![0.0; training.config.batch * source.d];
+    read_batch(source, training.start, &mut rows, watch).unwrap();
+    training.one_step(&rows, source, watch).unwrap();
+}
+
 fn small(recipe: Recipe, rows: u64) -> TrainConfig {
     let mut config = TrainConfig::short(SaeConfig { d_in: 12, d_sae: 40, recipe }, rows, 64, 1);
     (config.init_rows, config.log_every, config.checkpoint_every) = (500, 5, 7);
@@ -93,7 +103,7 @@ fn small(recipe: Recipe, rows: u64) -> TrainConfig {
 fn a_planted_dictionary_is_recovered() {
     let (d, n_features) = (32, 48);
     let mut source = Synthetic::new(d, n_features, 3, 400_000);
-    let mut config = TrainConfig::short(SaeConfig { d_in: d, d_sae: 64, recipe: Recipe::TopK { k: 3, auxk: true } }, 400_000, 256, 0);
+    let mut config = TrainConfig::short(SaeConfig { d_in: d, d_sae: 64, recipe: Recipe::topk(3, true) }, 400_000, 256, 0);
     (config.lr, config.dead_window_rows, config.init_rows) = (3e-3, 20_000, 4000);
     let dir = tempfile::tempdir().unwrap();
     let trained = train(&mut source, &config, &place(dir.path()), &mut Silent).unwrap();
@@ -109,7 +119,7 @@ fn a_planted_dictionary_is_recovered() {
 fn a_finished_sae_and_a_checkpoint_are_replaced_only_when_that_is_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let source = || Synthetic::new(12, 30, 3, 4096);
-    let (config, other) = (small(Recipe::TopK { k: 3, auxk: true }, 64 * 8), small(Recipe::TopK { k: 4, auxk: true }, 64 * 8));
+    let (config, other) = (small(Recipe::topk(3, true), 64 * 8), small(Recipe::topk(4, true), 64 * 8));
     let at = |start| Place { start, inputs: BTreeMap::from([("rows".into(), "from here".into())]), ..place(dir.path()) };
     let mut watch = Watch { stop_after_rows: Some(64 * 3), ..Watch::default() };
     train(&mut source(), &config, &at(Start::New), &mut watch).unwrap_err();
@@ -137,7 +147,7 @@ fn a_finished_sae_and_a_checkpoint_are_replaced_only_when_that_is_asked_for() {
 fn a_changed_direction_of_a_latent_that_is_silent_in_the_self_test_is_found() {
     let dir = tempfile::tempdir().unwrap();
     // More latents than 64 rows with three of them can wake.
-    let mut config = small(Recipe::TopK { k: 3, auxk: true }, 64 * 8);
+    let mut config = small(Recipe::topk(3, true), 64 * 8);
     config.sae.d_sae = 260;
     train(&mut Synthetic::new(12, 30, 3, 4096), &config, &place(dir.path()), &mut Silent).unwrap();
     let out = dir.path().join("sae");
@@ -152,12 +162,57 @@ fn a_changed_direction_of_a_latent_that_is_silent_in_the_self_test_is_found() {
     assert!(error.contains("sae_weights.safetensors is damaged") && error.contains("blake3"), "{error}");
 }
 
+/// A recipe with settings that do something in 60 steps on 12 numbers.
+fn shrunk(recipe: Recipe) -> Recipe {
+    match recipe {
+        Recipe::Matryoshka(m) => Matryoshka { k: 3.0, k_start: Some(6.0), sort_every: Some(7), random: 3, ..m }.into(),
+        Recipe::PAnneal(p) => PAnneal { l1: 0.1, ..p }.into(),
+        Recipe::Relu2023(_) => Relu2023 { l1: 2e-3 }.into(),
+        Recipe::ReluApril2024(_) => ReluApril2024 { l1: 0.5 }.into(),
+        other => match other.settings().iter().any(|(name, _)| name == "k") {
+            true => Recipe::named(other.name(), &[("k", 3.into())]).unwrap(),
+            false => other,
+        },
+    }
+}
+
+#[test]
+fn several_saes_of_one_stream_are_those_that_are_trained_alone_also_when_interrupted() {
+    let configs: Vec<TrainConfig> =
+        [Recipe::topk(3, true), Recipe::topk(5, false), Relu2023 { l1: 2e-3 }.into()].map(|recipe| small(recipe, 64 * 30)).into();
+    let source = || Synthetic::new(12, 30, 3, 1 << 40);
+    let dirs: Vec<tempfile::TempDir> = (0..6).map(|_| tempfile::tempdir().unwrap()).collect();
+    for (config, dir) in configs.iter().zip(&dirs) {
+        train(&mut source(), config, &place(dir.path()), &mut Silent).unwrap();
+    }
+    let places: Vec<Place> = dirs[3..].iter().map(|dir| Place { start: Start::Resume, ..place(dir.path()) }).collect();
+    let jobs: Vec<(&TrainConfig, &Place)> = configs.iter().zip(&places).collect();
+    let mut watch = Watch { stop_after_rows: Some(64 * 16), ..Watch::default() };
+    train_all(&mut source(), &jobs, &mut watch).unwrap_err();
+    // As a kill between two writes would leave it: the second is a checkpoint behind.
+    let newest = fs::read_dir(&places[1].checkpoints).unwrap().map(|e| e.unwrap().path()).max().unwrap();
+    fs::remove_file(newest).unwrap();
+    let mut watch = Watch::default();
+    train_all(&mut source(), &jobs, &mut watch).unwrap();
+    assert!(watch.notes.iter().any(|n| n.contains("going on after step 14 of 30")), "{:?}", watch.notes);
+    for (alone, together) in dirs[..3].iter().zip(&dirs[3..]) {
+        for name in ["sae_weights.safetensors", "selftest.safetensors"] {
+            assert!(fs::read(alone.path().join("sae").join(name)).unwrap() == fs::read(together.path().join("sae").join(name)).unwrap());
+        }
+    }
+    let other = small(Recipe::topk(3, true), 64 * 31);
+    let error = train_all(&mut source(), &[(&configs[0], &places[0]), (&other, &places[1])], &mut Silent).unwrap_err().to_string();
+    assert!(error.contains("one number of rows"), "{error}");
+}
+
 #[test]
 fn an_interrupted_training_goes_on_bit_for_bit() {
-    let recipes = [Recipe::TopK { k: 3, auxk: true }, Recipe::Relu2023 { l1: 2e-3 }, Recipe::ReluApril2024 { l1: 0.5 }];
+    // Between them: AuxK, resampling, running thresholds, sorting and k that falls, a changing penalty, a steered coefficient, trained vectors.
+    let recipes: Vec<Recipe> = Recipe::all().into_iter().map(shrunk).collect();
     for recipe in recipes {
-        let mut config = small(recipe, 64 * 60);
+        let mut config = small(recipe.clone(), 64 * 60);
         config.dead_window_rows = 300;
+        config.target_l0 = config.sae.recipe.sparsity(12).is_some().then_some(3.0);
         if let Some(resample) = &mut config.resample {
             (resample.window, resample.sample_rows) = (0.05, 300);
         }
@@ -213,7 +268,7 @@ fn an_interrupted_training_goes_on_bit_for_bit() {
 
 #[test]
 fn dead_latents_are_resampled_on_time_come_alive_and_cost_no_rows() {
-    let mut config = small(Recipe::Relu2023 { l1: 1e-3 }, 64 * 200);
+    let mut config = small(Relu2023 { l1: 1e-3 }.into(), 64 * 200);
     config.resample = Some(Resample { at: vec![0.3], window: 0.1, sample_rows: 1000, centred: true });
     let dir = tempfile::tempdir().unwrap();
     let place = place(dir.path());
@@ -225,14 +280,14 @@ fn dead_latents_are_resampled_on_time_come_alive_and_cost_no_rows() {
     training.engine.write(&state);
     let mut watch = Watch::default();
     while training.step < 59 {
-        training.one_step(&mut watch).unwrap();
+        next(&mut training, &mut source, &mut watch);
     }
     let before = training.engine.read();
     assert!(watch.notes.is_empty() && killed.iter().all(|&j| before.params.b_enc[j] < -99.0));
-    training.one_step(&mut watch).unwrap();
+    next(&mut training, &mut source, &mut watch);
     // Step 60 of 200 is 0.3; 20 steps are the window.
     assert_eq!(watch.notes, ["step 60: resampled 3 dead latents of 40"]);
-    assert_eq!(training.source.position(), 60 * 64);
+    assert_eq!(source.position(), 60 * 64);
     let after = training.engine.read();
     for j in killed {
         let row = &after.params.w_dec[j * 12..][..12];
@@ -241,29 +296,29 @@ fn dead_latents_are_resampled_on_time_come_alive_and_cost_no_rows() {
         assert!(after.second.w_enc[j * 12..][..12].iter().all(|&v| v == 0.0));
     }
     for _ in 0..5 {
-        training.one_step(&mut watch).unwrap();
+        next(&mut training, &mut source, &mut watch);
     }
     assert!(killed.iter().all(|&j| training.last_fired[j] > 60 * 64), "the new latents fire");
 }
 
 #[test]
 fn a_cure_for_dead_latents_that_can_never_fire_is_refused() {
-    let mut config = small(Recipe::TopK { k: 3, auxk: true }, 640);
+    let mut config = small(Recipe::topk(3, true), 640);
     config.dead_window_rows = 640;
     let refused = |config: &TrainConfig| train(&mut Synthetic::new(12, 30, 3, 9), config, &Place::default(), &mut Silent).unwrap_err().to_string();
     assert!(refused(&config).contains("could never act"));
-    let config = small(Recipe::Relu2023 { l1: 1e-3 }, 64 * 5);
+    let config = small(Relu2023 { l1: 1e-3 }.into(), 64 * 5);
     assert!(refused(&config).contains("can never fire"));
 }
 
 #[test]
 fn schedules_rise_and_fall_where_they_should() {
-    let mut config = small(Recipe::ReluApril2024 { l1: 5.0 }, 64 * 100);
+    let mut config = small(ReluApril2024 { l1: 5.0 }.into(), 64 * 100);
     (config.lr_warmup, config.lr_decay) = (0.1, 0.2);
     assert!((lr_factor(&config, 0) - 0.1).abs() < 1e-12);
     assert_eq!((lr_factor(&config, 9), lr_factor(&config, 50), lr_factor(&config, 80)), (1.0, 1.0, 1.0));
     assert!((lr_factor(&config, 90) - 0.5).abs() < 1e-12 && (lr_factor(&config, 99) - 0.05).abs() < 1e-12);
-    assert_eq!(l1_coefficient(&small(Recipe::Relu2023 { l1: 0.004 }, 6400)), 0.004 * 12.0);
+    assert_eq!(Relu2023 { l1: 0.004 }.sparsity(12), Some(0.004 * 12.0));
 }
 
 #[test]
@@ -290,12 +345,12 @@ fn activations_that_are_not_finite_stop_the_training_with_their_row() {
     }
     let dir = tempfile::tempdir().unwrap();
     let mut source = Broken(Synthetic::new(12, 30, 3, 1 << 40));
-    let error = train(&mut source, &small(Recipe::TopK { k: 3, auxk: false }, 6400), &place(dir.path()), &mut Silent).unwrap_err().to_string();
+    let error = train(&mut source, &small(Recipe::topk(3, false), 6400), &place(dir.path()), &mut Silent).unwrap_err().to_string();
     assert!(error.contains("row 1000"), "{error}");
     // Behind the end of a training it costs nothing.
     let mut source = Broken(Synthetic::new(12, 30, 3, 1 << 40));
     let dir = tempfile::tempdir().unwrap();
-    let trained = train(&mut source, &small(Recipe::TopK { k: 3, auxk: false }, 64 * 15), &place(dir.path()), &mut Silent).unwrap();
+    let trained = train(&mut source, &small(Recipe::topk(3, false), 64 * 15), &place(dir.path()), &mut Silent).unwrap();
     assert_eq!(trained.rows, 960);
     Sae::load(&place(dir.path()).out).unwrap();
 }
@@ -304,7 +359,7 @@ fn activations_that_are_not_finite_stop_the_training_with_their_row() {
 fn a_finished_sae_has_its_own_figures_whatever_was_begun_in_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let place = place(dir.path());
-    let config = |k| small(Recipe::TopK { k, auxk: false }, 64 * 30);
+    let config = |k| small(Recipe::topk(k, false), 64 * 30);
     let source = || Synthetic::new(12, 30, 3, 1 << 40);
     let first = train(&mut source(), &config(3), &place, &mut Silent).unwrap();
     let replacing = Place { start: Start::Replace, ..place.clone() };
@@ -317,7 +372,7 @@ fn a_finished_sae_has_its_own_figures_whatever_was_begun_in_its_place() {
 
 #[test]
 fn snapshots_are_the_sae_on_its_way_and_change_nothing_of_the_result() {
-    let config = |snapshots| TrainConfig { snapshots, ..small(Recipe::TopK { k: 3, auxk: true }, 64 * 50) };
+    let config = |snapshots| TrainConfig { snapshots, ..small(Recipe::topk(3, true), 64 * 50) };
     let source = || Synthetic::new(12, 30, 3, 1 << 40);
     let (with, without) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let trained = train(&mut source(), &config(4), &place(with.path()), &mut Silent).unwrap();
@@ -343,9 +398,11 @@ fn snapshots_are_the_sae_on_its_way_and_change_nothing_of_the_result() {
     let whole = Place { start: Start::Replace, ..place(with.path()) };
     let mut rows = source();
     let again = config(1);
-    let mut training = Training::start(&mut rows, &again, &whole, "run".into(), &mut Silent).unwrap();
+    let training = Training::start(&mut rows, &again, &whole, "run".into(), &mut Silent).unwrap();
     assert!(history::list(&out).is_empty(), "a training that is replaced takes its snapshots with it");
-    training.run(&mut Silent).unwrap();
+    let mut trainings = [training];
+    run(&mut rows, &mut trainings, &mut Silent).unwrap();
+    let [training] = trainings;
     training.snapshot().unwrap();
     let snapshot = history::load(&out, 50).unwrap();
     assert!(snapshot.b_enc == trained.sae.b_enc && snapshot.b_dec == trained.sae.b_dec && snapshot.select == trained.sae.select);

@@ -29,7 +29,7 @@ fn the_quickstart_and_tiny_recipes_are_what_the_quickstart_command_does() {
 #[test]
 fn the_recipe_of_2023_resamples_by_the_papers_schedule_and_does_not_clip() {
     let train = read("bricken-a1.toml").sae.train;
-    assert!(matches!(train.sae.recipe, sae::Recipe::Relu2023 { .. }));
+    assert!(matches!(train.sae.recipe, sae::Recipe::Relu2023(..)));
     assert_eq!((train.sae.d_in, train.sae.d_sae, train.clip), (512, 4096, None));
     assert_eq!(train.resample.unwrap().at, [0.025, 0.05, 0.075, 0.1]);
 }

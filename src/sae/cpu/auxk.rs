@@ -7,9 +7,9 @@
 //! Some 15 % or more of the dead latents are kept per row, so dense products over the N dead ones are the fast way.
 
 use super::Params;
-use super::encode::{CHUNK, block_rows, grow};
 use crate::kernels::gemm::{matmul_nn, matmul_nt, matmul_tn};
 use crate::kernels::sparse::{axpy, error_row};
+use crate::sae::encode::{CHUNK, block_rows, grow};
 use rayon::prelude::*;
 
 const COEFFICIENT: f64 = 1.0 / 32.0;
@@ -17,12 +17,15 @@ const COEFFICIENT: f64 = 1.0 / 32.0;
 /// What the auxiliary loss reads.
 pub(super) struct AuxK<'a> {
     pub params: &'a Params,
+    /// (F, D): the encoder that is read with.
+    pub w_enc: &'a [f32],
     /// Ascending.
     pub dead: &'a [u32],
     /// (B, D): what the encoder saw.
     pub centred: &'a [f32],
-    /// (B, D): 2 (x_hat - x) / B.
+    /// (B, D): 2 weight (x_hat - x) / B.
     pub g: &'a [f32],
+    pub weight: f64,
     pub batch: usize,
     pub d: usize,
     pub f: usize,
@@ -49,7 +52,7 @@ pub(super) struct AuxWork {
 impl AuxWork {
     /// Computes the loss, returned with its coefficient, and the gradients of the dead latents.
     pub fn run(&mut self, input: AuxK) -> f64 {
-        let AuxK { params, dead, centred, g, batch, d, f } = input;
+        let AuxK { params, w_enc, dead, centred, g, weight: main_weight, batch, d, f } = input;
         let n_dead = dead.len();
         self.slot.clear();
         self.slot.resize(f, u32::MAX);
@@ -57,7 +60,7 @@ impl AuxWork {
         self.w_dec.clear();
         for (slot, &j) in dead.iter().enumerate() {
             self.slot[j as usize] = slot as u32;
-            self.w_enc.extend_from_slice(&params.w_enc[j as usize * d..][..d]);
+            self.w_enc.extend_from_slice(&w_enc[j as usize * d..][..d]);
             self.w_dec.extend_from_slice(&params.w_dec[j as usize * d..][..d]);
         }
         let bias: Vec<f32> = dead.iter().map(|&j| params.b_enc[j as usize]).collect();
@@ -70,7 +73,7 @@ impl AuxWork {
         self.d_b_enc.clear();
         self.d_b_enc.resize(n_dead, 0.0);
         let rows = block_rows(n_dead);
-        let to_residual = -(batch as f32) / 2.0;
+        let to_residual = -(batch as f32) / (2.0 * main_weight as f32);
         let scale = (2.0 * weight / batch as f64) as f32;
         let mut squared_error = 0.0;
         for (block, (centred, g_main)) in centred.chunks(rows * d).zip(g.chunks(rows * d)).enumerate() {

@@ -1,0 +1,134 @@
+//! BatchTopK: the B k largest pre-activations of a batch (Bussmann et al. 2024), so that a row may keep more latents than another.
+//!
+//! a = relu(z) where z is among the B k largest of the batch, loss = |x - x_hat|^2 + aux. Used on single rows the SAE is a JumpReLU whose one threshold is
+//! the running mean of the least activation that batches kept; it is saved as that.
+
+use super::topk::topk_lr;
+use super::{Architecture, Recipe, Select, Selection, Trained};
+use crate::sae::TrainConfig;
+use serde::{Deserialize, Serialize};
+
+/// Settings of BatchTopK.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchTopK {
+    /// Latents kept per row, on average.
+    pub k: f64,
+    /// Whether dead latents are trained on the residual (AuxK).
+    pub auxk: bool,
+    /// k at the first step, from where it falls linearly to `k` at the last; none: always k.
+    pub k_start: Option<f64>,
+}
+
+impl Default for BatchTopK {
+    fn default() -> Self {
+        BatchTopK { k: 32.0, auxk: true, k_start: None }
+    }
+}
+
+impl Architecture for BatchTopK {
+    fn about(&self) -> &'static str {
+        "The k largest per row on average over a batch, saved as JumpReLU (Bussmann et al. 2024)"
+    }
+
+    fn in_words(&self) -> String {
+        format!("BatchTopK ({}{})", k_in_words(self.k, self.k_start), if self.auxk { ", AuxK" } else { "" })
+    }
+
+    fn check(&self, _: usize, d_sae: usize) -> Result<(), String> {
+        check_k(self.k, self.k_start, d_sae)
+    }
+
+    fn tune(&self, config: &mut TrainConfig) {
+        config.lr = topk_lr(config.sae.d_sae);
+        config.eps = 6.25e-10;
+    }
+
+    fn selection(&self) -> Selection {
+        Selection::BatchTopK { k: self.k }
+    }
+
+    fn select(&self, trained: &Trained) -> Select {
+        one_threshold(trained)
+    }
+
+    fn auxk(&self) -> bool {
+        self.auxk
+    }
+
+    fn at(&self, done: f64) -> Option<Recipe> {
+        let k = annealed(self.k, self.k_start?, done);
+        Some(BatchTopK { k, ..self.clone() }.into())
+    }
+}
+
+/// The running mean of the least activation kept, as a threshold of each latent.
+pub(super) fn one_threshold(trained: &Trained) -> Select {
+    Select::JumpRelu { threshold: (0..trained.b_enc.len()).map(|j| trained.kept as f32 * trained.factor(j)).collect() }
+}
+
+pub(super) fn annealed(k: f64, start: f64, done: f64) -> f64 {
+    start + (k - start) * done.clamp(0.0, 1.0)
+}
+
+pub(super) fn k_in_words(k: f64, start: Option<f64>) -> String {
+    start.map_or(format!("k {k}"), |start| format!("k {start} to {k}"))
+}
+
+pub(super) fn check_k(k: f64, start: Option<f64>, d_sae: usize) -> Result<(), String> {
+    let fits = |k: f64| k > 0.0 && k <= d_sae as f64;
+    match (fits(k), start.is_none_or(fits)) {
+        (true, true) => Ok(()),
+        (false, _) => Err(format!("k is {k}; it must be above 0 and at most d_sae = {d_sae}")),
+        _ => Err(format!("k_start is {start:?}; it must be above 0 and at most d_sae = {d_sae}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sae::StepSettings;
+    use crate::sae::cpu::check::*;
+
+    /// The B k largest of all rows, at the weights `at`.
+    fn kept(at: &Tensors, n: usize) -> Vec<(usize, usize)> {
+        let mut all: Vec<(f64, usize, usize)> = Vec::new();
+        for (r, x) in rows().chunks_exact(D).enumerate() {
+            all.extend(pre_acts(at, x, true).into_iter().enumerate().map(|(j, z)| (z, r, j)).filter(|v| v.0 > 0.0));
+        }
+        all.sort_by(|a, b| b.0.total_cmp(&a.0));
+        all.into_iter().take(n).map(|(_, r, j)| (r, j)).collect()
+    }
+
+    #[test]
+    fn gradients_match_finite_differences() {
+        // 1.5 latents a row of 3 rows: 5 of them, rounded up from 4.5.
+        for k in [1.0, 1.5] {
+            let recipe: Recipe = BatchTopK { k, auxk: false, k_start: None }.into();
+            let n = (k * B as f64).round() as usize;
+            let checked = gradient_error(&recipe, &StepSettings { lr: 0.0, sparsity: 0.0, dead: &[] }, 1.1, |p, at| {
+                let kept = kept(at, n);
+                let one = |(r, x): (usize, &[f32])| {
+                    let z = pre_acts(p, x, true);
+                    squared_error(p, x, &kept.iter().filter(|v| v.0 == r).map(|&(_, j)| (j, z[j])).collect::<Vec<_>>())
+                };
+                rows().chunks_exact(D).enumerate().map(one).sum::<f64>() / B as f64
+            });
+            assert!(checked.worst < 2e-5, "{}", checked.worst);
+            assert_eq!(checked.report.l0, n as f64 / B as f64);
+        }
+        let recipe = BatchTopK { k: 4.0, auxk: true, k_start: None }.into();
+        assert_repeatable_at_any_thread_count(&recipe, 1.1, &[3, 8, 100]);
+    }
+
+    #[test]
+    fn k_falls_in_a_line() {
+        let recipe = BatchTopK { k: 25.0, auxk: true, k_start: Some(75.0) };
+        let k = |done| match recipe.at(done) {
+            Some(Recipe::BatchTopK(BatchTopK { k, .. })) => k,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((k(0.0), k(0.5), k(1.0)), (75.0, 50.0, 25.0));
+        assert!(BatchTopK::default().at(0.5).is_none());
+    }
+}

@@ -1,0 +1,248 @@
+//! JumpReLU: a trained threshold for each latent (Rajamanoharan et al. 2024, "Jumping Ahead").
+//!
+//! a = z where z > theta, else 0; theta is the trained number itself, in f32 (as its logarithm, Adam moves a small threshold by a share of a share).
+//!
+//! Where a jumps, a derivative is put in its place, with the rectangle K(u) = 1 for |u| < 1/2 and the bandwidth e:
+//! da/dtheta = -(theta / e) K((z - theta) / e),  d[z > theta]/dtheta = -(1 / e) K((z - theta) / e); below z = 0 there is nothing to switch, and K counts as 0.
+//!
+//! Two losses:
+//! - step (the paper): |x - x_hat|^2 + l0 * number of active latents.
+//! - tanh (Anthropic, January 2025 update): |x - x_hat|^2 + l0 * sum tanh(c a_j) + pre_act * sum over all latents of relu(theta_j - z_j), in which the gradient of
+//!   a reaches z through the jump as well: da/dz = [z > theta] + (theta / e) K. The decoder has unit norm here (there its norm is free and folded in).
+//!
+//! The last term has a gradient at every latent that is off. It is exact and costs no dense product: the sum of x over the rows where a latent is off is the sum
+//! over all rows less that over the rows where it is on.
+
+use super::tanh::tanh_penalty;
+use super::{Architecture, Entries, Init, LatentStep, Select, Selection, Trained};
+use crate::kernels::sparse::{axpy, dot};
+use crate::sae::TrainConfig;
+use serde::{Deserialize, Serialize};
+
+/// What JumpReLU is made sparse by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JumpLoss {
+    /// The number of active latents.
+    Step,
+    /// tanh of the activations, and a pull at latents that are off.
+    Tanh,
+}
+
+/// Settings of JumpReLU.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JumpRelu {
+    /// Coefficient of the sparsity term beside the squared error summed over d_in, in units in which E|x|^2 = d_in. Above some 1 it saturates: set a target for L0
+    /// instead.
+    pub l0: f64,
+    pub loss: JumpLoss,
+    /// e: width of the band around a threshold that its gradient comes from.
+    pub bandwidth: f32,
+    /// First threshold of every latent.
+    pub threshold: f32,
+    /// c of the tanh loss.
+    pub scale: f32,
+    /// Coefficient of the pull at latents that are off (tanh loss).
+    pub pre_act: f64,
+}
+
+impl Default for JumpRelu {
+    fn default() -> Self {
+        JumpRelu { l0: 1.0, loss: JumpLoss::Step, bandwidth: 1.0, threshold: 1.0, scale: 4.0, pre_act: 3e-6 }
+    }
+}
+
+impl JumpRelu {
+    /// K((z - theta) / e), and 0 where z is not above zero.
+    fn kernel(&self, z: f32, theta: f32) -> f32 {
+        f32::from(u8::from(z > 0.0 && (z - theta).abs() < 0.5 * self.bandwidth))
+    }
+}
+
+impl Architecture for JumpRelu {
+    fn about(&self) -> &'static str {
+        "A trained threshold for each latent (Rajamanoharan et al. 2024)"
+    }
+
+    fn in_words(&self) -> String {
+        let loss = match self.loss {
+            JumpLoss::Step => "step",
+            JumpLoss::Tanh => "tanh",
+        };
+        format!("JumpReLU ({loss} loss, l0 coefficient {})", self.l0)
+    }
+
+    fn check(&self, _: usize, _: usize) -> Result<(), String> {
+        for (name, value) in [("bandwidth", self.bandwidth), ("threshold", self.threshold), ("scale", self.scale)] {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err(format!("{name} is {value}; it must be positive"));
+            }
+        }
+        if self.loss == JumpLoss::Step && 2.0 * self.threshold < self.bandwidth {
+            return Err(format!(
+                "threshold {} is below half of the bandwidth {}: the band would reach below zero, where nothing can be switched on",
+                self.threshold, self.bandwidth
+            ));
+        }
+        Ok(())
+    }
+
+    fn tune(&self, config: &mut TrainConfig) {
+        (config.lr, config.beta1) = (3e-4, 0.0);
+        if self.loss == JumpLoss::Tanh {
+            (config.lr, config.beta1, config.l1_warmup) = (2e-4, 0.9, 1.0);
+        }
+    }
+
+    fn init(&self, _: usize, _: usize) -> Init {
+        Init::Tied { norm: 1.0, encoder: 1.0 }
+    }
+
+    fn selection(&self) -> Selection {
+        Selection::Above { margin: 0.5 * self.bandwidth }
+    }
+
+    fn select(&self, trained: &Trained) -> Select {
+        let threshold = trained.vectors[0].iter().enumerate().map(|(j, t)| t.max(0.0) * trained.factor(j));
+        Select::JumpRelu { threshold: threshold.collect() }
+    }
+
+    fn sparsity(&self, _: usize) -> Option<f64> {
+        Some(self.l0)
+    }
+
+    fn vectors(&self) -> Vec<(&'static str, f32)> {
+        vec![("threshold", self.threshold)]
+    }
+
+    fn is_elementwise(&self) -> bool {
+        true
+    }
+
+    fn activate(&self, entries: &mut Entries, vectors: &[Vec<f32>]) {
+        for ((act, &z), &j) in entries.act.iter_mut().zip(entries.z).zip(entries.latent) {
+            *act = if z > vectors[0][j as usize].max(0.0) { z } else { 0.0 };
+        }
+    }
+
+    /// The step loss is made in `backward`, where the pre-activations are at hand; here it is nothing, with a slope of nothing.
+    fn penalty(&self, u: &mut [f32]) -> Option<f64> {
+        match self.loss {
+            JumpLoss::Step => {
+                u.fill(0.0);
+                Some(0.0)
+            }
+            JumpLoss::Tanh => Some(tanh_penalty(self.scale, u)),
+        }
+    }
+
+    fn backward(&self, entries: &mut Entries, vectors: &[Vec<f32>]) {
+        let Entries { latent, z, act, d_pre, d_vectors, range, sparsity, scale, .. } = entries;
+        let d_theta = &mut d_vectors[0][range.clone()];
+        let step = self.loss == JumpLoss::Step;
+        // 1 / B
+        let per_row = *scale / 2.0;
+        let pull = self.pre_act as f32 * per_row;
+        for (i, &j) in latent.iter().enumerate() {
+            let theta = vectors[0][j as usize].max(0.0);
+            let (on, band) = (act[i] > 0.0, self.kernel(z[i], theta) / self.bandwidth);
+            let d_act = d_pre[i];
+            // A threshold that has fallen below zero counts as zero and has no slope.
+            let alive = f32::from(u8::from(vectors[0][j as usize] > 0.0));
+            d_theta[i] = -alive * theta * band * d_act;
+            d_pre[i] = if on { d_act } else { 0.0 };
+            if step {
+                d_theta[i] -= alive * band * *sparsity;
+                entries.penalty += f64::from(u8::from(on));
+            } else {
+                d_pre[i] += theta * band * d_act;
+                if on {
+                    // What finish_latent takes for all rows is given back for those where the latent is on.
+                    d_pre[i] += pull;
+                    d_theta[i] -= alive * pull;
+                    entries.other -= self.pre_act * (theta - z[i]) as f64;
+                }
+            }
+        }
+    }
+
+    fn finish_latent(&self, step: &mut LatentStep) {
+        if self.loss == JumpLoss::Step {
+            return;
+        }
+        let theta = step.vectors[0][step.latent];
+        let rows = step.batch as f32;
+        let pull = self.pre_act as f32 / rows;
+        axpy(-pull, step.sum_centred, step.d_w_enc);
+        *step.d_b_enc -= self.pre_act as f32;
+        *step.sum_d_pre -= self.pre_act as f32;
+        step.d_vectors[0] += if theta > 0.0 { self.pre_act as f32 } else { 0.0 };
+        let sum_z = dot(step.w_enc, step.sum_centred) + rows * step.b_enc;
+        *step.loss += self.pre_act * (rows * theta.max(0.0) - sum_z) as f64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sae::cpu::check::*;
+    use crate::sae::{Recipe, StepSettings};
+
+    /// The loss whose derivative the pseudo-derivatives are: inside the band a is replaced by its line through the jump, held at the point `at`.
+    fn loss(recipe: &JumpRelu, p: &Tensors, at: &Tensors, sparsity: f64) -> f64 {
+        let band = |z: f64, theta: f64| f64::from(u8::from(z > 0.0 && (z - theta).abs() < 0.5 * recipe.bandwidth as f64)) / recipe.bandwidth as f64;
+        let tanh = recipe.loss == JumpLoss::Tanh;
+        let row = |x: &[f32]| {
+            let (z, z_at) = (pre_acts(p, x, true), pre_acts(at, x, true));
+            let mut extra = 0.0;
+            let mut acts = Vec::new();
+            for j in 0..F {
+                let (theta, theta_at) = (p[4][j], at[4][j]);
+                let on = f64::from(u8::from(z_at[j] > theta_at));
+                let k = band(z_at[j], theta_at);
+                let through_z = if tanh { theta_at * k * (z[j] - z_at[j]) } else { 0.0 };
+                let act = on * z[j] - theta_at * k * (theta - theta_at) + through_z;
+                acts.push((j, act));
+                extra += match recipe.loss {
+                    JumpLoss::Step => sparsity * (on - k * (theta - theta_at)),
+                    JumpLoss::Tanh => {
+                        let off = 1.0 - on;
+                        sparsity * (recipe.scale as f64 * act).tanh() + recipe.pre_act * off * (theta - z[j])
+                    }
+                };
+            }
+            squared_error(p, x, &acts) + extra
+        };
+        rows().chunks_exact(D).map(row).sum::<f64>() / B as f64
+    }
+
+    #[test]
+    fn gradients_are_those_of_the_pseudo_derivatives_sparse_and_dense() {
+        let step = JumpRelu { threshold: 0.5, bandwidth: 0.95, ..JumpRelu::default() };
+        let tanh = JumpRelu { loss: JumpLoss::Tanh, pre_act: 0.3, ..step.clone() };
+        for recipe in [step, tanh] {
+            for dense_above in [0.0, 1.1] {
+                let settings = StepSettings { lr: 0.0, sparsity: 0.7, dead: &[] };
+                let checked = gradient_error(&recipe.clone().into(), &settings, dense_above, |p, at| loss(&recipe, p, at, 0.7));
+                assert!(checked.worst < 5e-5, "{recipe:?} dense above {dense_above}: {}", checked.worst);
+                // The band is reached: some thresholds have a gradient, and not all for the pull alone.
+                assert!(checked.gradient[4].iter().filter(|g| g.abs() > 1e-3).count() >= 3, "{:?}", checked.gradient[4]);
+            }
+        }
+    }
+
+    #[test]
+    fn steps_are_repeatable_at_any_thread_count() {
+        let tanh: Recipe = JumpRelu { loss: JumpLoss::Tanh, ..JumpRelu::default() }.into();
+        for (recipe, dense_above) in [(JumpRelu::default().into(), 0.0), (JumpRelu::default().into(), 1.1), (tanh, 1.1)] {
+            assert_repeatable_at_any_thread_count(&recipe, dense_above, &[]);
+        }
+    }
+
+    #[test]
+    fn a_band_that_reaches_below_zero_is_refused() {
+        let odd = JumpRelu { threshold: 0.001, bandwidth: 1.0, ..JumpRelu::default() };
+        assert!(odd.check(5, 7).unwrap_err().contains("below half of the bandwidth"));
+    }
+}

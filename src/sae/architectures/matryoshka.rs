@@ -1,0 +1,187 @@
+//! Matryoshka: BatchTopK whose first latents must reconstruct alone (Bussmann et al. 2025): the loss is a sum over prefixes of the latents, so that
+//! general features come first and are not absorbed by special ones.
+//!
+//! x_hat_l = sum over active latents before end_l of a_j w_dec[j] + b_dec, loss = sum over l of weight_l |x - x_hat_l|^2 + aux.
+//! Detached: in the loss of level l what the levels before it reconstruct is held fixed, so that a latent answers to its own level alone.
+//! Random prefixes (Nabeshima 2024): the ends are drawn anew for each step, their lengths from a Pareto distribution of exponent 1/2 cut off at F.
+//! Sorting: every so many steps the latents are put in the order of how often they fire, so that those that fire most are in the first prefix.
+
+use super::batch_topk::{annealed, check_k, k_in_words, one_threshold};
+use super::topk::topk_lr;
+use super::{Architecture, Levels, Nesting, Recipe, Select, Selection, Trained};
+use crate::artifact::seed;
+use crate::sae::TrainConfig;
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+/// Settings of Matryoshka.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Matryoshka {
+    /// Latents kept per row, on average.
+    pub k: f64,
+    /// Whether dead latents are trained on what the whole leaves over (AuxK).
+    pub auxk: bool,
+    /// k at the first step, from where it falls linearly to `k` at the last; none: always k.
+    pub k_start: Option<f64>,
+    /// Where prefixes end, ascending, without the whole; empty: 1/16, 1/8, 1/4 and 1/2 of the latents.
+    pub prefixes: Vec<usize>,
+    /// Prefixes drawn anew for each step instead of fixed ones; 0: fixed.
+    pub random: usize,
+    /// Weight of the loss of each prefix; that of the whole is 1.
+    pub inner_weight: f64,
+    /// Whether what earlier levels reconstruct is held fixed.
+    pub detached: bool,
+    /// Steps after which latents are sorted by how often they fire; none: never.
+    pub sort_every: Option<u64>,
+}
+
+impl Default for Matryoshka {
+    fn default() -> Self {
+        Matryoshka { k: 32.0, auxk: true, k_start: None, prefixes: Vec::new(), random: 0, inner_weight: 1.0, detached: false, sort_every: None }
+    }
+}
+
+impl Matryoshka {
+    fn ends(&self, d_sae: usize, step: u64, run_seed: u64) -> Vec<usize> {
+        let mut ends = if self.random > 0 {
+            let mut rng = seed::rng(run_seed, "sae/matryoshka/prefixes", step);
+            (0..self.random).map(|_| pareto(rng.random_range(0.0..1.0), d_sae)).collect()
+        } else if self.prefixes.is_empty() {
+            [16, 8, 4, 2].map(|part| d_sae / part).to_vec()
+        } else {
+            self.prefixes.clone()
+        };
+        ends.push(d_sae);
+        ends.retain(|&end| end > 0);
+        ends.sort_unstable();
+        ends.dedup();
+        ends
+    }
+}
+
+/// A length from 1 to f with P(length >= l) falling as l^(-1/2), from a uniform draw u.
+fn pareto(u: f64, f: usize) -> usize {
+    let least = 1.0 / ((f + 1) as f64).sqrt();
+    let survival = 1.0 - u * (1.0 - least);
+    ((1.0 / survival.powi(2)).floor() as usize).clamp(1, f)
+}
+
+impl Architecture for Matryoshka {
+    fn about(&self) -> &'static str {
+        "BatchTopK whose first latents must reconstruct alone (Bussmann et al. 2025)"
+    }
+
+    fn in_words(&self) -> String {
+        let levels = if self.random > 0 { format!("{} random prefixes", self.random) } else { "fixed prefixes".into() };
+        let detached = if self.detached { ", detached" } else { "" };
+        format!("Matryoshka ({}, {levels}{detached}{})", k_in_words(self.k, self.k_start), if self.auxk { ", AuxK" } else { "" })
+    }
+
+    fn check(&self, _: usize, d_sae: usize) -> Result<(), String> {
+        check_k(self.k, self.k_start, d_sae)?;
+        if !self.prefixes.is_sorted_by(|a, b| a < b) || self.prefixes.iter().any(|&end| end == 0 || end >= d_sae) {
+            return Err(format!("prefixes are {:?}; they must ascend from 1 to below d_sae = {d_sae}", self.prefixes));
+        }
+        if self.random > 0 && !self.prefixes.is_empty() {
+            return Err(format!("prefixes are {:?} and random is {}; only one of them can be", self.prefixes, self.random));
+        }
+        if self.prefixes.len().max(self.random) > 200 {
+            return Err("there can be at most 200 prefixes".into());
+        }
+        if !(self.inner_weight > 0.0 && self.inner_weight.is_finite()) {
+            return Err(format!("inner_weight is {}; it must be positive", self.inner_weight));
+        }
+        if self.sort_every == Some(0) {
+            return Err("sort_every is 0; leave it out to never sort".into());
+        }
+        Ok(())
+    }
+
+    fn tune(&self, config: &mut TrainConfig) {
+        config.lr = topk_lr(config.sae.d_sae);
+        config.eps = 6.25e-10;
+    }
+
+    fn selection(&self) -> Selection {
+        Selection::BatchTopK { k: self.k }
+    }
+
+    fn select(&self, trained: &Trained) -> Select {
+        one_threshold(trained)
+    }
+
+    fn levels(&self, d_sae: usize, step: u64, run_seed: u64) -> Option<Levels> {
+        let ends = self.ends(d_sae, step, run_seed);
+        let weights = ends.iter().map(|&end| if end == d_sae { 1.0 } else { self.inner_weight }).collect();
+        Some(Levels { ends, weights, nesting: Nesting::Latent, detached: self.detached })
+    }
+
+    fn auxk(&self) -> bool {
+        self.auxk
+    }
+
+    fn at(&self, done: f64) -> Option<Recipe> {
+        let k = annealed(self.k, self.k_start?, done);
+        Some(Matryoshka { k, ..self.clone() }.into())
+    }
+
+    fn sort_every(&self) -> Option<u64> {
+        self.sort_every
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sae::StepSettings;
+    use crate::sae::cpu::check::*;
+
+    /// All that is above zero, so that the selection is that of ReLU and the levels alone are tested.
+    fn recipe(detached: bool) -> Matryoshka {
+        Matryoshka { k: F as f64, auxk: false, prefixes: vec![2, 5], inner_weight: 0.5, detached, ..Matryoshka::default() }
+    }
+
+    /// One level's loss of one row: latents before `fixed` at the weights `at`, later ones up to `end` at `p`.
+    fn level(p: &Tensors, at: &Tensors, x: &[f32], fixed: usize, end: usize) -> f64 {
+        let (z, z_at) = (pre_acts(p, x, true), pre_acts(at, x, true));
+        (0..D)
+            .map(|i| {
+                let part = |w: &Tensors, z: &[f64], range: std::ops::Range<usize>| -> f64 {
+                    range.filter(|&j| z_at[j] > 0.0).map(|j| z[j] * w[2][j * D + i]).sum()
+                };
+                (p[3][i] + part(at, &z_at, 0..fixed) + part(p, &z, fixed..end) - x[i] as f64).powi(2)
+            })
+            .sum()
+    }
+
+    #[test]
+    fn gradients_match_finite_differences_nested_and_detached() {
+        for detached in [false, true] {
+            let settings = StepSettings { lr: 0.0, sparsity: 0.0, dead: &[] };
+            let checked = gradient_error(&recipe(detached).into(), &settings, 1.1, |p, at| {
+                let row = |x: &[f32]| {
+                    let ends = [(0, 2, 0.5), (2, 5, 0.5), (5, F, 1.0)];
+                    ends.iter().map(|&(from, end, weight)| weight * level(p, at, x, if detached { from } else { 0 }, end)).sum::<f64>()
+                };
+                rows().chunks_exact(D).map(row).sum::<f64>() / B as f64
+            });
+            assert!(checked.worst < 2e-5, "detached {detached}: {}", checked.worst);
+            assert!(checked.report.other > 0.0);
+        }
+        assert_repeatable_at_any_thread_count(&Matryoshka { k: 4.0, random: 10, ..Matryoshka::default() }.into(), 1.1, &[3, 8, 100]);
+    }
+
+    #[test]
+    fn prefixes_end_where_they_should() {
+        assert_eq!(Matryoshka::default().ends(64, 0, 0), [4, 8, 16, 32, 64]);
+        let random = Matryoshka { random: 10, ..Matryoshka::default() };
+        let (a, b) = (random.ends(1000, 1, 7), random.ends(1000, 2, 7));
+        assert!(a != b && a == random.ends(1000, 1, 7) && a.len() <= 11 && a.last() == Some(&1000) && a.is_sorted());
+        // P(length >= 100) = (1/10 - l) / (1 - l) with l = 1001^(-1/2): 0.0706.
+        let long = (0..10_000).filter(|&i| pareto(i as f64 / 10_000.0, 1000) >= 100).count();
+        assert!((long as f64 / 10_000.0 - 0.0706).abs() < 1e-3, "{long}");
+        assert!(Matryoshka { prefixes: vec![8, 4], ..Matryoshka::default() }.check(5, 64).is_err());
+        assert!(Matryoshka { prefixes: vec![64], ..Matryoshka::default() }.check(5, 64).is_err());
+    }
+}

@@ -1,0 +1,66 @@
+//! The coefficient of the sparsity penalty while training: steered to a target for L0, and kept in step with a penalty that changes its shape.
+
+/// What the coefficient is multiplied by, and what that is decided from. Part of a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Control {
+    pub factor: f64,
+    /// Running mean of the active latents per row; 0 before the first step.
+    pub l0: f64,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Control { factor: 1.0, l0: 0.0 }
+    }
+}
+
+impl Control {
+    /// Share of a new batch in the running mean.
+    const SHARE: f64 = 0.01;
+    /// Share of the change that is made while L0 is on its way to the target already.
+    const ON_ITS_WAY: f64 = 0.01;
+    /// Change of the factor's logarithm per step at most, and over a whole run at least where L0 is off all the while.
+    const PER_STEP: f64 = 3e-4;
+    const PER_RUN: f64 = 15.0;
+
+    /// An integral controller: the factor rises while more latents are active than wanted, by tanh(10 (l0 / target - 1)) of its fastest, and hardly moves
+    /// while L0 is on its way and will be there within the memory of its running mean. Its fastest is 3e-4 a step (as the baselines of SynthSAEBench have it), more in runs of below 50,000 steps.
+    pub fn steer(&mut self, l0: f64, target: f64, steps: u64) {
+        let before = self.l0;
+        self.l0 = if before == 0.0 { l0 } else { (1.0 - Self::SHARE) * before + Self::SHARE * l0 };
+        let error = self.l0 / target - 1.0;
+        let (gone, left) = ((before - self.l0) * error.signum(), (self.l0 - target).abs());
+        let on_its_way = before != 0.0 && gone > Self::SHARE * left;
+        let fastest = Self::PER_STEP.max(Self::PER_RUN / steps as f64);
+        let brake = if on_its_way { Self::ON_ITS_WAY } else { 1.0 };
+        self.factor *= (fastest * brake * (10.0 * error).tanh()).exp();
+    }
+
+    /// The penalty of the same activations was `old` and is `new`.
+    pub fn keep_penalty(&mut self, old: f64, new: f64) {
+        if old > 0.0 && new > 0.0 {
+            self.factor *= old / new;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_factor_finds_the_coefficient_that_gives_the_target() {
+        // A plant whose L0 is 100 / factor, with a lag of twenty steps.
+        let (mut control, mut l0) = (Control::default(), 100.0);
+        for _ in 0..5000 {
+            l0 += 0.05 * (100.0 / control.factor - l0);
+            control.steer(l0, 20.0, 5000);
+        }
+        assert!((l0 / 20.0 - 1.0).abs() < 0.1, "{l0} at {}", control.factor);
+        let mut control = Control { factor: 2.0, l0: 5.0 };
+        control.keep_penalty(6.0, 3.0);
+        assert_eq!(control.factor, 4.0);
+        control.keep_penalty(0.0, 3.0);
+        assert_eq!(control.factor, 4.0);
+    }
+}

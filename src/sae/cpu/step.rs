@@ -1,0 +1,494 @@
+//! One batch from rows to gradients: select, decode, error, back to the pre-activations, then latent by latent (`latents`).
+
+use super::auxk::{AuxK, AuxWork};
+use super::dense::{DensePass, DenseSums};
+use super::latents::{ByLatent, LatentPass};
+use super::{Clock, CpuEngine, batch_topk};
+use crate::kernels::gemm::matmul_nt;
+use crate::kernels::screen::TopK;
+use crate::kernels::select::{SelectScratch, count_above_zero};
+use crate::kernels::sparse::{axpy, dot, error_row, gather_axpy, gather_dot};
+use crate::sae::architectures::{Architecture, Entries, Levels, Nesting, Selection};
+use crate::sae::encode::{CHUNK, EncodeScratch, Pool, block_rows, encode_topk, grow, select_rows, subtract};
+use crate::sae::{Params, SparseRows, StepReport, StepSettings};
+use rayon::prelude::*;
+
+/// Buffers kept between steps.
+#[derive(Default)]
+pub(super) struct Work {
+    centred: Vec<f32>,
+    pre: Vec<f32>,
+    d_pre: Vec<f32>,
+    z: Vec<f32>,
+    /// (B, L, D): x_hat, then the gradient of each reconstruction.
+    g: Vec<f32>,
+    /// (B, D): that of the SAE's own, where L > 1 and dead latents ask for it.
+    last_g: Vec<f32>,
+    chunks: Vec<Chunk>,
+    by_latent: ByLatent,
+    /// (F,): n_j of the penalty.
+    norms: Vec<f32>,
+    dense: DenseSums,
+    aux: AuxWork,
+    pub encode: EncodeScratch,
+    screens: Pool,
+    /// Where the last batch's selection ended: a guess for the next one.
+    batch_floor: f32,
+}
+
+/// The sparse activations of [`CHUNK`] rows with their gradients. Buffers beside `rows` have an element to an active latent, or none where they are not needed.
+#[derive(Default)]
+pub(super) struct Chunk {
+    pub rows: SparseRows,
+    z: Vec<f32>,
+    pub d_pre: Vec<f32>,
+    /// Slope of the penalty times act, where decoder norms are free.
+    pub pull: Vec<f32>,
+    pub d_vectors: Vec<Vec<f32>>,
+    /// Which nested reconstruction an entry is the first to be part of, where there are several.
+    pub level: Vec<u8>,
+    pub sums: Sums,
+    scratch: LevelScratch,
+    slopes: Vec<f32>,
+}
+
+#[derive(Default)]
+struct LevelScratch {
+    latent: Vec<u32>,
+    act: Vec<f32>,
+    d_act: Vec<f32>,
+    order: Vec<u32>,
+    /// (D,)
+    x_hat: Vec<f32>,
+}
+
+/// Sums over rows, in f64.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Sums {
+    pub squared_error: f64,
+    /// Weighted squared errors of nested reconstructions, beyond the squared error of the SAE's own.
+    pub nested: f64,
+    pub penalty: f64,
+    pub other: f64,
+    pub active: f64,
+}
+
+impl Sums {
+    pub fn plus(self, other: Sums) -> Sums {
+        Sums {
+            squared_error: self.squared_error + other.squared_error,
+            nested: self.nested + other.nested,
+            penalty: self.penalty + other.penalty,
+            other: self.other + other.other,
+            active: self.active + other.active,
+        }
+    }
+}
+
+/// What every row of a step reads.
+#[derive(Clone, Copy)]
+pub(super) struct StepContext<'a> {
+    pub recipe: &'a dyn Architecture,
+    pub params: &'a Params,
+    /// (F, D): the encoder that is read with.
+    pub w_enc: &'a [f32],
+    pub norms: &'a [f32],
+    pub levels: Option<&'a Levels>,
+    /// 2 / B
+    pub scale: f32,
+    /// Coefficient of the penalty divided by B; 0: none.
+    pub sparsity: f32,
+}
+
+impl StepContext<'_> {
+    pub fn n_levels(&self) -> usize {
+        self.levels.map_or(1, |levels| levels.ends.len())
+    }
+
+    /// Whether the penalty pulls at decoder norms.
+    pub fn pulls(&self) -> bool {
+        self.sparsity != 0.0 && !self.recipe.unit_decoder()
+    }
+}
+
+impl CpuEngine {
+    /// Fills `self.gradient`; returns its squared norm over everything but b_dec.
+    pub(super) fn backward(&mut self, x: &[f32], settings: &StepSettings, project: bool, clock: &mut Clock) -> (StepReport, f64) {
+        let (d, f) = (self.d_in, self.d_sae);
+        assert!(!x.is_empty() && x.len().is_multiple_of(d), "{} elements are not rows of width {d}", x.len());
+        let batch = x.len() / d;
+        let CpuEngine { state, recipe, encoder, work, gradient, fires, .. } = self;
+        let recipe: &dyn Architecture = &**recipe;
+        let params = &state.params;
+        clock.phase("prepare encoder", || encoder.update(recipe, params));
+        let Work { centred, pre, d_pre, z, g, last_g, chunks, by_latent, norms, dense, aux, screens, batch_floor, .. } = work;
+        norms.resize(f, 1.0);
+        if !recipe.unit_decoder() {
+            norms.par_iter_mut().zip(params.w_dec.par_chunks_exact(d)).for_each(|(norm, w)| *norm = dot(w, w).sqrt());
+        }
+        let levels = recipe.levels(f, state.steps, self.seed);
+        let coefficient = recipe.sparsity(d).map_or(0.0, |_| settings.sparsity);
+        let w_enc = encoder.w_enc(params);
+        let context = StepContext {
+            recipe,
+            params,
+            w_enc,
+            norms,
+            levels: levels.as_ref(),
+            scale: 2.0 / batch as f32,
+            sparsity: (coefficient / batch as f64) as f32,
+        };
+        let n_levels = context.n_levels();
+        fires.fill(0);
+        let centred: &[f32] = if recipe.pre_bias() { subtract(x, &params.b_dec, centred) } else { x };
+        let g = grow(g, batch * n_levels * d);
+        let n_chunks = batch.div_ceil(CHUNK);
+        if chunks.len() < n_chunks {
+            chunks.resize_with(n_chunks, Chunk::default);
+        }
+        let chunks = &mut chunks[..n_chunks];
+        let mut dense_sums = None;
+        let mut least_kept = None;
+
+        match recipe.selection() {
+            Selection::TopK { k } => {
+                let top = TopK { w: w_enc, bias: &params.b_enc, k };
+                let mut parts: Vec<&mut SparseRows> = chunks.iter_mut().map(|chunk| &mut chunk.rows).collect();
+                self.screened = clock.phase("encode", || encode_topk(top, &encoder.screen, centred, pre, screens, &mut parts));
+            }
+            Selection::BatchTopK { k } => {
+                let wanted = (k * batch as f64).round() as usize;
+                least_kept = clock.phase("encode, select", || batch_topk::select((w_enc, &params.b_enc), wanted, centred, batch_floor, pre, chunks));
+            }
+            Selection::Positive | Selection::Above { .. } => {
+                dense_sums = elementwise(context, x, centred, self.dense_above, (pre, d_pre, z, g), chunks, gradient, dense, clock);
+            }
+        }
+        if matches!(recipe.selection(), Selection::TopK { .. } | Selection::BatchTopK { .. }) {
+            clock.phase("decode", || {
+                (&mut *chunks, x.par_chunks(CHUNK * d), g.par_chunks_mut(CHUNK * n_levels * d))
+                    .into_par_iter()
+                    .for_each(|(chunk, x, g)| chunk.decode_backward(context, x, g))
+            });
+        }
+
+        clock.phase("order by latent", || by_latent.fill(chunks, f, n_levels, params.vectors.len()));
+        let mut aux_loss = None;
+        if recipe.auxk() && !settings.dead.is_empty() {
+            clock.phase("aux", || {
+                let (g, weight): (&[f32], f64) = match &levels {
+                    None => (g, 1.0),
+                    Some(levels) => {
+                        let (last_g, main) = (grow(last_g, batch * d), levels.main());
+                        for (to, g) in last_g.chunks_exact_mut(d).zip(g.chunks_exact(n_levels * d)) {
+                            to.copy_from_slice(&g[main * d..][..d]);
+                            // Without what later levels have added to it.
+                            if !levels.detached && main + 1 < n_levels {
+                                axpy(-1.0, &g[(main + 1) * d..][..d], to);
+                            }
+                        }
+                        (last_g, levels.weights[main])
+                    }
+                };
+                aux_loss = Some(aux.run(AuxK { params, w_enc, dead: settings.dead, centred, g, weight, batch, d, f }));
+            });
+        }
+        let (squared, through_bias, latents_loss) = clock.phase("latent gradients", || {
+            let mut sum_centred = vec![0.0; if recipe.is_elementwise() { d } else { 0 }];
+            if recipe.is_elementwise() {
+                sum_rows(centred, d, d, &mut sum_centred);
+            }
+            let pass = LatentPass {
+                recipe,
+                params,
+                w_enc,
+                by_latent,
+                g,
+                centred,
+                sum_centred: &sum_centred,
+                norms,
+                dense: dense_sums.is_some().then_some(&*dense),
+                aux: aux_loss.is_some().then_some(&*aux),
+                project,
+            };
+            pass.run(gradient)
+        });
+        clock.phase("bias", || {
+            // What b_dec adds is part of every reconstruction: in nested ones the first level has gathered the gradients of all.
+            match &levels {
+                Some(levels) if levels.detached => sum_rows(g, d, d, &mut gradient.b_dec),
+                _ => sum_rows(g, d, n_levels * d, &mut gradient.b_dec),
+            }
+            if recipe.pre_bias() {
+                axpy(1.0, &through_bias, &mut gradient.b_dec);
+            }
+        });
+        by_latent.count_fires(fires, n_levels, levels.as_ref().map_or(0, Levels::main));
+        if dense_sums.is_some() {
+            fires.iter_mut().zip(&dense.fires).for_each(|(n, m)| *n += m);
+        }
+
+        if let Some(least) = least_kept {
+            state.kept = batch_topk::running_mean(state.kept, least);
+        }
+        let sums = chunks.iter().fold(dense_sums.unwrap_or_default(), |sums, chunk| sums.plus(chunk.sums));
+        let n = batch as f64;
+        let (mse, penalty, aux) = (sums.squared_error / n, sums.penalty / n, aux_loss.unwrap_or(0.0));
+        let other = (sums.nested + sums.other + latents_loss) / n;
+        let loss = mse + coefficient * penalty + other + aux;
+        (StepReport { loss, mse, penalty, l0: sums.active / n, aux, other, grad_norm: 0.0, variance: variance(x, d) }, squared)
+    }
+}
+
+/// Rows whose latents are selected one by one: block after block, through dense products where much is active, else sparse.
+#[allow(clippy::too_many_arguments)]
+fn elementwise(
+    context: StepContext,
+    x: &[f32],
+    centred: &[f32],
+    dense_above: f64,
+    (pre, d_pre, z, g): (&mut Vec<f32>, &mut Vec<f32>, &mut Vec<f32>, &mut [f32]),
+    chunks: &mut [Chunk],
+    gradient: &mut Params,
+    dense: &mut DenseSums,
+    clock: &mut Clock,
+) -> Option<Sums> {
+    let params = context.params;
+    let (d, f) = (params.b_dec.len(), params.b_enc.len());
+    let rows = block_rows(f);
+    let threshold: Option<Vec<f32>> = match context.recipe.selection() {
+        Selection::Above { margin } => Some(params.vectors[0].iter().map(|t| t - margin).collect()),
+        _ => None,
+    };
+    let mut sums: Option<Sums> = None;
+    for (block, (x, centred)) in x.chunks(rows * d).zip(centred.chunks(rows * d)).enumerate() {
+        let n = x.len() / d;
+        let pre = grow(pre, n * f);
+        clock.phase("encode", || matmul_nt(n, f, d, centred, context.w_enc, pre, false));
+        let g = &mut g[block * rows * d..][..n * d];
+        let chunks = &mut chunks[block * rows / CHUNK..][..n.div_ceil(CHUNK)];
+        if density(&pre[..CHUNK.min(n) * f], &params.b_enc, threshold.as_deref()) > dense_above {
+            chunks.iter_mut().for_each(Chunk::clear);
+            if sums.is_none() {
+                dense.clear(f, params.vectors.len(), context.pulls());
+            }
+            let d_pre = grow(d_pre, n * f);
+            let z = if context.recipe.is_elementwise() { grow(z, n * f) } else { &mut [] };
+            let pass = DensePass { x, centred, context, first: sums.is_none() };
+            let done = pass.run(pre, z, d_pre, g, dense, gradient, clock);
+            sums = Some(sums.unwrap_or_default().plus(done));
+        } else {
+            let one_chunk = |scratch: &mut SelectScratch, (pre, x, g, chunk): (&[f32], &[f32], &mut [f32], &mut Chunk)| {
+                select_rows(&params.b_enc, threshold.as_deref(), pre, scratch, &mut chunk.rows);
+                chunk.decode_backward(context, x, g);
+            };
+            clock.phase("select, decode", || {
+                (pre.par_chunks(CHUNK * f), x.par_chunks(CHUNK * d), g.par_chunks_mut(CHUNK * d), chunks.par_iter_mut())
+                    .into_par_iter()
+                    .for_each_init(SelectScratch::default, one_chunk)
+            });
+        }
+    }
+    sums
+}
+
+impl Chunk {
+    /// No active latents; one empty row for each of [`CHUNK`].
+    fn clear(&mut self) {
+        self.rows.clear();
+        (0..CHUNK).for_each(|_| self.rows.row_start.push(0));
+        for buffer in [&mut self.z, &mut self.d_pre, &mut self.pull] {
+            buffer.clear();
+        }
+        self.d_vectors.iter_mut().for_each(Vec::clear);
+        self.level.clear();
+        self.sums = Sums::default();
+    }
+
+    /// x_hat, errors, loss and the gradient of each active latent, row by row while the row's decoder directions are in cache.
+    /// `g` (rows, L, D) becomes the gradients of the reconstructions.
+    pub fn decode_backward(&mut self, context: StepContext, x: &[f32], g: &mut [f32]) {
+        let StepContext { recipe, params, norms, sparsity, scale, .. } = context;
+        let d = params.b_dec.len();
+        let n = self.rows.n_active();
+        let Chunk { rows, z, d_pre, pull, d_vectors, level, sums, scratch, slopes } = self;
+        *sums = Sums::default();
+        d_pre.clear();
+        d_pre.resize(n, 0.0);
+        pull.clear();
+        pull.resize(if context.pulls() { n } else { 0 }, 0.0);
+        level.clear();
+        level.resize(if context.levels.is_some() { n } else { 0 }, 0);
+        d_vectors.resize(params.vectors.len(), Vec::new());
+        for v in d_vectors.iter_mut() {
+            v.clear();
+            v.resize(n, 0.0);
+        }
+        z.clear();
+        if recipe.is_elementwise() {
+            z.extend_from_slice(&rows.act);
+        }
+        for (r, (x, g)) in x.chunks_exact(d).zip(g.chunks_exact_mut(context.n_levels() * d)).enumerate() {
+            let range = rows.row_start[r]..rows.row_start[r + 1];
+            let (latent, act) = (&rows.latent[range.clone()], &mut rows.act[range.clone()]);
+            let d_pre = &mut d_pre[range.clone()];
+            let mut entries = Entries {
+                latent,
+                z: z.get(range.clone()).unwrap_or_default(),
+                act,
+                d_pre,
+                d_vectors,
+                range: range.clone(),
+                sparsity,
+                scale,
+                target: x,
+                b_enc: &params.b_enc,
+                w_dec: &params.w_dec,
+                b_dec: &params.b_dec,
+                penalty: 0.0,
+                other: 0.0,
+            };
+            if recipe.is_elementwise() {
+                recipe.activate(&mut entries, &params.vectors);
+            }
+            match context.levels {
+                None => {
+                    g.copy_from_slice(&params.b_dec);
+                    gather_axpy(latent, entries.act, &params.w_dec, g);
+                    sums.squared_error += error_row(x, scale, g);
+                    gather_dot(latent, &params.w_dec, g, entries.d_pre);
+                }
+                Some(levels) => nested(levels, context, &mut entries, x, g, &mut level[range.clone()], scratch, sums),
+            }
+            let main = context.levels.map_or(0, Levels::main) as u8;
+            sums.active +=
+                (entries.act.iter().enumerate()).filter(|&(i, &a)| a > 0.0 && level.get(range.start + i).is_none_or(|&l| l <= main)).count() as f64;
+            if sparsity != 0.0 {
+                slopes.clear();
+                slopes.extend(entries.act.iter().zip(latent).map(|(&a, &j)| a * norms[j as usize]));
+                let linear = slopes.iter().map(|&u| u as f64).sum::<f64>();
+                match recipe.penalty(slopes) {
+                    Some(value) => sums.penalty += value,
+                    None => {
+                        sums.penalty += linear;
+                        slopes.fill(1.0);
+                    }
+                }
+                for (i, ((d, &slope), &j)) in entries.d_pre.iter_mut().zip(&*slopes).zip(latent).enumerate() {
+                    *d += sparsity * slope * norms[j as usize];
+                    if let Some(pull) = pull.get_mut(range.start + i) {
+                        *pull = sparsity * slope * entries.act[i];
+                    }
+                }
+            }
+            if recipe.is_elementwise() {
+                recipe.backward(&mut entries, &params.vectors);
+                sums.penalty += entries.penalty;
+                sums.other += entries.other;
+            }
+        }
+    }
+}
+
+/// As the plain case of [`Chunk::decode_backward`] for nested reconstructions: g (L, D) becomes, level by level, the gradient with respect to what a latent of
+/// that level adds: its own loss and, unless detached, those of all later levels.
+#[allow(clippy::too_many_arguments)]
+fn nested(
+    levels: &Levels,
+    context: StepContext,
+    entries: &mut Entries,
+    x: &[f32],
+    g: &mut [f32],
+    level: &mut [u8],
+    scratch: &mut LevelScratch,
+    sums: &mut Sums,
+) {
+    let w_dec = &context.params.w_dec;
+    let d = x.len();
+    let n_levels = levels.ends.len();
+    let LevelScratch { latent, act, d_act, order, x_hat } = scratch;
+    match levels.nesting {
+        Nesting::Latent => {
+            for (level, &j) in level.iter_mut().zip(entries.latent) {
+                *level = levels.ends.partition_point(|&end| end <= j as usize) as u8;
+            }
+        }
+        Nesting::Rank => {
+            order.clear();
+            order.extend(0..entries.act.len() as u32);
+            // Of equal activations the lower latent comes first, as in the selection.
+            order.sort_by(|&a, &b| entries.act[b as usize].total_cmp(&entries.act[a as usize]).then(a.cmp(&b)));
+            for (rank, &i) in order.iter().enumerate() {
+                level[i as usize] = levels.ends.partition_point(|&end| end <= rank) as u8;
+            }
+        }
+    }
+    let level = &*level;
+    let of_level = |l: usize| (0..level.len()).filter(move |&i| level[i] as usize == l);
+    x_hat.clear();
+    x_hat.extend_from_slice(&context.params.b_dec);
+    for l in 0..n_levels {
+        latent.clear();
+        act.clear();
+        for i in of_level(l) {
+            latent.push(entries.latent[i]);
+            act.push(entries.act[i]);
+        }
+        gather_axpy(latent, act, w_dec, x_hat);
+        let g = &mut g[l * d..][..d];
+        g.copy_from_slice(x_hat);
+        let squared = error_row(x, context.scale * levels.weights[l] as f32, g);
+        if l == levels.main() {
+            sums.squared_error += squared;
+            sums.nested -= squared;
+        }
+        sums.nested += levels.weights[l] * squared;
+    }
+    if !levels.detached {
+        for l in (0..n_levels - 1).rev() {
+            let (to, from) = g[l * d..].split_at_mut(d);
+            axpy(1.0, &from[..d], to);
+        }
+    }
+    for l in 0..n_levels {
+        latent.clear();
+        latent.extend(of_level(l).map(|i| entries.latent[i]));
+        d_act.clear();
+        d_act.resize(latent.len(), 0.0);
+        gather_dot(latent, w_dec, &g[l * d..][..d], d_act);
+        for (i, &d) in of_level(l).zip(&*d_act) {
+            entries.d_pre[i] = d;
+        }
+    }
+}
+
+/// Share of the latents of some rows that are above zero and above their threshold.
+fn density(pre: &[f32], bias: &[f32], threshold: Option<&[f32]>) -> f64 {
+    let count = |pre: &[f32]| match threshold {
+        None => count_above_zero(pre, bias),
+        Some(threshold) => pre.iter().zip(bias).zip(threshold).filter(|((p, b), t)| **p + **b > t.max(0.0)).count(),
+    };
+    let active: usize = pre.chunks_exact(bias.len()).map(count).sum();
+    active as f64 / pre.len().max(1) as f64
+}
+
+/// out (D,) = sum of the first D elements of each `stride` of x, by fixed blocks.
+fn sum_rows(x: &[f32], d: usize, stride: usize, out: &mut [f32]) {
+    let block_sum = |rows: &[f32]| {
+        let mut sum = vec![0.0; d];
+        rows.chunks_exact(stride).for_each(|row| axpy(1.0, &row[..d], &mut sum));
+        sum
+    };
+    let parts: Vec<Vec<f32>> = x.par_chunks(CHUNK * stride).map(block_sum).collect();
+    out.fill(0.0);
+    parts.iter().for_each(|part| axpy(1.0, part, out));
+}
+
+/// Mean squared distance of the rows from their mean.
+fn variance(x: &[f32], d: usize) -> f64 {
+    let n = (x.len() / d) as f64;
+    let mut sum = vec![0.0; d];
+    sum_rows(x, d, d, &mut sum);
+    let squares: Vec<f64> = x.par_chunks(CHUNK * d).map(|rows| rows.chunks_exact(d).map(|row| dot(row, row) as f64).sum()).collect();
+    squares.iter().sum::<f64>() / n - sum.iter().map(|&s| (s as f64 / n).powi(2)).sum::<f64>()
+}

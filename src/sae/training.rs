@@ -1,0 +1,358 @@
+//! One SAE in training: a step after the other, its schedules, its dead latents, its log, checkpoints and snapshots. Which rows a step is given is not its
+//! business.
+
+use super::architectures::Units;
+use super::checkpoint::Checkpoint;
+use super::control::Control;
+use super::fold::fold;
+use super::history::{self, Moment};
+use super::init::{Normaliser, init_params, mean_to_spread};
+use super::resample::{Draw, replacements, row_losses};
+use super::train::{Place, TrainedSae};
+use super::{Architecture, CpuEngine, Engine, Error, Result, RowSource, SELFTEST_ROWS, Sae, SparseRows, StepReport, StepSettings, TrainConfig};
+use crate::artifact::{self, Progress, seed};
+use serde_json::json;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+/// Rows that those of the self-test are chosen from.
+const SELFTEST_CANDIDATES: usize = 2048;
+
+/// One training in progress.
+pub(super) struct Training<'a> {
+    pub config: &'a TrainConfig,
+    pub place: &'a Place,
+    pub engine: Box<dyn Engine>,
+    normaliser: Normaliser,
+    pub last_fired: Vec<u64>,
+    /// (F,): running mean of the share of rows that each latent fires on, where latents are sorted by it; else empty.
+    frequency: Vec<f32>,
+    control: Control,
+    sample: Vec<f32>,
+    pub step: u64,
+    /// Where the source stood when the training began.
+    pub start: u64,
+    run: String,
+    last: StepReport,
+    /// (B, D): the rows of the step in the units of training.
+    batch: Vec<f32>,
+    dead: Vec<u32>,
+}
+
+impl<'a> Training<'a> {
+    /// From new weights; the source is left where it stood.
+    pub fn start(source: &mut dyn RowSource, config: &'a TrainConfig, place: &'a Place, run: String, progress: &mut dyn Progress) -> Result<Self> {
+        Checkpoint::clear(&place.checkpoints)?;
+        history::keep_until(&place.out, 0)?;
+        let d = config.sae.d_in;
+        let start = source.position();
+        let mut rows = vec![0.0; config.init_rows.max(SELFTEST_ROWS) * d];
+        let n = source.next_rows(&mut rows).map_err(|source| Error::Source { position: start, source })?;
+        if n == 0 {
+            return Err(Error::TooFewRows { found: 0, expected: config.batch as u64 });
+        }
+        rows.truncate(n * d);
+        check_finite(&rows, d, start)?;
+        source.seek(start).map_err(|source| Error::Source { position: start, source })?;
+        let sample = rows[..n.min(SELFTEST_ROWS) * d].to_vec();
+        let spread = mean_to_spread(&rows, d);
+        if spread > 3.0 && !config.sae.recipe.pre_bias() && config.sae.recipe.units() != Units::Centred {
+            progress.note(&format!(
+                "the mean of the activations is {spread:.1} times their spread and this recipe does not remove it: expect dead latents"
+            ));
+        }
+        let normaliser = Normaliser::estimate(config.sae.recipe.units(), &rows, d);
+        normaliser.apply(&mut rows);
+        let engine = Box::new(CpuEngine::new(config, init_params(&config.sae, config.seed, &rows)));
+        let log = place.out.join("train.jsonl");
+        artifact::write_atomic(&log, |_| Ok(()))?;
+        let last_fired = vec![0; config.sae.d_sae];
+        let frequency = vec![0.0; if config.sae.recipe.sort_every().is_some() { config.sae.d_sae } else { 0 }];
+        Ok(Self::new(
+            config,
+            place,
+            engine,
+            Checkpoint {
+                state: Default::default(),
+                normaliser,
+                last_fired,
+                frequency,
+                control: Control::default(),
+                sample,
+                step: 0,
+                position: start,
+                start,
+                run,
+            },
+        ))
+    }
+
+    /// From a checkpoint; the source is not touched.
+    pub fn resume(config: &'a TrainConfig, place: &'a Place, checkpoint: Checkpoint) -> Result<Self> {
+        let mut engine = Box::new(CpuEngine::new(config, checkpoint.state.params.clone()));
+        engine.write(&checkpoint.state);
+        keep_log_until(&place.out.join("train.jsonl"), checkpoint.step)?;
+        history::keep_until(&place.out, checkpoint.step)?;
+        Ok(Self::new(config, place, engine, checkpoint))
+    }
+
+    fn new(config: &'a TrainConfig, place: &'a Place, engine: Box<dyn Engine>, from: Checkpoint) -> Self {
+        let Checkpoint { normaliser, last_fired, frequency, control, sample, step, start, run, .. } = from;
+        let batch = vec![0.0; config.batch * config.sae.d_in];
+        Training {
+            config,
+            place,
+            engine,
+            normaliser,
+            last_fired,
+            frequency,
+            control,
+            sample,
+            step,
+            start,
+            run,
+            last: StepReport::default(),
+            batch,
+            dead: Vec::new(),
+        }
+    }
+
+    /// One step on raw rows (B, D): trains, counts, resamples where it is due (from the rows that come next in `source`, which is put back); returns the
+    /// learning rate.
+    pub fn one_step(&mut self, rows: &[f32], source: &mut dyn RowSource, progress: &mut dyn Progress) -> Result<f64> {
+        let config = self.config;
+        self.batch.copy_from_slice(rows);
+        self.normaliser.apply(&mut self.batch);
+        let done = self.step as f64 / config.steps() as f64;
+        let lr = config.lr * lr_factor(config, self.step);
+        self.follow_schedule(done);
+        let sparsity = config.sae.recipe.sparsity(config.sae.d_in).unwrap_or(0.0)
+            * self.control.factor
+            * if config.l1_warmup > 0.0 { (done / config.l1_warmup).min(1.0) } else { 1.0 };
+        let rows_before = self.step * config.batch as u64;
+        self.dead.clear();
+        if config.sae.recipe.auxk() {
+            let is_dead = |last: &u64| rows_before.saturating_sub(*last) >= config.dead_window_rows;
+            self.dead.extend(self.last_fired.iter().enumerate().filter(|(_, last)| is_dead(last)).map(|(j, _)| j as u32));
+        }
+        self.last = self.engine.step(&self.batch, &StepSettings { lr, sparsity, dead: &self.dead });
+        self.step += 1;
+        if !self.last.loss.is_finite() {
+            return Err(Error::Diverged { step: self.step, loss: self.last.loss, lr });
+        }
+        let rows = self.step * config.batch as u64;
+        for (last, &fires) in self.last_fired.iter_mut().zip(self.engine.fires()) {
+            if fires > 0 {
+                *last = rows;
+            }
+        }
+        if let Some(target) = config.target_l0
+            && done >= config.l1_warmup
+        {
+            self.control.steer(self.last.l0, target, config.steps());
+        }
+        self.sort_latents();
+        let due = config.resample.as_ref().is_some_and(|r| r.at.iter().any(|&at| (at * config.steps() as f64) as u64 == self.step));
+        if due {
+            self.resample(sparsity, source, progress)?;
+        }
+        Ok(lr)
+    }
+
+    /// The architecture as it is to be at this point. Where the shape of its penalty changes, the coefficient is changed so that the penalty of this batch does not.
+    fn follow_schedule(&mut self, done: f64) {
+        let Some(recipe) = self.config.sae.recipe.at(done) else { return };
+        let before = self.step.checked_sub(1).and_then(|step| self.config.sae.recipe.at(step as f64 / self.config.steps() as f64));
+        if let Some(before) = before
+            && before != recipe
+            && recipe.keeps_its_penalty()
+        {
+            let mut rows = SparseRows::default();
+            self.engine.encode(&self.batch, &mut rows);
+            let penalty = |recipe: &dyn Architecture| recipe.penalty(&mut rows.act.clone()).unwrap_or(0.0);
+            self.control.keep_penalty(penalty(&*before), penalty(&*recipe));
+        }
+        self.engine.set_recipe(&recipe);
+    }
+
+    /// Puts the latents in the order of how often they fire, where the architecture asks for it and it is due.
+    fn sort_latents(&mut self) {
+        let Some(every) = self.config.sae.recipe.sort_every() else { return };
+        for (frequency, &fires) in self.frequency.iter_mut().zip(self.engine.fires()) {
+            *frequency += 0.01 * (fires as f32 / self.config.batch as f32 - *frequency);
+        }
+        // Not before the running means mean something.
+        if !self.step.is_multiple_of(every) || self.step < 2 * every {
+            return;
+        }
+        let mut order: Vec<u32> = (0..self.frequency.len() as u32).collect();
+        order.sort_by(|&a, &b| self.frequency[b as usize].total_cmp(&self.frequency[a as usize]));
+        self.engine.permute_latents(&order);
+        self.frequency = order.iter().map(|&j| self.frequency[j as usize]).collect();
+        self.last_fired = order.iter().map(|&j| self.last_fired[j as usize]).collect();
+    }
+
+    /// The six steps of [`super::resample`]; the sample is the rows that come next, and the source is put back, so that nothing is lost.
+    fn resample(&mut self, sparsity: f64, source: &mut dyn RowSource, progress: &mut dyn Progress) -> Result<()> {
+        let config = self.config;
+        let settings = config.resample.as_ref().expect("only called where resampling is on");
+        let rows = self.step * config.batch as u64;
+        let window = (settings.window * config.steps() as f64) as u64 * config.batch as u64;
+        let dead: Vec<u32> = (0..config.sae.d_sae as u32).filter(|&j| rows - self.last_fired[j as usize] >= window).collect();
+        if dead.is_empty() || dead.len() == config.sae.d_sae {
+            progress.note(&format!("step {}: {} latents are dead; none resampled", self.step, dead.len()));
+            return Ok(());
+        }
+        let d = config.sae.d_in;
+        let position = source.position();
+        let mut draw = Draw::new(seed::rng(config.seed, "sae/resample", self.step), dead.len(), d);
+        let (mut encoded, mut x_hat) = (SparseRows::default(), Vec::new());
+        let b_dec = self.engine.read_b_dec();
+        let mut buffer = vec![0.0; config.batch * d];
+        let mut left = settings.sample_rows;
+        while left > 0 {
+            let n = (left as usize).min(config.batch);
+            let got = source.next_rows(&mut buffer[..n * d]).map_err(|source| Error::Source { position, source })?;
+            if got == 0 {
+                break;
+            }
+            let x = &mut buffer[..got * d];
+            self.normaliser.apply(x);
+            let losses = row_losses(&mut *self.engine, x, sparsity, &mut encoded, &mut x_hat);
+            for (x, loss) in x.chunks_exact_mut(d).zip(losses) {
+                if settings.centred {
+                    x.iter_mut().zip(&b_dec).for_each(|(v, b)| *v -= b);
+                }
+                draw.offer(x, loss * loss);
+            }
+            left -= got as u64;
+        }
+        source.seek(position).map_err(|source| Error::Source { position, source })?;
+        let Some(inputs) = draw.finish() else { return Ok(()) };
+        let new = replacements(&*self.engine, &dead, &inputs);
+        self.engine.replace_latents(&new);
+        for replacement in &new {
+            self.last_fired[replacement.latent as usize] = rows;
+        }
+        progress.note(&format!("step {}: resampled {} dead latents of {}", self.step, new.len(), config.sae.d_sae));
+        Ok(())
+    }
+
+    /// Raw rows for the self-test, out of those that would come next; where none come, the first ones of all.
+    fn telling_sample(&mut self, sae: &Sae, source: &mut dyn RowSource) -> Vec<f32> {
+        let d = self.config.sae.d_in;
+        let position = source.position();
+        let mut rows = vec![0.0; SELFTEST_CANDIDATES * d];
+        // What the training does not use must not cost its result.
+        let n = source.next_rows(&mut rows).unwrap_or(0);
+        // Back, for the next SAE of the same stream; where that fails its rows are others, which is as good.
+        let _ = source.seek(position);
+        rows.truncate(n * d);
+        if check_finite(&rows, d, position).is_err() {
+            rows.clear();
+        }
+        rows.extend_from_slice(&self.sample);
+        sae.telling_rows(&rows)
+    }
+
+    fn dead_frac(&self) -> f64 {
+        let rows = self.step * self.config.batch as u64;
+        let dead = self.last_fired.iter().filter(|&&last| rows.saturating_sub(last) >= self.config.dead_window_rows).count();
+        dead as f64 / self.last_fired.len() as f64
+    }
+
+    /// mse / variance of the batch around its mean.
+    fn fvu(&self) -> f64 {
+        if self.last.variance > 0.0 { self.last.mse / self.last.variance } else { 0.0 }
+    }
+
+    /// A line of train.jsonl.
+    pub fn log(&self, lr: f64, rows_per_s: f64, progress: &mut dyn Progress) -> Result<()> {
+        let StepReport { loss, mse, l0, penalty, aux, other, grad_norm, .. } = self.last;
+        let (fvu, dead_frac) = (self.fvu(), self.dead_frac());
+        let line = json!({
+            "step": self.step, "rows": self.step * self.config.batch as u64, "loss": loss, "mse": mse, "fvu": fvu, "l0": l0, "l1": penalty, "aux": aux, "other": other,
+            "dead_frac": dead_frac, "grad_norm": grad_norm, "lr": lr, "sparsity": self.control.factor, "rows_per_s": rows_per_s,
+        });
+        let path = self.place.out.join("train.jsonl");
+        let appended = OpenOptions::new().append(true).create(true).open(&path).and_then(|mut file| writeln!(file, "{line}"));
+        appended.map_err(|e| artifact::Error::io("append to", &path, e))?;
+        progress.figure(&format!("fvu {fvu:.4}  l0 {l0:.1}  dead {:.1} %", 100.0 * dead_frac));
+        Ok(())
+    }
+
+    /// Keeps the SAE as it is now, for people who watch it learn.
+    pub fn snapshot(&self) -> Result<()> {
+        let sae = fold(&self.config.sae, &self.engine.read(), &self.normaliser);
+        let moment = Moment {
+            step: self.step,
+            steps: self.config.steps(),
+            rows: self.step * self.config.batch as u64,
+            loss: self.last.loss,
+            fvu: self.fvu(),
+            l0: self.last.l0,
+            dead_frac: self.dead_frac(),
+            hook: self.place.origin.hook_name.clone(),
+            run: self.run.clone(),
+        };
+        Ok(history::write(&self.place.out, &sae, &moment)?)
+    }
+
+    /// Everything that the next step depends on; `position` is where it reads.
+    pub fn checkpoint(&self, position: u64) -> Checkpoint {
+        Checkpoint {
+            state: self.engine.read(),
+            normaliser: self.normaliser.clone(),
+            last_fired: self.last_fired.clone(),
+            frequency: self.frequency.clone(),
+            control: self.control,
+            sample: self.sample.clone(),
+            step: self.step,
+            position,
+            start: self.start,
+            run: self.run.clone(),
+        }
+    }
+
+    /// Folds and saves.
+    pub fn finish(mut self, source: &mut dyn RowSource) -> Result<TrainedSae> {
+        let sae = fold(&self.config.sae, &self.engine.read(), &self.normaliser);
+        self.sample = self.telling_sample(&sae, source);
+        // Figures of the weights that were here before are not figures of these.
+        for name in ["eval.json", "eval.manifest.json", "controls.json", "exam.json", "exam.manifest.json", "gaps.json"] {
+            let old = self.place.out.join(name);
+            if old.exists() {
+                fs::remove_file(&old).map_err(|e| artifact::Error::io("delete", &old, e))?;
+            }
+        }
+        sae.save(&self.place.out, &self.place.origin, &self.sample)?;
+        let rows = self.step * self.config.batch as u64;
+        Ok(TrainedSae { steps: self.step, rows, fvu: self.fvu(), l0: self.last.l0, dead_frac: self.dead_frac(), sae })
+    }
+}
+
+/// Linear warm-up from 0 at the beginning times linear decay to 0 at the end; step counts from 0.
+pub(super) fn lr_factor(config: &TrainConfig, step: u64) -> f64 {
+    let steps = config.steps() as f64;
+    let (warm, decay) = (config.lr_warmup * steps, config.lr_decay * steps);
+    let up = if warm > 0.0 { ((step + 1) as f64 / warm).min(1.0) } else { 1.0 };
+    let down = if decay > 0.0 { ((steps - step as f64) / decay).min(1.0) } else { 1.0 };
+    up * down
+}
+
+pub(super) fn check_finite(rows: &[f32], d: usize, first_row: u64) -> Result<()> {
+    match rows.iter().position(|v| !v.is_finite()) {
+        Some(i) => Err(Error::NotFinite { row: first_row + (i / d) as u64, value: rows[i] }),
+        None => Ok(()),
+    }
+}
+
+/// Drops lines of the log that were written after the checkpoint.
+fn keep_log_until(path: &Path, step: u64) -> Result<()> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let kept = |line: &&str| serde_json::from_str::<serde_json::Value>(line).is_ok_and(|v| v["step"].as_u64().is_some_and(|s| s <= step));
+    let lines: Vec<&str> = text.lines().filter(kept).collect();
+    artifact::write_atomic(path, |out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))?;
+    Ok(())
+}
