@@ -28,6 +28,28 @@ pub struct Resample {
     pub centred: bool,
 }
 
+/// What training may do to decoder directions. All but the first are controls: SAEs that learn little and look better than one would think (Korznikov et al. 2026).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decoder {
+    /// Anything.
+    #[default]
+    Free,
+    /// Nothing: they stay as they were drawn; encoder and biases are trained.
+    Frozen,
+    /// They keep a cosine of at least 0.8 with what was drawn.
+    SoftFrozen,
+}
+
+impl Decoder {
+    /// Least cosine of a soft-frozen direction with the first one.
+    pub const LEAST_COSINE: f32 = 0.8;
+
+    fn is_free(&self) -> bool {
+        *self == Decoder::Free
+    }
+}
+
 /// How one SAE is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,6 +76,9 @@ pub struct TrainConfig {
     pub eps: f64,
     /// A latent that fired on nothing in this many rows is dead (for AuxK and for the log).
     pub dead_window_rows: u64,
+    /// For controls.
+    #[serde(default, skip_serializing_if = "Decoder::is_free")]
+    pub decoder: Decoder,
     /// None: dead latents are not resampled.
     pub resample: Option<Resample>,
     /// Active latents per row that the coefficient of the sparsity penalty is steered to; none: the coefficient stays as it is.
@@ -92,6 +117,7 @@ impl TrainConfig {
             beta2: 0.999,
             eps: 1e-8,
             dead_window_rows: 200_000.min(rows / 5).max(1),
+            decoder: Decoder::Free,
             resample: None,
             target_l0: None,
             init_rows: 32_768,
@@ -143,6 +169,9 @@ impl TrainConfig {
                 "AuxK counts a latent as dead after {} rows without firing, but the run has only {}: it could never act; lower the dead window or train on more rows",
                 self.dead_window_rows, self.rows
             ));
+        }
+        if self.decoder != Decoder::Free && self.resample.is_some() {
+            return refuse("a decoder that is held cannot be resampled; switch resampling off".into());
         }
         if let Some(target) = self.target_l0 {
             if recipe.sparsity(d_in).is_none() {

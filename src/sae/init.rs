@@ -64,12 +64,7 @@ pub fn mean_to_spread(rows: &[f32], d: usize) -> f64 {
 pub fn init_params(config: &SaeConfig, run_seed: u64, rows: &[f32]) -> Params {
     let (d, f) = (config.d_in, config.d_sae);
     let init = config.recipe.init(d, f);
-    let mut w_dec = vec![0.0; f * d];
-    w_dec.par_chunks_mut(d).enumerate().for_each(|(j, row)| {
-        let mut rng = seed::rng(run_seed, "sae/init/decoder", j as u64);
-        row.iter_mut().for_each(|v| *v = if init == Init::Linear { rng.random_range(-1.0..1.0) } else { gaussian(&mut rng) });
-        normalise(row);
-    });
+    let mut w_dec = first_directions(config, run_seed);
     let mut b_dec = vec![0.0; d];
     let mut w_enc = w_dec.clone();
     match init {
@@ -88,6 +83,19 @@ pub fn init_params(config: &SaeConfig, run_seed: u64, rows: &[f32]) -> Params {
     }
     let vectors = config.recipe.vectors().iter().map(|&(_, first)| vec![first; f]).collect();
     Params { w_enc, b_enc: vec![0.0; f], w_dec, b_dec, vectors }
+}
+
+/// Decoder directions (F, D) before the first step, of unit norm.
+pub(super) fn first_directions(config: &SaeConfig, run_seed: u64) -> Vec<f32> {
+    let (d, f) = (config.d_in, config.d_sae);
+    let init = config.recipe.init(d, f);
+    let mut w_dec = vec![0.0; f * d];
+    w_dec.par_chunks_mut(d).enumerate().for_each(|(j, row)| {
+        let mut rng = seed::rng(run_seed, "sae/init/decoder", j as u64);
+        row.iter_mut().for_each(|v| *v = if init == Init::Linear { rng.random_range(-1.0..1.0) } else { gaussian(&mut rng) });
+        normalise(row);
+    });
+    w_dec
 }
 
 /// The point with the least sum of distances to the rows (N, D), by Weiszfeld's iteration until it moves less than 1e-5 of the mean distance.

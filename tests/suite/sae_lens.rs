@@ -2,7 +2,7 @@
 //! without it.
 
 use monosem::artifact::{Silent, seed};
-use monosem::sae::{Origin, Place, Recipe, Relu2023, ReluApril2024, RowSource, SaeConfig, TopK, TrainConfig, train};
+use monosem::sae::{BatchTopK, Gated, JumpRelu, Origin, Place, Recipe, Relu2023, ReluApril2024, RowSource, SaeConfig, TrainConfig, train};
 use rand::RngExt;
 use std::process::Command;
 
@@ -37,7 +37,14 @@ fn sae_lens_reads_every_architecture_that_is_trained_here() {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let recipes = [Recipe::topk(3, true), Relu2023 { l1: 1e-3 }.into(), ReluApril2024 { l1: 0.2 }.into()];
+    let recipes = [
+        Recipe::topk(3, true),
+        Relu2023 { l1: 1e-3 }.into(),
+        ReluApril2024 { l1: 0.2 }.into(),
+        BatchTopK { k: 3.0, auxk: false, k_start: None }.into(),
+        JumpRelu { l0: 0.1, ..JumpRelu::default() }.into(),
+        Gated { l1: 0.1 }.into(),
+    ];
     let mut folders = Vec::new();
     for (i, recipe) in recipes.into_iter().enumerate() {
         let mut config = TrainConfig::short(SaeConfig { d_in: 12, d_sae: 40, recipe }, 6400, 64, 0);

@@ -17,9 +17,10 @@ mod step;
 
 use super::architectures::{Architecture, Selection, Trained};
 use super::encode::{EncoderView, decode, encode};
-use super::{Engine, Params, Recipe, Replacement, SparseRows, State, StepReport, StepSettings, TrainConfig};
+use super::init::first_directions;
+use super::{Decoder, Engine, Params, Recipe, Replacement, SparseRows, State, StepReport, StepSettings, TrainConfig};
 use crate::kernels::screen::{Screen, ScreenCount};
-use crate::kernels::sparse::{AdamStep, adam, dot};
+use crate::kernels::sparse::{AdamStep, adam, axpy, dot};
 use rayon::prelude::*;
 use std::time::Instant;
 use step::Work;
@@ -40,6 +41,9 @@ pub struct CpuEngine {
     beta1: f64,
     beta2: f64,
     eps: f64,
+    decoder: Decoder,
+    /// (F, D): what a decoder that is held began with; else empty.
+    first_directions: Vec<f32>,
     state: State,
     /// Gradient of the last step; decoder rows projected where the recipe projects.
     gradient: Params,
@@ -108,6 +112,8 @@ impl CpuEngine {
             beta1: config.beta1,
             beta2: config.beta2,
             eps: config.eps,
+            decoder: config.decoder,
+            first_directions: if config.decoder == Decoder::Free { Vec::new() } else { first_directions(&config.sae, config.seed) },
             gradient: zeros(),
             state: State { first: zeros(), second: zeros(), params, steps: 0, kept: 0.0 },
             fires: vec![0; d_sae],
@@ -154,14 +160,21 @@ impl CpuEngine {
         (params.w_enc.par_chunks_mut(n), first.w_enc.par_chunks_mut(n), second.w_enc.par_chunks_mut(n), gradient.w_enc.par_chunks(n))
             .into_par_iter()
             .for_each(|(p, m, v, g)| adam(step, grad_scale, p, m, v, g));
-        (params.w_dec.par_chunks_mut(n), first.w_dec.par_chunks_mut(n), second.w_dec.par_chunks_mut(n), gradient.w_dec.par_chunks(n))
-            .into_par_iter()
-            .for_each(|(p, m, v, g)| {
-                adam(step, grad_scale, p, m, v, g);
-                if unit_decoder {
-                    p.chunks_exact_mut(d).for_each(normalise);
-                }
-            });
+        let held = &self.first_directions;
+        if self.decoder != Decoder::Frozen {
+            (params.w_dec.par_chunks_mut(n), first.w_dec.par_chunks_mut(n), second.w_dec.par_chunks_mut(n), gradient.w_dec.par_chunks(n))
+                .into_par_iter()
+                .enumerate()
+                .for_each(|(block, (p, m, v, g))| {
+                    adam(step, grad_scale, p, m, v, g);
+                    if unit_decoder {
+                        p.chunks_exact_mut(d).for_each(normalise);
+                    }
+                    if !held.is_empty() {
+                        p.chunks_exact_mut(d).zip(held[block * n..].chunks_exact(d)).for_each(|(row, first)| hold(row, first));
+                    }
+                });
+        }
         adam(step, grad_scale, &mut params.b_enc, &mut first.b_enc, &mut second.b_enc, &gradient.b_enc);
         adam(step, grad_scale, &mut params.b_dec, &mut first.b_dec, &mut second.b_dec, &gradient.b_dec);
         for (((p, m), v), g) in params.vectors.iter_mut().zip(&mut first.vectors).zip(&mut second.vectors).zip(&gradient.vectors) {
@@ -287,6 +300,19 @@ impl Clock {
         }
         result
     }
+}
+
+/// Turns a row back towards the unit vector `first` until their cosine is [`Decoder::LEAST_COSINE`]; its norm stays.
+fn hold(row: &mut [f32], first: &[f32]) {
+    let (norm, along) = (dot(row, row).sqrt(), dot(row, first));
+    let least = Decoder::LEAST_COSINE;
+    if norm == 0.0 || along >= least * norm {
+        return;
+    }
+    axpy(-along, first, row);
+    let across = dot(row, row).sqrt();
+    let scale = if across > 0.0 { norm * (1.0 - least * least).sqrt() / across } else { 0.0 };
+    row.iter_mut().zip(first).for_each(|(v, f)| *v = *v * scale + norm * least * f);
 }
 
 /// Scales a row to unit norm; a zero row stays.

@@ -205,3 +205,27 @@ fn training_with_and_without_the_screen_gives_the_same_weights() {
     };
     assert!(run(Screen::default) == run(Screen::without_bf16));
 }
+
+#[test]
+fn held_decoders_stay_where_they_were_drawn_or_near_it() {
+    let (d, f, b) = (6, 20, 50);
+    let recipe = Recipe::topk(3, false);
+    for (decoder, least) in [(Decoder::Frozen, 1.0 - 1e-6), (Decoder::SoftFrozen, 0.8 - 1e-5), (Decoder::Free, -1.0)] {
+        let mut config = config(&recipe, d, f);
+        config.decoder = decoder;
+        let first = first_directions(&config.sae, config.seed);
+        let start = Params { w_dec: first.clone(), w_enc: first.clone(), ..params(&recipe, d, f, true) };
+        let mut engine = CpuEngine::new(&config, start);
+        for i in 0..300 {
+            engine.step(&random(b * d, 100 + i % 10), &StepSettings { lr: 1e-2, sparsity: 0.0, dead: &[] });
+        }
+        let cosines: Vec<f32> = engine.params().w_dec.chunks(d).zip(first.chunks(d)).map(|(a, b)| dot(a, b)).collect();
+        let lowest = cosines.iter().copied().fold(1.0, f32::min);
+        assert!(lowest >= least, "{decoder:?}: {lowest}");
+        // The bound is reached: without it directions go further.
+        assert!(decoder != Decoder::SoftFrozen || lowest < 0.81, "{lowest}");
+        assert!(decoder != Decoder::Free || lowest < 0.7, "{lowest}");
+        assert!(engine.params().w_dec.chunks(d).all(|w| (dot(w, w) - 1.0).abs() < 1e-4));
+        assert_ne!(engine.params().w_enc, first);
+    }
+}

@@ -1,0 +1,216 @@
+//! `monosem sae`: activations -> sparse autoencoder.
+
+mod train;
+
+use super::{Global, Interrupted, Terminal, again};
+use crate::artifact::{Manifest, RunDir, grouped, read_json};
+use crate::corpus::TokenStream;
+use crate::lm::{self, HookPoint, Lm};
+use crate::pipeline::{self, EvalConfig, Evaluated};
+use crate::sae::{self, Eval, Recipe, Sae, Select};
+use anyhow::{Context, bail};
+
+/// Train, evaluate and inspect sparse autoencoders
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Train on activations of the run's model, write DIR/RUN/sae/NAME
+    ///
+    /// Activations are computed while they are read; --cached reads those that `monosem harvest` left on disk. From a cache in f32 of all
+    /// the text the SAE is the same, bit for bit.
+    ///
+    /// Ctrl-C saves; --resume goes on, bit for bit as if it had never stopped.
+    #[command(after_help = train::EXAMPLES)]
+    Train(train::Train),
+    /// Measure on held-out text, write eval.json and controls.json
+    Eval(Evaluate),
+    /// Print what is in DIR/RUN/sae/NAME
+    Info(Info),
+    /// List the recipes with their settings and defaults
+    Recipes,
+}
+
+#[derive(Debug, clap::Args)]
+struct Evaluate {
+    /// Name of the SAE
+    #[arg(long, visible_alias = "sae", default_value = "main", value_name = "NAME")]
+    name: String,
+    /// Held-out tokens to measure reconstruction on
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    tokens: u64,
+    /// Held-out tokens to measure cross-entropies on
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    ce_tokens: u64,
+    /// Neurons that the control of largest neurons keeps [default: k of a topk SAE, at least 40]
+    #[arg(long, value_name = "N")]
+    neurons: Option<usize>,
+    /// Seed of the random control
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Debug, clap::Args)]
+struct Info {
+    /// Name of the SAE
+    #[arg(long, visible_alias = "sae", default_value = "main", value_name = "NAME")]
+    name: String,
+}
+
+pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
+    let run = RunDir::new(&global.dir, &global.run);
+    match args.command {
+        Command::Train(args) => train::run(&args, global, &run),
+        Command::Eval(args) => evaluate(&args, global, &run),
+        Command::Info(args) => info(&args, global, &run),
+        Command::Recipes => recipes(global),
+    }
+}
+
+fn recipes(global: &Global) -> anyhow::Result<()> {
+    let all = Recipe::all();
+    if global.json {
+        say!("{}", serde_json::to_string(&all)?);
+        return Ok(());
+    }
+    for recipe in &all {
+        say!("{}\n  {}", recipe.name(), recipe.about());
+        for (key, value) in recipe.settings() {
+            say!("    {key} = {value}");
+        }
+    }
+    Ok(())
+}
+
+fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    let _lock = run.lock()?;
+    let dir = run.sae(&args.name);
+    let (sae, origin) = (load(run, &args.name)?, sae::read_origin(&dir)?);
+    let hook: HookPoint = origin.hook_name.parse().map_err(|e| anyhow::anyhow!("{}: {e}", dir.join("cfg.json").display()))?;
+    let stream = open_stream(run)?;
+    let rerun = format!("monosem sae train --name {} {}", args.name, run.flags());
+    let trained = Manifest::read(&dir, "sae", sae::SAE_FORMAT_VERSION)?;
+    trained.check_input(&dir, "lm", &Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)?, &rerun)?;
+    let mut engine = lm::CpuEngine::new(open_lm(run, &stream)?);
+    if hook.d_in(lm::Engine::config(&engine)) != sae.d_in {
+        bail!("the SAE reads rows of {} numbers, {hook} of this model has {}\n  rerun: {rerun}", sae.d_in, hook.d_in(lm::Engine::config(&engine)));
+    }
+    let config = EvalConfig {
+        hook,
+        tokens: args.tokens,
+        ce_tokens: args.ce_tokens,
+        neurons: args.neurons.unwrap_or_else(|| EvalConfig::neurons_for(&sae.select)),
+        seed: args.seed,
+    };
+    let record = config.record(run, &args.name, &stream)?;
+    tell!(
+        "reads   at most {} held-out tokens; of half B at most {} for the cross-entropies of the model with the SAE and with its controls",
+        grouped(args.tokens),
+        grouped(args.ce_tokens)
+    );
+    let mut progress = Terminal::new();
+    let evaluated = match pipeline::evaluate(&mut engine, &stream, &sae, &config, &mut progress) {
+        Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
+        done => done?,
+    };
+    pipeline::write_evaluated(&dir, &evaluated, record)?;
+    let Evaluated { eval, controls } = evaluated;
+    if global.json {
+        say!("{}", serde_json::json!({"eval": eval, "controls": controls}));
+        return Ok(());
+    }
+    say!("{} on {} held-out tokens", dir.display(), grouped(eval.n_eval_tokens));
+    for (name, figure) in [
+        ("l0", eval.l0),
+        ("explained_variance", eval.explained_variance),
+        ("nmse", eval.nmse),
+        ("cosine", eval.cosine),
+        ("l2_ratio", eval.l2_ratio),
+        ("dead_frac", eval.dead_frac),
+        ("ultra_rare_frac", eval.ultra_rare_frac),
+        ("junk_frac", eval.junk_frac),
+    ] {
+        say!("  {name:20} {figure:9.4}   {}", eval.formulas[name]);
+    }
+    let (ours, random, neurons) = (&controls.sae, &controls.random_decoder, &controls.largest_neurons);
+    say!(
+        "cross-entropy of the next token on {} held-out tokens, nats: {:.4} unchanged, {:.4} with zeros",
+        grouped(ours.n_tokens),
+        ours.ce_clean,
+        ours.ce_zero
+    );
+    say!("  {:38} {:>8} {:>8} {:>10}", "in place of the activations", "ce", "gap", "recovered");
+    for (what, ce, gap, recovered) in [
+        ("the SAE's reconstruction".to_string(), ours.ce_spliced, ours.gap_nats, ours.ce_recovered_zero),
+        (format!("a random decoder's, {:.0} active", random.l0), random.ce_spliced, random.gap_nats, random.ce_recovered_zero),
+        (format!("the {} largest neurons, the rest's mean", neurons.k), neurons.ce, neurons.gap_nats, neurons.ce_recovered_zero),
+    ] {
+        say!("  {what:38} {ce:8.4} {gap:8.4} {:>10}", recovered.map_or("-".into(), |r| format!("{r:.4}")));
+    }
+    match run.features(&args.name).exists() {
+        true => tell!("next: monosem explore --sae {} {}", args.name, run.flags()),
+        false => tell!("next: monosem features build --sae {} {}", args.name, run.flags()),
+    }
+    Ok(())
+}
+
+fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    let dir = run.sae(&args.name);
+    let sae = load(run, &args.name)?;
+    let origin = sae::read_origin(&dir)?;
+    let manifest = Manifest::read(&dir, "sae", sae::SAE_FORMAT_VERSION)?;
+    let eval: Option<Eval> = dir.join("eval.json").exists().then(|| read_json(&dir.join("eval.json"))).transpose()?;
+    if global.json {
+        say!("{}", serde_json::json!({"d_in": sae.d_in, "d_sae": sae.d_sae, "hook": origin.hook_name, "manifest": manifest, "eval": eval}));
+        return Ok(());
+    }
+    let select = match &sae.select {
+        Select::Relu => "ReLU".to_string(),
+        Select::TopK { k } => format!("the {k} largest"),
+        Select::JumpRelu { .. } => "JumpReLU".to_string(),
+        Select::Gated { .. } => "gated".to_string(),
+    };
+    say!("{}: {} latents ({select}) of {} numbers at {} of {}", dir.display(), sae.d_sae, sae.d_in, origin.hook_name, origin.model_name);
+    say!(
+        "  trained on {} rows in {} steps, seed {}, {:.0} s",
+        manifest.counts["rows"],
+        manifest.counts["steps"],
+        manifest.seed,
+        manifest.wall_seconds
+    );
+    say!("  self-test replayed: agrees");
+    match eval {
+        Some(eval) => say!(
+            "  l0 {:.1}, explained variance {:.4}, dead {:.1} % of {} tokens",
+            eval.l0,
+            eval.explained_variance,
+            100.0 * eval.dead_frac,
+            eval.n_eval_tokens
+        ),
+        None => say!("  not evaluated yet: monosem sae eval --name {} {}", args.name, run.flags()),
+    }
+    Ok(())
+}
+
+fn load(run: &RunDir, name: &str) -> anyhow::Result<Sae> {
+    let dir = run.sae(name);
+    Sae::load(&dir).with_context(|| {
+        format!("cannot read the SAE {name} of {}\n  train it with: monosem sae train --name {name} {}", run.root.display(), run.flags())
+    })
+}
+
+fn open_stream(run: &RunDir) -> anyhow::Result<TokenStream> {
+    TokenStream::open(&run.tokens())
+        .with_context(|| format!("cannot read the tokens of {}\n  make them with: monosem corpus build {}", run.root.display(), run.flags()))
+}
+
+fn open_lm(run: &RunDir, stream: &TokenStream) -> anyhow::Result<Lm> {
+    let manifest = Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)
+        .with_context(|| format!("cannot read the model of {}\n  make it with: monosem lm train {}", run.root.display(), run.flags()))?;
+    manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train {}", run.flags()))?;
+    Ok(Lm::load(&run.lm())?)
+}
