@@ -33,6 +33,30 @@ pub fn write_atomic(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> std
     written.map_err(io)
 }
 
+/// Moves a file to `to`, over what is there. Between file systems it is copied, through a temporary sibling too.
+pub fn move_file(from: &Path, to: &Path) -> Result<()> {
+    let io = |e| Error::io("move to", to, e);
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent).map_err(io)?;
+    }
+    match fs::rename(from, to) {
+        Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => {
+            let mut old = File::open(from).map_err(|e| Error::io("read", from, e))?;
+            write_atomic(to, |out| std::io::copy(&mut old, out).map(|_| ()))?;
+            fs::remove_file(from).map_err(|e| Error::io("delete", from, e))
+        }
+        done => done.map_err(io),
+    }
+}
+
+/// Deletes a file, if it is there.
+pub fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("delete", path, e)),
+        _ => Ok(()),
+    }
+}
+
 /// Writes `value` as indented JSON, atomically.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let text = serde_json::to_vec_pretty(value).map_err(|e| Error::json(path, e))?;

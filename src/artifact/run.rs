@@ -60,6 +60,8 @@ impl RunDir {
         self.root.join("labels").join(format!("{name}.sqlite"))
     }
 
+    /// Where a stage keeps what it is in the middle of: its checkpoints, and of a training the log and the snapshots too, so that what is finished
+    /// stays whole beside it.
     pub fn checkpoints(&self, stage: &str) -> PathBuf {
         self.root.join("checkpoints").join(stage)
     }

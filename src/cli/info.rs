@@ -1,8 +1,9 @@
 //! `monosem info`: what is in a run.
 
 use super::Global;
-use crate::artifact::{RunDir, grouped, size};
-use crate::pipeline::{Status, status};
+use crate::artifact::{RunDir, grouped, shell_word, size};
+use crate::pipeline::{Status, saes, status};
+use anyhow::bail;
 use std::collections::BTreeMap;
 
 /// Show what is in a run, what is stale, what to run next
@@ -11,14 +12,15 @@ pub struct Args {
     /// Name of the run, as --run
     #[arg(value_name = "RUN", value_parser = super::run_name, conflicts_with = "run")]
     pub name: Option<String>,
-    /// Name of the SAE
-    #[arg(long, default_value = "main", value_name = "NAME")]
-    sae: String,
+    /// Name of the SAE [default: main, or the first there is]
+    #[arg(long, value_name = "NAME")]
+    sae: Option<String>,
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let run = RunDir::new(&global.dir, &global.run);
-    let stages = status(&run, &args.sae);
+    let sae = which(&run, args.sae)?;
+    let stages = status(&run, &sae);
     if global.json {
         let stages: Vec<_> =
             stages.iter().map(|(stage, status, command)| serde_json::json!({"stage": stage, "state": status, "made_by": command})).collect();
@@ -47,6 +49,24 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         None => say!("next: monosem explore {}", run.flags()),
     }
     Ok(())
+}
+
+/// The SAE that is asked for. Where nothing is said and there is none yet it is the one that comes next.
+fn which(run: &RunDir, asked: Option<String>) -> anyhow::Result<String> {
+    let known = saes(run);
+    match asked {
+        Some(name) if !known.contains(&name) => {
+            let there = if known.is_empty() { "there is none yet".into() } else { format!("known are: {}", known.join(", ")) };
+            bail!(
+                "{} has no SAE named {name}; {there}\n  train it: monosem sae train --name {} {}",
+                run.root.display(),
+                shell_word(&name),
+                run.flags()
+            )
+        }
+        Some(name) => Ok(name),
+        None => Ok(known.iter().find(|name| *name == "main").or(known.first()).cloned().unwrap_or_else(|| "main".into())),
+    }
 }
 
 /// The figures of a stage that matter at a glance, the most important first.

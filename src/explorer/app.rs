@@ -13,6 +13,7 @@ use crate::features::store::{FeatureSummary, Meta};
 use crate::features::{self, Dictionary, NEURONS};
 use crate::labels::{self, Labels};
 use crate::lm::{CpuEngine, HookPoint, Lm};
+use crate::pipeline::saes;
 use crate::sae::Sae;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -28,7 +29,7 @@ pub struct App {
     pub stream: TokenStream,
     pub tokenizer: Tokenizer,
     model: Mutex<Option<Model>>,
-    pub compared: Mutex<super::compare::Kept>,
+    pub compared: Mutex<Option<super::compare::Kept>>,
     pub map: Arc<Mutex<super::map::State>>,
     pub learning: Mutex<super::learning::Kept>,
     /// Of features and of neurons.
@@ -311,17 +312,4 @@ impl App {
 /// A panic in another request leaves plain data behind, so its lock is good to use.
 pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// Names of the run's SAEs, those with a dictionary first, and of dictionaries that were imported without one.
-pub fn saes(run: &RunDir) -> Vec<String> {
-    let inside = |path: PathBuf| std::fs::read_dir(path.parent().unwrap_or(&path)).into_iter().flatten().flatten().map(|e| e.path());
-    let name = |path: &PathBuf| Some(path.file_stem()?.to_str()?.to_string());
-    let mut names: Vec<String> =
-        inside(run.sae("x")).filter(|path| path.is_dir()).filter_map(|p| Some(p.file_name()?.to_str()?.to_string())).collect();
-    let dictionaries = inside(run.features("x")).filter(|path| path.extension().is_some_and(|e| e == "sqlite"));
-    let imported: Vec<String> = dictionaries.filter_map(|p| name(&p)).filter(|n| n != NEURONS && !n.starts_with('.') && !names.contains(n)).collect();
-    names.extend(imported);
-    names.sort_by_key(|name| (!run.features(name).is_file(), name.clone()));
-    names
 }

@@ -4,7 +4,7 @@
 //! The newest is the finished SAE or, before there is one, the last snapshot. A dictionary names the features and measures their activations
 //! only where it was made from that finished SAE.
 
-use super::app::{App, Page, Problem, locked, saes};
+use super::app::{App, Page, Problem, locked};
 use super::fires::{Fires, Ranked, Scale};
 use super::live::{self, LiveToken};
 use super::summaries::Summaries;
@@ -14,10 +14,12 @@ use crate::artifact::{Manifest, grouped, settings};
 use crate::features::Dictionary;
 use crate::labels::Labels;
 use crate::lm::{HookPoint, Lm, Reader};
+use crate::pipeline::saes;
 use crate::sae::history::{self, Moment};
 use crate::sae::{SAE_FORMAT_VERSION, Sae, SparseRows};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Directions at least so near to the newest count as learnt.
@@ -90,6 +92,10 @@ pub struct FiringThen {
     pub act: f32,
     /// act over the feature's maximum in the dictionary; without one, over the largest activation on this text.
     pub share: f32,
+    /// (token, act) wherever it fires.
+    pub at: Vec<(usize, f32)>,
+    #[serde(skip)]
+    max: f32,
     /// Of its decoder direction with the newest one.
     pub cosine: f32,
 }
@@ -97,6 +103,10 @@ pub struct FiringThen {
 impl FiringThen {
     pub fn share_text(&self) -> String {
         format!("{:.0} %", 100.0 * self.share)
+    }
+
+    pub fn shades(&self) -> String {
+        view::shades(&self.at, self.max)
     }
 
     pub fn cosine_text(&self) -> String {
@@ -137,6 +147,8 @@ type Key = (String, String, (u64, bool), (u64, bool));
 /// What a training left behind of one SAE.
 struct Way {
     learning: Learning,
+    /// Where its snapshots lie.
+    dir: PathBuf,
     hook: String,
     /// Settings and inputs of the training.
     run: String,
@@ -171,16 +183,16 @@ impl App {
     }
 
     fn way(&self, sae: &str) -> Option<Way> {
-        let dir = self.run.sae(sae);
+        let dir = history::folder(&self.run, sae);
         let moments = history::list(&dir);
         let last = moments.last()?;
         let (hook, run) = (last.hook.clone(), last.run.clone());
         let mut points: Vec<Point> = moments.iter().map(point).collect();
-        // The same training gives the same SAE; a finished one of another training is no part of this way.
-        let of_this = |m: &Manifest| settings::other_identity(&run, &settings::identity(&m.config, &m.inputs)).is_none();
-        let manifest = Manifest::read(&dir, "sae", SAE_FORMAT_VERSION).ok().filter(of_this);
+        // The same training gives the same SAE; a finished one of another training, or of the same that is made anew, is no part of this way.
+        let of_this = |m: &Manifest| dir == self.run.sae(sae) && settings::other_identity(&run, &settings::identity(&m.config, &m.inputs)).is_none();
+        let manifest = Manifest::read(&self.run.sae(sae), "sae", SAE_FORMAT_VERSION).ok().filter(of_this);
         points.extend(manifest.as_ref().map(finished));
-        Some(Way { learning: Learning { sae: sae.into(), points }, hook, run, finished: manifest.map(|m| m.hash()) })
+        Some(Way { learning: Learning { sae: sae.into(), points }, dir, hook, run, finished: manifest.map(|m| m.hash()) })
     }
 
     /// What fires on the text at the point that is asked for.
@@ -220,7 +232,9 @@ impl App {
         let firing = |Ranked { latent, place, act, share }: Ranked| {
             let unit = known.unit(latent);
             let href = unit.as_ref().filter(|_| known.summaries.is_some()).map(UnitView::href).unwrap_or_default();
-            FiringThen { latent, unit, href, token: text::plain(slices[place]), act, share, cosine: then.cosines[latent as usize] }
+            let max = scale(latent).map_or(act, |s| s.max);
+            let (token, at) = (text::plain(slices[place]), fires.places[&latent].clone());
+            FiringThen { latent, unit, href, token, act, share, at, max, cosine: then.cosines[latent as usize] }
         };
         let firing: Vec<FiringThen> = ranked.into_iter().take(N_SHOWN).map(firing).collect();
         let caption = match (bytes.len(), &known.summaries) {
@@ -261,8 +275,7 @@ impl App {
         if kept.as_ref().is_none_or(|loaded| loaded.key != key) {
             *kept = None;
             let load = |point: &Point| {
-                let dir = self.run.sae(name);
-                let sae = if point.finished { Sae::load(&dir) } else { history::load(&dir, point.step) };
+                let sae = if point.finished { Sae::load(&self.run.sae(name)) } else { history::load(&way.dir, point.step) };
                 sae.map_err(|e| Problem::new(500, "The SAE of this step cannot be read", &e))
             };
             let sae = load(there)?;

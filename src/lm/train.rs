@@ -1,6 +1,7 @@
 //! Tokens -> a trained model. Reads the token stream; writes `lm/` and checkpoints.
 //!
-//! Window i of epoch e is entry i of a permutation that is a function of (seed, e), so that a resumed run reads what it would have read.
+//! While it trains its log lies beside the checkpoints: a model that is finished stays as it is, log included, until the one that takes its place is
+//! complete. Window i of epoch e is entry i of a permutation that is a function of (seed, e), so that a resumed run reads what it would have read.
 //! Nothing else is random after the initial weights.
 
 use super::checkpoint::Checkpoints;
@@ -271,6 +272,8 @@ impl<'a> Trainer<'a> {
     /// Writes `lm/` and takes the checkpoints away.
     fn finish(mut self) -> Result<TrainReport> {
         let dir = self.run.lm();
+        // From here to the new manifest the folder holds nothing finished, and the checkpoints lead back here.
+        artifact::remove_if_there(&dir.join("manifest.json"))?;
         let lm = self.engine.lm();
         lm.save(&dir, Some(self.stream.end_of_text()))?;
         save_tokenizer(&self.run.tokens(), &dir, lm.config.n_ctx)?;
@@ -300,12 +303,14 @@ impl<'a> Trainer<'a> {
             manifest.record_file(&dir, "tokenizer.json")?;
         }
         manifest.write(&dir)?;
+        artifact::move_file(&self.log_path(), &dir.join("train.jsonl"))?;
+        // Last: whoever is interrupted before goes on from here and comes to the same end.
         self.checkpoints.clear()?;
         Ok(report)
     }
 
     fn log_path(&self) -> std::path::PathBuf {
-        self.run.lm().join("train.jsonl")
+        self.run.checkpoints("lm").join("train.jsonl")
     }
 }
 

@@ -126,8 +126,12 @@ fn finished_work_and_checkpoints_are_replaced_only_when_that_is_asked_for() {
         train(&stream, &config(), &settings(), &run, start, &mut StopAfter(0.into())).unwrap();
         assert!(made == [&weights, &log].map(|path| std::fs::read(path).unwrap()), "{start:?}");
     }
+    // The old one stays whole until the new one is.
+    train(&stream, &config(), &other, &run, Start::Replace, &mut StopAfter(9.into())).unwrap_err();
+    assert!(made == [&weights, &log].map(|path| std::fs::read(path).unwrap()));
+    assert!(std::fs::metadata(run.checkpoints("lm").join("train.jsonl")).unwrap().len() > 0);
     train(&stream, &config(), &other, &run, Start::Replace, &mut Silent).unwrap();
-    assert!(made[0] != std::fs::read(&weights).unwrap());
+    assert!([&weights, &log].iter().zip(&made).all(|(path, old)| std::fs::read(path).unwrap() != *old));
     // Rebuilt tokens make it stale, and what is stale is made anew.
     let (_other_dir, _, other_tokens) = run_dir(1);
     train(&other_tokens, &config(), &other, &run, Start::New, &mut Silent).unwrap();

@@ -19,7 +19,7 @@ pub use gap::{ConceptGap, gaps};
 pub use recipe::{DictionaryStage, ExamStage, LmStage, Recipe, SaeStage};
 pub use report::Report;
 pub use stages::{Stage, Stages, shuffled_by};
-pub use status::{Status, status};
+pub use status::{Status, saes, status};
 
 use crate::{activations, artifact, corpus, features, intervene, lm, sae};
 use std::path::PathBuf;

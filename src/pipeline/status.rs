@@ -9,7 +9,8 @@ use crate::features::{self, Checkpoint, Dictionary, NEURONS, exam};
 use crate::sae::SAE_FORMAT_VERSION;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// Whether an artifact is there and made from what is there now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,7 +42,7 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
     let lm_hash = lm.as_ref().map(Manifest::hash).ok();
     let sae_manifest = Manifest::read(&run.sae(sae), "sae", SAE_FORMAT_VERSION).map_err(|e| e.to_string());
     let sae_hash = sae_manifest.as_ref().map(Manifest::hash).ok();
-    let made = |file: std::path::PathBuf, manifest: std::result::Result<Manifest, String>, inputs: &[(&str, &Option<String>)]| match manifest {
+    let made = |file: PathBuf, manifest: std::result::Result<Manifest, String>, inputs: &[(&str, &Option<String>)]| match manifest {
         _ if !file.exists() => Status::Missing,
         Err(why) => Status::Stale { why },
         Ok(manifest) => match inputs.iter().find(|(input, hash)| manifest.inputs.get(*input) != hash.as_ref()) {
@@ -53,7 +54,7 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
             },
         },
     };
-    let dictionary = |path: std::path::PathBuf, of_sae: bool| match Dictionary::open(&path) {
+    let dictionary = |path: PathBuf, of_sae: bool| match Dictionary::open(&path) {
         Err(features::Error::Missing { .. }) => Status::Missing,
         Err(error) => Status::Stale { why: error.to_string() },
         Ok(d) if Some(&d.meta().tokens_hash) != tokens_hash.as_ref() => Status::Stale { why: "tokens has changed since".into() },
@@ -66,15 +67,23 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
         }
     };
     let eval = Manifest::read_beside(&run.sae(sae), "eval", EVAL_FORMAT_VERSION).map_err(|e| e.to_string());
-    let manifest = |dir: std::path::PathBuf| dir.join("manifest.json");
+    let manifest = |dir: PathBuf| dir.join("manifest.json");
     let with_run = |command: &str| format!("monosem {command} {}", run.flags());
+    let named = |command: &str, flag: &str| {
+        let name = if sae == "main" { String::new() } else { format!(" {flag} {}", shell_word(sae)) };
+        with_run(&format!("{command}{name}"))
+    };
     let checkpoints = [run.checkpoints("lm"), run.checkpoints(&format!("sae-{sae}"))];
     let mut all = vec![
         ("tokens", made(manifest(run.tokens()), tokens_manifest, &[]), with_run("corpus build")),
         ("lm", made(manifest(run.lm()), lm, &[("tokens", &tokens_hash)]), with_run("lm train")),
-        ("sae", made(manifest(run.sae(sae)), sae_manifest, &[("lm", &lm_hash), ("tokens", &tokens_hash)]), with_run("sae train")),
-        ("eval", made(run.sae(sae).join("eval.json"), eval, &[("sae", &sae_hash), ("lm", &lm_hash), ("tokens", &tokens_hash)]), with_run("sae eval")),
-        ("features", dictionary(run.features(sae), true), with_run("features build")),
+        ("sae", made(manifest(run.sae(sae)), sae_manifest, &[("lm", &lm_hash), ("tokens", &tokens_hash)]), named("sae train", "--name")),
+        (
+            "eval",
+            made(run.sae(sae).join("eval.json"), eval, &[("sae", &sae_hash), ("lm", &lm_hash), ("tokens", &tokens_hash)]),
+            named("sae eval", "--name"),
+        ),
+        ("features", dictionary(run.features(sae), true), named("features build", "--sae")),
         ("neurons", dictionary(run.features(NEURONS), false), with_run("features build --neurons")),
     ];
     if let Some(why) = tokens.ok().and_then(|s| sources_changed(&run.tokens(), &serde_json::from_value(s.manifest().config.clone()).ok()?)) {
@@ -107,6 +116,21 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
     all
 }
 
+/// Names of the run's SAEs, those with a dictionary first: finished ones, those in the making, and dictionaries that were imported without one.
+pub fn saes(run: &RunDir) -> Vec<String> {
+    let inside = |path: PathBuf| fs::read_dir(path.parent().unwrap_or(&path)).into_iter().flatten().flatten().map(|e| e.path());
+    let named = |path: &Path| Some(path.file_name()?.to_str()?.to_string());
+    let is_full = |path: &PathBuf| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    let finished = inside(run.sae("x")).filter(|path| path.is_dir()).filter_map(|path| named(&path));
+    let making = inside(run.checkpoints("x")).filter(is_full).filter_map(|path| Some(named(&path)?.strip_prefix("sae-")?.to_string()));
+    let dictionaries = inside(run.features("x")).filter_map(|path| Some(named(&path)?.strip_suffix(".sqlite")?.to_string()));
+    let imported = dictionaries.filter(|name| name != NEURONS && !name.starts_with('.'));
+    let mut names: Vec<String> = finished.chain(making).chain(imported).collect();
+    names.sort_by_key(|name| (!run.features(name).is_file(), name.clone()));
+    names.dedup();
+    names
+}
+
 /// The command that goes on with `run.toml`; an older result of other settings, which was to be replaced, still stands in its way.
 fn run_again(run: &RunDir) -> String {
     let refused = Recipe::read(&run.config()).is_ok_and(|recipe| refuse_other_settings(&recipe, run).is_err());
@@ -114,9 +138,9 @@ fn run_again(run: &RunDir) -> String {
 }
 
 /// Step and file of the newest checkpoint in a folder.
-fn newest_checkpoint(dir: &Path) -> Option<(u64, std::path::PathBuf)> {
+fn newest_checkpoint(dir: &Path) -> Option<(u64, PathBuf)> {
     let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok();
-    std::fs::read_dir(dir).ok()?.flatten().filter_map(|e| Some((step(&e.path())?, e.path()))).max()
+    fs::read_dir(dir).ok()?.flatten().filter_map(|e| Some((step(&e.path())?, e.path()))).max()
 }
 
 /// Whether the checkpoint of a stage was made with the settings of `run.toml`, so that running that goes on from it.

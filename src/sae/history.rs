@@ -1,10 +1,11 @@
-//! An SAE on its way: snapshots that a training leaves in `sae/<name>/history/<step>.safetensors`, so that one can watch it learn.
+//! An SAE on its way: snapshots that a training leaves in `sae/<name>/history/<step>.safetensors`, so that one can watch it learn. Until it is
+//! finished they lie beside its checkpoints.
 //!
-//! A snapshot is the SAE as it would be saved then (folded, raw model units), its matrices in bf16. Nothing but the explorer reads them: what a
+//! A snapshot is the SAE as it would be saved then (folded, raw model units), its matrices in bf16. Only the explorer and comparisons read them: what a
 //! training makes is the same without them, and they may be deleted.
 
 use super::{Sae, SaeConfig, Select, TrainConfig};
-use crate::artifact::{Error, Result, Tensor, TensorFile, write_tensors};
+use crate::artifact::{Error, Result, RunDir, Tensor, TensorFile, move_file, write_tensors};
 use half::bf16;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -52,7 +53,7 @@ pub fn bytes(config: &SaeConfig) -> u64 {
     4 * d * f + 4 * (d + f)
 }
 
-/// Writes the snapshot into the SAE's folder `dir`.
+/// Writes the snapshot into the folder `dir` of the SAE, or of its checkpoints.
 pub fn write(dir: &Path, sae: &Sae, moment: &Moment) -> Result<()> {
     let (d, f) = (sae.d_in, sae.d_sae);
     let narrow = |x: &[f32]| x.iter().map(|&v| bf16::from_f32(v)).collect::<Vec<_>>();
@@ -79,7 +80,13 @@ pub fn write(dir: &Path, sae: &Sae, moment: &Moment) -> Result<()> {
     write_tensors(&path(dir, moment.step), &tensors, &metadata)
 }
 
-/// The snapshots of the SAE in `dir`, oldest first. One that cannot be read is left out: a training may be replacing it.
+/// Where the snapshots of an SAE lie: of the training that makes it anew, while that goes on, else of the one that made it.
+pub fn folder(run: &RunDir, name: &str) -> PathBuf {
+    let making = run.checkpoints(&format!("sae-{name}"));
+    if files(&making).is_empty() { run.sae(name) } else { making }
+}
+
+/// The snapshots in `dir`, oldest first. One that cannot be read is left out: a training may be replacing it.
 pub fn list(dir: &Path) -> Vec<Moment> {
     let read = |(_, path): (u64, PathBuf)| header(&TensorFile::open(&path).ok()?, "moment").ok();
     files(dir).into_iter().filter_map(read).collect()
@@ -122,6 +129,17 @@ pub(super) fn keep_until(dir: &Path, step: u64) -> Result<()> {
     for (_, path) in files(dir).into_iter().filter(|(at, _)| *at > step) {
         fs::remove_file(&path).map_err(|e| Error::io("delete", &path, e))?;
     }
+    Ok(())
+}
+
+/// Moves the snapshots of a training that is finished from one folder to another, in the place of those that are there.
+pub(super) fn hand_over(from: &Path, to: &Path) -> Result<()> {
+    keep_until(to, 0)?;
+    for (step, made) in files(from) {
+        move_file(&made, &path(to, step))?;
+    }
+    // Whatever else somebody put there stays, and so does the folder then.
+    let _ = fs::remove_dir(from.join("history"));
     Ok(())
 }
 

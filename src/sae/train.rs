@@ -1,7 +1,11 @@
 //! The training loop: one SAE, or several from one stream of rows. Reads a [`RowSource`]; writes `sae/<name>/` and checkpoints.
+//!
+//! While it trains everything that it writes lies beside its checkpoints: an SAE that is finished stays as it is, log and snapshots included, until
+//! the one that takes its place is complete.
 
 use super::checkpoint::Checkpoint;
-use super::training::{Training, check_finite};
+use super::history;
+use super::training::{LOG, Training, check_finite};
 use super::{Error, Result, RowSource, Sae, TrainConfig};
 use crate::artifact::{self, Manifest, Progress, Start, settings};
 use serde_json::json;
@@ -17,7 +21,7 @@ pub const SAE_FORMAT_VERSION: u32 = 1;
 pub struct Place {
     /// `sae/<name>/`
     pub out: PathBuf,
-    /// Folder of this SAE's checkpoints.
+    /// Folder of this SAE's checkpoints, and of its log and snapshots until it is finished.
     pub checkpoints: PathBuf,
     /// What becomes of a checkpoint and of a finished SAE that are there.
     pub start: Start,
@@ -227,6 +231,9 @@ fn keep(training: Training, source: &mut dyn RowSource, started: Instant) -> Res
         manifest.record_file(&place.out, name)?;
     }
     manifest.write(&place.out)?;
+    artifact::move_file(&place.checkpoints.join(LOG), &place.out.join(LOG))?;
+    history::hand_over(&place.checkpoints, &place.out)?;
+    // Last: whoever is interrupted before goes on from here and comes to the same end.
     Checkpoint::clear(&place.checkpoints)?;
     Ok(trained)
 }

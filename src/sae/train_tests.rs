@@ -370,6 +370,35 @@ fn a_finished_sae_has_its_own_figures_whatever_was_begun_in_its_place() {
     assert!(first.fvu > 0.0 && again.sae == first.sae);
 }
 
+/// Every file under a folder with its bytes.
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+    let of = |path: PathBuf| if path.is_dir() { files(&path) } else { BTreeMap::from([(path.clone(), fs::read(&path).unwrap())]) };
+    entries.flat_map(of).collect()
+}
+
+#[test]
+fn a_training_that_replaces_an_sae_touches_nothing_of_it_before_it_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = place(dir.path());
+    let config = |k| TrainConfig { snapshots: 2, ..small(Recipe::topk(k, false), 64 * 30) };
+    let source = || Synthetic::new(12, 30, 3, 1 << 40);
+    train(&mut source(), &config(3), &old, &mut Silent).unwrap();
+    fs::write(old.out.join("eval.json"), "{}").unwrap();
+    let before = files(&old.out);
+    let replacing = Place { start: Start::Replace, ..old.clone() };
+    let mut watch = Watch { stop_after_rows: Some(64 * 20), ..Watch::default() };
+    train(&mut source(), &config(5), &replacing, &mut watch).unwrap_err();
+    assert!(files(&old.out) == before, "weights, manifest, log, snapshots and figures are those of the old one");
+    let making = history::list(&old.checkpoints);
+    assert!(making.len() == 2 && fs::read_to_string(old.checkpoints.join("train.jsonl")).unwrap().lines().count() > 0);
+    train(&mut source(), &config(5), &Place { start: Start::Resume, ..old.clone() }, &mut Silent).unwrap();
+    let after = files(&old.out);
+    assert!(!old.out.join("eval.json").exists() && after.keys().len() == before.keys().len() - 1);
+    assert!(after.iter().all(|(path, bytes)| before[path] != *bytes), "all is the new one's");
+    assert_eq!((history::list(&old.out), files(&old.checkpoints).len()), (making, 0));
+}
+
 #[test]
 fn snapshots_are_the_sae_on_its_way_and_change_nothing_of_the_result() {
     let config = |snapshots| TrainConfig { snapshots, ..small(Recipe::topk(3, true), 64 * 50) };
@@ -399,12 +428,11 @@ fn snapshots_are_the_sae_on_its_way_and_change_nothing_of_the_result() {
     let mut rows = source();
     let again = config(1);
     let training = Training::start(&mut rows, &again, &whole, "run".into(), &mut Silent).unwrap();
-    assert!(history::list(&out).is_empty(), "a training that is replaced takes its snapshots with it");
     let mut trainings = [training];
     run(&mut rows, &mut trainings, &mut Silent).unwrap();
     let [training] = trainings;
     training.snapshot().unwrap();
-    let snapshot = history::load(&out, 50).unwrap();
+    let snapshot = history::load(&whole.checkpoints, 50).unwrap();
     assert!(snapshot.b_enc == trained.sae.b_enc && snapshot.b_dec == trained.sae.b_dec && snapshot.select == trained.sae.select);
     // Asking for another number of them is no other training.
     assert!(place(without.path()).differences(&config(6)).unwrap().is_empty());

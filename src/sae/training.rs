@@ -16,6 +16,9 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
+/// The log's name.
+pub(super) const LOG: &str = "train.jsonl";
+
 /// Rows that those of the self-test are chosen from.
 const SELFTEST_CANDIDATES: usize = 2048;
 
@@ -44,7 +47,7 @@ impl<'a> Training<'a> {
     /// From new weights; the source is left where it stood.
     pub fn start(source: &mut dyn RowSource, config: &'a TrainConfig, place: &'a Place, run: String, progress: &mut dyn Progress) -> Result<Self> {
         Checkpoint::clear(&place.checkpoints)?;
-        history::keep_until(&place.out, 0)?;
+        history::keep_until(&place.checkpoints, 0)?;
         let d = config.sae.d_in;
         let start = source.position();
         let mut rows = vec![0.0; config.init_rows.max(SELFTEST_ROWS) * d];
@@ -65,8 +68,7 @@ impl<'a> Training<'a> {
         let normaliser = Normaliser::estimate(config.sae.recipe.units(), &rows, d);
         normaliser.apply(&mut rows);
         let engine = Box::new(CpuEngine::new(config, init_params(&config.sae, config.seed, &rows)));
-        let log = place.out.join("train.jsonl");
-        artifact::write_atomic(&log, |_| Ok(()))?;
+        artifact::write_atomic(&place.checkpoints.join(LOG), |_| Ok(()))?;
         let last_fired = vec![0; config.sae.d_sae];
         let frequency = vec![0.0; if config.sae.recipe.sort_every().is_some() { config.sae.d_sae } else { 0 }];
         Ok(Self::new(
@@ -92,8 +94,8 @@ impl<'a> Training<'a> {
     pub fn resume(config: &'a TrainConfig, place: &'a Place, checkpoint: Checkpoint) -> Result<Self> {
         let mut engine = Box::new(CpuEngine::new(config, checkpoint.state.params.clone()));
         engine.write(&checkpoint.state);
-        keep_log_until(&place.out.join("train.jsonl"), checkpoint.step)?;
-        history::keep_until(&place.out, checkpoint.step)?;
+        keep_log_until(&place.checkpoints.join(LOG), checkpoint.step)?;
+        history::keep_until(&place.checkpoints, checkpoint.step)?;
         Ok(Self::new(config, place, engine, checkpoint))
     }
 
@@ -275,7 +277,7 @@ impl<'a> Training<'a> {
             "step": self.step, "rows": self.step * self.config.batch as u64, "loss": loss, "mse": mse, "fvu": fvu, "l0": l0, "l1": penalty, "aux": aux, "other": other,
             "dead_frac": dead_frac, "grad_norm": grad_norm, "lr": lr, "sparsity": self.control.factor, "rows_per_s": rows_per_s,
         });
-        let path = self.place.out.join("train.jsonl");
+        let path = self.place.checkpoints.join(LOG);
         let appended = OpenOptions::new().append(true).create(true).open(&path).and_then(|mut file| writeln!(file, "{line}"));
         appended.map_err(|e| artifact::Error::io("append to", &path, e))?;
         progress.figure(&format!("fvu {fvu:.4}  l0 {l0:.1}  dead {:.1} %", 100.0 * dead_frac));
@@ -296,7 +298,7 @@ impl<'a> Training<'a> {
             hook: self.place.origin.hook_name.clone(),
             run: self.run.clone(),
         };
-        Ok(history::write(&self.place.out, &sae, &moment)?)
+        Ok(history::write(&self.place.checkpoints, &sae, &moment)?)
     }
 
     /// Everything that the next step depends on; `position` is where it reads.
@@ -319,14 +321,13 @@ impl<'a> Training<'a> {
     pub fn finish(mut self, source: &mut dyn RowSource) -> Result<TrainedSae> {
         let sae = fold(&self.config.sae, &self.engine.read(), &self.normaliser);
         self.sample = self.telling_sample(&sae, source);
-        // Figures of the weights that were here before are not figures of these.
-        for name in ["eval.json", "eval.manifest.json", "controls.json", "exam.json", "exam.manifest.json", "gaps.json"] {
-            let old = self.place.out.join(name);
-            if old.exists() {
-                fs::remove_file(&old).map_err(|e| artifact::Error::io("delete", &old, e))?;
-            }
+        let out = &self.place.out;
+        // What was said of the weights that were here before is not said of these, its manifest first: from here to the new one the folder
+        // holds nothing finished, and the checkpoints lead back here.
+        for name in ["manifest.json", "eval.json", "eval.manifest.json", "controls.json", "exam.json", "exam.manifest.json", "gaps.json"] {
+            artifact::remove_if_there(&out.join(name))?;
         }
-        sae.save(&self.place.out, &self.place.origin, &self.sample)?;
+        sae.save(out, &self.place.origin, &self.sample)?;
         let rows = self.step * self.config.batch as u64;
         Ok(TrainedSae { steps: self.step, rows, fvu: self.fvu(), l0: self.last.l0, dead_frac: self.dead_frac(), sae })
     }

@@ -35,8 +35,8 @@ fn wait(child: &mut Child, ready: impl Fn() -> bool) {
     }
 }
 
-fn n_files(dir: &Path) -> usize {
-    fs::read_dir(dir).map_or(0, |entries| entries.flatten().filter(|e| !e.file_name().to_string_lossy().starts_with('.')).count())
+fn n_checkpoints(dir: &Path) -> usize {
+    fs::read_dir(dir).map_or(0, |entries| entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with("step-")).count())
 }
 
 /// The command after `resume:`.
@@ -75,12 +75,12 @@ fn interrupted_equals_uninterrupted(args: &[&str], log: &str, weights: &str) {
 
 #[test]
 fn a_model_interrupted_by_ctrl_c_ends_with_the_same_weights() {
-    interrupted_equals_uninterrupted(&LM, "lm/train.jsonl", "lm/model.safetensors");
+    interrupted_equals_uninterrupted(&LM, "checkpoints/lm/train.jsonl", "lm/model.safetensors");
 }
 
 #[test]
 fn an_sae_interrupted_by_ctrl_c_ends_with_the_same_weights() {
-    interrupted_equals_uninterrupted(&SAE, "sae/second/train.jsonl", "sae/second/sae_weights.safetensors");
+    interrupted_equals_uninterrupted(&SAE, "checkpoints/sae-second/train.jsonl", "sae/second/sae_weights.safetensors");
 }
 
 /// Kills `args` after its first checkpoint, resumes, compares.
@@ -89,7 +89,7 @@ fn killed_equals_unkilled(args: &[&str], checkpoints: &str, weights: &str) {
     let folder = stopped.path().join("small/checkpoints").join(checkpoints);
     let _ = fs::remove_dir_all(&folder);
     let mut child = start(stopped.path(), args);
-    wait(&mut child, || n_files(&folder) > 0);
+    wait(&mut child, || n_checkpoints(&folder) > 0);
     signal(&child, libc::SIGKILL);
     child.wait().unwrap();
     works(stopped.path(), &[args, &["--resume", "--run", "small"]].concat());
@@ -114,7 +114,7 @@ fn the_whole_path_interrupted_at_its_model_and_at_its_sae_ends_as_if_it_never_wa
     let recipe = recipe(dir.path());
     let args = ["run", recipe.to_str().unwrap()];
     let mut command = String::new();
-    for log in ["lm/train.jsonl", "sae/main/train.jsonl"] {
+    for log in ["checkpoints/lm/train.jsonl", "checkpoints/sae-main/train.jsonl"] {
         let log = dir.path().join("small").join(log);
         let mut child = start(dir.path(), &args);
         wait(&mut child, || fs::metadata(&log).is_ok_and(|m| m.len() > 0));
