@@ -1,12 +1,12 @@
-//! This run's SAE beside another: what both have, what was split, what is new, what is lost. The other is chosen by a name from a list that
-//! is read from the folders; no name of an address is ever a path.
+//! This run's SAE beside another, or beside a snapshot of a training: what both have, what was split, what is new, what is lost. The other is chosen
+//! by a name from a list that is read from the folders; no name of an address is ever a path.
 
-use super::app::{App, Page, Problem, locked, saes};
+use super::app::{App, Page, Problem, locked};
 use super::view::{Fact, UnitView, Units};
 use crate::artifact::{RunDir, grouped};
 use crate::features::Dictionary;
-use crate::features::compare::{Comparison, MATCHED, Nearest, RELATED, Side, compare, incomparable};
-use crate::sae::Sae;
+use crate::features::compare::{Comparison, MATCHED, Nearest, RELATED, cautions, compare, names, open};
+use crate::pipeline::saes;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,13 +16,19 @@ const N_SHOWN: usize = 40;
 /// Parts of a split that are named.
 const N_PARTS: usize = 8;
 
-/// The last comparison, by the two SAEs' names and the hash of this one's weights.
-pub type Kept = Option<(String, Arc<Comparison>)>;
+/// The last comparison.
+#[derive(Clone)]
+pub struct Kept {
+    /// The other SAE's name and the hash of this one's weights.
+    key: String,
+    comparison: Arc<Comparison>,
+    warnings: Vec<String>,
+}
 
 #[derive(Debug, Serialize)]
 pub struct ComparePage {
     pub this: String,
-    /// Every other SAE of this run, and of the runs beside it as `run/sae`.
+    /// Every other SAE of this run, and of the runs beside it as `run/sae`; snapshots as `sae@step`, those of this SAE too.
     pub choices: Vec<String>,
     pub with: String,
     /// Of a command about this run.
@@ -33,8 +39,8 @@ pub struct ComparePage {
 
 #[derive(Debug, Serialize)]
 pub struct CompareView {
-    /// Why the figures may mean nothing, or empty.
-    pub warning: String,
+    /// Why the figures may mean nothing, or less than they seem.
+    pub warnings: Vec<String>,
     pub figures: Vec<Fact>,
     /// Of this SAE's latents, by the cosine of the nearest: twenty bins from 0 to 1.
     pub histogram: Vec<CosineBar>,
@@ -107,16 +113,17 @@ impl App {
 
     /// The SAEs that may be compared with: names, read from the folders.
     fn comparable(&self) -> Vec<String> {
-        let is_there = |run: &RunDir, sae: &str| run.sae(sae).join("cfg.json").is_file();
-        let mut names: Vec<String> = saes(&self.run).into_iter().filter(|s| *s != self.sae && is_there(&self.run, s)).collect();
+        let mut all: Vec<String> = saes(&self.run).iter().flat_map(|sae| names(&self.run, sae)).filter(|name| *name != self.sae).collect();
         let beside = self.run.root.parent().and_then(|dir| std::fs::read_dir(dir).ok()).into_iter().flatten().flatten();
         let mut others: Vec<String> = beside.filter_map(|e| e.file_name().into_string().ok()).filter(|name| *name != self.run.name()).collect();
         others.sort();
-        for name in others {
-            let run = self.beside(&name);
-            names.extend(saes(&run).into_iter().filter(|s| is_there(&run, s)).map(|s| format!("{name}/{s}")));
+        for other in others {
+            let run = self.beside(&other);
+            all.extend(saes(&run).iter().flat_map(|sae| names(&run, sae)).map(|name| format!("{other}/{name}")));
         }
-        names
+        // Finished ones first.
+        all.sort_by_key(|name| name.contains('@'));
+        all
     }
 
     fn beside(&self, name: &str) -> RunDir {
@@ -131,24 +138,21 @@ impl App {
             Some((run, name)) => (self.beside(run), name),
             None => (self.run.clone(), with),
         };
-        let other = Dictionary::open(&run.features(name)).ok();
+        let failed = |e: &dyn std::fmt::Display| Problem::new(400, "These cannot be compared", e);
         let key = format!("{with} {}", meta.weights_hash);
-        let kept = locked(&self.compared).as_ref().filter(|(k, _)| *k == key).map(|(_, c)| c.clone());
-        let comparison = match kept {
-            Some(comparison) => comparison,
+        let kept = locked(&self.compared).as_ref().filter(|kept| kept.key == key).cloned();
+        let Kept { comparison, warnings, .. } = match kept {
+            Some(kept) => kept,
             None => {
-                let failed = |e: &dyn std::fmt::Display| Problem::new(400, "These cannot be compared", e);
-                let theirs = Sae::load(&run.sae(name)).map_err(|e| failed(&e))?;
-                let ours = Sae::load(&self.run.sae(&self.sae)).map_err(|e| failed(&e))?;
-                let alive: Vec<bool> = known.iter().map(|s| s.n_active > 0).collect();
-                let their_alive = other.as_ref().and_then(|d| d.alive().ok()).filter(|alive| alive.len() == theirs.d_sae);
-                let a = Side { sae: &ours, alive: Some(&alive).filter(|alive| alive.len() == ours.d_sae).map(Vec::as_slice) };
-                let b = Side { sae: &theirs, alive: their_alive.as_deref() };
-                let comparison = Arc::new(compare(a, b).map_err(|e| failed(&e))?);
-                *locked(&self.compared) = Some((key, comparison.clone()));
-                comparison
+                let ours = open(&self.run, &self.sae).map_err(|e| failed(&e))?;
+                let theirs = open(&run, name).map_err(|e| failed(&e))?;
+                let comparison = compare(ours.side(), theirs.side()).map_err(|e| failed(&e))?;
+                let warnings = cautions(&ours, &theirs, &comparison.matched);
+                let kept = Kept { key, comparison: Arc::new(comparison), warnings };
+                locked(&self.compared).insert(kept).clone()
             }
         };
+        let other = Dictionary::open(&run.features(name)).ok();
         let c = &*comparison;
         let labels = self.label_texts(Units::Features, &meta);
         let their_labels = crate::labels::Labels::open_to_read(&run.labels(name)).ok().flatten();
@@ -185,7 +189,7 @@ impl App {
             n: s.into.len(),
         });
         Ok(CompareView {
-            warning: incomparable(Some(&meta), other.as_ref().map(Dictionary::meta)).unwrap_or_default(),
+            warnings,
             figures: figures(c, &self.sae, with),
             histogram: histogram(&c.nearest_of_a),
             matched: by_cosine(&c.matched, true).iter().filter_map(|n| pair(n.latent, n.other, n.cosine)).collect(),

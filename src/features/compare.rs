@@ -1,5 +1,5 @@
 //! Two dictionaries of directions beside each other: which latents both have, which of one are several of the other, which are new and which
-//! are lost. Reads two SAEs; does not know text, dictionaries on disk or pages.
+//! are lost. [`compare`] reads two SAEs; [`open`] finds them in runs. Does not know text or pages.
 //!
 //! > cos(a, b) = w_dec_a . w_dec_b / (|w_dec_a| |w_dec_b|)
 //!
@@ -9,7 +9,10 @@
 //!
 //! F = d_sae, D = d_in. Nothing of size F x F is held: a block of rows of A meets all of B, and only the nearest are kept.
 
-use super::store::Meta;
+mod side;
+
+pub use side::{Named, cautions, names, open};
+
 use super::{Error, Result};
 use crate::kernels::gemm::matmul_nt;
 use crate::sae::Sae;
@@ -100,18 +103,6 @@ pub fn compare(a: Side, b: Side) -> Result<Comparison> {
     })
 }
 
-/// Why directions of two dictionaries cannot be compared, though their widths are equal: they are not of the same model and hook.
-pub fn incomparable(a: Option<&Meta>, b: Option<&Meta>) -> Option<String> {
-    let (a, b) = (a?, b?);
-    match (a.lm_hash == b.lm_hash, a.hook == b.hook) {
-        (true, true) => None,
-        (false, _) => Some("the two were trained on different models: a direction of one means nothing in the other".into()),
-        (_, false) => {
-            Some(format!("the two were trained at different places, {} and {}: a direction of one means nothing in the other", a.hook, b.hook))
-        }
-    }
-}
-
 /// What two or more have as their nearest.
 fn splits(nearest: &[Nearest]) -> Vec<Split> {
     let mut parts: BTreeMap<u32, Vec<(u32, f32)>> = BTreeMap::new();
@@ -196,16 +187,6 @@ mod tests {
 
     fn all(sae: &Sae) -> Side<'_> {
         Side { sae, alive: None }
-    }
-
-    #[test]
-    fn directions_of_other_models_or_places_are_called_incomparable() {
-        let meta = |lm: &str, hook: &str| Meta { lm_hash: lm.into(), hook: hook.into(), ..Default::default() };
-        let a = meta("a", "blocks.0.mlp.hook_post");
-        assert_eq!(incomparable(Some(&a), Some(&a)), None);
-        assert!(incomparable(Some(&a), Some(&meta("b", "blocks.0.mlp.hook_post"))).unwrap().contains("different models"));
-        assert!(incomparable(Some(&a), Some(&meta("a", "blocks.0.hook_resid_post"))).unwrap().contains("blocks.0.hook_resid_post"));
-        assert_eq!(incomparable(Some(&a), None), None, "without a dictionary nothing is known");
     }
 
     #[test]

@@ -4,60 +4,55 @@ use super::super::Global;
 use super::text::top_tokens;
 use super::{Which, print};
 use crate::artifact::RunDir;
-use crate::features::Dictionary;
-use crate::features::compare::{Comparison, MATCHED, Nearest, RELATED, Side, Split, compare, incomparable};
-use crate::features::store::Meta;
+use crate::features::compare::{Comparison, MATCHED, Named, Nearest, RELATED, Split, cautions, compare, names, open};
 use crate::labels::Labels;
-use crate::sae::Sae;
+use crate::pipeline::saes;
 use anyhow::{Context, bail};
 use std::collections::HashMap;
 use std::io::Write;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The other SAE: NAME of this run, or RUN/NAME of a run beside it
-    #[arg(value_name = "[RUN/]NAME")]
+    /// The other SAE: NAME of this run, or RUN/NAME of a run beside it; NAME@STEP is a snapshot of its training
+    #[arg(value_name = "[RUN/]NAME[@STEP]")]
     other: String,
     /// Lines of each table
     #[arg(long, value_name = "N", default_value_t = 10)]
     limit: usize,
 }
 
-/// One side: its weights, and what its dictionary and labels say of latents, where there are any.
-struct Named {
-    sae: Sae,
-    dictionary: Option<Dictionary>,
-    alive: Option<Vec<bool>>,
+/// One side, and what labels say of its latents.
+struct Labelled {
+    of: Named,
     labels: HashMap<u32, String>,
 }
 
-impl Named {
+impl Labelled {
     fn open(run: &RunDir, name: &str) -> anyhow::Result<Self> {
-        let sae = Sae::load(&run.sae(name)).with_context(|| {
-            format!("cannot open the SAE {name} of {}\n  monosem info {} lists those that are there", run.root.display(), run.flags())
+        let of = open(run, name).with_context(|| {
+            let known = saes(run).iter().flat_map(|sae| names(run, sae)).collect::<Vec<_>>().join(", ");
+            format!("cannot open the SAE {name} of {}\n  those that are there: {known}", run.root.display())
         })?;
-        let dictionary = Dictionary::open(&run.features(name)).ok();
-        let alive = dictionary.as_ref().map(Dictionary::alive).transpose()?.filter(|alive| alive.len() == sae.d_sae);
-        let labels = match (&dictionary, Labels::open_to_read(&run.labels(name))?) {
+        let labels = match (&of.dictionary, Labels::open_to_read(&run.labels(name))?) {
             (Some(dictionary), Some(labels)) => labels.list(&dictionary.meta().weights_hash, None)?,
             _ => vec![],
         };
-        Ok(Named { sae, dictionary, alive, labels: labels.into_iter().map(|l| (l.latent, l.text)).collect() })
-    }
-
-    fn meta(&self) -> Option<&Meta> {
-        self.dictionary.as_ref().map(Dictionary::meta)
-    }
-
-    fn side(&self) -> Side<'_> {
-        Side { sae: &self.sae, alive: self.alive.as_deref() }
+        Ok(Labelled { of, labels: labels.into_iter().map(|l| (l.latent, l.text)).collect() })
     }
 
     /// Its label, or its strongest tokens.
     fn title(&self, latent: u32) -> String {
-        let tokens = || self.dictionary.as_ref().and_then(|d| d.summary(latent).ok()).map(|s| top_tokens(&s, 2));
+        let tokens = || self.of.dictionary.as_ref().and_then(|d| d.summary(latent).ok()).map(|s| top_tokens(&s, 2));
         self.labels.get(&latent).cloned().or_else(tokens).unwrap_or_default()
     }
+}
+
+/// What is found, with what must be known of it.
+#[derive(serde::Serialize)]
+struct Found<'a> {
+    cautions: &'a [String],
+    #[serde(flatten)]
+    comparison: &'a Comparison,
 }
 
 pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::Result<()> {
@@ -68,19 +63,20 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         Some((other, name)) => (RunDir::new(&global.dir, other), name),
         None => (run.clone(), args.other.as_str()),
     };
-    let ours = Named::open(run, &which.sae)?;
-    let theirs = Named::open(&other_run, name)?;
-    let found = compare(ours.side(), theirs.side())?;
+    let ours = Labelled::open(run, &which.sae)?;
+    let theirs = Labelled::open(&other_run, name)?;
+    let comparison = compare(ours.of.side(), theirs.of.side())?;
+    let found = Found { cautions: &cautions(&ours.of, &theirs.of, &comparison.matched), comparison: &comparison };
     print(global, &found, |out| table(out, &found, &ours, &theirs, (&which.sae, &args.other), args.limit))
 }
 
-fn table(out: &mut dyn Write, c: &Comparison, ours: &Named, theirs: &Named, names: (&str, &str), limit: usize) -> std::io::Result<()> {
-    let (this, other) = names;
+fn table(out: &mut dyn Write, found: &Found, ours: &Labelled, theirs: &Labelled, sides: (&str, &str), limit: usize) -> std::io::Result<()> {
+    let (this, other) = sides;
+    let c = found.comparison;
     let share = |n: usize, all: usize| format!("{:.0} %", 100.0 * n as f64 / all.max(1) as f64);
-    writeln!(out, "{this} ({} living latents) beside {other} ({})", c.n_a, c.n_b)?;
-    if let Some(why) = incomparable(ours.meta(), theirs.meta()) {
-        writeln!(out, "note: {why}")?;
-    }
+    let living = |side: &Labelled| if side.of.alive.is_some() { "living latents" } else { "latents" };
+    writeln!(out, "{this} ({} {}) beside {other} ({} {})", c.n_a, living(ours), c.n_b, living(theirs))?;
+    found.cautions.iter().try_for_each(|why| writeln!(out, "note: {why}"))?;
     writeln!(
         out,
         "{:>7} matched: each the other's nearest, cosine {MATCHED} or more ({} of {this})",
@@ -100,7 +96,7 @@ fn table(out: &mut dyn Write, c: &Comparison, ours: &Named, theirs: &Named, name
 }
 
 /// Pairs by cosine: the largest first, or the smallest.
-fn pairs(out: &mut dyn Write, title: &str, all: &[Nearest], falling: bool, (a, b): (&Named, &Named), limit: usize) -> std::io::Result<()> {
+fn pairs(out: &mut dyn Write, title: &str, all: &[Nearest], falling: bool, (a, b): (&Labelled, &Labelled), limit: usize) -> std::io::Result<()> {
     if all.is_empty() {
         return Ok(());
     }
@@ -116,7 +112,7 @@ fn pairs(out: &mut dyn Write, title: &str, all: &[Nearest], falling: bool, (a, b
     Ok(())
 }
 
-fn splits(out: &mut dyn Write, title: &str, all: &[Split], (one, many): (&Named, &Named), limit: usize) -> std::io::Result<()> {
+fn splits(out: &mut dyn Write, title: &str, all: &[Split], (one, many): (&Labelled, &Labelled), limit: usize) -> std::io::Result<()> {
     if all.is_empty() {
         return Ok(());
     }
