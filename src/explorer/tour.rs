@@ -5,7 +5,7 @@ use super::evidence::{self, CensusRow};
 use super::view::{ContextView, Fact, UnitView, Units, percent, significant, text_of};
 use crate::artifact::grouped;
 use crate::features::Dictionary;
-use crate::features::exam::ExamReport;
+use crate::features::exam::{ExamReport, Spread};
 use crate::features::shares;
 use crate::features::store::{FeatureDetail, FeatureSummary, Flag, GroupKind, ListQuery, Sort};
 use serde::Serialize;
@@ -22,7 +22,9 @@ pub const RULE: &str = "Chosen by rule: first features that somebody labelled; t
                         more); then, from each other kind of known concept in turn, the feature that is best for one (F1 0.8 or more) and leads the \
                         best neuron by most; then the least polysemantic that fire on three or more different tokens \
                         (effectively) and share none of their strongest with another. Dead, ultra-rare, dense, single-token and junk ones are left out. Each \
-                        shows two random firings, two from the middle of its range and two of its strongest.";
+                        shows two random firings, two from the middle of its range and two of its strongest. F1 is that of held-out text that chose nothing; \
+                        beside it the best neuron, the best guess from the token alone, and the best of as many random directions as there are features \
+                        (mean and standard deviation over draws).";
 pub const NEURON_RULE: &str = "Of the model's own neurons, the one whose strongest contexts are about the most unrelated things by the measure of the \
                                dictionary, its contexts chosen as above.";
 
@@ -50,18 +52,23 @@ pub struct Card {
     pub contexts: Vec<ContextView>,
 }
 
-/// A known concept and the feature that is best for it; both F1 on held-out B.
+/// A known concept and the feature that is best for it, with what it must be better than; all F1 on held-out B.
 #[derive(Debug, Clone)]
 struct FoundConcept {
     latent: u32,
     concept: String,
     f1: f64,
     neuron: f64,
+    /// Of the best guess from the token alone.
+    token_only: f64,
+    /// Of as many random directions, over draws.
+    random: Spread,
 }
 
 impl FoundConcept {
     fn note(&self) -> String {
-        format!("{}, F1 {:.2}; best neuron {:.2}", self.concept, self.f1, self.neuron)
+        let FoundConcept { concept, f1, neuron, token_only, random, .. } = self;
+        format!("{concept}, F1 {f1:.2}; best neuron {neuron:.2}, token alone {token_only:.2}, random {random}")
     }
 }
 
@@ -202,7 +209,8 @@ fn in_turn(exam: ExamReport) -> Vec<FoundConcept> {
     for score in exam.concepts.into_iter().filter(|c| c.is_a_finding()) {
         let least = if score.kind == "regex" { MIN_F1_OF_REGEX } else { MIN_F1 };
         let Some(latent) = score.latents.ranked.first().filter(|u| u.f1_b >= least) else { continue };
-        let found = FoundConcept { latent: latent.id, f1: latent.f1_b, neuron: score.neurons.f1(), concept: score.concept };
+        let (neuron, random, token_only) = (score.neurons.f1(), score.chance(), score.token_only);
+        let found = FoundConcept { latent: latent.id, f1: latent.f1_b, neuron, token_only, random, concept: score.concept };
         match by_kind.iter_mut().find(|(kind, _)| *kind == score.kind) {
             Some((_, list)) => list.push(found),
             None => by_kind.push((score.kind, vec![found])),
@@ -265,6 +273,7 @@ mod tests {
             latents: found(id, f1),
             neurons: found(0, neuron),
             random: found(0, 0.1),
+            random_draws: vec![0.1, 0.3],
             untrained: None,
             probe: None,
             forms: vec![],
@@ -287,5 +296,7 @@ mod tests {
         ];
         let chosen = in_turn(ExamReport { n_tokens: (1000, 1000), n_latents: 9, concepts, best_of_latent: vec![] });
         assert_eq!(chosen.iter().map(|c| c.latent).collect::<Vec<_>>(), [4, 1, 3, 6, 2]);
+        // Draws of 0.1 and 0.3: their mean, and sqrt(2 x 0.1^2 / 1).
+        assert_eq!(chosen[0].note(), "regex 4, F1 0.66; best neuron 0.20, token alone 0.50, random 0.20 \u{b1} 0.14");
     }
 }

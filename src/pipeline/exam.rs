@@ -80,7 +80,7 @@ pub struct ExamSummary {
     /// Found by one latent, and the best neuron is lower by 0.2 or more.
     pub neuron_clearly_worse: usize,
     /// Negatives whose best latent is no better than chance, to within 0.1: than the best latent of the shuffled model's SAE where there is
-    /// one, else than the best of as many random directions.
+    /// one, else than the best of as many random directions, on average over draws.
     pub negatives_at_chance: usize,
     pub n_negatives: usize,
     /// Where words with two senses were planted.
@@ -107,8 +107,8 @@ fn is_found_by_union(score: &ConceptScore) -> bool {
 
 /// The token alone is no measure of chance: a list of unrelated words is decided by it.
 fn is_at_chance(score: &ConceptScore) -> bool {
-    let chance = score.untrained.as_ref().unwrap_or(&score.random);
-    score.latents.f1() <= chance.f1() + CHANCE_MARGIN
+    let chance = score.untrained.as_ref().map_or(score.chance().mean, Found::f1);
+    score.latents.f1() <= chance + CHANCE_MARGIN
 }
 
 /// Counts what the exam is judged by.
@@ -165,6 +165,7 @@ mod tests {
             latents: found(f1),
             neurons: found(0.3),
             random: found(0.05),
+            random_draws: vec![0.05, 0.01, 0.09],
             untrained: None,
             probe: None,
             forms: vec![],

@@ -5,7 +5,7 @@ use super::plot::{self, Series};
 use super::report::Report;
 use super::report_text::{around, best_first, census_line, examples};
 use crate::artifact::grouped;
-use crate::features::exam::{ConceptScore, MIN_POSITIVES};
+use crate::features::exam::{ConceptScore, MIN_POSITIVES, N_DRAWS};
 use crate::features::render::plain;
 use crate::features::store::FeatureDetail;
 use askama::Template;
@@ -23,6 +23,7 @@ struct Page<'a> {
     min_positives: u64,
     concepts: Vec<Row>,
     has_probe: bool,
+    n_draws: usize,
     has_untrained: bool,
     features: Vec<Card>,
     neuron: Option<Card>,
@@ -86,6 +87,7 @@ impl Report {
                 .map(|c| row(c, self.gaps.iter().find(|g| g.concept == c.concept), has_probe, has_untrained))
                 .collect(),
             has_probe,
+            n_draws: N_DRAWS,
             has_untrained,
             features: self.features.iter().map(|f| card("feature", f)).collect(),
             neuron: self.neuron.as_ref().map(|n| card("neuron", n)),
@@ -162,7 +164,9 @@ fn row(score: &ConceptScore, gap: Option<&ConceptGap>, has_probe: bool, has_untr
         true => Cell { text: "-".into(), good: false },
     };
     let mut cells = vec![cell(score.latents.f1()), cell(score.latents.union.f1_b), cell(score.neurons.f1()), cell(score.neurons.union.f1_b)];
-    cells.extend([cell(score.random.f1()), cell(score.token_only)]);
+    let chance = score.chance();
+    let random = if score.too_rare { cell(0.0) } else { Cell { text: chance.to_string(), ..cell(chance.mean) } };
+    cells.extend([random, cell(score.token_only)]);
     let optional = |x: Option<f64>| x.map_or(Cell { text: "-".into(), good: false }, cell);
     if has_untrained {
         cells.push(optional(score.untrained.as_ref().map(|f| f.f1())));

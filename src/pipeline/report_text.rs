@@ -4,7 +4,7 @@ use super::exam::{FOUND, WORSE};
 use super::report::Report;
 use super::stages::Took;
 use crate::artifact::grouped;
-use crate::features::exam::{ConceptScore, MAX_UNION, MAX_UNION_OF_KIND, MIN_POSITIVES};
+use crate::features::exam::{ConceptScore, MAX_UNION, MAX_UNION_OF_KIND, MIN_POSITIVES, N_DRAWS};
 use crate::features::render::plain;
 use crate::features::store::{CategoryCount, Example, FeatureDetail, GroupKind};
 use std::fmt::Write;
@@ -146,12 +146,12 @@ impl Report {
         )?;
         writeln!(
             out,
-            "  neuron, n.union: the same search over neurons; random: over as many random directions; token: the best guess from the token alone;"
+            "  neuron, n.union: the same search over neurons; random: over as many random directions, mean and standard deviation of {N_DRAWS} draws;"
         )?;
-        writeln!(out, "  forms: words of the concept that the latent answers to")?;
+        writeln!(out, "  token: the best guess from the token alone; forms: words of the concept that the latent answers to")?;
         write!(
             out,
-            "  {:<28}{:>8}{:>8}{:>7}{:>7}{:>7}{:>8}{:>8}{:>8}{:>7}{:>7}",
+            "  {:<28}{:>8}{:>8}{:>7}{:>7}{:>7}{:>8}{:>8}{:>13}{:>7}{:>7}",
             "concept", "kind", "tokens", "latent", "F1", "union", "neuron", "n.union", "random", "token", "forms"
         )?;
         let full = exam.concepts.iter().any(|s| s.untrained.is_some() || s.probe.is_some());
@@ -170,7 +170,8 @@ impl Report {
             }
             write!(out, "  {name:<28}{:>8}{:>8}{latent:>7}{:>7.2}{:>7.2}", score.kind, score.n_pos.1, score.latents.f1(), score.latents.union.f1_b)?;
             write!(out, "{:>8.2}", score.neurons.f1())?;
-            write!(out, "{:>8.2}{:>8.2}{:>7.2}{:>7}", score.neurons.union.f1_b, score.random.f1(), score.token_only, score.n_forms_found)?;
+            let chance = score.chance().to_string();
+            write!(out, "{:>8.2}{chance:>13}{:>7.2}{:>7}", score.neurons.union.f1_b, score.token_only, score.n_forms_found)?;
             let number = |f1: Option<f64>| f1.map_or("-".into(), |f1| format!("{f1:.2}"));
             let (shuffled, probe) = (number(score.untrained.as_ref().map(|f| f.f1())), number(score.probe));
             write!(out, "{}", if full { format!("{shuffled:>10}{probe:>7}") } else { String::new() })?;

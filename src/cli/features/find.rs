@@ -8,7 +8,7 @@ use crate::corpus::{CorpusConfig, TokenStream, Tokenizer};
 use crate::features;
 use crate::features::exam::{ConceptScore, ExamConcept, ExamConfig, Found, MIN_POSITIVES, Subject, Truth, exam};
 use crate::lm::{CpuEngine, Lm};
-use crate::pipeline::shuffled_by;
+use crate::pipeline::{Recipe, shuffled_by};
 use crate::sae::Sae;
 use anyhow::bail;
 use std::io::Write;
@@ -40,18 +40,18 @@ struct Concept {
 pub struct Args {
     #[command(flatten)]
     concept: Concept,
-    /// Tokens to read of each held-out half, at even distances
-    #[arg(long, value_name = "N", default_value_t = 200_000)]
-    n_tokens: u64,
+    /// Tokens to read of each held-out half, at even distances [default: as many as the run's exam, else 200,000]
+    #[arg(long, value_name = "N")]
+    n_tokens: Option<u64>,
     /// Latents (or neurons) to print
     #[arg(long, value_name = "N", default_value_t = 10)]
     limit: usize,
     /// Train a linear probe as well: the ceiling
     #[arg(long)]
     probe: bool,
-    /// Seed of the random directions
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    /// Seed of the random directions [default: that of the run's exam, else 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
 }
 
 pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::Result<()> {
@@ -61,19 +61,18 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         concept.kind = known;
     }
     let (sae, hook, _) = open_sae(run, &which.sae, &lm_manifest)?;
-    tell!(
-        "{}: chosen on {} tokens at even distances over held-out half A, scored on as many of half B, seed {}",
-        concept.name,
-        args.n_tokens,
-        args.seed
-    );
+    // As the run's own exam, so that the same question has the same answer there and here.
+    let exam_of_run = Recipe::read(&run.config()).ok();
+    let n_tokens = args.n_tokens.or(exam_of_run.as_ref().map(|recipe| recipe.exam.tokens)).unwrap_or(200_000);
+    let seed = args.seed.or(exam_of_run.map(|recipe| recipe.seed)).unwrap_or(0);
+    tell!("{}: chosen on {n_tokens} tokens at even distances over held-out half A, scored on as many of half B, seed {seed}", concept.name);
     let mut control = shuffled(run, &which.sae, &lm, &lm_manifest)?;
     if control.is_none() {
         tell!("  the floor of a shuffled model needs its SAE, sae/{}-shuffled: monosem quickstart --exam full {}", which.sae, run.flags());
     }
     let untrained = control.as_mut().map(|(engine, sae)| Subject { engine, sae });
     let mut engine = CpuEngine::new(lm);
-    let config = ExamConfig { n_tokens: args.n_tokens, n_ranked: args.limit, probe: args.probe, seed: args.seed };
+    let config = ExamConfig { n_tokens, n_ranked: args.limit, probe: args.probe, seed };
     let subject = Subject { engine: &mut engine, sae: &sae };
     let report = match exam(subject, untrained, &stream, &tokenizer, hook, &[concept], &config, &mut Terminal::new()) {
         Err(features::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
@@ -171,9 +170,11 @@ fn scores(out: &mut dyn Write, score: &ConceptScore, neurons: bool) -> std::io::
     row("latents", &score.latents)?;
     row("neurons", &score.neurons)?;
     row("random directions", &score.random)?;
+    let chance = format!("{:18} best {}: mean and standard deviation of {} draws", "", score.chance(), score.chance().n);
     if let Some(untrained) = &score.untrained {
         row("shuffled model", untrained)?;
     }
+    writeln!(out, "{chance}")?;
     writeln!(out, "token-only {:.3}{}", score.token_only, score.probe.map(|p| format!(", linear probe {p:.3}")).unwrap_or_default())?;
     let forms = score.forms.iter().take(MAX_FORMS).map(|f| format!("{} {:.2}", quoted(&f.form), f.recall)).collect::<Vec<_>>().join("  ");
     let listed = format!("; recall of the {} commonest: {forms}", score.forms.len().min(MAX_FORMS));

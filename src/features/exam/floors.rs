@@ -3,11 +3,13 @@
 //! n = rows, D = d_in, F = units, C = concepts.
 
 use super::text::{Half, Halves};
-use super::units::{Acts, BLOCK_ROWS, Dense, f1};
+use super::units::{Acts, BLOCK_ROWS, Dense, candidates, f1, fire, score_all};
 use crate::artifact::seed;
 use crate::kernels::gemm::{matmul_nn, matmul_tn};
 use crate::sae::SparseRows;
 use rand::RngExt;
+use rayon::prelude::*;
+use std::collections::BTreeSet;
 
 /// F1 on B of the best predictor that sees only the token itself: its score is the share of positives of the token on A (0 for tokens
 /// not seen there), cut where F1 on A is best. A concept for which this is at most 0.5 is decided by context.
@@ -41,55 +43,110 @@ pub fn cut(scores_a: &[f32], truth_a: &[u8], scores_b: &[f32], truth_b: &[u8]) -
     f1(fires().filter(|x| *x.1 == 1).count() as u64, fires().count() as u64, truth_b.iter().filter(|&&t| t == 1).count() as u64)
 }
 
-/// As many random directions as latents, each firing as often on A as its latent: act = direction . x - threshold where above 0, the
-/// threshold being that quantile over [`BLOCK_ROWS`] rows of A at even distances. Directions are uniform on the sphere.
-pub fn random_directions(a: &Dense, b: &Dense, latents: &Acts, run_seed: u64) -> [Acts; 2] {
-    let (d_in, n_units) = (a.d_in, latents.n_units());
-    let mut rng = seed::rng(run_seed, "features/random-directions", 0);
-    let mut directions: Vec<f32> = (0..n_units * d_in).map(|_| normal(&mut rng)).collect();
-    for direction in directions.chunks_mut(d_in) {
-        let norm = direction.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-        direction.iter_mut().for_each(|x| *x /= norm);
-    }
-    // w (D, F), so that a block of rows (D, m) gives scores (m, F).
-    let mut w = vec![0.0; n_units * d_in];
-    for (f, direction) in directions.chunks(d_in).enumerate() {
-        direction.iter().enumerate().for_each(|(i, &x)| w[i * n_units + f] = x);
-    }
-    let scores = |block: &[f32]| {
-        let m = block.len() / d_in;
-        let mut out = vec![0.0; m * n_units];
-        matmul_tn(m, n_units, d_in, block, &w, &mut out, false);
-        out
-    };
-    let mut thresholds = vec![f32::INFINITY; n_units];
-    let sample = a.sample(BLOCK_ROWS);
-    let m = sample.len() / d_in;
-    if m > 0 {
-        let sample = scores(&sample);
-        let mut firings = Vec::new();
-        for (f, threshold) in thresholds.iter_mut().enumerate() {
-            latents.firings(f, &mut firings);
-            let kept = (firings.len() as f64 / a.n as f64 * m as f64).round() as usize;
-            if !firings.is_empty() {
-                let mut column: Vec<f32> = (0..m).map(|r| sample[r * n_units + f]).collect();
-                column.sort_unstable_by(|a, b| b.total_cmp(a));
-                *threshold = column[kept.min(m - 1)];
+/// Draws of random directions: the best of one draw says little of what the best of another is.
+pub const N_DRAWS: usize = 5;
+
+/// Random directions, uniform on the sphere, each firing where direction . x is above its threshold; act = direction . x - threshold.
+pub struct Directions {
+    d_in: usize,
+    /// (D, F), so that a block of rows (D, m) gives scores (m, F).
+    w: Vec<f32>,
+    /// (F,)
+    thresholds: Vec<f32>,
+}
+
+impl Directions {
+    /// As many as latents, each firing as often on A as its latent: the threshold is that quantile over [`BLOCK_ROWS`] rows of A at even
+    /// distances. Different for each `draw`.
+    pub fn new(a: &Dense, latents: &Acts, run_seed: u64, draw: u64) -> Self {
+        let (d_in, n_units) = (a.d_in, latents.n_units());
+        let mut rng = seed::rng(run_seed, "features/random-directions", draw);
+        let mut directions: Vec<f32> = (0..n_units * d_in).map(|_| normal(&mut rng)).collect();
+        for direction in directions.chunks_mut(d_in) {
+            let norm = direction.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+            direction.iter_mut().for_each(|x| *x /= norm);
+        }
+        let mut w = vec![0.0; n_units * d_in];
+        for (f, direction) in directions.chunks(d_in).enumerate() {
+            direction.iter().enumerate().for_each(|(i, &x)| w[i * n_units + f] = x);
+        }
+        let mut drawn = Directions { d_in, w, thresholds: vec![f32::INFINITY; n_units] };
+        let sample = a.sample(BLOCK_ROWS);
+        let m = sample.len() / d_in;
+        if m > 0 {
+            let sample = drawn.scores(&sample);
+            let mut firings = Vec::new();
+            for f in 0..n_units {
+                latents.firings(f, &mut firings);
+                let kept = (firings.len() as f64 / a.n as f64 * m as f64).round() as usize;
+                if !firings.is_empty() {
+                    let mut column: Vec<f32> = (0..m).map(|r| sample[r * n_units + f]).collect();
+                    column.sort_unstable_by(|a, b| b.total_cmp(a));
+                    drawn.thresholds[f] = column[kept.min(m - 1)];
+                }
             }
         }
+        drawn
     }
-    [a, b].map(|rows| {
+
+    /// These of them alone, in this order.
+    pub fn only(&self, chosen: &[u32]) -> Self {
+        let n_units = self.thresholds.len();
+        let column = |i: usize| chosen.iter().map(move |&f| self.w[i * n_units + f as usize]);
+        let w = (0..self.d_in).flat_map(column).collect();
+        Directions { d_in: self.d_in, w, thresholds: chosen.iter().map(|&f| self.thresholds[f as usize]).collect() }
+    }
+
+    /// (m, F) of rows (D, m).
+    fn scores(&self, rows: &[f32]) -> Vec<f32> {
+        let (m, n_units) = (rows.len() / self.d_in, self.thresholds.len());
+        let mut out = vec![0.0; m * n_units];
+        matmul_tn(m, n_units, self.d_in, rows, &self.w, &mut out, false);
+        out
+    }
+
+    /// Their firings on a half.
+    pub fn fire(&self, rows: &Dense) -> Acts {
+        let n_units = self.thresholds.len();
         let mut sparse = SparseRows::default();
         sparse.clear();
-        for block in &rows.blocks {
-            for row in scores(block).chunks(n_units) {
-                let fires = row.iter().zip(&thresholds).enumerate().filter(|(_, (s, t))| s > t);
-                let (units, acts): (Vec<u32>, Vec<f32>) = fires.map(|(f, (s, t))| (f as u32, s - t)).unzip();
-                sparse.push_row(&units, &acts);
-            }
+        for block in rows.blocks.iter().filter(|_| n_units > 0) {
+            let scores = self.scores(block);
+            let of_chunk = |chunk: &[f32]| {
+                let mut fired = SparseRows::default();
+                fired.clear();
+                for row in chunk.chunks(n_units) {
+                    let fires = row.iter().zip(&self.thresholds).enumerate().filter(|(_, (s, t))| s > t);
+                    let (units, acts): (Vec<u32>, Vec<f32>) = fires.map(|(f, (s, t))| (f as u32, s - t)).unzip();
+                    fired.push_row(&units, &acts);
+                }
+                fired
+            };
+            scores.par_chunks(ROWS_PER_TASK * n_units).map(of_chunk).collect::<Vec<_>>().iter().for_each(|fired| sparse.append(fired));
         }
         Acts::from_rows(n_units, &sparse)
-    })
+    }
+}
+
+/// Rows that one thread looks through before it takes the next.
+const ROWS_PER_TASK: usize = 128;
+
+/// For each concept F1 on B of the direction that is best on A.
+pub fn best_of(halves: &Halves, drawn: &Directions, b: &Dense, on_a: &Acts) -> Vec<f64> {
+    let n_concepts = halves.a.positives.len();
+    let (cells, grids) = score_all(&halves.a, on_a);
+    let best: Vec<Option<(u32, f32)>> = (0..n_concepts)
+        .map(|c| candidates(&cells, n_concepts, c).first().map(|&(unit, cell)| (unit, grids[unit as usize][cell.bin as usize])))
+        .collect();
+    // On B only those that were chosen are looked at.
+    let chosen: Vec<u32> = best.iter().flatten().map(|b| b.0).collect::<BTreeSet<u32>>().into_iter().collect();
+    let on_b = drawn.only(&chosen).fire(b);
+    let f1 = |(c, best): (usize, &Option<(u32, f32)>)| {
+        let Some((unit, threshold)) = best else { return 0.0 };
+        let place = chosen.binary_search(unit).expect("it was chosen") as u32;
+        fire(&on_b, &halves.b.truth(c), &[(place, *threshold)]).1.f1()
+    };
+    best.iter().enumerate().map(f1).collect()
 }
 
 /// Box-Muller.

@@ -7,6 +7,7 @@
 //! For a regular expression the positive is the token that holds the match's last byte; other tokens that overlap a match are left out.
 //! A class is found when one latent fires on at least three of its surface forms, each at recall 0.3 or more on B (forms with five
 //! positives or more); the number of effective forms is exp(entropy) of its true positives over forms.
+//! Chance is measured by [`N_DRAWS`] draws of as many random directions as there are latents: of each draw the best on A, scored on B.
 //! A concept with fewer than [`MIN_POSITIVES`] positives in either half is too rare to be judged: it is listed and does not count.
 //! AUC: among tokens whose id occurs at least five times with and five times without the concept on A, the probability that a token with
 //! it has the higher activation; the unit is chosen on A among the 64 best.
@@ -18,6 +19,7 @@ pub mod units;
 #[cfg(test)]
 mod tests;
 
+pub use floors::N_DRAWS;
 pub use text::{ExamConcept, Half, Halves, Truth};
 
 use super::text::StreamText;
@@ -26,13 +28,14 @@ use crate::artifact::Progress;
 use crate::corpus::{TokenStream, Tokenizer, counts};
 use crate::lm::{Engine, HookPoint};
 use crate::sae::{Sae, SparseRows};
+use floors::Directions;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use units::{Acts, Cell, Dense, GRID, auc, candidates, fire, greedy_union, score_all};
 
 /// Of `exam.json`: raised when a score changes its meaning or the concepts of a text change.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// How the exam is held.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -124,7 +127,11 @@ pub struct ConceptScore {
     pub from_context: bool,
     pub latents: Found,
     pub neurons: Found,
+    /// Of the first draw.
     pub random: Found,
+    /// F1 of the best of each draw of random directions, the first draw first; empty in an exam of an older version.
+    #[serde(default)]
+    pub random_draws: Vec<f64>,
     /// The SAE of the untrained or shuffled-weights model, where one was given.
     pub untrained: Option<Found>,
     /// Linear probe on the activations, in the full exam.
@@ -136,7 +143,37 @@ pub struct ConceptScore {
     pub effective_forms: f64,
 }
 
+/// A mean with its standard deviation over draws (that of the draws themselves, n - 1 in its denominator).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    pub mean: f64,
+    /// 0 for one draw.
+    pub sd: f64,
+    pub n: usize,
+}
+
+impl Spread {
+    pub fn of(draws: &[f64]) -> Self {
+        let n = draws.len();
+        let mean = draws.iter().sum::<f64>() / n.max(1) as f64;
+        let squares: f64 = draws.iter().map(|x| (x - mean).powi(2)).sum();
+        Spread { mean, sd: if n > 1 { (squares / (n - 1) as f64).sqrt() } else { 0.0 }, n }
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Spread { mean, sd, .. } = self;
+        if self.n > 1 { write!(f, "{mean:.2} \u{b1} {sd:.2}") } else { write!(f, "{mean:.2}") }
+    }
+}
+
 impl ConceptScore {
+    /// What the best of as many random directions as latents reaches by chance.
+    pub fn chance(&self) -> Spread {
+        if self.random_draws.is_empty() { Spread::of(&[self.random.f1()]) } else { Spread::of(&self.random_draws) }
+    }
+
     /// The rule for classes: one latent fires on at least three forms, each at recall 0.3 or more.
     pub fn is_class_found(&self) -> bool {
         self.n_forms_found >= 3
@@ -206,10 +243,22 @@ fn exam_in(
             Some([a, b])
         }
     };
-    progress.begin("scores against concepts", 5, "steps");
-    let random = floors::random_directions(&dense_a, &dense_b, &a, config.seed);
-    let probe = config.probe.then(|| floors::probe(&dense_a, &dense_b, &halves));
+    progress.begin("scores against concepts", 4 + N_DRAWS as u64, "steps");
+    let draw = |draw: usize| {
+        let drawn = Directions::new(&dense_a, &a, config.seed, draw as u64);
+        let on_a = drawn.fire(&dense_a);
+        (drawn, on_a)
+    };
+    let (drawn, on_a) = draw(0);
+    let random = [on_a, drawn.fire(&dense_b)];
     progress.advance(1);
+    let mut more_draws = vec![];
+    for i in 1..N_DRAWS {
+        let (drawn, on_a) = draw(i);
+        more_draws.push(floors::best_of(&halves, &drawn, &dense_b, &on_a));
+        progress.advance(1);
+    }
+    let probe = config.probe.then(|| floors::probe(&dense_a, &dense_b, &halves));
     let neurons = [dense_a, dense_b].map(|rows| Acts::Neurons { rows, both });
     let d_in = hook.d_in(engine.config());
 
@@ -240,6 +289,7 @@ fn exam_in(
             from_context: token_only <= 0.5 && !too_rare,
             latents,
             neurons,
+            random_draws: std::iter::once(random.f1()).chain(more_draws.iter().map(|draw| draw[c])).collect(),
             random,
             untrained: found_untrained.as_ref().map(|f| f[c].clone()),
             probe: probe.as_ref().map(|p| p[c]),

@@ -242,12 +242,51 @@ fn random_directions_fire_as_often_as_their_latents() {
     let want = [400, 40, 0];
     let start = vec![0, 400, 440, 440];
     let latents = Acts::Sparse { start, entries: (0..440).map(|r| (r, 1.0)).collect() };
-    let [random, _] = floors::random_directions(&dense, &Dense::new(5), &latents, 0);
+    let drawn = floors::Directions::new(&dense, &latents, 0, 0);
+    let random = drawn.fire(&dense);
     let mut firings = Vec::new();
     for (unit, want) in want.into_iter().enumerate() {
         random.firings(unit, &mut firings);
         assert_eq!(firings.len(), want);
     }
+}
+
+#[test]
+fn every_draw_is_another_and_the_first_is_the_one_that_is_shown_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = hold(dir.path(), &[concept("odd", Truth::Label(0))], false);
+    let [odd] = &report.concepts[..] else { panic!("one concept") };
+    assert_eq!((odd.random_draws.len(), odd.random_draws[0]), (N_DRAWS, odd.random.f1()));
+    assert!(odd.random_draws[1..].iter().any(|f1| *f1 != odd.random_draws[0]), "{:?}", odd.random_draws);
+    let chance = odd.chance();
+    assert!(chance.n == N_DRAWS && odd.random_draws.iter().any(|&f1| f1 >= chance.mean) && odd.random_draws.iter().any(|&f1| f1 <= chance.mean));
+    // 1, 2 and 3: their mean, and sqrt((1 + 0 + 1) / 2).
+    assert_eq!(Spread::of(&[1.0, 2.0, 3.0]), Spread { mean: 2.0, sd: 1.0, n: 3 });
+    assert_eq!((Spread::of(&[0.126]).to_string(), Spread::of(&[0.1, 0.3]).to_string()), ("0.13".into(), "0.20 \u{b1} 0.14".into()));
+}
+
+#[test]
+fn of_a_draw_the_best_on_a_is_scored_on_b_as_if_all_had_been_looked_at_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = fake::stream(dir.path());
+    let halves =
+        Halves::read(&stream, &Letters(&stream), 8, 4000, &[concept("odd", Truth::Label(0)), concept("end", Truth::Tokens(vec![fake::END]))])
+            .unwrap();
+    let mut rng = seed::rng(0, "test/exam", 2);
+    let mut rows = |half: &Half| {
+        let mut dense = Dense::new(5);
+        (0..half.n()).for_each(|_| dense.push(&std::array::from_fn::<f32, 5, _>(|_| rng.random_range(-1.0..1.0))));
+        dense.finish();
+        dense
+    };
+    let (a, b) = (rows(&halves.a), rows(&halves.b));
+    let per_unit = halves.a.n() / 7;
+    let latents = Acts::Sparse { start: (0..=7).map(|u| u * per_unit).collect(), entries: (0..7 * per_unit).map(|r| (r as u32, 1.0)).collect() };
+    let drawn = floors::Directions::new(&a, &latents, 0, 3);
+    let (on_a, on_b) = (drawn.fire(&a), drawn.fire(&b));
+    let whole: Vec<f64> = Scored::new(&halves, &[1, 1], [&on_a, &on_b], None).all(1).iter().map(Found::f1).collect();
+    assert_eq!(floors::best_of(&halves, &drawn, &b, &on_a), whole);
+    assert!(whole[0] > 0.0 && whole[1] == 0.0, "nothing is at the end: {whole:?}");
 }
 
 #[test]
