@@ -4,6 +4,7 @@ use super::text::{self, Piece};
 use crate::artifact::grouped;
 use crate::corpus::END_OF_TEXT;
 use crate::features::store::{Example, ExampleGroup, FeatureDetail, FeatureSummary, Histogram, LogitEffect, Meta};
+use crate::features::{ALIKE_FROM, POLYSEMANTIC_FROM};
 use serde::Serialize;
 use std::collections::HashSet;
 
@@ -122,6 +123,11 @@ fn loss_class(nats: f32) -> &'static str {
 /// act / max in twentieths, rounded up, so that whatever fires is tinted.
 pub fn shade(act: f32, max: f32) -> u32 {
     if act > 0.0 && max > 0.0 { (N_SHADES * act / max).ceil().clamp(1.0, N_SHADES) as u32 } else { 0 }
+}
+
+/// `token:shade` pairs for the script, which shades a text by one feature: its activations where it fires.
+pub fn shades(at: &[(usize, f32)], max: f32) -> String {
+    at.iter().map(|&(i, act)| format!("{i}:{}", shade(act, max))).collect::<Vec<_>>().join(" ")
 }
 
 /// A firing in its context, cut at the firing token.
@@ -343,14 +349,14 @@ impl Fact {
 }
 
 /// What a page says about one unit beside its histogram.
-pub fn facts(summary: &FeatureSummary, n_tokens: u64) -> Vec<Fact> {
+pub fn facts(summary: &FeatureSummary, meta: &Meta) -> Vec<Fact> {
     let mut facts = vec![
-        Fact::new("density", format!("{} of {} tokens", percent(summary.density), grouped(n_tokens)), ""),
+        Fact::new("density", format!("{} of {} tokens", percent(summary.density), grouped(meta.n_tokens)), ""),
         Fact::new("firings", grouped(summary.n_active), ""),
         Fact::new("largest", significant(summary.max_act as f64), ""),
         Fact::new("mean where it fires", significant(summary.mean_act as f64), ""),
         Fact::new("effective tokens", format!("{}{}", if summary.tokens_exact { "" } else { "≥ " }, significant(summary.effective_tokens)), ""),
-        Fact::new("clusters of contexts", significant(summary.polysemantic), ""),
+        Fact::new("groups of contexts", groups_of_contexts(summary, meta), ""),
     ];
     if let Some(cosine) = summary.enc_dec_cosine {
         facts.push(Fact::new("encoder · decoder", format!("{cosine:.2}"), ""));
@@ -359,6 +365,24 @@ pub fn facts(summary: &FeatureSummary, n_tokens: u64) -> Vec<Fact> {
         facts.push(Fact::new("best concept", format!("{}, F1 {:.2}", concept.name, concept.f1), ""));
     }
     facts
+}
+
+fn groups_of_contexts(summary: &FeatureSummary, meta: &Meta) -> String {
+    let own = significant(summary.polysemantic);
+    if meta.polysemantic_chance > 0.0 { format!("{own} (at random {})", significant(meta.polysemantic_chance)) } else { own }
+}
+
+/// What the number of groups of contexts is; empty where an older program measured it in another way.
+pub fn groups_note(meta: &Meta) -> String {
+    match meta.alike_from {
+        from if from > 0.0 => format!(
+            "Groups of contexts: exp(\u{2212}\u{3a3} p\u{1d62} ln \u{3a3} z\u{1d62}\u{2c7c} p\u{2c7c}) over sampled contexts of all ranks; p\u{1d62} is the share of \
+             the activation that a context stands for, z\u{1d62}\u{2c7c} is 1 where two are alike, else 0. Alike are two that are more so than {:.0} % of pairs \
+             drawn at random (likeness {from:.2}: of their tokens' embeddings or those of the eight before). From {POLYSEMANTIC_FROM} it is called polysemantic.",
+            100.0 * ALIKE_FROM
+        ),
+        _ => String::new(),
+    }
 }
 
 /// A row of a table of logit effects.

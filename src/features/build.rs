@@ -1,11 +1,12 @@
-//! Building a dictionary: the pass over the text, then what follows from it and from the weights - logit effects, neighbours, clusters of
-//! contexts, flags, categories - and the file.
+//! Building a dictionary: the pass over the text, then what follows from it and from the weights - logit effects, neighbours, groups
+//! of contexts, flags, categories - and the file.
 
 use super::census::{self, Census};
 use super::checkpoint::Checkpoint;
 use super::collect::CollectSettings;
 use super::geometry::{self, Geometry};
 use super::pass::{pass, split};
+use super::polysemantic::Measured;
 use super::store::{Flag, Kind, Meta, Row, write};
 use super::text::StreamText;
 use super::{Result, logits, loss, near, polysemantic};
@@ -90,7 +91,9 @@ pub fn build(path: &Path, inputs: Inputs, units: Units, config: &BuildConfig, pr
         Units::Neurons => vec![Geometry::default(); n_units],
     };
     let effects = logits::extremes(&lm, hook, &directions, config.n_logits, tokenizer.d_vocab());
-    let polysemantic = polysemantic::scores(&findings, &text, &lm);
+    let range = stream.range(split(config));
+    let Measured { scores: polysemantic, alike_from, chance: polysemantic_chance } =
+        polysemantic::measure(&findings, &text, range, &lm, config.collect.seed);
     let mut units_found = std::mem::take(&mut findings.units);
     if matches!(units, Units::Neurons) {
         // That a neuron goes along with itself is no news.
@@ -141,6 +144,8 @@ pub fn build(path: &Path, inputs: Inputs, units: Units, config: &BuildConfig, pr
         n_position_locked: n_with(Flag::PositionLocked),
         n_duplicated: n_with(Flag::Duplicated),
         n_polysemantic: n_with(Flag::Polysemantic),
+        alike_from,
+        polysemantic_chance,
         census: census::count(&rows),
         n_windows: findings.n_windows,
         time_tokens: findings.time_tokens,

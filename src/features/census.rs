@@ -16,8 +16,8 @@ const SINGLE_TOKEN_FROM: f64 = 0.9;
 const LOCKED: (f64, f64, u64) = (0.9, 0.1, 20);
 /// Cosine with another unit: [`Flag::Duplicated`].
 const DUPLICATED_ABOVE: f32 = 0.9;
-/// Clusters of contexts: [`Flag::Polysemantic`], and [`Category::Context`] below.
-const POLYSEMANTIC_FROM: f64 = 3.0;
+/// Groups of alike contexts: [`Flag::Polysemantic`], and [`Category::Context`] below.
+pub const POLYSEMANTIC_FROM: f64 = 3.0;
 const CONTEXT_BELOW: f64 = 2.0;
 /// Share of activation: [`Category::WordFamily`], [`Category::Class`]; share of occurrences: the latter.
 const FAMILY_FROM: f64 = 0.8;
@@ -155,9 +155,9 @@ mod tests {
             correlated_over: 0,
         };
         let census = Census::new(&findings, &text);
-        let category = |unit: &Collected, clusters: f64| {
-            let flags = census.flags(unit, clusters, Some(0.9), &Geometry::default());
-            census.category(unit, &flags, clusters)
+        let category = |unit: &Collected, groups: f64| {
+            let flags = census.flags(unit, groups, Some(0.9), &Geometry::default());
+            census.category(unit, &flags, groups)
         };
         assert_eq!(category(&unit(&[], 0.0), 0.0), Category::Dead);
         assert_eq!(category(&unit(&[(4, 60, 60.0), (5, 60, 60.0)], 120.0), 9.0), Category::Dense);

@@ -29,8 +29,10 @@ pub mod text;
 use census::{DENSE_ABOVE, ULTRA_RARE_BELOW};
 
 pub use build::{BuildConfig, Inputs, Units, axes, build, weights_hash};
+pub use census::POLYSEMANTIC_FROM;
 pub use checkpoint::Checkpoint;
 pub use pass::{can_be_negative, pass};
+pub use polysemantic::ALIKE_FROM;
 pub use store::Dictionary;
 
 use std::path::PathBuf;

@@ -40,10 +40,12 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         if let Some(concept) = concept(f) {
             writeln!(out, "best concept  {concept}")?;
         }
+        let chance = dictionary.meta().polysemantic_chance;
+        let chance = if chance > 0.0 { format!(" (at random {chance:.1})") } else { String::new() };
         let flags: String = f.flags.iter().map(|f| format!(", {}", f.name())).collect();
         writeln!(
             out,
-            "fires on {} ({} tokens), max {:.3}, mean {:.3}, {:.1} effective tokens, polysemantic {:.1}{flags}",
+            "fires on {} ({} tokens), max {:.3}, mean {:.3}, {:.1} effective tokens, {:.1} groups of contexts{chance}{flags}",
             percent(f.density),
             f.n_active,
             f.max_act,

@@ -22,11 +22,13 @@ pub fn run(which: &Which, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         "meta": meta, "n_labelled": labelled, "active_per_token": per_token, "mean_effective_tokens": tokens, "mean_polysemantic": polysemantic,
         "densities": densities.iter().map(|(decade, n)| serde_json::json!({ "from": 10f64.powi(*decade), "n": n })).collect::<Vec<_>>(),
     });
+    let chance =
+        if meta.polysemantic_chance > 0.0 { format!(" (of contexts drawn at random {:.1})", meta.polysemantic_chance) } else { String::new() };
     print(global, &json, |out| {
         let n = u64::from(meta.n_units);
         writeln!(out, "{} {} at {}, over {} tokens of {}", grouped(n), plural(meta), meta.hook, grouped(meta.n_tokens), meta.tokens_from)?;
         writeln!(out, "{per_token:.1} active per token; {labelled} labelled; built in {:.0} s", meta.wall_seconds)?;
-        writeln!(out, "on average {tokens:.1} effective tokens and {polysemantic:.1} effective clusters of contexts")?;
+        writeln!(out, "on average {tokens:.1} effective tokens and {polysemantic:.1} effective groups of alike contexts{chance}")?;
         if let LossEffects::NotExact { why } = &meta.loss_effects {
             writeln!(out, "effects on the loss are not shown: {why}")?;
         }

@@ -36,7 +36,7 @@ mod tests;
 
 pub use dump::{Column, ColumnKind};
 pub use read::Dictionary;
-pub use search::Seen;
+pub use search::{ON_WORD_FROM, Seen, has_word};
 pub use types::*;
 pub use write::{Row, set_concepts, write};
 

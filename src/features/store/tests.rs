@@ -285,6 +285,31 @@ fn search_finds_tokens_first_then_words_of_contexts_and_no_operators() {
 }
 
 #[test]
+fn whole_words_come_before_longer_ones_that_hold_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.sqlite");
+    let vocab = ["<|endoftext|>", " king", " kingdom", " making", " of", " kingly"].map(|t| t.as_bytes().to_vec()).to_vec();
+    let text = FakeText { vocab, ids: vec![4, 2, 4, 4, 0, 4, 1, 4, 4, 0, 4, 5, 4, 4], doc_starts: vec![0, 5, 10] };
+    // Unit 0 fires on "kingdom", 1 on "king" with less of its activation, 2 on "making" and hardly on "king"; 3 and 4 near them.
+    let on = |t: u64, tokens: &[(u32, f64)]| {
+        let mut row = row(5, 0, vec![firing(t, 1.0, &[])], &[]);
+        row.collected.top_tokens = tokens.iter().map(|&(token, mass)| TokenMass { token, n: 1, mass }).collect();
+        row
+    };
+    let rows = [on(1, &[(2, 4.0)]), on(6, &[(1, 1.0)]), on(11, &[(3, 3.0), (1, 0.1)]), on(3, &[(4, 4.0)]), on(8, &[(4, 4.0)])];
+    write(&path, &Meta { n_units: 5, ..meta() }, &rows, &[], &text).unwrap();
+    let dictionary = Dictionary::open(&path).unwrap();
+    let found = |limit| dictionary.search_in("King", limit, &text).unwrap().iter().map(|h| h.feature).collect::<Vec<_>>();
+    assert_eq!(found(3), [1, 0, 2], "1 has a quarter on the word itself, 2 hardly anything");
+    let seen = |limit| dictionary.seen("king", limit).unwrap().0.iter().map(|s| s.feature).collect::<Vec<_>>();
+    assert!(seen(2).len() == 2 && seen(9).len() == 5, "{:?}", seen(9));
+    set_concepts(&path, &[(0, "kingdoms of old".into(), 0.9), (1, "the king".into(), 0.6)]).unwrap();
+    assert_eq!(dictionary.with_concept("KING", 5).unwrap().iter().map(|h| h.feature).collect::<Vec<_>>(), [1, 0]);
+    assert!(has_word("a king, or", "king") && !has_word("kingdom", "king") && !has_word("making", "king") && !has_word("x", ""));
+    assert!(has_word("don't", "don") && has_word("1 % of", "% of") && has_word("kingdom king", "king") && !has_word("re\u{e9}do", "do"));
+}
+
+#[test]
 fn a_file_of_another_version_or_not_a_dictionary_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f.sqlite");

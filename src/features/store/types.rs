@@ -60,6 +60,12 @@ pub struct Meta {
     pub n_duplicated: u64,
     #[serde(default)]
     pub n_polysemantic: u64,
+    /// Likeness from which two contexts are alike, and the score of contexts drawn at random: see `features::polysemantic`. 0 in a file that an
+    /// older program wrote, whose scores are of an older measure.
+    #[serde(default)]
+    pub alike_from: f64,
+    #[serde(default)]
+    pub polysemantic_chance: f64,
     /// How many units are of each category, in the order of [`Category::ALL`]; every unit is counted once.
     #[serde(default)]
     pub census: Vec<CategoryCount>,
@@ -119,7 +125,7 @@ pub enum Flag {
     PositionLocked,
     /// The cosine of its decoder direction with that of another unit that fires is above 0.9.
     Duplicated,
-    /// Its contexts fall into three clusters or more, effectively: see [`FeatureSummary::polysemantic`].
+    /// Its contexts fall into three groups of alike ones or more, effectively: see [`FeatureSummary::polysemantic`].
     Polysemantic,
 }
 
@@ -152,12 +158,12 @@ pub enum Category {
     /// At least 80 % of its activation is on forms of one word: among its top tokens, letters only and compared without case and blanks, those
     /// whose common beginning with the first is at least 3 letters and at least half of the longer of the two.
     WordFamily,
-    /// Its contexts fall into three clusters or more, effectively.
+    /// Its contexts fall into three groups of alike ones or more, effectively.
     Polysemantic,
     /// Its token decides: its top tokens have at least 80 % of its activation, and it fires on at least half of their occurrences
     /// (mean over top tokens, weighted by activation).
     Class,
-    /// What comes before decides: its contexts fall into fewer than two clusters, effectively.
+    /// What comes before decides: its contexts fall into fewer than two groups of alike ones, effectively.
     Context,
     /// None of these.
     Unexplained,
@@ -188,9 +194,9 @@ impl Category {
             "fires on more than 10 % of tokens",
             "at least 90 % of its firings are on one token",
             "at least 80 % of its activation is on forms of one word",
-            "its contexts fall into three clusters or more",
+            "its contexts fall into three groups of alike ones or more, effectively",
             "its top tokens have 80 % of its activation, and it fires on half of their occurrences",
-            "its contexts fall into fewer than two clusters",
+            "its contexts fall into fewer than two groups of alike ones, effectively",
             "none of these",
         ][self as usize]
     }
@@ -277,8 +283,9 @@ pub struct FeatureSummary {
     /// exp(entropy) of the summed activation over tokens: 1 = one token, large = many. A lower bound where `tokens_exact` is false.
     pub effective_tokens: f64,
     pub tokens_exact: bool,
-    /// The effective number of clusters of its contexts, from examples of all rank quantiles: exp(-sum p ln p), where p is a cluster's share of the
-    /// activation that the examples stand for; see `features::polysemantic` for what a cluster is. 1 = one thing, 0 where it never fires.
+    /// The effective number of groups of alike contexts, from firings of all ranks: exp(-sum p_i ln(sum z_ij p_j)), where p_i is the share of the
+    /// activation that context i stands for and z_ij is 1 for contexts that are alike; see `features::polysemantic`. 1 = one thing, 0 where it
+    /// never fires.
     pub polysemantic: f64,
     /// Absent in a dictionary of version 1.
     pub category: Option<Category>,
