@@ -4,7 +4,7 @@ use super::Global;
 use super::features::{Which, print};
 use crate::artifact::RunDir;
 use crate::features::store::Meta;
-use crate::labels::{Format, Import};
+use crate::labels::{Format, Import, Step};
 use anyhow::Context;
 use std::io::Write;
 use std::path::PathBuf;
@@ -36,9 +36,9 @@ enum Command {
         #[arg(long, value_name = "ID")]
         history: Option<u32>,
     },
-    /// Take back the last change
+    /// Take back the last step: a change, or a whole import
     Undo {
-        /// Only changes to this feature
+        /// Take back the last change to this feature instead, alone
         id: Option<u32>,
     },
     /// Write the labels to a file (.csv, otherwise JSONL) or to stdout as JSONL
@@ -95,9 +95,14 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             })
         }
         Command::Undo { id } => {
-            let undone = to_write()?.undo(weights, id)?;
+            let mut labels = to_write()?;
+            let undone = match id {
+                Some(id) => labels.undo_of(weights, id)?,
+                None => labels.undo(weights)?,
+            };
             print(global, &serde_json::json!({ "undone": undone }), |out| match &undone {
-                Some(l) => writeln!(out, "took back: {} {:?} by {} of {}", l.latent, l.text, l.author, l.time),
+                Some(step) if step.batch.is_some() => writeln!(out, "took back: an import of {} labels, {}", step.n, step.label.time),
+                Some(Step { label: l, .. }) => writeln!(out, "took back: {} {:?} by {} of {}", l.latent, l.text, l.author, l.time),
                 None => writeln!(out, "nothing to take back"),
             })
         }
@@ -126,7 +131,11 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             print(global, &serde_json::json!({ "path": path, "new": done.new, "known": done.known, "elsewhere": done.elsewhere }), |out| {
                 let elsewhere = if done.elsewhere > 0 { format!(", {} of them for another SAE", done.elsewhere) } else { String::new() };
                 writeln!(out, "{} new labels from {}{elsewhere}; {} were there already", done.new, path.display(), done.known)
-            })
+            })?;
+            if done.new > 0 {
+                tell!("to take all of it back: monosem label undo {} {}", args.which.flags(), run.flags());
+            }
+            Ok(())
         }
     }
 }

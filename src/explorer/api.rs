@@ -5,7 +5,7 @@ use super::learning;
 use super::list::{self, there};
 use super::pages::fields;
 use super::pages::live::LiveAsk;
-use super::pages::unit::LabelForm;
+use super::pages::unit::{LabelForm, Undo};
 use super::server::{Server, blocking, id_of};
 use super::steering;
 use super::view::Units;
@@ -42,7 +42,7 @@ pub async fn index(State(server): State<Server>) -> Response {
                 "/api/tour", "/api/features?q=&sort=&flag=&page=", "/api/features/N", "/api/features/N/why?t= (or text=&at=) &swap=&with=", "/api/neurons", "/api/neurons/N",
                 "/api/live?text=&at=", "/api/training", "/api/training/then?sae=&at=&text=", "/api/steer?feature=&strength=&prompt=&tokens=&temperature=&seed=",
             ],
-            "post": ["/api/features/N/label {text, author}", "/api/features/N/label/undo", "/api/neurons/N/label", "/api/neurons/N/label/undo"],
+            "post": ["/api/features/N/label {text, author}", "/api/features/N/label/undo?import=", "/api/neurons/N/label", "/api/neurons/N/label/undo?import="],
         }))
     });
     answer(found.await)
@@ -89,16 +89,16 @@ pub async fn set_label(State(server): State<Server>, units: Units, Path(id): Pat
     answer(work)
 }
 
-pub async fn undo_label(State(server): State<Server>, units: Units, Path(id): Path<String>) -> Response {
-    let work = match id_of(&id) {
-        Ok(id) => {
+pub async fn undo_label(State(server): State<Server>, units: Units, Path(id): Path<String>, asked: Result<Query<Undo>, QueryRejection>) -> Response {
+    let work = match (id_of(&id), fields(asked)) {
+        (Ok(id), Ok(undo)) => {
             blocking(&server, move |app| {
-                app.undo_label(units, id)?;
+                app.undo_label(units, id, undo.import)?;
                 Ok(app.unit(units, id)?.labels?)
             })
             .await
         }
-        Err(problem) => Err(problem),
+        (Err(problem), _) | (_, Err(problem)) => Err(problem),
     };
     answer(work)
 }

@@ -1,8 +1,10 @@
-//! Named lists of features and neurons, bookmarks among them.
+//! Named lists of features and neurons, bookmarks among them; and what was labelled last.
 
 use super::app::{App, Page, Problem};
 use super::list::url_text;
 use super::view::{UnitView, Units};
+use crate::artifact::grouped;
+use crate::labels::Step;
 use crate::labels::lists::{BOOKMARKS, MAX_NAME};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -17,9 +19,31 @@ pub struct PutForm {
     pub author: String,
 }
 
+/// Steps that are shown of each kind of unit.
+const N_STEPS: usize = 12;
+
 #[derive(Debug, Serialize)]
 pub struct ListsPage {
     pub lists: Vec<NamedList>,
+    /// For each kind of unit that somebody labelled.
+    pub labelled: Vec<Labelled>,
+}
+
+/// What was labelled last, the newest first.
+#[derive(Debug, Serialize)]
+pub struct Labelled {
+    pub kind: &'static str,
+    pub path: &'static str,
+    pub steps: Vec<StepView>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct StepView {
+    /// The unit; none where it is an import of several labels.
+    pub index: Option<u32>,
+    pub text: String,
+    pub author: String,
+    pub when: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -40,13 +64,29 @@ pub struct InLists {
     pub others: Vec<String>,
 }
 
+fn step(step: Step) -> StepView {
+    let Step { label, n, .. } = step;
+    let text = match (n, label.text.is_empty()) {
+        (1, true) => "taken away".into(),
+        (1, false) => label.text,
+        (n, _) => format!("an import of {} labels", grouped(n as u64)),
+    };
+    StepView { index: (n == 1).then_some(label.latent), text, author: if n == 1 { label.author } else { String::new() }, when: label.time }
+}
+
 impl App {
     pub fn lists(&self) -> Page<ListsPage> {
         let mut lists: BTreeMap<String, NamedList> = BTreeMap::new();
+        let mut labelled = vec![];
         for units in [Units::Features, Units::Neurons] {
             let Ok(dictionary) = self.dictionary(units) else { continue };
             let meta = dictionary.meta().clone();
-            let members = self.labels(units)?.map(|l| l.members(&meta.weights_hash, None)).transpose()?.unwrap_or_default();
+            let Some(store) = self.labels(units)? else { continue };
+            let steps: Vec<StepView> = store.steps(&meta.weights_hash, None, N_STEPS)?.into_iter().map(step).collect();
+            if !steps.is_empty() {
+                labelled.push(Labelled { kind: units.title(), path: units.path(), steps });
+            }
+            let members = store.members(&meta.weights_hash, None)?;
             let labels = self.label_texts(units, &meta);
             for member in members {
                 let summary = dictionary.summary(member.latent)?;
@@ -58,7 +98,7 @@ impl App {
                 }
             }
         }
-        Ok(ListsPage { lists: lists.into_values().collect() })
+        Ok(ListsPage { lists: lists.into_values().collect(), labelled })
     }
 
     /// Puts a unit into a list or takes it out.

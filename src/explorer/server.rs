@@ -11,7 +11,7 @@ use crate::artifact::RunDir;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts};
 use axum::http::request::Parts;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use std::convert::Infallible;
 use std::future::Future;
@@ -94,6 +94,7 @@ fn router(app: Arc<App>, guard: Guard) -> Router {
             .route(&format!("/{units}/{{id}}"), get(pages::unit::unit))
             .route(&format!("/{units}/{{id}}/list"), post(pages::lists::put))
             .route(&format!("/{units}/{{id}}/label"), post(pages::unit::set_label))
+            .route(&format!("/{units}/label/undo"), post(pages::lists::undo_step))
             .route(&format!("/{units}/{{id}}/label/undo"), post(pages::unit::undo_label))
             .route(&format!("/{units}/{{id}}/why"), get(pages::why::why))
             .route(&format!("/{units}/{{id}}/why/result"), get(pages::why::result))
@@ -140,6 +141,7 @@ fn router(app: Arc<App>, guard: Guard) -> Router {
         .route("/api/{*rest}", get(api::nothing))
         .fallback(pages::frame::nothing)
         .with_state(server)
+        .layer(from_fn(pages::frame::lead_to_page))
         // The guard has taken the body, within its own bounds.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(guard, guard::watch))

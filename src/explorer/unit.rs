@@ -19,6 +19,9 @@ pub struct UnitPage {
     pub unit: UnitView,
     pub n_tokens: String,
     pub facts: Vec<Fact>,
+    /// What one of them is.
+    #[serde(skip)]
+    pub groups_note: String,
     /// Addresses of the neighbours that are not dead.
     pub previous: Option<String>,
     pub next: Option<String>,
@@ -48,6 +51,8 @@ pub struct LabelsView {
     pub in_force: Vec<Change>,
     /// Newest first.
     pub history: Vec<Change>,
+    /// The newest change came with an import of so many labels, which can be taken back whole.
+    pub import: Option<usize>,
 }
 
 #[derive(Debug, Serialize)]
@@ -90,7 +95,8 @@ impl App {
             next: beside(false)?,
             unit: UnitView::new(units, &detail.summary, label),
             n_tokens: grouped(meta.n_tokens),
-            facts: view::facts(&detail.summary, meta.n_tokens),
+            facts: view::facts(&detail.summary, &meta),
+            groups_note: view::groups_note(&meta),
             groups: view::groups(&detail, &format!("{}/{id}", units.path())),
             raised: view::effects(&detail.logits_up),
             lowered: view::effects(&detail.logits_down),
@@ -112,7 +118,9 @@ impl App {
             history.reverse();
             let newest = in_force.last();
             let change = |l: Label| Change { text: l.text, author: l.author, when: l.time };
+            let last = store.steps(&meta.weights_hash, Some(id), 1)?.pop();
             Ok(LabelsView {
+                import: last.filter(|step| step.n > 1).map(|step| step.n),
                 current: newest.map(|l| l.text.clone()).unwrap_or_default(),
                 author: newest.map(|l| l.author.clone()).unwrap_or_default(),
                 history: history.into_iter().map(change).collect(),
@@ -135,10 +143,23 @@ impl App {
         Ok(self.labels_to_write(units)?.set(&dictionary.meta().weights_hash, id, text, author)?)
     }
 
-    pub fn undo_label(&self, units: Units, id: u32) -> Page<()> {
+    /// Takes back the last change to a unit's labels, or the whole import with which it came.
+    pub fn undo_label(&self, units: Units, id: u32, import: bool) -> Page<()> {
         let dictionary = self.dictionary(units)?;
         dictionary.summary(id)?;
-        self.labels_to_write(units)?.undo(&dictionary.meta().weights_hash, Some(id))?;
+        let (mut labels, weights) = (self.labels_to_write(units)?, &dictionary.meta().weights_hash);
+        if import {
+            labels.undo_import_of(weights, id)?
+        } else {
+            labels.undo_of(weights, id)?
+        };
+        Ok(())
+    }
+
+    /// Takes back the last step that was made to labels of these units: a change, or a whole import.
+    pub fn undo_step(&self, units: Units) -> Page<()> {
+        let dictionary = self.dictionary(units)?;
+        self.labels_to_write(units)?.undo(&dictionary.meta().weights_hash)?;
         Ok(())
     }
 }

@@ -71,7 +71,7 @@ impl Labels {
         Ok(labels.len())
     }
 
-    /// Takes in labels, all or none. Those that are in force already are left as they are.
+    /// Takes in labels, all or none; one step for [`Labels::undo`]. Those that are in force already are left as they are.
     ///
     /// # Errors
     /// A line that is not a label, or of a unit that there is not, with its number.
@@ -92,6 +92,7 @@ impl Labels {
 
     fn take(&mut self, lines: Vec<(usize, Line)>, defaults: Import) -> Result<Imported> {
         let mut done = Imported::default();
+        let mut first = None;
         let now = super::now();
         for (number, line) in lines {
             let weights_hash = line.weights_hash.as_deref().filter(|hash| !hash.is_empty()).unwrap_or(defaults.weights_hash);
@@ -112,8 +113,12 @@ impl Labels {
             }
             let added = self.add(weights_hash, line.latent, &line.text, author, time);
             added.map_err(|e| if let Error::Invalid(what) = e { Error::Import { line: number, what } } else { e })?;
+            first.get_or_insert(self.sql.last_insert_rowid());
             done.new += 1;
             done.elsewhere += usize::from(!is_here);
+        }
+        if let Some(first) = first {
+            self.one_step_from(first)?;
         }
         Ok(done)
     }

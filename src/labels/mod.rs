@@ -3,13 +3,16 @@
 //!
 //! Nothing is ever deleted: table `changes` has a row for every change, and a label is in force while it is the last change, not undone, of
 //! its (weights, latent, author) and its text is not empty. Columns: `id`, `weights_hash`, `latent`, `author`, `time` (RFC 3339, UTC),
-//! `text`, `undone`. Version 2 added [`lists`] of units and blind [`ratings`]; a file of version 1 gets their tables when it is first written to.
+//! `text`, `undone`, `batch`. Version 2 added [`lists`] of units and blind [`ratings`], version 3 the column `batch`, which makes an import one
+//! step to take back; an older file gets them when it is first written to.
 
 mod exchange;
 pub mod lists;
 pub mod ratings;
+mod steps;
 
 pub use exchange::{Format, Import, Imported};
+pub use steps::Step;
 
 use rusqlite::{Connection, OpenFlags, params};
 use serde::{Deserialize, Serialize};
@@ -19,7 +22,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// `PRAGMA user_version` of the file.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// The longest label, in bytes.
 const MAX_TEXT: usize = 10_000;
 
@@ -82,10 +85,8 @@ impl Labels {
         if !(0..=VERSION).contains(&found) {
             return Err(Error::Version { path: path.into(), found });
         }
-        // What a newer version adds are tables, so an older file keeps all it has.
-        let tables = format!("BEGIN IMMEDIATE;{SCHEMA}{}{}PRAGMA user_version = {VERSION};COMMIT;", lists::SCHEMA, ratings::SCHEMA);
         if found != VERSION {
-            sql.execute_batch(&tables).map_err(sql_error)?;
+            migrate(&sql).map_err(sql_error)?;
         }
         Ok(Labels { path: path.into(), sql, version: VERSION })
     }
@@ -128,15 +129,6 @@ impl Labels {
         self.labels(&sql, params![weights_hash, latent])
     }
 
-    /// Takes back the last change made to this SAE's labels (or this latent's); says which. Once more takes back the one before it.
-    pub fn undo(&mut self, weights_hash: &str, latent: Option<u32>) -> Result<Option<Label>> {
-        let sql = format!(
-            "UPDATE changes SET undone = 1 WHERE id = (SELECT max(id) FROM changes WHERE weights_hash = ?1 AND (?2 IS NULL OR latent = ?2) AND NOT undone)
-             RETURNING {COLUMNS}"
-        );
-        Ok(self.labels(&sql, params![weights_hash, latent])?.into_iter().next())
-    }
-
     /// As [`Labels::set`], with the time given: for labels that were made elsewhere. RFC 3339, UTC.
     pub fn add(&mut self, weights_hash: &str, latent: u32, text: &str, author: &str, time: &str) -> Result<()> {
         let (text, author) = (text.trim(), author.trim());
@@ -158,6 +150,24 @@ impl Labels {
         };
         run().map_err(|source| sql_error(&self.path, source))
     }
+}
+
+/// What newer versions add are tables and a column, so an older file keeps all it has.
+fn migrate(sql: &Connection) -> rusqlite::Result<()> {
+    sql.execute_batch("BEGIN IMMEDIATE")?;
+    let add = || {
+        // Another process may have been faster.
+        if version(sql)? < 3 {
+            sql.execute_batch(&[SCHEMA, lists::SCHEMA, ratings::SCHEMA, steps::COLUMN].concat())?;
+            sql.pragma_update(None, "user_version", VERSION)?;
+        }
+        sql.execute_batch("COMMIT")
+    };
+    let added = add();
+    if added.is_err() {
+        let _ = sql.execute_batch("ROLLBACK");
+    }
+    added
 }
 
 fn version(sql: &Connection) -> rusqlite::Result<i64> {

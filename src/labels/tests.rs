@@ -26,11 +26,36 @@ fn undo_takes_back_one_change_after_another() {
     labels.set("w", 1, "first", "ann").unwrap();
     labels.set("w", 1, "second", "ann").unwrap();
     labels.set("w", 2, "", "ann").unwrap();
-    assert_eq!(labels.undo("w", None).unwrap().unwrap().latent, 2);
-    assert_eq!(labels.undo("w", Some(1)).unwrap().unwrap().text, "second");
+    assert_eq!(labels.undo("w").unwrap().unwrap().label.latent, 2);
+    assert_eq!(labels.undo_of("w", 1).unwrap().unwrap().label.text, "second");
     assert_eq!(texts(&labels.list("w", None).unwrap()), [(1, "first", "ann")]);
-    assert_eq!(labels.undo("w", None).unwrap().unwrap().text, "first");
-    assert_eq!(labels.undo("w", None).unwrap(), None);
+    assert_eq!(labels.undo("w").unwrap().unwrap().label.text, "first");
+    assert_eq!(labels.undo("w").unwrap(), None);
+}
+
+#[test]
+fn an_import_is_one_step_to_take_back_and_a_single_label_of_it_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut labels = Labels::open(&dir.path().join("x.sqlite")).unwrap();
+    labels.set("w", 1, "mine", "me").unwrap();
+    let lines = "latent,text,weights_hash\n1,dogs,\n2,cats,\n3,owls,\n7,elsewhere,v\n";
+    assert_eq!(labels.import(Format::Csv, lines, HERE).unwrap(), Imported { new: 4, known: 0, elsewhere: 1 });
+    labels.set("w", 3, "birds", "ann").unwrap();
+    let told = |labels: &Labels| labels.steps("w", None, 9).unwrap().iter().map(|s| (s.label.text.clone(), s.n)).collect::<Vec<_>>();
+    assert_eq!(told(&labels), [("birds".into(), 1), ("owls".into(), 4), ("mine".into(), 1)]);
+
+    // One label of it alone; the others stay.
+    assert_eq!(labels.undo_of("w", 2).unwrap().map(|s| (s.label.text, s.n)), Some(("cats".into(), 1)));
+    assert_eq!(texts(&labels.list("w", None).unwrap()), [(1, "dogs", "me"), (3, "owls", "me"), (3, "birds", "ann")]);
+    assert_eq!(labels.undo_import_of("w", 2).unwrap(), None, "nothing of it is left there");
+    assert_eq!(labels.undo_import_of("w", 3).unwrap(), None, "its last change came alone");
+    assert_eq!(labels.undo("w").unwrap().unwrap().label.text, "birds");
+    let all = labels.undo("w").unwrap().unwrap();
+    assert_eq!((all.n, all.batch.is_some()), (3, true), "what is left of the import, as one");
+    assert_eq!((texts(&labels.list("w", None).unwrap()), labels.list("v", None).unwrap().len()), (vec![(1, "mine", "me")], 0));
+    labels.import(Format::Csv, "latent,text\n2,cats\n3,owls\n", HERE).unwrap();
+    assert_eq!(labels.undo_import_of("w", 2).unwrap().unwrap().n, 2);
+    assert_eq!(labels.list("w", None).unwrap().len(), 1);
 }
 
 #[test]
@@ -139,11 +164,13 @@ fn a_file_of_version_1_is_read_as_it_is_and_gets_lists_and_ratings_when_it_is_wr
     version_1(&path);
     let old = Labels::open_to_read(&path).unwrap().unwrap();
     assert_eq!(texts(&old.list("w", None).unwrap()), [(3, "Hebrew", "ann")]);
+    assert_eq!(old.steps("w", None, 9).unwrap().iter().map(|s| (s.n, s.batch)).collect::<Vec<_>>(), [(1, None)]);
     assert!(old.members("w", None).unwrap().is_empty() && old.ratings("w").unwrap().is_empty());
     let mut new = Labels::open(&path).unwrap();
     new.put("w", "scripts", 3, true, "ben").unwrap();
     assert_eq!(texts(&new.list("w", None).unwrap()), [(3, "Hebrew", "ann")]);
     assert_eq!(Labels::open_to_read(&path).unwrap().unwrap().members("w", None).unwrap().len(), 1);
+    assert_eq!(new.undo("w").unwrap().unwrap().label.text, "Hebrew");
     Connection::open(&path).unwrap().pragma_update(None, "user_version", VERSION + 1).unwrap();
     assert!(matches!(Labels::open(&path), Err(Error::Version { .. })) && matches!(Labels::open_to_read(&path), Err(Error::Version { .. })));
 }

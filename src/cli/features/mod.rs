@@ -90,7 +90,8 @@ impl Which {
         Ok(dictionary)
     }
 
-    fn flags(&self) -> String {
+    /// The flags that name it, to be pasted.
+    pub fn flags(&self) -> String {
         if self.neurons { "--neurons".into() } else { format!("--sae {}", self.sae) }
     }
 

@@ -5,9 +5,10 @@ use super::super::assets;
 use super::super::server::Server;
 use askama::Template;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::response::{Html, IntoResponse, Response};
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Redirect, Response};
 
 /// What every page's frame shows.
 pub struct Shell {
@@ -75,6 +76,27 @@ pub fn error_page(server: &Server, here: &'static str, problem: &Problem) -> Res
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let html = page.render().unwrap_or_else(|e| format!("the error page itself cannot be drawn: {}", e.to_string().replace('<', "&lt;")));
     (status, Html(html)).into_response()
+}
+
+/// Whether our script asks, which puts the answer into a page; whoever opens the address wants a whole one.
+pub fn asks_for_fragment(headers: &HeaderMap) -> bool {
+    headers.contains_key("x-fragment")
+}
+
+/// The page that holds a fragment: somebody who opens the address of a fragment alone is led there.
+///
+/// What a browser opens says so of itself (`Sec-Fetch-Dest: document`); programs get the fragment.
+pub async fn lead_to_page(request: Request, next: Next) -> Response {
+    let opened = request.headers().get("sec-fetch-dest").is_some_and(|to| to == "document");
+    let path = request.uri().path();
+    let page = ["/result", "/rows", "/then", "/window"].iter().find_map(|part| path.strip_suffix(part));
+    match page.filter(|page| opened && !page.is_empty() && !page.starts_with("/api")) {
+        Some(page) => {
+            let query = request.uri().query().map(|q| format!("?{q}")).unwrap_or_default();
+            Redirect::to(&format!("{page}{query}")).into_response()
+        }
+        None => next.run(request).await,
+    }
 }
 
 /// A fragment's error is a note in its place.

@@ -5,10 +5,10 @@ use super::super::server::{Server, blocking, id_of};
 use super::super::text::Piece;
 use super::super::unit::UnitPage;
 use super::super::view::Units;
-use super::frame::{Shell, error_page, show};
+use super::frame::{Shell, error_page, fields, show};
 use askama::Template;
-use axum::extract::rejection::FormRejection;
-use axum::extract::{Form, Path, State};
+use axum::extract::rejection::{FormRejection, QueryRejection};
+use axum::extract::{Form, Path, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
@@ -43,10 +43,18 @@ pub async fn set_label(State(server): State<Server>, units: Units, Path(id): Pat
     back_to_unit(&server, units, &id, done)
 }
 
-pub async fn undo_label(State(server): State<Server>, units: Units, Path(id): Path<String>) -> Response {
-    let done = match id_of(&id) {
-        Ok(id) => blocking(&server, move |app| app.undo_label(units, id)).await,
-        Err(problem) => Err(problem),
+/// What is taken back.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Undo {
+    /// The whole import with which the last change came.
+    pub import: bool,
+}
+
+pub async fn undo_label(State(server): State<Server>, units: Units, Path(id): Path<String>, asked: Result<Query<Undo>, QueryRejection>) -> Response {
+    let done = match (id_of(&id), fields(asked)) {
+        (Ok(id), Ok(undo)) => blocking(&server, move |app| app.undo_label(units, id, undo.import)).await,
+        (Err(problem), _) | (_, Err(problem)) => Err(problem),
     };
     back_to_unit(&server, units, &id, done)
 }
