@@ -21,7 +21,7 @@
     const mine = ++newest;
     if (!box.value.trim()) return close();
     let html;
-    try { html = await (await fetch("/search?q=" + encodeURIComponent(box.value))).text(); } catch { return close(); }
+    try { html = await (await fetch("/search?q=" + encodeURIComponent(box.value), { headers: { "X-Fragment": "1" } })).text(); } catch { return close(); }
     if (mine !== newest || document.activeElement !== box) return;
     found.innerHTML = html;
     here = -1;

@@ -1,9 +1,11 @@
-//! Search as you type: units by number, label, known concept, token and context, a few of each, at the cost of one keystroke.
+//! Search as you type: units by number, label, known concept, token and context, a few of each, at the cost of one keystroke. Of each kind those come
+//! first that have what is typed as a whole word.
 
 use super::app::{App, Page, Part};
 use super::list::{MAX_QUERY, url_text};
 use super::text;
 use super::view::{UnitView, Units, percent};
+use crate::features::store::{ON_WORD_FROM, has_word};
 use crate::features::text::StreamText;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
@@ -36,6 +38,24 @@ pub struct FoundUnit {
     pub note: String,
 }
 
+/// How much of a unit's activation is on the tokens that hold what is looked for.
+#[derive(Debug, Clone, Copy, Default)]
+struct OnTokens<'a> {
+    all: f64,
+    /// Of it on those that are the word itself.
+    word: f64,
+    /// On the one with most of it, and its text.
+    most: f64,
+    token: &'a str,
+}
+
+impl OnTokens<'_> {
+    /// The larger comes first.
+    fn key(&self) -> (f64, f64) {
+        (if self.word >= ON_WORD_FROM { self.word } else { 0.0 }, self.all)
+    }
+}
+
 impl App {
     pub fn search(&self, asked: &str) -> Page<Part<Found>> {
         let dictionary = match self.dictionary(Units::Features) {
@@ -58,7 +78,10 @@ impl App {
         parts.push(FoundPart { title: "Number", hits: by_number });
 
         let mut labelled: Vec<(&u32, &String)> = labels.iter().filter(|(_, text)| text.to_lowercase().contains(&wanted)).collect();
-        labelled.sort_by_key(|(id, text)| (!text.to_lowercase().starts_with(&wanted), text.len(), **id));
+        labelled.sort_by_key(|(id, text)| {
+            let text = text.to_lowercase();
+            (!has_word(&text, &wanted), !text.starts_with(&wanted), text.len(), **id)
+        });
         let labelled = labelled.into_iter().take(N_SHOWN).filter_map(|(&id, text)| hit(id, text.clone(), String::new())).collect();
         parts.push(FoundPart { title: "Labels", hits: labelled });
 
@@ -66,26 +89,29 @@ impl App {
             .iter()
             .filter_map(|s| s.concept.as_ref().filter(|c| c.name.to_lowercase().contains(&wanted)).map(|c| (c.f1, s.id, c.name.as_str())))
             .collect();
-        concepts.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let is_part = |name: &str| !has_word(&name.to_lowercase(), &wanted);
+        concepts.sort_by(|a, b| is_part(a.2).cmp(&is_part(b.2)).then(b.0.total_cmp(&a.0)).then(a.1.cmp(&b.1)));
         let concepts = concepts.into_iter().take(N_SHOWN).filter_map(|(f1, id, name)| hit(id, name.into(), format!("F1 {f1:.2}"))).collect();
         parts.push(FoundPart { title: "Known concepts", hits: concepts });
 
         // The text as typed, with a space in front where it has one: " the" is another token than "the".
-        let mut firing: BTreeMap<u32, (f64, f64, &str)> = BTreeMap::new();
+        let mut firing: BTreeMap<u32, OnTokens> = BTreeMap::new();
         for token in known.tokens_with(query.trim_end()) {
+            let is_word = token.lower.trim() == wanted;
             for &(id, mass) in &token.units {
-                let entry = firing.entry(id).or_insert((0.0, 0.0, &token.text));
-                entry.0 += mass;
-                if mass > entry.1 {
-                    (entry.1, entry.2) = (mass, &token.text);
+                let on = firing.entry(id).or_default();
+                on.all += mass;
+                on.word += if is_word { mass } else { 0.0 };
+                if mass > on.most {
+                    (on.most, on.token) = (mass, &token.text);
                 }
             }
         }
-        let mut firing: Vec<(u32, (f64, f64, &str))> = firing.into_iter().collect();
-        firing.sort_by(|a, b| b.1.0.total_cmp(&a.1.0).then(a.0.cmp(&b.0)));
+        let mut firing: Vec<(u32, OnTokens)> = firing.into_iter().collect();
+        firing.sort_by(|a, b| b.1.key().partial_cmp(&a.1.key()).expect("shares are numbers").then(a.0.cmp(&b.0)));
         let in_tokens: HashSet<u32> = firing.iter().take(N_SHOWN).map(|f| f.0).collect();
         let firing = firing.into_iter().take(N_SHOWN);
-        let firing = firing.filter_map(|(id, (mass, _, token))| hit(id, text::plain(token.as_bytes()), format!("{} of it", percent(mass))));
+        let firing = firing.filter_map(|(id, on)| hit(id, text::plain(on.token.as_bytes()), format!("{} of it", percent(on.all))));
         parts.push(FoundPart { title: "Tokens", hits: firing.collect() });
 
         if wanted.len() >= MIN_WORDS {

@@ -16,7 +16,8 @@ pub struct Summaries {
 pub struct FiredOn {
     /// Decoded on its own, with U+FFFD for what is not UTF-8.
     pub text: String,
-    lower: String,
+    /// In lower case.
+    pub lower: String,
     /// (unit, the token's share of its activation), by unit.
     pub units: Vec<(u32, f64)>,
 }

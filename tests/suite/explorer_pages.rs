@@ -35,13 +35,37 @@ fn filters_narrow_a_list_together_and_nonsense_is_refused() {
 fn what_is_typed_is_found_in_labels_tokens_and_contexts_and_never_becomes_markup() {
     let served = Served::new(|dir| demo::make(dir, false));
     served.post("/features/3/label", "text=%3Ci%3Emarkup%3C%2Fi%3E&author=Ada");
-    let said = |q: &str| served.get(&format!("/search?q={q}"));
+    let said = |q: &str| served.ask("GET", &format!("/search?q={q}"), &[("X-Fragment", "1")], "");
     assert!(said("markup").visible().contains("<i>markup</i>") && !said("markup").body.contains("<i>"));
     assert!(said("did%20not").visible().contains("Contexts"));
     assert!(said("8").visible().contains("Number"));
     assert!(said("%3C%2Fscript%3E%22%20OR%20*").status == 200 && !said("%3Cscript%3E").body.contains("<script"));
-    assert!(said("zzqq").visible().contains("Nothing has"));
+    assert!(said("zzqq").visible().contains("Nothing has") && !said("zzqq").body.contains("<html"));
     assert_eq!(said("").status, 200);
+    // Opened by its address it is a page with the same in it.
+    let page = served.get("/search?q=did%20not");
+    assert!(page.body.contains("<html") && page.body.contains("style.css") && page.visible().contains("Contexts"), "{}", page.body);
+    assert!(served.get("/search").body.contains("<html") && served.get("/search?q=%3Cscript%3E").body.matches("<script>").count() == 0);
+}
+
+#[test]
+fn whoever_opens_the_address_of_a_part_of_a_page_is_led_to_the_page() {
+    let served = Served::new(demo::make_full);
+    let opened = |path: &str| served.ask("GET", path, &[("Sec-Fetch-Dest", "document")], "");
+    for (part, page) in [
+        ("/live/result?text=a%26b&at=1", "/live?text=a%26b&at=1"),
+        ("/features/rows?q=do&page=1", "/features?q=do&page=1"),
+        ("/features/0/why/result?t=70", "/features/0/why?t=70"),
+        ("/steer/result?feature=0&prompt=x", "/steer?feature=0&prompt=x"),
+        ("/training/then?sae=main", "/training?sae=main"),
+        ("/corpus/window?t=70&feature=1", "/corpus?t=70&feature=1"),
+    ] {
+        let answer = opened(part);
+        assert!(answer.status == 303 && answer.head.contains(&format!("location: {page}")), "{part}: {}", answer.head);
+        assert_eq!(opened(page).status, 200, "{page}");
+        assert!(served.get(part).status == 200 && !served.get(part).body.contains("<html"), "a program gets the part");
+    }
+    assert_eq!(opened("/api/training/then?sae=main").status, 200);
 }
 
 #[test]

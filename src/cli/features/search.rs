@@ -4,7 +4,7 @@ use super::super::Global;
 use super::text::{percent, quoted};
 use super::{Which, labels_of, open_text, print};
 use crate::artifact::RunDir;
-use crate::features::store::{Hit, Why};
+use crate::features::store::{Hit, Why, has_word};
 use anyhow::bail;
 
 #[derive(Debug, clap::Args)]
@@ -27,6 +27,8 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         bail!("there is nothing to search for\n  name a part of a label, of a token or of a context");
     }
     let mut hits: Vec<Hit> = named.map(|l| Hit { feature: l.latent, why: Why::Label, snippet: l.text, share: 1.0 }).collect();
+    // Of labels too those come first that have it as a whole word.
+    hits.sort_by_key(|hit| (!has_word(&hit.snippet.to_lowercase(), &wanted), hit.snippet.len(), hit.feature));
     hits.extend(dictionary.with_concept(&wanted, args.limit)?);
     hits.extend(dictionary.search(&args.text, args.limit, &stream, &tokenizer)?);
     hits.truncate(args.limit);
