@@ -5,7 +5,7 @@ use crate::artifact::{Manifest, RunDir, read_json};
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::features::Dictionary;
 use crate::intervene::measure::max_activations;
-use crate::intervene::steer::{Rig, SafeStrength, safe_strength, steer};
+use crate::intervene::steer::{Rig, SafeStrength, caution, safe_strength, steer};
 use crate::intervene::{LatentEdit, Rule, Scope, Steered, Steering};
 use crate::lm::{CpuEngine, Engine, HookPoint, Lm, Sampling};
 use crate::sae::{Sae, read_origin};
@@ -121,6 +121,7 @@ fn run_one(args: &Run, global: &Global) -> anyhow::Result<()> {
 
     let mut found = Vec::new();
     let mut edits = Vec::new();
+    let mut cautions = Vec::new();
     for (&latent, &max_act) in args.latent.iter().zip(&max_acts) {
         let rule = match (args.strength, args.add, args.scale, args.zero) {
             (Some(s), ..) => Rule::Set(s * max_act),
@@ -136,14 +137,19 @@ fn run_one(args: &Run, global: &Global) -> anyhow::Result<()> {
             }
         };
         tell!("latent {latent}: largest activation {max_act:.3} ({measured_on}); {}", spoken(&rule));
-        edits.push(LatentEdit { latent, rule });
+        let edit = LatentEdit { latent, rule };
+        if let Some(caution) = caution(rig, &edit, max_act, &prompt) {
+            tell!("warning: latent {latent}: {caution}");
+            cautions.push(caution);
+        }
+        edits.push(edit);
     }
     let steering = Steering { edits, scope: args.scope };
     let both = steer(rig, &steering, &prompt, args.tokens, &sampling, &mut |_, _| ControlFlow::Continue(()))?;
     if global.json {
         let object = serde_json::json!({
             "sae": name, "hook": hook, "prompt": args.prompt, "seed": args.seed, "temperature": args.temperature, "top_k": args.top_k,
-            "steering": steering, "max_act": max_acts, "max_act_from": measured_on, "safe_strength": found,
+            "steering": steering, "max_act": max_acts, "max_act_from": measured_on, "safe_strength": found, "cautions": cautions,
             "unedited": both.unedited, "edited": both.edited, "first_difference": both.first_difference,
         });
         say!("{object}");

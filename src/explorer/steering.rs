@@ -5,7 +5,7 @@ use super::list::url_text;
 use super::text;
 use super::view::{UnitView, Units};
 use crate::intervene::edit::{LatentEdit, Scope, Steering};
-use crate::intervene::steer::{MAX_PERPLEXITY_RATIO, MIN_DISTINCT_RATIO, Rig, SafeStrength, distinct_2, perplexity, safe_strength, steer};
+use crate::intervene::steer::{MAX_PERPLEXITY_RATIO, MIN_DISTINCT_RATIO, Rig, SafeStrength, caution, distinct_2, perplexity, safe_strength, steer};
 use crate::lm::{Engine, Sampling};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
@@ -134,7 +134,7 @@ impl App {
         let labels = self.label_texts(Units::Features, &meta);
         let title = UnitView::new(Units::Features, &summary, labels.get(&feature).cloned()).title();
         let sampling = Sampling { temperature: ask.temperature, top_k: None, top_p: None, seed: ask.seed };
-        let (both, quality, found, strength) = self.with_model(&meta, |model| {
+        let (both, quality, found, strength, caution) = self.with_model(&meta, |model| {
             let Model { engine, sae, hook, .. } = model;
             let lm = engine.lm();
             let rig = Rig { lm: &lm, tokenizer: &self.tokenizer, sae, hook: *hook };
@@ -145,6 +145,7 @@ impl App {
             let found = given.is_none().then(search).transpose().map_err(failed)?;
             let strength = found.as_ref().map(|f| f.multiple).or(given).unwrap_or_default();
             let edits = vec![LatentEdit::set_to_multiple(feature, strength, summary.max_act)];
+            let caution = caution(rig, &edits[0], summary.max_act, &prompt).unwrap_or_default();
             let steering = Steering { edits, scope: Scope::All };
             let go_on = &mut |_, _: &_| ControlFlow::Continue(());
             let both = steer(rig, &steering, &prompt, ask.tokens, &sampling, go_on).map_err(failed)?;
@@ -153,7 +154,7 @@ impl App {
                 perplexity: (perplexity(rig.lm, &prompt, unedited), perplexity(rig.lm, &prompt, edited)),
                 distinct_2: (distinct_2(unedited), distinct_2(edited)),
             };
-            Ok((both, quality, found, strength))
+            Ok((both, quality, found, strength, caution))
         })?;
         let (unedited, edited) = (&both.unedited.tokens, &both.edited.tokens);
         let parting = both.first_difference.unwrap_or(unedited.len());
@@ -163,7 +164,7 @@ impl App {
             warning: if summary.n_active == 0 {
                 "This feature never fired on the dictionary's tokens, so it has no maximum to be a multiple of.".into()
             } else {
-                quality.verdict()
+                [caution, quality.verdict()].iter().filter(|said| !said.is_empty()).cloned().collect::<Vec<_>>().join(" ")
             },
             caption: match both.first_difference {
                 None => {

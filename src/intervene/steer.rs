@@ -3,7 +3,7 @@
 
 use super::{Editor, LatentEdit, Result, Rule, Steering, check_width};
 use crate::corpus::Tokenizer;
-use crate::lm::{GenerateEdit, Generator, HookPoint, Lm, Sampling, uniform};
+use crate::lm::{GenerateEdit, Generator, HookPoint, Lm, Reader, Sampling, uniform};
 use crate::sae::Sae;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -200,6 +200,8 @@ pub fn distinct_2(tokens: &[u32]) -> f64 {
 
 /// Multiples of the feature's maximum that [`safe_strength`] tries, from above.
 const MULTIPLES: [f32; 6] = [8.0, 5.0, 3.0, 2.0, 1.0, 0.5];
+/// Beyond so many times its maximum an edit is not tried by [`safe_strength`], and a reader is warned.
+pub const WARN_ABOVE: f32 = MULTIPLES[0];
 /// Largest ratio of perplexities, edited to unedited, at which a text counts as whole.
 pub const MAX_PERPLEXITY_RATIO: f64 = 1.5;
 /// Smallest ratio of distinct-2, edited to unedited, at which a text counts as whole.
@@ -226,6 +228,39 @@ pub struct SafeStrength {
     pub within_bounds: bool,
     /// From the largest down to the one that was taken.
     pub tried: Vec<Tried>,
+}
+
+/// What must be said of an edit that is beyond [`WARN_ABOVE`] times the latent's maximum; `None` of others, and of a latent without a maximum.
+///
+/// The edit's size is |target| (or what is added, or the factor times the maximum). It is compared with the mean length of the activations
+/// at the hook over `prompt`, `<|endoftext|>` left out where there is more: both are in the same units, for decoder rows are of length 1.
+pub fn caution(rig: Rig, edit: &LatentEdit, max_act: f32, prompt: &[u32]) -> Option<String> {
+    let multiple = match edit.rule {
+        Rule::Set(act) | Rule::Add(act) => act.abs() / max_act,
+        Rule::Scale(factor) => factor.abs(),
+        Rule::Zero => 0.0,
+    };
+    if max_act <= 0.0 || multiple <= WARN_ABOVE {
+        return None;
+    }
+    let own = mean_length(rig, prompt);
+    let edit = f64::from(multiple * max_act);
+    Some(format!(
+        "{multiple} times its maximum is more than the {WARN_ABOVE} that are tried at most when the strength is found: the edit is {edit:.1} long, the \
+         activations that it is added to are {own:.1} long on average ({:.1} times as long). The model has never read anything like it, so what it \
+         writes shows how it breaks more than what the feature does.",
+        edit / own.max(f64::MIN_POSITIVE)
+    ))
+}
+
+/// Mean of |x| at the hook over the tokens of a prompt.
+fn mean_length(rig: Rig, prompt: &[u32]) -> f64 {
+    let mut reader = Reader::new(&rig.lm.config, rig.hook);
+    reader.read(rig.lm, prompt);
+    let d_in = rig.sae.d_in;
+    let lengths = reader.rows().chunks_exact(d_in).map(|row| row.iter().map(|x| f64::from(x * x)).sum::<f64>().sqrt());
+    let lengths: Vec<f64> = lengths.skip(usize::from(prompt.len() > 1)).collect();
+    lengths.iter().sum::<f64>() / lengths.len().max(1) as f64
 }
 
 /// The largest of 8, 5, 3, 2, 1, 0.5 times `max_act` to which `latent` can be clamped with the text's perplexity under the unedited model

@@ -1,9 +1,10 @@
 //! Claims about edits and splices, tested by intervening.
 
+use super::steer::Rig;
 use super::testing::{model, perfect, random, sae, silent};
 use super::*;
 use crate::artifact::Silent;
-use crate::corpus::{EncodedDocument, ShardWriter, Split, TokenStream};
+use crate::corpus::{EncodedDocument, ShardWriter, Split, TokenStream, Tokenizer};
 use crate::lm::{CpuEngine, Edit, Engine, HookPoint, Lm, LmConfig, Moments, Site, StepReport, StepSettings};
 use crate::sae::{Sae, Select, SparseRows};
 use std::borrow::Cow;
@@ -375,6 +376,27 @@ fn the_largest_activation_is_that_of_brute_force() {
         }
     }
     assert!(got.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6) && got.iter().any(|&a| a > 0.0));
+}
+
+#[test]
+fn an_edit_far_beyond_the_maximum_is_warned_of_with_its_length_beside_that_of_what_is_there() {
+    let (lm, sae) = (model(1, 17), sae(D_IN, 7, Select::Relu));
+    let tokenizer = Tokenizer::train(["a b c d"].into_iter(), 300).unwrap();
+    let rig = Rig { lm: &lm, tokenizer: &tokenizer, sae: &sae, hook: hook() };
+    let said = |rule| steer::caution(rig, &LatentEdit { latent: 2, rule }, 0.5, &[16, 3, 4]);
+    for usual in [Rule::Set(4.0), Rule::Add(-4.0), Rule::Scale(8.0), Rule::Zero] {
+        assert_eq!(said(usual), None, "{usual:?}");
+    }
+    assert_eq!(steer::caution(rig, &LatentEdit { latent: 2, rule: Rule::Set(4.0) }, 0.0, &[16]), None, "it never fired: there is no multiple");
+    // The mean length over the two tokens after the first, which is <|endoftext|>.
+    let mut rows = vec![0.0; 3 * D_IN];
+    CpuEngine::new(lm.clone()).forward_to(&[16, 3, 4], 3, hook(), &mut rows);
+    let own = rows[D_IN..].chunks(D_IN).map(|row| row.iter().map(|x| f64::from(x * x)).sum::<f64>().sqrt()).sum::<f64>() / 2.0;
+    for unusual in [Rule::Set(-20.0), Rule::Add(20.0), Rule::Scale(40.0)] {
+        let said = said(unusual).unwrap();
+        assert!(said.starts_with("40 times its maximum is more than the 8") && said.contains("20.0 long"), "{said}");
+        assert!(said.contains(&format!("are {own:.1} long on average ({:.1} times", 20.0 / own)), "{said} {own}");
+    }
 }
 
 #[test]
