@@ -56,21 +56,27 @@ document.addEventListener("DOMContentLoaded", () => {
       at = token.getAttribute("aria-pressed") === "true" ? "" : token.dataset.at;
       refresh();
     });
-    // While the pointer or the focus is on a feature, the text is shaded by it alone.
-    const shade = (event) => {
-      const row = event.target.closest("tr[data-shades]");
-      const shades = row && new Map(row.dataset.shades.split(" ").map((pair) => pair.split(":")));
-      const text = document.querySelector(".livetext");
-      if (text) text.classList.toggle("all", !shades);
-      document.querySelectorAll("button.t").forEach((token) => {
+  }
+
+  // While the pointer or the focus is on a feature of a table, the text above it is shaded by that feature alone.
+  let shaded = null;
+  const shade = (event) => {
+    const row = event.target.closest && event.target.closest("tr[data-shades]");
+    const text = row && row.closest(".list").parentElement.querySelector(".livetext");
+    const paint = (text, shades) => {
+      text.classList.toggle("all", !shades);
+      text.querySelectorAll(".t[data-at]").forEach((token) => {
         token.dataset.class ||= token.className;
         token.className = shades ? "t a" + (shades.get(token.dataset.at) || 0) : token.dataset.class;
       });
     };
-    $("#result").addEventListener("pointerover", shade);
-    $("#result").addEventListener("focusin", shade);
-    $("#result").addEventListener("pointerleave", shade);
-  }
+    if (shaded && shaded !== text) paint(shaded, null);
+    if (text) paint(text, new Map(row.dataset.shades.split(" ").map((pair) => pair.split(":"))));
+    shaded = text;
+  };
+  document.addEventListener("pointerover", shade);
+  document.addEventListener("focusin", shade);
+  root.addEventListener("pointerleave", shade);
 
   // steering
   const steer = $("#steer");

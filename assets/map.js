@@ -40,7 +40,27 @@
       order = rank;
       colours = Array.from({ length: N_COLOURS }, (_, i) => mix(low, high, i / (N_COLOURS - 1)));
       if (kind === "label") colours[0] = style("--mark");
+      key(kind, value, rank);
       again();
+    }
+
+    // What the colours mean: of a number its value at the ends and in the middle, since colours go by rank.
+    function key(kind, value, rank) {
+      const legend = document.querySelector("#map-key");
+      const percent = (log) => { const p = 100 * Math.pow(10, log); return (p < 0.001 ? p.toExponential(1) : String(Number(p.toPrecision(2)))) + " %"; };
+      const swatch = (colour) => { const box = document.createElement("i"); box.style.background = colour; return box; };
+      if (kind === "label") {
+        const labelled = value.reduce((sum, v) => sum + v, 0);
+        legend.replaceChildren(swatch(colours[0]), " " + (n - labelled) + " without a label ", swatch(colours[N_COLOURS - 1]), " " + labelled + " with one");
+        return;
+      }
+      const at = (share) => value[rank[Math.min(n - 1, Math.round(share * (n - 1)))]];
+      const said = kind === "density" ? percent : (v) => String(Number(v.toPrecision(2)));
+      const bar = document.createElement("span");
+      bar.className = "ramp";
+      bar.append(...colours.map(swatch));
+      const what = kind === "density" ? "fires on so much of the text, by rank: " : "groups of alike contexts, effectively, by rank: ";
+      legend.replaceChildren(what, said(at(0)) + " ", bar, " " + said(at(1)) + "; half of them at most " + said(at(0.5)));
     }
 
     function whole() {

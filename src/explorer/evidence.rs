@@ -33,6 +33,9 @@ pub struct EvidenceView {
     pub aligned: Vec<NeuronView>,
     /// What underlines mean, or why there are none.
     pub loss_note: String,
+    /// Whether there are any.
+    #[serde(skip)]
+    pub has_loss: bool,
 }
 
 /// Another unit, as `UnitView` has it.
@@ -81,6 +84,7 @@ impl App {
             correlated: detail.neurons.iter().map(|n| neuron(n.neuron, n.pearson, String::new())).collect(),
             aligned: detail.alignment.iter().map(|a| neuron(a.neuron, a.value, percent(a.share as f64))).collect(),
             loss_note: loss_note(meta),
+            has_loss: meta.loss_effects == LossEffects::Exact,
         })
     }
 }

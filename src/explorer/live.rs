@@ -58,10 +58,8 @@ impl Firing {
         format!("{:.0} %", 100.0 * self.share)
     }
 
-    /// `token:shade` pairs for the script, which shades the text by one feature.
     pub fn shades(&self) -> String {
-        let max = self.unit.max_act;
-        self.at.iter().map(|&(i, act)| format!("{i}:{}", view::shade(act, max))).collect::<Vec<_>>().join(" ")
+        view::shades(&self.at, self.unit.max_act)
     }
 }
 
