@@ -1,6 +1,7 @@
 //! What stands beside each other: two dictionaries; the model's own neurons.
 
 use super::{Browser, Visit, demo, in_browser};
+use fantoccini::Locator;
 
 #[test]
 fn a_dictionary_beside_another_of_the_same_weights_matches_and_has_nothing_new() {
@@ -38,6 +39,24 @@ fn neurons_are_sorted_by_how_much_they_mix_and_each_page_says_what() {
         browser.until("h1", "a neuron", |t| t.starts_with("Neuron")).await?;
         browser.until("#about", "shares of its activation", |t| t.contains("What its activation falls on") && t.contains(" %")).await?;
         assert!(browser.count(".group .t.fires").await? > 0, "its contexts are there");
+        Ok(())
+    });
+}
+
+#[test]
+fn an_sae_beside_a_snapshot_of_its_own_training_says_what_was_kept_and_what_is_new() {
+    in_browser(demo::make_full, async |browser: &Browser| -> Visit {
+        browser.goto("/compare").await?;
+        browser.client.find(Locator::Css("select[name=with]")).await?.select_by_label("main@4").await?;
+        browser.click("form.bar button.main").await?;
+        browser.until(".figures", "the figures", |t| t.contains("matched") && t.contains("only here") && t.contains("mean max cosine")).await?;
+        let near = browser.count("#matched tbody tr").await?;
+        browser.client.find(Locator::Css("select[name=with]")).await?.select_by_label("main@1").await?;
+        browser.click("form.bar button.main").await?;
+        browser.is_true("the earlier one is asked for", "location.search.includes('main%401')").await?;
+        browser.until(".figures", "its figures", |t| t.contains("matched")).await?;
+        // Noise of twice the size was taken away since: less of it is the same.
+        assert!(browser.count("#matched tbody tr").await? <= near && browser.count("#here tbody tr, #there tbody tr").await? > 0);
         Ok(())
     });
 }

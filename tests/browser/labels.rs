@@ -63,3 +63,29 @@ fn a_star_bookmarks_a_feature_and_a_list_gathers_features_and_neurons() {
         },
     );
 }
+
+#[test]
+fn an_import_of_labels_is_taken_back_as_one_step_on_the_page() {
+    in_browser(
+        |dir| {
+            let run = demo::make(dir, false);
+            let mut labels = monosem::labels::Labels::open(&run.labels("main")).unwrap();
+            labels.set("weights of main", 0, "mine", "Ada").unwrap();
+            let defaults = monosem::labels::Import { weights_hash: "weights of main", n_units: 9, author: "Ben" };
+            labels.import(monosem::labels::Format::Csv, "latent,text\n0,dogs\n1,cats\n2,owls\n", defaults).unwrap();
+            run
+        },
+        async |browser: &Browser| -> Visit {
+            browser.goto("/features/1").await?;
+            browser.until("h1", "it came with the import", |t| t == "cats").await?;
+            browser.click("button[formaction$='import=true']").await?;
+            browser.until("h1", "it is gone", |t| t == "Feature 1").await?;
+            browser.goto("/features?flag=labelled").await?;
+            assert_eq!(browser.count(".list tbody tr").await?, 1, "and so are the others; what was there before stays");
+            browser.goto("/lists").await?;
+            browser.until(".steps", "what was labelled last", |t| t.contains("mine") && !t.contains("import")).await?;
+            browser.click("form[action='/features/label/undo'] button").await?;
+            browser.until("main", "nothing is left", |t| !t.contains("Labelled last")).await
+        },
+    );
+}

@@ -21,6 +21,18 @@ fn features_follow_what_is_typed_a_token_narrows_them_and_a_row_leads_to_its_pag
         browser.click(".livetext .t:last-child").await?;
         browser.until("#result .faint", "everything again", |t| t.contains("on these")).await?;
 
+        // Under the pointer a row shades the text by its feature alone; without it by the strongest of each token.
+        let shades = "[...document.querySelectorAll('.livetext .t')].map((t) => t.className.replace(' fires', '')).join()";
+        let all_together = browser.client.execute(&format!("return {shades}"), vec![]).await?;
+        browser.hover(".firing tbody tr:last-child .name").await?;
+        browser.is_true("shaded by one", "!document.querySelector('.livetext').classList.contains('all')").await?;
+        let places =
+            browser.client.find(fantoccini::Locator::Css(".firing tbody tr:last-child")).await?.attr("data-shades").await?.unwrap_or_default();
+        let shaded = "[...document.querySelectorAll('.livetext .t')].map((t, i) => [i, t.className.match(/ a([1-9][0-9]*)/)]).filter((p) => p[1]).map((p) => p[0] + ':' + p[1][1]).join(' ')";
+        browser.is_true("where it fires", &format!("{shaded} == {places:?}")).await?;
+        browser.hover("h1").await?;
+        assert_eq!(browser.client.execute(&format!("return {shades}"), vec![]).await?, all_together);
+
         // The address has the text, and a row its feature.
         assert!(browser.client.current_url().await?.query().is_some_and(|q| q.contains("Nobody+did+the+work")));
         let first = browser.text(".firing tbody tr:first-child td a").await?;
@@ -41,6 +53,9 @@ fn a_feature_is_turned_up_beside_the_unedited_text() {
         // The link gives the same texts again.
         browser.click("#result p a[href*='/steer?']").await?;
         browser.until("#result .card:first-child .said", "the same unedited text", |t| t == unedited).await?;
-        browser.until("#result .card:last-child .said", "the same edited text", |t| t == edited).await
+        browser.until("#result .card:last-child .said", "the same edited text", |t| t == edited).await?;
+        // A strength far beyond what the feature ever reached is warned of, with numbers.
+        browser.goto("/steer?feature=0&strength=20&prompt=Nobody&tokens=5").await?;
+        browser.until("#result .note", "why", |t| t.starts_with("20 times its maximum is more than the 8") && t.contains("times as long")).await
     });
 }

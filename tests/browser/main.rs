@@ -14,6 +14,7 @@ mod reading;
 mod training;
 mod why;
 
+use fantoccini::actions::{InputSource, MouseActions, PointerAction};
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use monosem::artifact::RunDir;
@@ -135,6 +136,25 @@ impl Browser {
 
     async fn count(&self, css: &str) -> Result<usize, fantoccini::error::CmdError> {
         Ok(self.client.find_all(Locator::Css(css)).await?.len())
+    }
+
+    /// Puts the pointer on an element.
+    async fn hover(&self, css: &str) -> Visit {
+        let element = self.client.wait().at_most(PATIENCE).for_element(Locator::Css(css)).await?;
+        self.client.execute("arguments[0].scrollIntoView({block: 'center'})", vec![serde_json::to_value(&element)?]).await?;
+        let onto = PointerAction::MoveToElement { element, duration: None, x: 0.0, y: 0.0 };
+        self.client.perform_actions(MouseActions::new("mouse".into()).then(onto)).await
+    }
+
+    /// Waits until what a script returns is true.
+    async fn is_true(&self, what: &str, script: &str) -> Visit {
+        for _ in 0..100 {
+            if self.client.execute(&format!("return {script}"), vec![]).await? == serde_json::Value::Bool(true) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{what}: {script} is not true");
     }
 
     /// Waits until what an element says satisfies `is`; fails with what it says instead.

@@ -10,6 +10,15 @@ fn the_map_is_made_and_a_click_on_a_point_opens_its_feature() {
         browser.goto("/map").await?;
         browser.text("#map[data-ready='8']").await?;
         assert!(browser.text("#map-said").await?.starts_with("8 features"), "the dead one is not on it");
+        // The key says what the colours are, whichever they are by.
+        browser
+            .until("#map-key", "of densities", |t| t.starts_with("fires on so much of the text") && t.contains(" %") && t.contains("half of them"))
+            .await?;
+        assert_eq!(browser.count("#map-key i").await?, 12);
+        for (colour, said) in [("polysemantic", "groups of alike contexts"), ("label", "8 without a label")] {
+            browser.client.find(Locator::Css("#map-colour")).await?.select_by_value(colour).await?;
+            browser.until("#map-key", colour, |t| t.contains(said)).await?;
+        }
         let place =
             "const c = document.querySelector('#map'), b = c.getBoundingClientRect(), p = c.placeOf(3); return [p[0] + b.left, p[1] + b.top];";
         let at = |value: serde_json::Value| -> (f64, f64) { serde_json::from_value(value).expect("two numbers") };

@@ -9,21 +9,37 @@ fn a_training_that_goes_on_is_followed_and_its_slider_goes_back() {
     in_browser(
         |dir| {
             let run = demo::make(dir, false);
-            std::fs::create_dir_all(run.lm()).unwrap();
-            std::fs::write(run.lm().join("train.jsonl"), "{\"step\":10,\"tokens\":100,\"loss\":8.25}\n{\"step\":20,\"tokens\":200,\"loss\":7.5}\n")
+            let making = run.checkpoints("lm");
+            std::fs::create_dir_all(&making).unwrap();
+            std::fs::write(making.join("train.jsonl"), "{\"step\":10,\"tokens\":100,\"loss\":8.25}\n{\"step\":20,\"tokens\":200,\"loss\":7.5}\n")
                 .unwrap();
-            *lm.borrow_mut() = run.lm();
+            *lm.borrow_mut() = making;
             run
         },
         async |browser: &Browser| -> Visit {
             browser.goto("/training").await?;
             browser.until(".training header small", "the last line", |t| t.starts_with("step 20") && t.contains("interrupted")).await?;
-            browser.until(".training figcaption", "its loss", |t| t == "loss 7.5").await?;
+            browser.until(".training figcaption", "its loss", |t| t == "loss 7.5 nats per token").await?;
             let mut log = std::fs::OpenOptions::new().append(true).open(lm.borrow().join("train.jsonl")).unwrap();
             writeln!(log, "{{\"step\":30,\"tokens\":300,\"loss\":6.125}}").unwrap();
-            browser.until(".training figcaption", "the new line comes by itself", |t| t == "loss 6.125").await?;
+            browser.until(".training figcaption", "the new line comes by itself", |t| t.starts_with("loss 6.125 ")).await?;
             browser.client.find(fantoccini::Locator::Css(".training input")).await?.send_keys(&(fantoccini::key::Key::Home + "")).await?;
-            browser.until(".training figcaption", "the slider goes back", |t| t == "loss 8.25").await
+            browser.until(".training figcaption", "the slider goes back", |t| t.starts_with("loss 8.25 ")).await?;
+            // Axes have their ends and what they count.
+            let axes = browser.client.find(fantoccini::Locator::Css(".plots svg")).await?.prop("textContent").await?.unwrap_or_default();
+            assert!(axes.contains("tokens trained on") && axes.contains("8.25") && axes.contains("300"), "{axes}");
+            // It is finished: one curve, of what is finished.
+            let run = monosem::artifact::RunDir { root: lm.borrow().parent().unwrap().parent().unwrap().into() };
+            std::fs::create_dir_all(run.lm()).unwrap();
+            std::fs::rename(lm.borrow().join("train.jsonl"), run.lm().join("train.jsonl")).unwrap();
+            monosem::artifact::Manifest::new("lm", 1, serde_json::json!({}), 0).write(&run.lm()).unwrap();
+            browser.until(".training header small", "it has ended", |t| t.ends_with("finished")).await?;
+            // A training that replaces it stands beside it, and takes nothing away before it is done.
+            std::fs::write(lm.borrow().join("train.jsonl"), "{\"step\":10,\"tokens\":100,\"loss\":9.5}\n").unwrap();
+            browser.goto("/training").await?;
+            browser.until(".training:last-child h2", "the new one", |t| t == "lm, anew").await?;
+            browser.until(".training:last-child header small", "is not finished", |t| t.ends_with("interrupted")).await?;
+            browser.until(".training:first-child header small", "the old one is", |t| t.ends_with("finished")).await
         },
     );
 }
@@ -51,6 +67,12 @@ fn the_slider_over_checkpoints_changes_the_table_and_follows_the_training() {
             browser.until(".learning .figures-then", "the share that has been learnt", |t| !t.contains("100 % of 9")).await?;
             browser.until(".learning .come small", "directions were others then", |t| t != "1.00").await?;
             assert_eq!(slider.attr("aria-valuetext").await?.as_deref(), Some("step 1 of 8, 12 %"));
+            // Under the pointer a row shades the text by its feature alone.
+            browser.hover(".learning .firing tbody tr:last-child .name").await?;
+            browser.is_true("shaded by one", "!document.querySelector('.learning .livetext').classList.contains('all')").await?;
+            browser.is_true("where it fires", "document.querySelector('.learning .firing tbody tr:last-child').dataset.shades.split(' ').every((pair) => { const [at, shade] = pair.split(':'); return document.querySelector(`.learning .t[data-at='${at}']`).className == 't a' + shade; })").await?;
+            browser.hover("h1").await?;
+            browser.is_true("by all", "document.querySelector('.learning .livetext').classList.contains('all')").await?;
             // Other text, other features; what is typed never becomes markup.
             browser.type_in(".learning textarea", " <b>Nobody</b> 🦉").await?;
             browser.until(".learning .livetext", "the text", |t| t.contains("<b>Nobody</b>") && t.contains("🦉")).await?;

@@ -119,9 +119,14 @@ fn an_sae_beside_itself_is_matched_whole_and_a_summary_counts_every_unit() {
     assert!(matched.len() as u64 == found["n_a"].as_u64().unwrap() && matched.iter().all(|m| m["latent"] == m["other"]), "{found}");
     assert!(found["lost"].as_array().unwrap().is_empty() && found["mean_max_cosine"][0].as_f64().unwrap() > 0.999);
     let table = works(dir, &["features", "compare", "main", "--run", "small"]);
-    assert!(table.contains("mean max cosine 1.000") && table.contains("most alike"), "{table}");
+    assert!(table.contains("mean max cosine 1.000") && table.contains("most alike") && table.contains("note: The two are the same SAE"), "{table}");
     let error = fails(dir, &["features", "compare", "other", "--run", "small"]);
-    assert!(error.contains("cannot open the SAE other"), "{error}");
+    assert!(error.contains("cannot open the SAE other") && error.contains("those that are there: main, main@19, main@9"), "{error}");
+    // Beside itself when half of its training was done: another, from the same start.
+    let half = json(dir, &["features", "compare", "main@19", "--run", "small"]);
+    assert!(half["mean_max_cosine"][0].as_f64().unwrap() < 0.9999 && half["n_b"].as_u64().unwrap() == 512, "{}", half["cautions"]);
+    assert!(half["cautions"][0].as_str().unwrap().contains("same number in both"), "{}", half["cautions"]);
+    assert!(fails(dir, &["features", "compare", "main@7", "--run", "small"]).contains("no snapshot of step 7"));
 
     for flags in [&[][..], &["--neurons"]] {
         let stats = json(dir, &[&["features", "stats", "--run", "small"], flags].concat());
@@ -291,6 +296,60 @@ fn a_label_survives_a_rebuild_of_the_dictionary_and_an_export() {
     assert!(!works(dir, &["label", "list", "--run", "small"]).contains("digits"));
     let taken = json(dir, &["label", "import", file.to_str().unwrap(), "--run", "small"]);
     assert!(taken["new"].is_number(), "{taken}");
+}
+
+#[test]
+fn an_import_of_labels_is_taken_back_by_one_undo() {
+    let copied = copied();
+    let dir = copied.path();
+    works(dir, &["label", "set", "3", "mine", "--run", "small"]);
+    let file = dir.join("theirs.csv");
+    fs::write(&file, "latent,text\n1,dogs\n2,cats\n3,owls\n").unwrap();
+    let done = call(dir, &["label", "import", file.to_str().unwrap(), "--run", "small"]);
+    assert!(done.stdout.contains("3 new labels") && done.stderr.contains("monosem label undo --sae main"), "{}{}", done.stdout, done.stderr);
+    let undone = works(dir, &["label", "undo", "--run", "small"]);
+    assert!(undone.starts_with("took back: an import of 3 labels"), "{undone}");
+    let listed = works(dir, &["label", "list", "--run", "small"]);
+    assert!(listed.contains("mine") && listed.lines().count() == 1, "{listed}");
+}
+
+#[test]
+fn info_of_an_sae_that_is_not_there_names_those_that_are() {
+    let dir = finished();
+    let error = fails(dir, &["info", "--sae", "nosuch", "--run", "small"]);
+    assert!(error.contains("has no SAE named nosuch; known are: main") && error.contains("monosem sae train --name nosuch"), "{error}");
+    assert_eq!(works(dir, &["info", "--sae", "main", "--run", "small"]), works(dir, &["info", "--run", "small"]));
+}
+
+#[test]
+fn a_concept_that_is_looked_for_scores_what_the_run_s_exam_says_random_directions_included() {
+    let dir = finished();
+    let exam: serde_json::Value = serde_json::from_slice(&fs::read(dir.join("small/sae/main/exam.json")).unwrap()).unwrap();
+    let exam = exam["concepts"].as_array().unwrap();
+    // The commonest, so that there is something to score.
+    let known = exam.iter().max_by_key(|c| c["n_pos"][1].as_u64().unwrap()).unwrap();
+    let name = known["concept"].as_str().unwrap();
+    let found = json(dir, &["features", "find", "--label", name, "--run", "small"]);
+    for part in ["random_draws", "token_only", "n_pos"] {
+        assert_eq!(found[part], known[part], "{name}: {part}");
+    }
+    for who in ["latents", "neurons", "random"] {
+        assert_eq!(found[who]["ranked"][0], known[who]["ranked"][0], "{name}: {who}");
+    }
+    let draws: Vec<f64> = known["random_draws"].as_array().unwrap().iter().map(|f1| f1.as_f64().unwrap()).collect();
+    assert!(draws.len() == 5 && draws.iter().any(|f1| *f1 != draws[0]), "{draws:?}");
+    let said = works(dir, &["features", "find", "--label", name, "--run", "small"]);
+    let mean = format!("{:.2} \u{b1} ", draws.iter().sum::<f64>() / 5.0);
+    assert!(said.contains(&mean) && said.contains("standard deviation of 5 draws"), "{mean}: {said}");
+}
+
+#[test]
+fn a_strength_far_beyond_what_a_latent_ever_reached_is_warned_of() {
+    let run = |more: &[&str]| call(finished(), &[&["steer", "run", "--latent", "3", "--tokens", "5", "--run", "small"], more].concat());
+    let said = run(&["--strength", "50"]).stderr;
+    assert!(said.contains("warning: latent 3: 50 times its maximum is more than the 8") && said.contains("times as long"), "{said}");
+    assert!(!run(&["--strength", "8"]).stderr.contains("warning") && !run(&["--scale", "2"]).stderr.contains("warning"));
+    assert!(json(finished(), &["steer", "run", "--latent", "3", "--add", "-9", "--tokens", "5", "--run", "small"])["cautions"][0].is_string());
 }
 
 #[test]

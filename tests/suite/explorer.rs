@@ -76,7 +76,7 @@ fn a_page_shows_category_places_neighbours_and_effects_on_the_loss() {
     assert_eq!(evidence["category"], "context");
     assert_eq!(evidence["over_time"].as_array().unwrap().len(), 32);
     let census = served.get("/").body;
-    assert!(census.contains("Each feature once") && census.contains("its contexts fall into fewer than two clusters"));
+    assert!(census.contains("Each feature once") && census.contains("its contexts fall into fewer than two groups of alike ones"));
 }
 
 #[test]
