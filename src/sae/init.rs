@@ -5,7 +5,7 @@
 use super::architectures::{Init, Units};
 use super::cpu::normalise;
 use super::encode::CHUNK;
-use super::{Params, SaeConfig};
+use super::{Params, SaeConfig, TrainConfig};
 use crate::artifact::seed;
 use crate::kernels::sparse::{axpy, dot};
 use rand::RngExt;
@@ -96,6 +96,18 @@ pub(super) fn first_directions(config: &SaeConfig, run_seed: u64) -> Vec<f32> {
         normalise(row);
     });
     w_dec
+}
+
+impl TrainConfig {
+    /// Whether latents of one number begin with one direction in both trainings: it is drawn from the seed and the number alone, uniform or normal, and
+    /// a training that sorts its latents does not keep the numbers.
+    pub fn begins_as(&self, other: &TrainConfig) -> bool {
+        let start = |config: &TrainConfig| {
+            let SaeConfig { d_in, d_sae, recipe } = &config.sae;
+            (config.seed, *d_in, recipe.init(*d_in, *d_sae) == Init::Linear, recipe.sort_every().is_some())
+        };
+        start(self) == start(other) && !start(self).3
+    }
 }
 
 /// The point with the least sum of distances to the rows (N, D), by Weiszfeld's iteration until it moves less than 1e-5 of the mean distance.

@@ -5,7 +5,7 @@ use super::super::store::Dictionary;
 use super::super::{Error, Result};
 use super::Side;
 use crate::artifact::{Manifest, RunDir, read_json};
-use crate::sae::{self, Recipe, Sae, TrainConfig, history};
+use crate::sae::{self, Sae, TrainConfig, history};
 use std::collections::BTreeMap;
 
 /// An SAE with what is known of it.
@@ -84,10 +84,6 @@ impl Trained {
         Some(Trained { config: serde_json::from_value(config.clone()).ok()?, inputs })
     }
 
-    /// The directions that training began with are drawn by latent from the seed, uniform or normal, and do not depend on the rows.
-    fn start(&self) -> (u64, usize, bool) {
-        (self.config.seed, self.config.sae.d_in, matches!(self.config.sae.recipe, Recipe::Relu2023 { .. }))
-    }
 }
 
 /// Why the cosines of two SAEs mean nothing, or less than they seem; a sentence each. Empty where nothing is to be said.
@@ -114,7 +110,7 @@ pub fn cautions(a: &Named, b: &Named, matched: &[super::Nearest]) -> Vec<String>
         _ => {}
     }
     if let (Some(x), Some(y)) = (&a.trained, &b.trained)
-        && x.start() == y.start()
+        && x.config.begins_as(&y.config)
     {
         let same = matched.iter().filter(|n| n.latent == n.other).count();
         let share = 100.0 * same as f64 / matched.len().max(1) as f64;
@@ -131,12 +127,13 @@ pub fn cautions(a: &Named, b: &Named, matched: &[super::Nearest]) -> Vec<String>
 mod tests {
     use super::super::Nearest;
     use super::*;
-    use crate::sae::{SaeConfig, Select};
+    use crate::sae::{Recipe, SaeConfig, Select};
 
-    fn named(seed: u64, recipe: Recipe, inputs: &[(&str, &str)], hook: &str) -> Named {
-        let config = TrainConfig::short(SaeConfig { d_in: 2, d_sae: 3, recipe }, 640, 64, seed);
+    fn named(seed: u64, recipe: &str, inputs: &[(&str, &str)], hook: &str) -> Named {
+        let recipe = Recipe::named(recipe, &[]).unwrap();
         // Weights of its own.
-        let own = seed as f32 + inputs.len() as f32 / 8.0 + hook.len() as f32 / 64.0 + matches!(recipe, Recipe::TopK { .. }) as u8 as f32;
+        let own = seed as f32 + inputs.len() as f32 / 8.0 + hook.len() as f32 / 64.0 + recipe.name().len() as f32;
+        let config = TrainConfig::short(SaeConfig { d_in: 2, d_sae: 3, recipe }, 640, 64, seed);
         let sae = Sae {
             d_in: 2,
             d_sae: 3,
@@ -153,18 +150,18 @@ mod tests {
 
     #[test]
     fn a_common_start_other_models_and_other_places_are_said_and_nothing_where_there_is_none() {
-        let topk = Recipe::TopK { k: 1, auxk: false };
+        let topk = "topk";
         let one = named(3, topk, &[("lm", "m")], "h");
         let said = |other: &Named| {
             cautions(&one, other, &[Nearest { latent: 1, other: 1, cosine: 0.9 }, Nearest { latent: 2, other: 0, cosine: 0.8 }]).join(" ")
         };
         assert_eq!(said(&named(4, topk, &[("lm", "m")], "h")), "");
         assert!(said(&named(3, topk, &[("lm", "m")], "h")).contains("the same SAE"));
-        assert!(said(&named(3, Recipe::ReluApril2024 { l1: 5.0 }, &[("lm", "m")], "h")).contains("seed 3): 50 % of the matched"));
-        assert_eq!(said(&named(3, Recipe::Relu2023 { l1: 0.1 }, &[("lm", "m")], "h")), "", "its directions are drawn in another way");
+        assert!(said(&named(3, "relu-april-2024", &[("lm", "m")], "h")).contains("seed 3): 50 % of the matched"));
+        assert_eq!(said(&named(3, "relu-2023", &[("lm", "m")], "h")), "", "its directions are drawn in another way");
         assert!(said(&named(4, topk, &[("lm", "n")], "h")).contains("different models"));
         assert!(said(&named(4, topk, &[("lm", "m"), ("weights", "shuffled, seed 0")], "h")).contains("a control"));
-        assert!(said(&named(4, topk, &[("lm", "m")], "g")).contains("h and g"));
+        assert!(said(&named(4, topk, &[("lm", "m")], "gg")).contains("h and gg"));
         assert_eq!(said(&Named { trained: None, ..named(3, topk, &[], "h") }), "", "of another program's SAE nothing is known");
     }
 }
