@@ -48,7 +48,7 @@ impl EvalConfig {
     /// As many of the largest neurons as a TopK SAE keeps latents, at least 40.
     pub fn neurons_for(select: &Select) -> usize {
         match select {
-            Select::TopK { k } => (*k).max(40),
+            Select::TopK { k } | Select::Pursuit { k, .. } => (*k).max(40),
             Select::Relu | Select::JumpRelu { .. } | Select::Gated { .. } => 40,
         }
     }

@@ -4,7 +4,7 @@
 //! x_hat = acts w_dec + b_dec. Where a row keeps its k largest latents a screen drops most of them by bounds and computes the others exactly
 //! (`kernels::screen`); elsewhere the encoder is a dense product over a block of rows. After it everything is sparse.
 
-use super::{Select, SparseRows};
+use super::{Select, SparseRows, pursuit};
 use crate::kernels::gemm::{matmul_nn, matmul_nt};
 use crate::kernels::screen::{Screen, ScreenCount, ScreenScratch, TopK, topk_by_definition};
 use crate::kernels::select::{self, SelectScratch};
@@ -65,6 +65,10 @@ pub(super) fn encode(view: EncoderView, screen: &Screen, x: &[f32], scratch: &mu
     let threshold = match view.select {
         Select::TopK { k } => return encode_all_topk(view, *k, screen, x, scratch, out),
         Select::Relu | Select::Gated { .. } => None,
+        Select::Pursuit { k, least } => {
+            let x = centre(x, view.pre_bias, &mut scratch.centred);
+            return pursuit::encode(view.w_enc, x, d, (*k, *least), &mut scratch.pre, out);
+        }
         Select::JumpRelu { threshold } => Some(&threshold[..]),
     };
     for x in x.chunks(block_rows(f) * d) {
@@ -222,6 +226,11 @@ pub(super) fn encode_dense(view: EncoderView, x: &[f32]) -> Vec<f32> {
     let d = view.w_enc.len() / f;
     let mut acts = vec![0.0; x.len() / d * f];
     for (x, acts) in x.chunks_exact(d).zip(acts.chunks_exact_mut(f)) {
+        if let Some(rule) = view.select.pursuit() {
+            let centred: Vec<f64> = (0..d).map(|i| (x[i] - view.pre_bias.map_or(0.0, |b| b[i])) as f64).collect();
+            acts.copy_from_slice(&pursuit::encode_naive(view.w_enc, &centred, rule));
+            continue;
+        }
         let z: Vec<f32> = (0..f)
             .map(|j| {
                 let product: f64 = (0..d).map(|i| (x[i] - view.pre_bias.map_or(0.0, |b| b[i])) as f64 * view.w_enc[j * d + i] as f64).sum();
@@ -235,6 +244,7 @@ pub(super) fn encode_dense(view: EncoderView, x: &[f32]) -> Vec<f32> {
                     acts[j as usize] = a;
                 }
             }
+            Select::Pursuit { .. } => unreachable!("it is encoded above"),
             Select::Relu => (0..f).for_each(|j| acts[j] = (z[j] + view.b_enc[j]).max(0.0)),
             Select::JumpRelu { threshold } => (0..f).for_each(|j| {
                 let z = z[j] + view.b_enc[j];

@@ -7,7 +7,7 @@
 
 use super::architectures::Trained;
 use super::init::Normaliser;
-use super::{Params, Sae, SaeConfig, State};
+use super::{Params, Sae, SaeConfig, Select, State};
 use rayon::prelude::*;
 
 /// The SAE as it is saved: same x_hat in raw units, activations scaled by n_j / s.
@@ -39,6 +39,10 @@ pub(super) fn fold(config: &SaeConfig, state: &State, normaliser: &Normaliser) -
     });
     let b_dec = b_dec.iter().zip(&normaliser.mean).map(|(b, m)| (*b as f64 / s + *m as f64) as f32).collect();
     let select = config.recipe.select(&Trained { b_enc: &b_enc, vectors: &vectors, kept: state.kept, factors: &factors });
+    // A pursuit has one matrix, to the last bit.
+    if matches!(select, Select::Pursuit { .. }) {
+        w_enc.clone_from(&w_dec);
+    }
     Sae { d_in: d, d_sae: f, select, w_enc, b_enc, w_dec, b_dec, apply_b_dec_to_input: pre_bias }
 }
 

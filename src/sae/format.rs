@@ -36,6 +36,8 @@ impl Sae {
                 tensors.push(Tensor::f32("r_mag", &[f], r_mag));
             }
             Select::Relu | Select::TopK { .. } => {}
+            // Encoder and decoder are one.
+            Select::Pursuit { .. } => tensors.retain(|tensor| tensor.name == "W_dec" || tensor.name == "b_dec"),
         }
         write_tensors(&dir.join("sae_weights.safetensors"), &tensors, &[("format", "pt".into())])?;
         let n = (sample.len() / d).min(SELFTEST_ROWS);
@@ -105,11 +107,28 @@ impl Sae {
             }
             Some("jumprelu") => Select::JumpRelu { threshold: file.f32("threshold", &[d_sae])? },
             Some("gated") => Select::Gated { b_mag: file.f32("b_mag", &[d_sae])?, r_mag: file.f32("r_mag", &[d_sae])? },
-            _ => return Err(corrupt(format!("architecture is {}, expected standard, topk, jumprelu or gated", cfg["architecture"]))),
+            Some("matching_pursuit") => {
+                let least = cfg["residual_threshold"].as_f64().filter(|least| *least >= 0.0);
+                let least = least.ok_or_else(|| corrupt(format!("residual_threshold is {}", cfg["residual_threshold"])))?;
+                if cfg["stop_on_duplicate_support"] != Value::Bool(true) {
+                    return Err(corrupt(format!("stop_on_duplicate_support is {}, only true is read", cfg["stop_on_duplicate_support"])));
+                }
+                let k = size("max_iterations")?;
+                Select::Pursuit {
+                    k: if k <= d_sae { k } else { return Err(corrupt(format!("max_iterations is {k} of {d_sae} latents"))) },
+                    least: least as f32,
+                }
+            }
+            _ => {
+                let known = "standard, topk, jumprelu, gated or matching_pursuit";
+                return Err(corrupt(format!("architecture is {}, expected {known}", cfg["architecture"])));
+            }
         };
         let b_enc_name = if matches!(select, Select::Gated { .. }) { "b_gate" } else { "b_enc" };
-        let w_enc = transpose(d_in, d_sae, &file.f32("W_enc", &[d_in, d_sae])?);
-        let (b_enc, w_dec, b_dec) = (file.f32(b_enc_name, &[d_sae])?, file.f32("W_dec", &[d_sae, d_in])?, file.f32("b_dec", &[d_in])?);
+        let tied = matches!(select, Select::Pursuit { .. });
+        let w_enc = if tied { file.f32("W_dec", &[d_sae, d_in])? } else { transpose(d_in, d_sae, &file.f32("W_enc", &[d_in, d_sae])?) };
+        let (b_enc, w_dec, b_dec) =
+            (if tied { vec![0.0; d_sae] } else { file.f32(b_enc_name, &[d_sae])? }, file.f32("W_dec", &[d_sae, d_in])?, file.f32("b_dec", &[d_in])?);
         if let Some((name, _)) =
             [("W_enc", &w_enc), ("b_enc", &b_enc), ("W_dec", &w_dec), ("b_dec", &b_dec)].iter().find(|(_, t)| t.iter().any(|v| !v.is_finite()))
         {
@@ -151,6 +170,7 @@ impl Sae {
             Select::TopK { .. } => "topk",
             Select::JumpRelu { .. } => "jumprelu",
             Select::Gated { .. } => "gated",
+            Select::Pursuit { .. } => "matching_pursuit",
         };
         let mut cfg = json!({
             "architecture": architecture,
@@ -177,6 +197,11 @@ impl Sae {
         if let Select::TopK { k } = self.select {
             cfg["k"] = k.into();
             cfg["rescale_acts_by_decoder_norm"] = false.into();
+        }
+        if let Select::Pursuit { k, least } = self.select {
+            cfg["max_iterations"] = k.into();
+            cfg["residual_threshold"] = least.into();
+            cfg["stop_on_duplicate_support"] = true.into();
         }
         cfg
     }
@@ -231,6 +256,21 @@ mod tests {
 
     fn gated() -> Select {
         Select::Gated { b_mag: vec![0.1, -0.2, 0.3, 0.0, 0.5, -0.1, 0.2], r_mag: vec![0.2, 0.0, -0.3, 0.1, 0.4, 0.0, -0.1] }
+    }
+
+    #[test]
+    fn a_pursuit_is_saved_by_its_directions_alone_and_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sae = random_sae(Select::Pursuit { k: 3, least: 0.25 }, true);
+        sae.w_dec.chunks_exact_mut(5).for_each(crate::sae::cpu::normalise);
+        (sae.w_enc, sae.b_enc) = (sae.w_dec.clone(), vec![0.0; 7]);
+        sae.save(dir.path(), &Origin::default(), &sample()).unwrap();
+        assert_eq!(Sae::load(dir.path()).unwrap(), sae);
+        assert_eq!(TensorFile::open(&dir.path().join("sae_weights.safetensors")).unwrap().names().len(), 2);
+        let (mut rows, x) = (SparseRows::default(), sample());
+        sae.encode(&x, &mut rows);
+        assert!(rows.to_dense(7).iter().zip(&sae.encode_dense(&x)).all(|(a, b)| (a - b).abs() < 1e-5));
+        assert!(rows.n_active() > x.len() / 5);
     }
 
     #[test]

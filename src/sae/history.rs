@@ -34,6 +34,9 @@ pub struct Moment {
 struct Encoding {
     /// Latents kept per row; none: ReLU, JumpReLU where the file has a threshold, gated where it has an r_mag.
     k: Option<usize>,
+    /// Of matching pursuit, whose latents these k are.
+    #[serde(default)]
+    least: Option<f32>,
     apply_b_dec_to_input: bool,
 }
 
@@ -64,9 +67,10 @@ pub fn write(dir: &Path, sae: &Sae, moment: &Moment) -> Result<()> {
         Tensor::bf16("w_dec", &[f, d], &w_dec),
         Tensor::f32("b_dec", &[d], &sae.b_dec),
     ];
-    let mut k = None;
+    let (mut k, mut least) = (None, None);
     match &sae.select {
         Select::TopK { k: kept } => k = Some(*kept),
+        Select::Pursuit { k: taken, least: norm } => (k, least) = (Some(*taken), Some(*norm)),
         Select::JumpRelu { threshold } => tensors.push(Tensor::f32("threshold", &[f], threshold)),
         Select::Gated { b_mag, r_mag } => {
             tensors.push(Tensor::f32("b_mag", &[f], b_mag));
@@ -74,7 +78,7 @@ pub fn write(dir: &Path, sae: &Sae, moment: &Moment) -> Result<()> {
         }
         Select::Relu => {}
     }
-    let encoding = Encoding { k, apply_b_dec_to_input: sae.apply_b_dec_to_input };
+    let encoding = Encoding { k, least, apply_b_dec_to_input: sae.apply_b_dec_to_input };
     let json = |value: serde_json::Result<String>| value.expect("plain data");
     let metadata = [("moment", json(serde_json::to_string(moment))), ("encoding", json(serde_json::to_string(&encoding)))];
     write_tensors(&path(dir, moment.step), &tensors, &metadata)
@@ -102,9 +106,9 @@ pub fn load(dir: &Path, step: u64) -> Result<Sae> {
     let corrupt = |what: String| Error::Corrupt { path: path.clone(), what };
     let shape = file.shape("w_dec")?;
     let &[d_sae, d_in] = &shape[..] else { return Err(corrupt(format!("w_dec has the shape {shape:?}"))) };
-    let Encoding { k, apply_b_dec_to_input } = header(&file, "encoding")?;
+    let Encoding { k, least, apply_b_dec_to_input } = header(&file, "encoding")?;
     let select = match k {
-        Some(k) if (1..=d_sae).contains(&k) => Select::TopK { k },
+        Some(k) if (1..=d_sae).contains(&k) => least.map_or(Select::TopK { k }, |least| Select::Pursuit { k, least }),
         Some(k) => return Err(corrupt(format!("k is {k} of {d_sae} latents"))),
         None if file.names().iter().any(|name| name == "threshold") => Select::JumpRelu { threshold: file.f32("threshold", &[d_sae])? },
         None if file.names().iter().any(|name| name == "r_mag") => {

@@ -17,12 +17,15 @@ pub mod history;
 mod init;
 mod metrics;
 mod model;
+mod pursuit;
 mod resample;
 mod rows;
 mod train;
 mod training;
 
-pub use architectures::{Aligned, Architecture, BatchTopK, Gated, JumpRelu, Matryoshka, PAnneal, Recipe, Relu2023, ReluApril2024, Tanh, TopK};
+pub use architectures::{
+    Aligned, Architecture, BatchTopK, Gated, JumpRelu, MatchingPursuit, Matryoshka, PAnneal, Recipe, Relu2023, ReluApril2024, Tanh, TopK,
+};
 pub use config::{Decoder, Resample, SaeConfig, TrainConfig};
 pub use cpu::CpuEngine;
 pub use engine::{Engine, Params, Replacement, State, StepReport, StepSettings};

@@ -19,6 +19,11 @@ pub enum Select {
     JumpRelu {
         threshold: Vec<f32>,
     },
+    /// Matching pursuit: up to k latents one after the other, until what is left has a norm of `least`.
+    Pursuit {
+        k: usize,
+        least: f32,
+    },
     /// `relu(exp(r_mag[latent]) (z - b_enc[latent]) + b_mag[latent])` where `z > 0`.
     Gated {
         b_mag: Vec<f32>,

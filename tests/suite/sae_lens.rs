@@ -2,7 +2,9 @@
 //! without it.
 
 use monosem::artifact::{Silent, seed};
-use monosem::sae::{BatchTopK, Gated, JumpRelu, Origin, Place, Recipe, Relu2023, ReluApril2024, RowSource, SaeConfig, TrainConfig, train};
+use monosem::sae::{
+    BatchTopK, Gated, JumpRelu, MatchingPursuit, Origin, Place, Recipe, Relu2023, ReluApril2024, RowSource, SaeConfig, TrainConfig, train,
+};
 use rand::RngExt;
 use std::process::Command;
 
@@ -44,6 +46,7 @@ fn sae_lens_reads_every_architecture_that_is_trained_here() {
         BatchTopK { k: 3.0, auxk: false, k_start: None }.into(),
         JumpRelu { l0: 0.1, ..JumpRelu::default() }.into(),
         Gated { l1: 0.1 }.into(),
+        MatchingPursuit { k: 3, residual_threshold: 0.0 }.into(),
     ];
     let mut folders = Vec::new();
     for (i, recipe) in recipes.into_iter().enumerate() {

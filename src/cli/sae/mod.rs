@@ -173,6 +173,7 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         Select::TopK { k } => format!("the {k} largest"),
         Select::JumpRelu { .. } => "JumpReLU".to_string(),
         Select::Gated { .. } => "gated".to_string(),
+        Select::Pursuit { k, .. } => format!("matching pursuit of {k}"),
     };
     say!("{}: {} latents ({select}) of {} numbers at {} of {}", dir.display(), sae.d_sae, sae.d_in, origin.hook_name, origin.model_name);
     say!(

@@ -227,6 +227,7 @@ registry! {
     "jump-relu" => jump_relu::JumpRelu,
     "gated" => gated::Gated,
     "aligned" => aligned::Aligned,
+    "matching-pursuit" => pursuit::MatchingPursuit,
     "relu-2023" | "relu2023" => relu_2023::Relu2023,
     "relu-april-2024" => relu_april_2024::ReluApril2024,
     "tanh" => tanh::Tanh,

@@ -13,6 +13,8 @@ pub enum Selection {
     BatchTopK { k: f64 },
     /// Those with z > 0 and z > the first vector - margin: what is on, and what a pseudo-derivative reaches.
     Above { margin: f32 },
+    /// One after the other, out of what is left of the row (`sae::pursuit`), k at most, until a norm of `least`. A step of its own.
+    Pursuit { k: usize, least: f32 },
 }
 
 /// Nested reconstructions: level l sees the entries before `ends[l]` and adds `weights[l]` times its squared error to the loss.

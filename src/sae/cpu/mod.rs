@@ -13,6 +13,7 @@ mod batch_topk;
 pub(crate) mod check;
 mod dense;
 mod latents;
+mod pursuit;
 mod step;
 
 use super::architectures::{Architecture, Selection, Trained};

@@ -3,7 +3,7 @@
 use super::auxk::{AuxK, AuxWork};
 use super::dense::{DensePass, DenseSums};
 use super::latents::{ByLatent, LatentPass};
-use super::{Clock, CpuEngine, batch_topk};
+use super::{Clock, CpuEngine, batch_topk, pursuit};
 use crate::kernels::gemm::matmul_nt;
 use crate::kernels::screen::TopK;
 use crate::kernels::select::{SelectScratch, count_above_zero};
@@ -141,6 +141,12 @@ impl CpuEngine {
         let n_levels = context.n_levels();
         fires.fill(0);
         let centred: &[f32] = if recipe.pre_bias() { subtract(x, &params.b_dec, centred) } else { x };
+        if let Selection::Pursuit { k, least } = recipe.selection() {
+            let done = clock.phase("pursue", || pursuit::backward(params, (k, least), centred, pre, project, gradient, fires));
+            let (mse, l0) = (done.squared_error / batch as f64, done.active as f64 / batch as f64);
+            let report = StepReport { loss: mse, mse, l0, variance: variance(x, d), ..StepReport::default() };
+            return (report, done.squared_norm);
+        }
         let g = grow(g, batch * n_levels * d);
         let n_chunks = batch.div_ceil(CHUNK);
         if chunks.len() < n_chunks {
@@ -160,6 +166,7 @@ impl CpuEngine {
                 let wanted = (k * batch as f64).round() as usize;
                 least_kept = clock.phase("encode, select", || batch_topk::select((w_enc, &params.b_enc), wanted, centred, batch_floor, pre, chunks));
             }
+            Selection::Pursuit { .. } => unreachable!("it has a step of its own"),
             Selection::Positive | Selection::Above { .. } => {
                 dense_sums = elementwise(context, x, centred, self.dense_above, (pre, d_pre, z, g), chunks, gradient, dense, clock);
             }
@@ -473,7 +480,7 @@ fn density(pre: &[f32], bias: &[f32], threshold: Option<&[f32]>) -> f64 {
 }
 
 /// out (D,) = sum of the first D elements of each `stride` of x, by fixed blocks.
-fn sum_rows(x: &[f32], d: usize, stride: usize, out: &mut [f32]) {
+pub(super) fn sum_rows(x: &[f32], d: usize, stride: usize, out: &mut [f32]) {
     let block_sum = |rows: &[f32]| {
         let mut sum = vec![0.0; d];
         rows.chunks_exact(stride).for_each(|row| axpy(1.0, &row[..d], &mut sum));

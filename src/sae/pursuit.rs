@@ -1,0 +1,97 @@
+//! Matching pursuit (Mallat and Zhang 1993; as an SAE: Costa et al. 2025): the latent whose direction agrees most with what is left of the row is taken out of it,
+//! again and again. Encoder and decoder are one.
+//!
+//! r_0 = x - b_dec, j_i = the latent with the largest w[j] . r_(i-1), a_i = that product, r_i = r_(i-1) - a_i w[j_i]. It stops after k latents, where no product is
+//! above zero, where a latent would come a second time, or where |r| is at most `least`.
+//!
+//! n = rows, D = d_in, F = d_sae. Every pick costs a product of all rows with all directions: some k times the encoder of the others.
+
+use super::encode::{CHUNK, block_rows, grow};
+use super::{Select, SparseRows};
+use crate::kernels::gemm::matmul_nt;
+use crate::kernels::sparse::{axpy, dot};
+use rayon::prelude::*;
+
+/// What one row has taken, in order: (latent, activation).
+pub(super) type Picks = Vec<(u32, f32)>;
+
+/// Rows that are pursued at a time.
+pub(super) fn rows_at_once(d_sae: usize) -> usize {
+    block_rows(d_sae).min(512)
+}
+
+/// Takes up to k latents out of each row of `residual` (n, D), n at most [`rows_at_once`]; `w` (F, D) has unit rows.
+pub(super) fn pursue(w: &[f32], residual: &mut [f32], d: usize, (k, least): (usize, f32), pre: &mut Vec<f32>) -> Vec<Picks> {
+    let (n, f) = (residual.len() / d, w.len() / d);
+    let mut picks: Vec<Picks> = vec![Vec::new(); n];
+    let mut done = vec![false; n];
+    for _ in 0..k {
+        let pre = grow(pre, n * f);
+        matmul_nt(n, f, d, residual, w, pre, false);
+        (residual.par_chunks_mut(d), pre.par_chunks(f), &mut picks, &mut done)
+            .into_par_iter()
+            .filter(|(.., done)| !**done)
+            .for_each(|(residual, pre, picks, done)| *done = !pick(w, residual, pre, picks, least));
+        if done.iter().all(|&done| done) {
+            break;
+        }
+    }
+    picks
+}
+
+/// One pick of one row; whether it goes on.
+fn pick(w: &[f32], residual: &mut [f32], products: &[f32], picks: &mut Picks, least: f32) -> bool {
+    let d = residual.len();
+    // Of equal products the lower latent.
+    let best = products.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (j, &z)| if z > best.1 { (j, z) } else { best });
+    if best.1 <= 0.0 || picks.iter().any(|&(j, _)| j as usize == best.0) || (least > 0.0 && dot(residual, residual).sqrt() <= least) {
+        return false;
+    }
+    axpy(-best.1, &w[best.0 * d..][..d], residual);
+    picks.push((best.0 as u32, best.1));
+    true
+}
+
+/// Encodes rows x (n, D), b_dec already subtracted, behind those of `out`.
+pub(super) fn encode(w: &[f32], x: &[f32], d: usize, rule: (usize, f32), pre: &mut Vec<f32>, out: &mut SparseRows) {
+    for x in x.chunks(rows_at_once(w.len() / d) * d) {
+        let mut residual = x.to_vec();
+        for mut picks in pursue(w, &mut residual, d, rule, pre) {
+            picks.sort_unstable_by_key(|pick| pick.0);
+            let (latent, act): (Vec<u32>, Vec<f32>) = picks.into_iter().unzip();
+            out.push_row(&latent, &act);
+        }
+    }
+}
+
+/// The oracle of [`encode`] on one row, in f64: dense activations (F,).
+pub(super) fn encode_naive(w: &[f32], x: &[f64], (k, least): (usize, f32)) -> Vec<f32> {
+    let d = x.len();
+    let mut acts = vec![0.0; w.len() / d];
+    let mut residual = x.to_vec();
+    for _ in 0..k {
+        let product = |w: &[f32]| w.iter().zip(&residual).map(|(w, r)| *w as f64 * r).sum::<f64>();
+        let products: Vec<f64> = w.chunks_exact(d).map(product).collect();
+        let best = (0..products.len()).rev().max_by(|&a, &b| products[a].total_cmp(&products[b])).expect("there are latents");
+        let left = residual.iter().map(|r| r * r).sum::<f64>().sqrt();
+        if products[best] <= 0.0 || acts[best] != 0.0 || (least > 0.0 && left <= least as f64) {
+            break;
+        }
+        residual.iter_mut().zip(&w[best * d..]).for_each(|(r, w)| *r -= products[best] * *w as f64);
+        acts[best] = products[best] as f32;
+    }
+    acts
+}
+
+impl Select {
+    /// The settings of a pursuit, if it is one.
+    pub(super) fn pursuit(&self) -> Option<(usize, f32)> {
+        match self {
+            Select::Pursuit { k, least } => Some((*k, *least)),
+            _ => None,
+        }
+    }
+}
+
+/// Rows that one thread takes back at a time.
+pub(super) const BACK: usize = CHUNK;
