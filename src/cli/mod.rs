@@ -117,13 +117,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Refuses a run that is not there, unless the command makes it.
+/// Refuses a run that is not there, unless the command makes it or needs none.
 fn prepare(command: &Command, global: &Global) -> anyhow::Result<()> {
     let run = RunDir::new(&global.dir, &global.run);
     let makes = match command {
         Command::Quickstart(_) | Command::Run(_) => true,
         Command::Corpus(args) => args.builds(),
         Command::Features(args) => args.imports(),
+        Command::Sae(args) => args.needs_no_run(),
         _ => false,
     };
     if makes || run.root.is_dir() {

@@ -1,6 +1,7 @@
 //! Everything that needs the whole crate, as one program that is linked once. The browser's tests are a program of their own: they need a browser.
 
 mod api;
+mod architectures;
 mod bad_input;
 mod cli;
 mod corpus;

@@ -17,6 +17,13 @@ pub struct Args {
     command: Command,
 }
 
+impl Args {
+    /// Whether it speaks of no run.
+    pub fn needs_no_run(&self) -> bool {
+        matches!(self.command, Command::Recipes)
+    }
+}
+
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Train on activations of the run's model, write DIR/RUN/sae/NAME
@@ -74,7 +81,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 fn recipes(global: &Global) -> anyhow::Result<()> {
     let all = Recipe::all();
     if global.json {
-        say!("{}", serde_json::to_string(&all)?);
+        say!("{}", serde_json::json!({ "recipes": all }));
         return Ok(());
     }
     for recipe in &all {

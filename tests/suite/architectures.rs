@@ -1,0 +1,78 @@
+//! SAEs of every architecture through the whole program: listed, trained several at a time, measured, collected.
+
+use crate::program::{call, copied, fails, json, works};
+use std::fs;
+
+#[test]
+fn recipes_are_listed_without_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let listed = works(dir.path(), &["sae", "recipes"]);
+    assert!(listed.contains("matryoshka\n  BatchTopK whose first latents") && listed.contains("    detached = false"), "{listed}");
+    let recipes = json(dir.path(), &["sae", "recipes"]);
+    assert!(recipes["recipes"].as_array().unwrap().iter().any(|r| r["name"] == "topk" && r["k"] == 32));
+}
+
+#[test]
+fn several_values_train_several_saes_on_one_pass_each_as_if_alone() {
+    let copied = copied();
+    let dir = copied.path();
+    let train = ["sae", "train", "--d-sae", "64", "--rows", "3000", "--batch", "256", "--run", "small", "--k", "4,8", "--seed", "1,2", "--name", "s"];
+    let done = call(dir, &train);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stderr.contains("training TopK (k 8, AuxK)") && done.stderr.contains("L0 8"), "{}", done.stderr);
+    works(
+        dir,
+        &["sae", "train", "--d-sae", "64", "--rows", "3000", "--batch", "256", "--run", "small", "--k", "8", "--seed", "1", "--name", "alone"],
+    );
+    let weights = |name: &str| fs::read(dir.join("small/sae").join(name).join("sae_weights.safetensors")).unwrap();
+    assert!(weights("alone") == weights("s-k8-s1"));
+    let all = ["s-k4-s1", "s-k4-s2", "s-k8-s1", "s-k8-s2"].map(weights);
+    assert!((0..4).all(|i| (0..i).all(|j| all[i] != all[j])));
+}
+
+#[test]
+fn every_architecture_is_trained_measured_and_collected() {
+    let copied = copied();
+    let dir = copied.path();
+    let recipes = json(dir, &["sae", "recipes"]);
+    for recipe in recipes["recipes"].as_array().unwrap() {
+        let name = recipe["name"].as_str().unwrap();
+        let mut train = vec![
+            "sae",
+            "train",
+            "--recipe",
+            name,
+            "--name",
+            name,
+            "--d-sae",
+            "64",
+            "--rows",
+            "6000",
+            "--batch",
+            "256",
+            "--snapshots",
+            "1",
+            "--run",
+            "small",
+        ];
+        if recipe.get("k").is_some() {
+            train.extend(["--k", "4"]);
+        }
+        works(dir, &train);
+        let eval = json(dir, &["sae", "eval", "--name", name, "--tokens", "2000", "--ce-tokens", "500", "--run", "small"]);
+        assert!(eval["eval"]["l0"].as_f64().unwrap() > 0.0, "{name}: {eval}");
+        works(dir, &["features", "build", "--sae", name, "--tokens", "2000", "--run", "small"]);
+        assert!(works(dir, &["sae", "info", "--name", name, "--run", "small"]).contains("self-test replayed: agrees"));
+    }
+}
+
+#[test]
+fn a_setting_that_a_recipe_does_not_have_is_refused_with_those_it_has() {
+    let dir = crate::program::finished();
+    let error = fails(dir, &["sae", "train", "--recipe", "relu-2023", "--k", "5", "--name", "new", "--run", "small"]);
+    assert!(error.contains("relu-2023 has no k; it has l1"), "{error}");
+    let error = fails(dir, &["sae", "train", "--target-l0", "5", "--name", "new", "--run", "small"]);
+    assert!(error.contains("has no penalty to steer; set its k"), "{error}");
+    let error = fails(dir, &["sae", "train", "--recipe", "matryoshka", "--set", "prefixes=[9,3]", "--name", "new", "--run", "small"]);
+    assert!(error.contains("prefixes are [9, 3]; they must ascend"), "{error}");
+}
