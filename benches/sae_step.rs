@@ -1,5 +1,6 @@
 //! One SAE training step at the real shapes, on random rows:
-//! `cargo bench --bench sae_step -- [--json] topk|relu [--batch N] [--d N] [--f N] [--k N] [--reps N] [--dead N]`.
+//! `cargo bench --bench sae_step -- [--json] topk|relu|RECIPE [--batch N] [--d N] [--f N] [--k N] [--l0 N] [--reps N] [--dead N]`.
+//! RECIPE is any of `monosem sae recipes`; `--l0` gives the encoder a bias under which so many latents are active (else a ReLU begins with half).
 //!
 //! `--json` prints one object with `median_ms`. Without it: phases, GFLOP/s beside the measured peak of the encoder product, and PyTorch in the
 //! same run.
@@ -8,19 +9,26 @@ mod peer;
 
 use monosem::artifact::seed;
 use monosem::kernels::gemm::matmul_nt;
-use monosem::sae::{CpuEngine, Engine, Params, Recipe, Relu2023, SaeConfig, StepSettings, TopK, TrainConfig};
+use monosem::sae::{CpuEngine, Engine, Params, Recipe, Relu2023, SaeConfig, StepSettings, TrainConfig};
 use rand::RngExt;
 
 fn main() {
-    peer::knows(&["--json", "--batch", "--d", "--f", "--k", "--reps", "--dead"]);
-    let words: Vec<String> = std::env::args().skip(1).filter(|a| a.chars().all(char::is_alphabetic)).collect();
-    assert!(words.iter().all(|w| w == "relu" || w == "topk"), "{words:?}: topk or relu");
-    let mode = if peer::has("relu") { "relu" } else { "topk" };
-    let [batch, d, f, k, reps, n_dead] = [("--batch", 4096), ("--d", 512), ("--f", 16_384), ("--k", 32), ("--reps", 7), ("--dead", 0)]
-        .map(|(name, default)| peer::number(name, default));
+    peer::knows(&["--json", "--batch", "--d", "--f", "--k", "--l0", "--reps", "--dead"]);
+    let known = |word: &str| word == "relu" || Recipe::NAMES.contains(&word);
+    let words: Vec<String> = std::env::args().skip(1).filter(|a| a.starts_with(char::is_alphabetic)).collect();
+    assert!(words.iter().all(|w| known(w)), "{words:?}: relu, or one of {}", Recipe::NAMES.join(", "));
+    let mode = words.first().map_or("topk", String::as_str);
+    let [batch, d, f, k, l0_asked, reps, n_dead] =
+        [("--batch", 4096), ("--d", 512), ("--f", 16_384), ("--k", 32), ("--l0", 0), ("--reps", 7), ("--dead", 0)]
+            .map(|(name, default)| peer::number(name, default));
     let recipe = match mode {
         "relu" => Relu2023 { l1: 1e-3 / d as f64 }.into(),
-        _ => Recipe::topk(k, true),
+        "topk" => Recipe::topk(k, true),
+        name => {
+            let has_k = Recipe::named(name, &[]).expect("a known name").settings().iter().any(|(name, _)| name == "k");
+            let settings: Vec<(&str, serde_json::Value)> = if has_k { vec![("k", k.into())] } else { Vec::new() };
+            Recipe::named(name, &settings).expect("a whole k")
+        }
     };
     let mut config = TrainConfig::short(SaeConfig { d_in: d, d_sae: f, recipe }, 1 << 30, batch, 0);
     config.clip = Some(1.0);
@@ -30,13 +38,14 @@ fn main() {
         w.iter_mut().for_each(|v| *v /= norm);
     });
     let x = random(batch * d, 2);
-    let mut engine = CpuEngine::new(
-        &config,
-        Params { w_enc: w_dec.clone(), b_enc: vec![0.0; f], w_dec, b_dec: random(d, 3).iter().map(|v| v * 0.01).collect(), vectors: vec![] },
-    );
+    let vectors = config.sae.recipe.vectors().iter().map(|&(_, first)| vec![first; f]).collect();
+    let b_dec = random(d, 3).iter().map(|v| v * 0.01).collect();
+    let b_enc = vec![if l0_asked > 0 { -exceeded_by(l0_asked as f64 / f as f64, &x, &w_dec, d) } else { 0.0 }; f];
+    let mut engine = CpuEngine::new(&config, Params { w_enc: w_dec.clone(), b_enc, w_dec, b_dec, vectors });
     // The first latents stand for dead ones where that is asked for.
     let dead: Vec<u32> = (0..n_dead as u32).collect();
-    let settings = StepSettings { lr: 1e-4, sparsity: 1e-3, dead: &dead };
+    // Small, so that L0 stays where it is.
+    let settings = StepSettings { lr: 1e-6, sparsity: 1e-3, dead: &dead };
     let mut times = Vec::new();
     let mut phases: Vec<(&str, Vec<f64>)> = Vec::new();
     let mut l0 = 0.0;
@@ -84,7 +93,9 @@ fn main() {
     }
     for (name, unlocked) in [("PyTorch", false), ("PyTorch, MKL unlocked", true)] {
         let sizes = [("--d", d), ("--f", f), ("--k", k), ("--batch", batch)];
-        let Some(text) = peer::pytorch("sae_pytorch.py", &[mode], &sizes, unlocked) else { continue };
+        // The dense step of a library costs the same whatever the recipe.
+        let theirs = if matches!(config.sae.recipe, Recipe::TopK(_)) { "topk" } else { "relu" };
+        let Some(text) = peer::pytorch("sae_pytorch.py", &[theirs], &sizes, unlocked) else { continue };
         println!("{name}: {}", text.trim());
         if let Some(theirs) = peer::before("rows/s", &text) {
             println!("  ours / {name}: {:.1}", rows_per_s / theirs);
@@ -96,6 +107,16 @@ fn main() {
 fn random(n: usize, index: u64) -> Vec<f32> {
     let mut rng = seed::rng(0, "bench/sae_step", index);
     (0..n).map(|_| (0..12).map(|_| rng.random_range(0.0..1.0f32)).sum::<f32>() - 6.0).collect()
+}
+
+/// What the share `p` of products w . x exceeds, from the first rows (Gaussian rows and unit directions).
+fn exceeded_by(p: f64, x: &[f32], w: &[f32], d: usize) -> f32 {
+    let n = 16;
+    let f = w.len() / d;
+    let mut z = vec![0.0; n * f];
+    matmul_nt(n, f, d, &x[..n * d], w, &mut z, false);
+    let at = ((1.0 - p) * z.len() as f64) as usize;
+    *z.select_nth_unstable_by(at, f32::total_cmp).1
 }
 
 fn peak_gflops(m: usize, n: usize, k: usize) -> f64 {

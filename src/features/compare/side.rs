@@ -83,7 +83,6 @@ impl Trained {
     fn read(config: &serde_json::Value, inputs: BTreeMap<String, String>) -> Option<Self> {
         Some(Trained { config: serde_json::from_value(config.clone()).ok()?, inputs })
     }
-
 }
 
 /// Why the cosines of two SAEs mean nothing, or less than they seem; a sentence each. Empty where nothing is to be said.
