@@ -5,7 +5,7 @@ use super::app::{App, Page};
 use super::view::{Bar, UnitView, Units, percent};
 use crate::artifact::grouped;
 use crate::features::Dictionary;
-use crate::features::store::{FeatureDetail, ListQuery, LossEffects, Meta, Neighbor};
+use crate::features::store::{CorrelatedFeature, FeatureDetail, ListQuery, LossEffects, Meta, Neighbor};
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -28,6 +28,8 @@ pub struct EvidenceView {
     #[serde(skip)]
     pub coactive_note: String,
     pub similar: Vec<NearView>,
+    /// Units by correlation of their activations, with its standard deviation.
+    pub along: Vec<NearView>,
     /// By correlation; by entry of the decoder direction.
     pub correlated: Vec<NeuronView>,
     pub aligned: Vec<NeuronView>,
@@ -58,12 +60,20 @@ pub struct NeuronView {
 impl App {
     pub fn evidence(&self, units: Units, dictionary: &Dictionary, detail: &FeatureDetail) -> Page<EvidenceView> {
         let meta = dictionary.meta();
-        let ids: Vec<u32> = detail.coactive.iter().chain(&detail.similar).map(|n| n.id).collect();
+        let ids: Vec<u32> = detail.coactive.iter().chain(&detail.similar).map(|n| n.id).chain(detail.correlated.iter().map(|c| c.id)).collect();
         let n_ids = ids.len() as u64;
         let near = dictionary.list(&ListQuery { ids: Some(ids), limit: n_ids, ..Default::default() })?.features;
         let labels = self.label_texts(units, meta);
         let near: HashMap<u32, UnitView> = near.iter().map(|s| (s.id, UnitView::new(units, s, labels.get(&s.id).cloned()))).collect();
-        let views = |neighbors: &[Neighbor]| neighbors.iter().filter_map(|n| Some(near_view(n, near.get(&n.id)?))).collect();
+        let views =
+            |neighbors: &[Neighbor]| neighbors.iter().filter_map(|n| Some(near_view(n.id, format!("{:.2}", n.value), near.get(&n.id)?))).collect();
+        let along = |c: &CorrelatedFeature| {
+            let value = match c.sd {
+                Some(sd) if sd >= 0.005 => format!("{:.2} ± {sd:.2}", c.pearson),
+                _ => format!("{:.2}", c.pearson),
+            };
+            Some(near_view(c.id, value, near.get(&c.id)?))
+        };
         let neuron = |neuron: u32, value: f32, note: String| NeuronView { neuron, value: format!("{value:+.2}"), note };
         let category = detail.summary.category;
         let positions = meta
@@ -81,6 +91,7 @@ impl App {
             coactive: views(&detail.coactive),
             coactive_note: format!("tokens on which both fire over tokens on which either does, ± {:.2}", meta.coactive_sd),
             similar: views(&detail.similar),
+            along: detail.correlated.iter().filter_map(along).collect(),
             correlated: detail.neurons.iter().map(|n| neuron(n.neuron, n.pearson, String::new())).collect(),
             aligned: detail.alignment.iter().map(|a| neuron(a.neuron, a.value, percent(a.share as f64))).collect(),
             loss_note: loss_note(meta),
@@ -89,9 +100,9 @@ impl App {
     }
 }
 
-fn near_view(neighbor: &Neighbor, unit: &UnitView) -> NearView {
+fn near_view(index: u32, value: String, unit: &UnitView) -> NearView {
     let tokens = || unit.tokens.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(" ");
-    NearView { index: neighbor.id, href: unit.href(), title: unit.label.clone().unwrap_or_else(tokens), value: format!("{:.2}", neighbor.value) }
+    NearView { index, href: unit.href(), title: unit.label.clone().unwrap_or_else(tokens), value }
 }
 
 /// Bars over a width of 300 and a height of 36, the tallest the highest density.

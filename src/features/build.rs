@@ -98,7 +98,7 @@ pub fn build(path: &Path, inputs: Inputs, units: Units, config: &BuildConfig, pr
     if matches!(units, Units::Neurons) {
         // That a neuron goes along with itself is no news.
         for (id, unit) in units_found.iter_mut().enumerate() {
-            unit.correlated.retain(|(neuron, _)| *neuron as usize != id % d_in);
+            unit.neurons.retain(|(neuron, ..)| *neuron as usize != id % d_in);
         }
     }
     let census = Census::new(&findings, &text);

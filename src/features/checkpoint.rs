@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const MAGIC: &[u8; 8] = b"monocol1";
+const MAGIC: &[u8; 8] = b"monocol2";
 const HASH_BYTES: usize = 32;
 const FILE: &str = "collector.bin";
 
@@ -38,7 +38,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// A checkpoint is there and was not asked for, or is one of other settings or inputs than `identity`, or is damaged.
-    pub(super) fn load(&self, identity: &str) -> Result<Option<Collector>> {
+    pub fn load(&self, identity: &str) -> Result<Option<Collector>> {
         if !self.path.exists() {
             return Ok(None);
         }
@@ -58,7 +58,7 @@ impl Checkpoint {
         }
     }
 
-    pub(super) fn save(&self, identity: &str, collector: &Collector) -> Result<()> {
+    pub fn save(&self, identity: &str, collector: &Collector) -> Result<()> {
         let write = |out: &mut dyn Write| -> std::io::Result<()> {
             let mut out = Hashing { out, hasher: blake3::Hasher::new() };
             out.write_all(MAGIC)?;
@@ -144,7 +144,7 @@ mod tests {
     fn an_interrupted_pass_goes_on_bit_for_bit_at_any_thread_count() {
         let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let want = run(whole.path(), Start::New, i32::MAX, 1).unwrap();
-        assert!(want.units.iter().any(|u| !u.coactive.is_empty() && !u.correlated.is_empty()));
+        assert!(want.units.iter().any(|u| !u.coactive.is_empty() && !u.correlated.is_empty() && !u.neurons.is_empty()));
         for (n, stop_at) in [3, 0, 5].into_iter().enumerate() {
             let part = |start| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(n + 1).build().unwrap();

@@ -23,11 +23,13 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
     dictionary.check(&stream)?;
     let mut detail = dictionary.feature(args.id, &stream, &tokenizer)?;
     detail.coactive.truncate(args.limit);
+    detail.correlated.truncate(args.limit);
     detail.similar.truncate(args.limit);
     detail.neurons.truncate(args.limit);
     detail.alignment.truncate(args.limit);
     let json = serde_json::json!({
-        "id": args.id, "coactive": detail.coactive, "similar": detail.similar, "neurons": detail.neurons, "alignment": detail.alignment,
+        "id": args.id, "coactive": detail.coactive, "correlated": detail.correlated, "similar": detail.similar, "neurons": detail.neurons,
+        "alignment": detail.alignment,
     });
     let labels = label_texts(which, run, dictionary.meta())?;
     print(global, &json, |out| {
@@ -35,6 +37,10 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         writeln!(out, "{} {} at {}", meta.kind.name(), unit_name(&detail.summary), meta.hook)?;
         writeln!(out, "\nfires on the same tokens: estimated Jaccard index, standard deviation at most {:.3}", meta.coactive_sd)?;
         others(out, &dictionary, &labels, &detail.coactive)?;
+        let correlated: Vec<Neighbor> = detail.correlated.iter().map(|c| Neighbor { id: c.id, value: c.pearson }).collect();
+        let sd = detail.correlated.iter().filter_map(|c| c.sd).fold(0.0, f32::max);
+        writeln!(out, "\nactivations go along: Pearson's r over {} tokens, standard deviation at most {sd:.3}", meta.n_tokens)?;
+        others(out, &dictionary, &labels, &correlated)?;
         writeln!(out, "\nnearest decoder directions: cosine")?;
         others(out, &dictionary, &labels, &detail.similar)?;
         writeln!(out, "\ncoordinates of the hook that go along with it: Pearson's r over {} tokens", meta.correlated_over)?;

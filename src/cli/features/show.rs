@@ -89,8 +89,10 @@ fn near(out: &mut dyn Write, detail: &FeatureDetail) -> std::io::Result<()> {
     let listed = |neighbors: &[Neighbor]| neighbors.iter().take(6).map(|n| format!("{} {:.2}", n.id, n.value)).collect::<Vec<_>>().join("  ");
     let neurons: Vec<String> = detail.neurons.iter().map(|n| format!("{} {:+.2}", n.neuron, n.pearson)).collect();
     let aligned: Vec<String> = detail.alignment.iter().map(|a| format!("{} {:+.2}", a.neuron, a.value)).collect();
+    let along: Vec<String> = detail.correlated.iter().map(|c| format!("{} {:.2}", c.id, c.pearson)).collect();
     let lines = [
         ("fires with", listed(&detail.coactive)),
+        ("goes along with", along.join("  ")),
         ("similar", listed(&detail.similar)),
         ("correlated neurons", neurons.join("  ")),
         ("written to neurons", aligned.join("  ")),

@@ -2,6 +2,7 @@
 
 use super::CollectSettings;
 use super::bins::{Bins, N_BINS, PER_BAR, PER_SAMPLE, bin_edge, bin_of};
+use super::coactive::Correlated;
 use super::silent::Index;
 use super::tokens::{TokenMass, effective_tokens};
 use super::unit::{Firing, Sample, Unit, mix};
@@ -44,8 +45,10 @@ pub struct Collected {
     pub over_position: Vec<u32>,
     /// (unit, estimated Jaccard index), largest first.
     pub coactive: Vec<(u32, f32)>,
-    /// (coordinate of the hook, Pearson's correlation), largest size first.
-    pub correlated: Vec<(u32, f32)>,
+    /// Units whose activations go along with it, largest r first.
+    pub correlated: Vec<Correlated>,
+    /// (coordinate of the hook, Pearson's correlation, cosine), largest size of the correlation first.
+    pub neurons: Vec<(u32, f32, f32)>,
 }
 
 /// Top tokens that are kept of a unit.

@@ -2,7 +2,7 @@
 //! the rows they were made from; does not know where they come from.
 //!
 //! - `unit`: what is kept of one unit; `bins`, `tokens`: its histogram and its tokens;
-//! - `coactive`: who fires on the same tokens; `correlate`: correlation with the hook's own coordinates;
+//! - `coactive`: who fires on the same tokens, and who goes along with whom; `correlate`: correlation with the hook's own coordinates;
 //! - `silent`: windows kept whole, for examples where a unit is silent on its own token;
 //! - `place`: parts of the pass and bins of the position in a window; `finish`: from all this to what is stored.
 //!
@@ -23,6 +23,7 @@ mod unit;
 #[cfg(test)]
 mod tests;
 
+pub use coactive::Correlated;
 pub use finish::{Collected, Group};
 pub use tokens::{TokenMass, TokenUnits, effective_tokens};
 pub use unit::Firing;
@@ -30,6 +31,7 @@ pub use unit::Firing;
 use crate::artifact::seed;
 use crate::kernels::wide::add_rows_wide;
 use crate::sae::SparseRows;
+use coactive::{Near, Sketched};
 use correlate::Moments;
 use place::Places;
 use rand::Rng;
@@ -64,9 +66,9 @@ pub struct CollectSettings {
     /// Size of a unit's sketch; estimates of co-activation have a standard deviation of at most 1 / (2 sqrt(n_sketch)). Units listed by it.
     pub n_sketch: usize,
     pub n_coactive: usize,
-    /// Coordinates of the hook listed by correlation.
+    /// Coordinates of the hook, and units, listed by correlation.
     pub n_correlated: usize,
-    /// Correlations are over every so-many-th window. 1 = all.
+    /// Correlations with the hook are over every so-many-th window. 1 = all.
     pub correlate_every: u64,
     /// Memory that correlations may take, in bytes; above it there are none.
     pub max_correlation_bytes: usize,
@@ -300,12 +302,15 @@ impl Collector {
         let Collector { settings, mut units, moments, kept, places, occurrences, n_tokens, n_windows, .. } = self;
         let tokens = tokens::units_of_tokens(&occurrences, settings.n_units_of_token, units.iter().map(|u| &u.tokens));
         let k = settings.n_sketch;
-        let sketches: Vec<Vec<u64>> = units.par_iter_mut().map(|unit| std::mem::take(&mut unit.sketch).sorted(k)).collect();
-        let coactive = coactive::neighbors(k, settings.n_coactive, &sketches);
+        let sketched =
+            |unit: &mut Unit| Sketched { entries: std::mem::take(&mut unit.sketch).sorted(k), n: unit.n, sum: unit.sum, squares: unit.squares };
+        let sketches: Vec<Sketched> = units.par_iter_mut().map(sketched).collect();
+        let near = coactive::neighbors(k, [settings.n_coactive, settings.n_correlated], n_tokens, &sketches);
+        drop(sketches);
         let silent = kept.index();
-        let finished = units.into_par_iter().zip(coactive).enumerate().map(|(u, (unit, coactive))| {
-            let correlated = moments.strongest(u, unit.correlated, settings.n_correlated);
-            Collected { coactive, correlated, ..finish::finish(&settings, unit, u as u32, &silent) }
+        let finished = units.into_par_iter().zip(near).enumerate().map(|(u, (unit, Near { coactive, correlated }))| {
+            let neurons = moments.strongest(u, unit.correlated, settings.n_correlated);
+            Collected { coactive, correlated, neurons, ..finish::finish(&settings, unit, u as u32, &silent) }
         });
         Findings {
             units: finished.collect(),

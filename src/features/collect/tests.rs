@@ -139,12 +139,19 @@ fn equals_brute_force(data: &Data, findings: &Findings) {
         let centred = |v: Vec<f64>| v.iter().map(|x| x - v.iter().sum::<f64>() / n).collect::<Vec<f64>>();
         let a = centred(column(&|r| data.acts[r][u] as f64));
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
-        assert_eq!(got.correlated.len(), 2, "the coordinate that never changes is left out");
-        for &(i, r) in &got.correlated {
-            let x = centred(column(&|r| data.x[r * D + i as usize] as f64));
-            assert!((r as f64 - dot(&a, &x) / (dot(&a, &a) * dot(&x, &x)).sqrt()).abs() < 1e-6);
+        let cosine = |a: &[f64], b: &[f64]| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+        assert_eq!(got.neurons.len(), 2, "the coordinate that never changes is left out");
+        for &(i, r, c) in &got.neurons {
+            let x = column(&|r| data.x[r * D + i as usize] as f64);
+            assert!((r as f64 - cosine(&a, &centred(x.clone()))).abs() < 1e-6);
+            assert!((c as f64 - cosine(&column(&|r| data.acts[r][u] as f64), &x)).abs() < 1e-6);
         }
-        assert!(got.correlated[0].1.abs() >= got.correlated[1].1.abs());
+        assert!(got.neurons[0].1.abs() >= got.neurons[1].1.abs());
+        for other in &got.correlated {
+            let b = centred(column(&|r| data.acts[r][other.unit as usize] as f64));
+            let off = (f64::from(other.pearson) - cosine(&a, &b)).abs();
+            assert!(off <= 5.0 * f64::from(other.sd.unwrap()) + 1e-4, "{other:?}, {} exactly", cosine(&a, &b));
+        }
         assert_eq!(got.n_active, firings.len() as u64);
         assert_eq!(got.max_act, firings.iter().map(|f| f.2).fold(0.0, f32::max));
         assert_eq!(got.mean_act, (sum / firings.len() as f64) as f32);
@@ -240,7 +247,7 @@ fn windows_kept_for_silent_examples_are_bounded_and_do_not_depend_on_batches() {
 fn correlations_are_left_out_where_they_would_take_too_much_memory() {
     // 5 units x 3 coordinates x 8 bytes
     let found = |max_correlation_bytes| collect(&data(), 9, CollectSettings { max_correlation_bytes, ..small() });
-    assert!(found(119).units.iter().all(|u| u.correlated.is_empty()) && found(119).correlated_over == 0);
+    assert!(found(119).units.iter().all(|u| u.neurons.is_empty()) && found(119).correlated_over == 0);
     assert_eq!(found(120).correlated_over, found(120).n_tokens);
 }
 

@@ -52,7 +52,8 @@ impl Sample {
 pub struct Unit {
     pub n: u64,
     pub sum: f64,
-    /// Summed squares of activations in the windows that correlations are over, and their sum.
+    pub squares: f64,
+    /// Sum of the activations in the windows that correlations with the hook are over, and of their squares.
     pub correlated: (f64, f64),
     pub max: f32,
     pub bins: Bins,
@@ -104,6 +105,7 @@ impl Unit {
             let (t, doc, hash) = (batch.t0[window] + position as u64, batch.docs[row as usize], shared.hashes[row as usize]);
             self.n += 1;
             self.sum += act as f64;
+            self.squares += act as f64 * act as f64;
             self.max = self.max.max(act);
             let bin = bin_of(act);
             self.bins.add(bin, act);
@@ -113,7 +115,7 @@ impl Unit {
             self.last_window = window_number;
             self.over_time[shared.part_of[window] as usize] += 1;
             self.over_position[shared.bin_of_position[position] as usize] += 1;
-            self.sketch.offer(settings.n_sketch, shared.sketch_hashes[row as usize]);
+            self.sketch.offer(settings.n_sketch, shared.sketch_hashes[row as usize], act);
             let firing = || Firing { t, act, doc, around: around(settings, batch.n_ctx, firings, i), ..Default::default() };
             self.offer_top(settings.n_top_kept(), act, doc, firing);
             self.random.offer(settings.n_random, mix(keys[0] ^ hash), firing);

@@ -1,7 +1,7 @@
 //! The dictionary on disk: `features/<name>.sqlite`. [`write`] makes it from what the collector kept, [`Dictionary`] reads it; context is
 //! cut from the token stream when asked, so text is never stored (the search index keeps words, not text).
 //!
-//! Version 3 (`PRAGMA user_version`). Numbers in blobs are little-endian.
+//! Version 4 (`PRAGMA user_version`). Numbers in blobs are little-endian.
 //!
 //! | table | a row is |
 //! |---|---|
@@ -14,13 +14,14 @@
 //! | `examples` | a firing: t, activation, and `around`: (i8 distance, f32 activation) of the unit nearby, 5 bytes each; `loss` alike: nats, where measured; `similar`: firings with nearly the same text that are left out |
 //! | `logits` | a token that the unit makes likelier (`up` = 1) or less likely |
 //! | `neighbors` | another unit: `coactive` by estimated Jaccard index, `similar` by cosine of decoder directions |
-//! | `neurons` | a coordinate of the hook: `correlated` by Pearson's r, `aligned` by entry of the decoder direction with its share of the L1 norm |
+//! | `correlated` | a unit whose activations go along: Pearson's r over all tokens, its standard deviation (0 = exact), the cosine of the two columns of activations |
+//! | `neurons` | a coordinate of the hook: `correlated` by Pearson's r, with the cosine of activation and coordinate over tokens; `aligned` by entry of the decoder direction with its share of the L1 norm |
 //! | `tokens` | a token of the text that was read: bytes, lower-case text, occurrences |
 //! | `token_features` | a unit that fires on it, most activation first: firings, summed activation, lift |
 //! | `contexts` | contentless FTS5 index over the words 24 tokens before to 8 after top and random examples; rowid = `examples.id` |
 //! | `unit_words` | the same words by unit, without their places; rowid = `features.id`; not in a file that was of an older version |
 //!
-//! A file of an older version is made one of version 3 when it is opened: what was not collected stays empty, and pages say so. To have it,
+//! A file of an older version is made one of version 4 when it is opened: what was not collected stays empty, and pages say so. To have it,
 //! build the dictionary again (`monosem features build`). Other versions, and an old file that cannot be written to, are refused with that command.
 
 mod dump;
@@ -41,7 +42,7 @@ pub use types::*;
 pub use write::{Row, set_concepts, write};
 
 /// `PRAGMA user_version` of the file.
-pub const VERSION: i64 = 3;
+pub const VERSION: i64 = 4;
 
 /// Tokens before and after a firing whose words can be searched.
 const INDEXED: (u64, u64) = (24, 8);

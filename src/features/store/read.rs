@@ -116,8 +116,11 @@ impl Dictionary {
             over_position: self.densities(id, over_position, &self.meta.position_tokens)?,
             coactive: self.neighbors(id, "coactive")?,
             similar: self.neighbors(id, "similar")?,
-            neurons: self.rows("SELECT neuron, value FROM neurons WHERE feature = ?1 AND kind = 'correlated' ORDER BY rank", [id], |r| {
-                Ok(CorrelatedNeuron { neuron: r.get(0)?, pearson: r.get(1)? })
+            correlated: self.rows("SELECT other, pearson, cosine, sd FROM correlated WHERE feature = ?1 ORDER BY rank", [id], |r| {
+                Ok(CorrelatedFeature { id: r.get(0)?, pearson: r.get(1)?, cosine: r.get(2)?, sd: r.get(3)? })
+            })?,
+            neurons: self.rows("SELECT neuron, value, cosine FROM neurons WHERE feature = ?1 AND kind = 'correlated' ORDER BY rank", [id], |r| {
+                Ok(CorrelatedNeuron { neuron: r.get(0)?, pearson: r.get(1)?, cosine: r.get(2)? })
             })?,
             alignment: self.rows("SELECT neuron, value, share FROM neurons WHERE feature = ?1 AND kind = 'aligned' ORDER BY rank", [id], |r| {
                 Ok(Alignment { neuron: r.get(0)?, value: r.get(1)?, share: r.get(2)? })

@@ -40,6 +40,14 @@ INSERT OR IGNORE INTO firing_texts SELECT token, text FROM firing_tokens;
 CREATE INDEX firing_of ON firing_tokens (token, feature, mass);
 ";
 
+/// Units that go along with a unit; what version 4 added.
+pub const CORRELATED: &str = "
+CREATE TABLE correlated (
+  feature INTEGER NOT NULL, rank INTEGER NOT NULL, other INTEGER NOT NULL, pearson REAL NOT NULL, cosine REAL, sd REAL,
+  PRIMARY KEY (feature, rank)) WITHOUT ROWID;
+ALTER TABLE neurons ADD COLUMN cosine REAL;
+";
+
 /// Tables that version 2 added.
 pub const NEAR: &str = "
 CREATE TABLE neighbors (
@@ -100,6 +108,9 @@ pub fn migrate(path: &Path, found: i64) -> Result<()> {
         if now <= 2 {
             all.execute_batch(FROM_2)?;
             all.execute_batch(FIRING)?;
+        }
+        if now < VERSION {
+            all.execute_batch(CORRELATED)?;
             all.pragma_update(None, "user_version", VERSION)?;
         }
         all.commit()

@@ -1,5 +1,5 @@
 use super::*;
-use crate::features::collect::{Collected, Firing, Group, TokenMass, TokenUnits};
+use crate::features::collect::{Collected, Correlated, Firing, Group, TokenMass, TokenUnits};
 use crate::features::text::fake::FakeText;
 use std::path::Path;
 
@@ -31,7 +31,8 @@ fn row(n: u64, token: u32, firings: Vec<Firing>, flags: &[Flag]) -> Row {
         over_time: vec![1, n as u32 - 1],
         over_position: vec![n as u32, 0, 0],
         coactive: vec![(2, 0.5), (1, 0.25)],
-        correlated: vec![(1, -0.5)],
+        correlated: vec![Correlated { unit: 1, pearson: 0.25, cosine: 0.5, sd: Some(0.125) }],
+        neurons: vec![(1, -0.5, 0.75)],
     };
     let (logits_up, logits_down) = (vec![(3, 2.0), (4, 1.0)], vec![(1, -3.0)]);
     Row {
@@ -116,7 +117,8 @@ fn a_written_dictionary_is_read_back_with_its_contexts() {
     assert_eq!((detail.over_time, detail.over_position), (vec![1.0 / 4.0, 1.0 / 6.0], vec![2.0 / 5.0, 0.0, 0.0]));
     assert_eq!(detail.coactive, [Neighbor { id: 2, value: 0.5 }, Neighbor { id: 1, value: 0.25 }]);
     assert_eq!(detail.similar, [Neighbor { id: 2, value: 0.9 }]);
-    assert_eq!(detail.neurons, [CorrelatedNeuron { neuron: 1, pearson: -0.5 }]);
+    assert_eq!(detail.correlated, [CorrelatedFeature { id: 1, pearson: 0.25, cosine: Some(0.5), sd: Some(0.125) }]);
+    assert_eq!(detail.neurons, [CorrelatedNeuron { neuron: 1, pearson: -0.5, cosine: Some(0.75) }]);
     assert_eq!(detail.alignment, [Alignment { neuron: 0, value: -2.0, share: 0.75 }]);
     assert_eq!(detail.summary.category, Some(Category::Class));
     // t = 11 is the last token: nothing comes after, and its document starts at 9.
@@ -195,8 +197,15 @@ fn a_file_of_version_1_is_made_one_of_today_and_what_it_did_not_collect_is_empty
     assert!(Dictionary::open(&path).unwrap().summary(0).unwrap().concept.is_some());
 }
 
+/// Takes a file back to what version 3 wrote: no correlated units, no cosines.
+fn as_version_3(path: &Path) {
+    let sql = rusqlite::Connection::open(path).unwrap();
+    sql.execute_batch("DROP TABLE correlated; ALTER TABLE neurons DROP COLUMN cosine; PRAGMA user_version = 3;").unwrap();
+}
+
 /// Takes a file back to what version 2 wrote: histograms among the columns of lists, no index by unit.
 fn as_version_2(path: &Path) {
+    as_version_3(path);
     let sql = rusqlite::Connection::open(path).unwrap();
     sql.execute_batch(
         "ALTER TABLE features ADD COLUMN histogram TEXT NOT NULL DEFAULT '';
@@ -214,6 +223,24 @@ fn as_version_2(path: &Path) {
     .unwrap();
 }
 
+/// What version 3 did not know is empty.
+fn without_version_4(mut detail: FeatureDetail) -> FeatureDetail {
+    detail.correlated.clear();
+    detail.neurons.iter_mut().for_each(|n| n.cosine = None);
+    detail
+}
+
+#[test]
+fn a_file_of_version_3_has_its_correlations_with_neurons_and_none_with_units() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("old.sqlite");
+    let new = made(&path).feature_in(0, &text()).unwrap();
+    as_version_3(&path);
+    let old = Dictionary::open(&path).unwrap().feature_in(0, &text()).unwrap();
+    assert_eq!(old, without_version_4(new));
+    assert_eq!(old.neurons.len(), 1);
+}
+
 #[test]
 fn a_file_of_version_2_answers_as_one_of_today_even_where_the_index_by_unit_is_missing() {
     let dir = tempfile::tempdir().unwrap();
@@ -222,7 +249,7 @@ fn a_file_of_version_2_answers_as_one_of_today_even_where_the_index_by_unit_is_m
     as_version_2(&old);
     let old = Dictionary::open(&old).unwrap();
     for id in 0..3 {
-        assert_eq!(old.feature_in(id, &text()).unwrap(), new.feature_in(id, &text()).unwrap());
+        assert_eq!(old.feature_in(id, &text()).unwrap(), without_version_4(new.feature_in(id, &text()).unwrap()));
     }
     for wanted in ["did", "cat", "THE CAT", "the\u{e9} ca", "zebra", "do"] {
         let listed = |d: &Dictionary| d.list(&ListQuery { text: Some(wanted.into()), ..Default::default() }).unwrap();

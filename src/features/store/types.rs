@@ -393,12 +393,28 @@ pub struct Neighbor {
     pub value: f32,
 }
 
+/// Another unit whose activations go along with the feature's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CorrelatedFeature {
+    pub id: u32,
+    /// Pearson's correlation of the two activations over all tokens that were counted, zeros included; an estimate from the sketches of
+    /// `features::collect::coactive`, where its formula stands.
+    pub pearson: f32,
+    /// sum(a b) / sqrt(sum(a^2) sum(b^2)) over the same tokens, estimated alike. Absent where an imported file does not say.
+    pub cosine: Option<f32>,
+    /// Standard deviation of `pearson`: 0 = exact; absent where an imported file does not say.
+    pub sd: Option<f32>,
+}
+
 /// A coordinate of the hook that goes along with the feature.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CorrelatedNeuron {
     pub neuron: u32,
     /// Pearson's correlation of the activation with the coordinate over [`Meta::correlated_over`] tokens, zeros included.
     pub pearson: f32,
+    /// sum(a x) / sqrt(sum(a^2) sum(x^2)) over the same tokens; absent in a dictionary of version 3.
+    #[serde(default)]
+    pub cosine: Option<f32>,
 }
 
 /// A coordinate of the hook that the feature writes to.
@@ -448,6 +464,9 @@ pub struct FeatureDetail {
     pub coactive: Vec<Neighbor>,
     /// Units that fire and have the nearest decoder directions, by cosine.
     pub similar: Vec<Neighbor>,
+    /// Units whose activations correlate most with it, largest first; empty in a dictionary of version 3.
+    #[serde(default)]
+    pub correlated: Vec<CorrelatedFeature>,
     /// The hook's coordinates whose values correlate most with it, by size.
     pub neurons: Vec<CorrelatedNeuron>,
     /// The largest entries of its decoder direction.

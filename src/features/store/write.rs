@@ -1,6 +1,6 @@
 //! Writing the dictionary: to a sibling, renamed when complete.
 
-use super::schema::{FIRING, NEAR, TABLES, UNIT_WORDS};
+use super::schema::{CORRELATED, FIRING, NEAR, TABLES, UNIT_WORDS};
 use super::{Category, Flag, GroupKind, INDEXED, Meta, VERSION};
 use crate::features::collect::{Collected, TokenUnits};
 use crate::features::text::Text;
@@ -54,6 +54,7 @@ fn fill(path: &Path, meta: &Meta, rows: &[Row], tokens: &[TokenUnits], text: &dy
     sql.pragma_update(None, "user_version", VERSION)?;
     sql.execute_batch(TABLES)?;
     sql.execute_batch(NEAR)?;
+    sql.execute_batch(CORRELATED)?;
     sql.execute_batch(UNIT_WORDS)?;
     let all = sql.transaction()?;
     all.execute("INSERT INTO meta VALUES (?1)", [serde_json::to_string(meta).expect("meta is plain data")])?;
@@ -173,12 +174,17 @@ fn write_near(sql: &Connection, id: i64, row: &Row) -> rusqlite::Result<()> {
             sql.prepare_cached("INSERT INTO neighbors VALUES (?1,?2,?3,?4,?5)")?.execute(params![id, kind, rank as i64, other, value])?;
         }
     }
-    let correlated = row.collected.correlated.iter().map(|&(neuron, r)| ("correlated", neuron, r, None));
-    let aligned = row.alignment.iter().map(|&(neuron, value, share)| ("aligned", neuron, value, Some(share)));
+    for (rank, c) in row.collected.correlated.iter().enumerate() {
+        let correlated = sql.prepare_cached("INSERT INTO correlated VALUES (?1,?2,?3,?4,?5,?6)");
+        correlated?.execute(params![id, rank as i64, c.unit, c.pearson, c.cosine, c.sd])?;
+    }
+    let along = row.collected.neurons.iter().map(|&(neuron, r, cosine)| ("correlated", neuron, r, None, Some(cosine)));
+    let aligned = row.alignment.iter().map(|&(neuron, value, share)| ("aligned", neuron, value, Some(share), None));
     let mut rank = (0, "");
-    for (kind, neuron, value, share) in correlated.chain(aligned) {
+    for (kind, neuron, value, share, cosine) in along.chain(aligned) {
         rank = if rank.1 == kind { (rank.0 + 1, kind) } else { (0, kind) };
-        sql.prepare_cached("INSERT INTO neurons VALUES (?1,?2,?3,?4,?5,?6)")?.execute(params![id, kind, rank.0, neuron, value, share])?;
+        let neurons = sql.prepare_cached("INSERT INTO neurons VALUES (?1,?2,?3,?4,?5,?6,?7)");
+        neurons?.execute(params![id, kind, rank.0, neuron, value, share, cosine])?;
     }
     Ok(())
 }
