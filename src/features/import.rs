@@ -5,7 +5,7 @@
 //! tokens that they show. What the files do not say is left empty; firing tokens and their shares are counted over the contexts alone, a
 //! lower bound that is marked as such.
 
-use super::collect::{Collected, Firing, Group, TokenMass, effective_tokens};
+use super::collect::{Collected, Correlated, Firing, Group, TokenMass, effective_tokens};
 use super::export::dashboard::{Activation, Feature, token_bytes};
 use super::export::neuronpedia::{self, Columns, Tree};
 use super::export::{LabelText, saedashboard};
@@ -40,6 +40,8 @@ pub struct Foreign {
     pub features: Vec<Feature>,
     /// Largest activation that the files name, by feature; the contexts' own where they name none.
     pub max_acts: HashMap<u32, f32>,
+    /// (feature, cosine) of the nearest decoder directions, by feature.
+    pub similar: HashMap<u32, Vec<(u32, f32)>>,
     pub labels: Vec<LabelText>,
 }
 
@@ -84,6 +86,7 @@ fn of_tree(tree: Tree) -> Result<Foreign> {
         n_tokens: number("num_prompts").saturating_mul(number("num_tokens_in_prompt")),
         labels: explanations.iter().map(|e| e.label()).collect(),
         max_acts: lines.iter().filter_map(|l| Some((l.index, l.max_act_approx?))).collect(),
+        similar: lines.iter().filter_map(|l| Some((l.index, pairs(l.topk_cos_sim_indices.as_ref()?, l.topk_cos_sim_values.as_ref()?)))).collect(),
         ..Default::default()
     };
     let mut places: HashMap<u32, usize> = HashMap::new();
@@ -113,6 +116,15 @@ fn of_tree(tree: Tree) -> Result<Foreign> {
 fn feature(index: u32, c: Columns) -> Feature {
     Feature {
         feature_index: index,
+        neuron_alignment_indices: c.neuron_alignment_indices.unwrap_or_default(),
+        neuron_alignment_values: c.neuron_alignment_values.unwrap_or_default(),
+        neuron_alignment_l1: c.neuron_alignment_l1.unwrap_or_default(),
+        correlated_neurons_indices: c.correlated_neurons_indices.unwrap_or_default(),
+        correlated_neurons_pearson: c.correlated_neurons_pearson.unwrap_or_default(),
+        correlated_neurons_l1: c.correlated_neurons_l1.unwrap_or_default(),
+        correlated_features_indices: c.correlated_features_indices.unwrap_or_default(),
+        correlated_features_pearson: c.correlated_features_pearson.unwrap_or_default(),
+        correlated_features_l1: c.correlated_features_l1.unwrap_or_default(),
         neg_str: c.neg_str.unwrap_or_default(),
         neg_values: c.neg_values.unwrap_or_default(),
         pos_str: c.pos_str.unwrap_or_default(),
@@ -173,10 +185,12 @@ pub fn write_run(foreign: &Foreign, run: &RunDir) -> Result<(Meta, Report)> {
     let opened = TokenStream::open(&tokens)?;
 
     let n_tokens = if foreign.n_tokens > 0 { foreign.n_tokens } else { UNKNOWN_TOKENS };
-    let mut rows: Vec<Row> = (0..n_units).map(|_| row(Collected::default(), vec![Flag::Dead], vec![], vec![])).collect();
+    let mut rows: Vec<Row> = (0..n_units).map(|_| Row { flags: vec![Flag::Dead], ..Default::default() }).collect();
     for (feature, placed) in foreign.features.iter().zip(placed) {
         let max = foreign.max_acts.get(&feature.feature_index).copied();
-        let collected = collected(feature, placed, n_tokens, max, &stream);
+        let is_unit = |other: u32| other < n_units && other != feature.feature_index;
+        let mut collected = collected(feature, placed, n_tokens, max, &stream);
+        collected.correlated.retain(|c| is_unit(c.unit));
         let density = collected.n_active as f64 / n_tokens as f64;
         let is = |flag: &Flag| match flag {
             Flag::Dead => collected.n_active == 0,
@@ -186,8 +200,16 @@ pub fn write_run(foreign: &Foreign, run: &RunDir) -> Result<(Meta, Report)> {
         };
         let flags: Vec<Flag> = Flag::ALL.into_iter().filter(is).collect();
         let effects = |texts: &[String], values: &[f32]| texts.iter().zip(values).map(|(t, &v)| (stream.known[&bytes_of(t)], v)).collect::<Vec<_>>();
-        let (up, down) = (effects(&feature.pos_str, &feature.pos_values), effects(&feature.neg_str, &feature.neg_values));
-        rows[feature.feature_index as usize] = row(collected, flags, up, down);
+        let similar = foreign.similar.get(&feature.feature_index).into_iter().flatten().filter(|(other, _)| is_unit(*other)).copied();
+        rows[feature.feature_index as usize] = Row {
+            collected,
+            flags,
+            logits_up: effects(&feature.pos_str, &feature.pos_values),
+            logits_down: effects(&feature.neg_str, &feature.neg_values),
+            similar: similar.collect(),
+            alignment: triples(&feature.neuron_alignment_indices, &feature.neuron_alignment_values, &feature.neuron_alignment_l1),
+            ..Default::default()
+        };
     }
     let n_with = |flag| rows.iter().filter(|r| r.flags.contains(&flag)).count() as u64;
     let identity = format!("{}/{}", foreign.model, foreign.name);
@@ -218,8 +240,14 @@ pub fn write_run(foreign: &Foreign, run: &RunDir) -> Result<(Meta, Report)> {
     Ok((meta, report))
 }
 
-fn row(collected: Collected, flags: Vec<Flag>, logits_up: Vec<(u32, f32)>, logits_down: Vec<(u32, f32)>) -> Row {
-    Row { collected, flags, polysemantic: 0.0, enc_dec_cosine: None, logits_up, logits_down, category: None, similar: vec![], alignment: vec![] }
+/// Two lists as pairs; nothing where they do not belong together.
+fn pairs(indices: &[u32], values: &[f32]) -> Vec<(u32, f32)> {
+    let sound = indices.len() == values.len() && values.iter().all(|v| v.is_finite());
+    if sound { indices.iter().copied().zip(values.iter().copied()).collect() } else { vec![] }
+}
+
+fn triples(indices: &[u32], first: &[f32], second: &[f32]) -> Vec<(u32, f32, f32)> {
+    pairs(indices, first).into_iter().zip(pairs(indices, second)).map(|((i, a), (_, b))| (i, a, b)).collect()
 }
 
 /// The documents that the contexts become.
@@ -332,6 +360,11 @@ fn collected(feature: &Feature, placed: Vec<(GroupKey, Firing)>, n_tokens: u64, 
         mass,
         effective_tokens: effective,
         tokens_exact: false,
+        correlated: triples(&feature.correlated_features_indices, &feature.correlated_features_pearson, &feature.correlated_features_l1)
+            .into_iter()
+            .map(|(unit, pearson, cosine)| Correlated { unit, pearson, cosine, sd: None })
+            .collect(),
+        neurons: triples(&feature.correlated_neurons_indices, &feature.correlated_neurons_pearson, &feature.correlated_neurons_l1),
         ..Default::default()
     }
 }

@@ -183,7 +183,9 @@ fn dictionary(run: &RunDir, stream: &TokenStream, tokenizer: &Tokenizer, name: &
             enc_dec_cosine: (name == "main").then_some(0.8),
             logits_up: (0..10).map(|i| ((f as u32 * 31 + i * 7 + 260) % vocabulary, 3.0 - 0.2 * i as f32)).collect(),
             logits_down: (0..10).map(|i| ((f as u32 * 17 + i * 5 + 300) % vocabulary, -2.0 + 0.1 * i as f32)).collect(),
-            collected: with_effects(collected),
+            collected: Collected { neurons: if name == "main" { vec![(f as u32, 0.5, 0.625)] } else { vec![] }, ..with_effects(collected) },
+            similar: if name == "main" && f != 4 { vec![((f as u32 + 5) % 9, 0.25)] } else { vec![] },
+            alignment: if name == "main" { vec![(f as u32, -0.75, 0.5), (8 - f as u32, 0.125, 0.25)] } else { vec![] },
             category: Some(if flags.contains(&Flag::Dead) { Category::Dead } else { Category::Context }),
             ..Default::default()
         })

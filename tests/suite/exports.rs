@@ -3,6 +3,7 @@
 use crate::demo;
 use monosem::artifact::{RunDir, Silent};
 use monosem::corpus::{TokenStream, Tokenizer};
+use monosem::features::export::dashboard::Feature;
 use monosem::features::export::saedashboard::{Batch, read as read_batches};
 use monosem::features::export::{Format, LabelText, Source, export, jsonl, neuronpedia};
 use monosem::features::import;
@@ -36,10 +37,9 @@ impl Opened {
         StreamText { stream: &self.stream, tokenizer: &self.tokenizer }
     }
 
-    fn export(&self, format: Format) -> PathBuf {
-        let out = self.dir.path().join("out");
+    fn with_source<T>(&self, work: impl FnOnce(&Source) -> T) -> T {
         let n_units = self.dictionary.meta().n_units as usize;
-        let source = Source {
+        work(&Source {
             dictionary: &self.dictionary,
             text: &self.text(),
             labels: &labels(),
@@ -49,11 +49,22 @@ impl Opened {
             set: "main".into(),
             dataset: "demo text".into(),
             created_at: "2026-01-02T03:04:05Z".into(),
-        };
-        export(format, &source, &out, &mut Silent).unwrap();
-        let again = export(format, &source, &out, &mut Silent).unwrap_err().to_string();
-        assert!(again.contains("not empty"), "{again}");
+        })
+    }
+
+    fn export(&self, format: Format) -> PathBuf {
+        let out = self.dir.path().join("out");
+        self.with_source(|source| {
+            export(format, source, &out, &mut Silent).unwrap();
+            let again = export(format, source, &out, &mut Silent).unwrap_err().to_string();
+            assert!(again.contains("not empty"), "{again}");
+        });
         out
+    }
+
+    /// Each feature as other programs' files have it.
+    fn dashboards(&self) -> Vec<Feature> {
+        self.with_source(|source| (0..self.dictionary.meta().n_units).map(|id| Feature::read(source, id).unwrap().0).collect())
     }
 
     fn details(&self) -> Vec<FeatureDetail> {
@@ -133,7 +144,11 @@ fn parquet_files_read_back_are_the_tables_and_the_contexts() {
         n += 1;
     }
     assert!(n > 100, "{n} examples");
-    assert_eq!(parquet_rows(&out.join("labels.parquet")).len(), 3);
+    let text = |s: &str| Field::Str(s.into());
+    let want: Vec<_> = labels().iter().map(|l| vec![Field::Long(i64::from(l.latent)), text(&l.text), text(&l.author), text(&l.time)]).collect();
+    assert_eq!(parquet_rows(&out.join("labels.parquet")), want);
+    let meta: Value = serde_json::from_str(&std::fs::read_to_string(out.join("meta.json")).unwrap()).unwrap();
+    assert_eq!(meta, serde_json::to_value(opened.dictionary.meta()).unwrap());
 }
 
 /// Keys in order with the JSON type of each value; of a list, those of its first item.
@@ -163,7 +178,7 @@ fn saedashboard_batches_have_the_structure_of_real_ones() {
     for key in ["freq_hist_data_bar_values", "freq_hist_data_bar_heights", "neg_str", "pos_values"] {
         assert_eq!(width(&ours, key), width(&theirs, key), "{key}");
     }
-    // Without a model there are no effects on every token and no decoder: what follows from them is empty.
+    // Without a model there are no effects on every token; the demo's other lists are shorter than three.
     for batch in [&mut ours, &mut theirs] {
         for feature in batch["features"].as_array_mut().unwrap() {
             for key in ["logits_hist_data_bar_heights", "logits_hist_data_bar_values"].into_iter().chain(RELATED) {
@@ -216,9 +231,11 @@ fn saedashboard_batches_read_back_are_what_was_written() {
     let folder = opened.export(Format::Saedashboard).join("demo_main_blocks.0.mlp.hook_post_9");
     let batches: Vec<Batch> = read_batches(&folder).unwrap();
     let features: Vec<_> = batches.iter().flat_map(|b| &b.features).collect();
-    let alive: Vec<FeatureDetail> = opened.details().into_iter().filter(|d| d.summary.n_active > 0).collect();
+    let (alive, written): (Vec<FeatureDetail>, Vec<Feature>) =
+        opened.details().into_iter().zip(opened.dashboards()).filter(|(d, _)| d.summary.n_active > 0).unzip();
     assert_eq!(features.len(), alive.len());
-    for (feature, detail) in features.iter().zip(&alive) {
+    for ((feature, detail), written) in features.iter().zip(&alive).zip(&written) {
+        assert_eq!(*feature, written);
         assert_eq!((feature.feature_index, feature.frac_nonzero), (detail.summary.id, detail.summary.density));
         assert_eq!(feature.freq_hist_data_bar_heights.iter().sum::<u64>(), detail.summary.n_active, "no firing is lost in the bars");
         let top = detail.groups.iter().find(|g| g.kind == GroupKind::Top).unwrap();
@@ -229,6 +246,7 @@ fn saedashboard_batches_read_back_are_what_was_written() {
             assert_eq!(a.tokens.len(), e.tokens.len());
         }
     }
+    assert!(batches.iter().all(|b| (b.model_id.as_str(), b.layer, b.sae_set.as_str()) == ("demo", 0, "main")));
     let skipped: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("skipped_indexes.json")).unwrap()).unwrap();
     assert_eq!(skipped["skipped_indexes"], serde_json::json!([4]), "the dead one");
 }
@@ -249,6 +267,20 @@ fn a_neuronpedia_tree_reads_back_and_every_line_of_a_file_has_the_same_keys() {
             (detail.summary.id, Some(detail.summary.max_act), Some(detail.summary.density))
         );
     }
+    // The server's answer about a feature is its line with its activations inside.
+    let mut activations = tree.activations.iter();
+    for line in &tree.features {
+        let mut whole = opened.with_source(|source| neuronpedia::whole(source, line.index)).unwrap();
+        for want in whole["activations"].as_array().unwrap() {
+            same(&serde_json::to_value(activations.next().unwrap()).unwrap(), want, "activation");
+        }
+        whole["index"] = line.index.into();
+        for inside in ["activations", "explanations"] {
+            whole.as_object_mut().unwrap().remove(inside);
+        }
+        same(&serde_json::to_value(line).unwrap(), &whole, "feature");
+    }
+    assert!(activations.next().is_none());
     for table in ["features", "activations", "explanations"] {
         let path = root.join(table).join("batch-0.jsonl.gz");
         let lines: Vec<Value> = neuronpedia::lines(&path, flate2::read::GzDecoder::new(std::fs::File::open(&path).unwrap())).unwrap();
@@ -263,8 +295,25 @@ fn a_neuronpedia_tree_reads_back_and_every_line_of_a_file_has_the_same_keys() {
     }
 }
 
+#[derive(serde::Deserialize)]
+struct Logit {
+    token: String,
+    value: f32,
+}
+
+/// An activation of an upload body.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Sent {
+    tokens: Vec<String>,
+    values: Vec<f32>,
+    quantile_min: Option<f32>,
+    quantile_max: Option<f32>,
+    quantile_fraction: Option<f64>,
+}
+
 #[test]
-fn upload_bodies_keep_the_limits_of_the_server() {
+fn upload_bodies_hold_the_features_and_keep_the_limits_of_the_server() {
     let opened = Opened::new();
     let out = opened.export(Format::Upload);
     let body: Value = serde_json::from_str(&std::fs::read_to_string(out.join("upload-0000.json")).unwrap()).unwrap();
@@ -272,7 +321,24 @@ fn upload_bodies_keep_the_limits_of_the_server() {
     let features = body["features"].as_array().unwrap();
     assert_eq!(features.len(), 8, "the dead one has no activation to send");
     assert_eq!(features[0]["explanations"][0]["text"], "forms of <b>do</b>");
+    let written = opened.dashboards();
     for feature in features {
+        let want = &written[feature["index"].as_u64().unwrap() as usize];
+        let tops = |key: &str| -> (Vec<String>, Vec<f32>) {
+            serde_json::from_value::<Vec<Logit>>(feature[key].clone()).unwrap().into_iter().map(|l| (l.token, l.value)).unzip()
+        };
+        assert_eq!(
+            (tops("topLogits"), tops("bottomLogits")),
+            ((want.pos_str.clone(), want.pos_values.clone()), (want.neg_str.clone(), want.neg_values.clone()))
+        );
+        assert_eq!(feature["density"].as_f64(), Some(want.frac_nonzero));
+        for (got, want) in feature["activations"].as_array().unwrap().iter().zip(&want.activations) {
+            let got: Sent = serde_json::from_value(got.clone()).unwrap();
+            let interval = (want.bin_contains >= 0.0).then_some((want.bin_min, want.bin_max, want.bin_contains));
+            let sent = got.quantile_min.zip(got.quantile_max).zip(got.quantile_fraction).map(|((min, max), share)| (min, max, share));
+            assert_eq!((&got.tokens, &got.values, sent), (&want.tokens, &want.values, interval));
+        }
+        assert_eq!(feature["activations"].as_array().unwrap().len(), want.activations.len());
         let density = feature["density"].as_f64().unwrap();
         assert!((0.0..=1.0).contains(&density) && feature["topLogits"].as_array().unwrap().len() <= 20);
         let activations = feature["activations"].as_array().unwrap();
@@ -388,6 +454,11 @@ fn an_exported_tree_is_imported_with_its_contexts_densities_and_effects() {
             }
             let effects = |d: &FeatureDetail| d.logits_up.iter().map(|e| (e.token.bytes.clone(), e.effect)).collect::<Vec<_>>();
             assert_eq!(effects(&got), effects(&want));
+            assert_eq!((&got.alignment, &got.neurons), (&want.alignment, &want.neurons));
+            // Three are exported, their errors are not; which directions are near only Neuronpedia's files say.
+            let along = |d: &FeatureDetail| d.correlated.iter().take(3).map(|c| (c.id, c.pearson, c.cosine)).collect::<Vec<_>>();
+            assert_eq!(along(&got), along(&want));
+            assert_eq!(got.similar, if format == Format::Neuronpedia { want.similar } else { vec![] });
         }
     }
 }

@@ -3,8 +3,12 @@
 //! Ours -> theirs: the strongest contexts are the group `bin_min` -1, `bin_contains` -1; an interval of activation is a bin whose
 //! `bin_contains` is its share of all tokens. Random examples, rank quantiles and silent examples have no place in the format and are left
 //! out. A window is cut as our pages cut it; theirs are whole rows. Histograms are recounted into 50 bins of equal width: a bin of ours that
-//! lies across an edge is divided in proportion, so heights are exact in sum and approximate one by one. Related features are those with the
-//! nearest decoder directions, by cosine; a Pearson's r of features and cosines of neurons are not measured, and their lists are empty.
+//! lies across an edge is divided in proportion, so heights are exact in sum and approximate one by one.
+//!
+//! Correlated neurons and features are as theirs: the largest Pearson's r of activations over all tokens, with the cosine of the same two
+//! columns, sum(a b) / sqrt(sum(a^2) sum(b^2)), in the fields that end in `l1`. Those of neurons are exact, the largest by size. Those of features
+//! are estimates, all above 0; `features::collect::coactive` states their formula and their error, and the dictionary keeps the error of
+//! each. A dictionary of version 3 or before has neither cosines of neurons nor correlated features: these lists are empty then.
 
 use super::Source;
 use crate::features::Result;
@@ -114,7 +118,7 @@ impl Feature {
     fn new(source: &Source, detail: &FeatureDetail) -> Self {
         let (meta, summary) = (source.dictionary.meta(), &detail.summary);
         let (alignment, neurons) = (first(&detail.alignment), first(&detail.neurons));
-        let similar = first(&detail.similar);
+        let correlated = first(&detail.correlated);
         let (freq_values, freq_heights) = equal_bars(&detail.histogram, summary.max_act);
         let (logit_values, logit_heights) = source.logit_bars(summary.id, N_BARS);
         let groups = detail.groups.iter().filter(|g| matches!(g.kind, GroupKind::Interval | GroupKind::Top));
@@ -126,9 +130,11 @@ impl Feature {
             neuron_alignment_values: alignment.iter().map(|a| a.value).collect(),
             neuron_alignment_l1: alignment.iter().map(|a| a.share).collect(),
             correlated_neurons_indices: neurons.iter().map(|n| n.neuron).collect(),
+            correlated_neurons_l1: neurons.iter().map(|n| n.cosine).collect::<Option<_>>().unwrap_or_default(),
             correlated_neurons_pearson: neurons.iter().map(|n| n.pearson).collect(),
-            correlated_features_indices: similar.iter().map(|n| n.id).collect(),
-            correlated_features_l1: similar.iter().map(|n| n.value).collect(),
+            correlated_features_indices: correlated.iter().map(|c| c.id).collect(),
+            correlated_features_l1: correlated.iter().map(|c| c.cosine).collect::<Option<_>>().unwrap_or_default(),
+            correlated_features_pearson: correlated.iter().map(|c| c.pearson).collect(),
             neg_str: texts(&detail.logits_down),
             neg_values: values(&detail.logits_down),
             pos_str: texts(&detail.logits_up),

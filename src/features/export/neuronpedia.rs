@@ -54,6 +54,7 @@ pub struct FeatureLine {
     pub vector_default_steer_strength: Option<f32>,
     #[serde(default)]
     pub hook_name: Option<String>,
+    /// Features with the nearest decoder directions, and their cosines.
     #[serde(default)]
     pub topk_cos_sim_indices: Option<Vec<u32>>,
     #[serde(default)]
@@ -283,8 +284,8 @@ fn feature_line(source: &Source, f: Feature, detail: &FeatureDetail) -> FeatureL
         vector_label: None,
         vector_default_steer_strength: None,
         hook_name: Some(source.dictionary.meta().hook.clone()),
-        topk_cos_sim_indices: Some(vec![]),
-        topk_cos_sim_values: Some(vec![]),
+        topk_cos_sim_indices: Some(detail.similar.iter().map(|n| n.id).collect()),
+        topk_cos_sim_values: Some(detail.similar.iter().map(|n| n.value).collect()),
         source_set_name: Some(source.set.clone()),
         dashboard: Columns {
             neuron_alignment_indices: Some(f.neuron_alignment_indices),
