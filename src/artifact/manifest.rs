@@ -54,10 +54,14 @@ impl Manifest {
     /// Reads the recorded files of `dir` whole and compares their hashes; a single flipped bit is found. Costs about a second per gigabyte.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] naming the first file that differs, [`Error::Io`] for one that is missing.
+    /// [`Error::Corrupt`] naming the first file that differs or lies elsewhere, [`Error::Io`] for one that is missing.
     pub fn check_files(&self, dir: &Path) -> Result<()> {
         for (name, expected) in &self.files {
             let path = dir.join(name);
+            // A manifest from elsewhere may name a device, which has no end.
+            if Path::new(name).file_name().is_none_or(|plain| plain != name.as_str()) || !path.is_file() && path.exists() {
+                return Err(Error::Corrupt { path: dir.join("manifest.json"), what: format!("it names {name:?}, which is no file of its folder") });
+            }
             let found = hash_file(&path)?;
             if found != *expected {
                 return Err(Error::Corrupt { path, what: format!("its blake3 is {}, the manifest has {}", brief(&found), brief(expected)) });
@@ -150,6 +154,18 @@ mod tests {
         manifest.check_files(dir.path()).unwrap();
         std::fs::write(dir.path().join("rows"), [1, 3, 3]).unwrap();
         assert!(manifest.check_files(dir.path()).unwrap_err().to_string().contains("rows"));
+    }
+
+    #[test]
+    fn a_manifest_that_names_files_elsewhere_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        for name in ["/dev/zero", "../x", "sub/../../x", "sub", "", ".", ".."] {
+            let mut manifest = Manifest::new("lm", 1, serde_json::json!({}), 0);
+            manifest.files.insert(name.into(), "ab".into());
+            let refused = manifest.check_files(dir.path()).unwrap_err().to_string();
+            assert!(refused.contains("no file of its folder"), "{name}: {refused}");
+        }
     }
 
     #[test]

@@ -91,7 +91,8 @@ impl TokenStream {
             let path = dir.join(name);
             n_bytes += std::fs::metadata(&path).map_err(|e| Error::io("open", &path, e))?.len();
         }
-        if n_bytes <= MAX_BYTES_HASHED_ON_OPEN {
+        let is_read_whole = n_bytes <= MAX_BYTES_HASHED_ON_OPEN;
+        if is_read_whole {
             manifest.check_files(dir)?;
         }
         let (d_vocab, end_of_text) = (count("d_vocab")?, count("end_of_text")?);
@@ -122,6 +123,9 @@ impl TokenStream {
             stream.add_shard(TensorFile::open(&dir.join(name))?, &mut labels)?;
         }
         stream.check(&labels, count("documents")?).map_err(corrupt)?;
+        if is_read_whole && let Some(id) = stream.largest_id().filter(|&id| id as usize >= stream.d_vocab) {
+            return Err(corrupt(format!("it holds token {id}, outside the vocabulary of {}", stream.d_vocab)));
+        }
         stream.concepts = (!labels.names.is_empty()).then_some(labels);
         Ok(stream)
     }
@@ -171,6 +175,17 @@ impl TokenStream {
             return Err(format!("a token has a concept above the {} that are named", names.len()));
         }
         Ok(())
+    }
+
+    fn largest_id(&self) -> Option<u32> {
+        let ids = self.shards.iter().map(|Shard { file, dtype, .. }| {
+            let bytes = file.bytes("ids", *dtype, &[None]).expect("checked when it was added");
+            match dtype {
+                Dtype::U16 => bytes.chunks_exact(2).map(|b| u32::from(u16::from_le_bytes([b[0], b[1]]))).max(),
+                _ => bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).max(),
+            }
+        });
+        ids.flatten().max()
     }
 
     pub fn manifest(&self) -> &Manifest {

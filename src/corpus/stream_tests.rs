@@ -176,6 +176,11 @@ fn a_manifest_that_does_not_fit_its_shards_is_refused() {
         assert!(TokenStream::open(dir.path()).is_err(), "{key} was believed");
     }
     let mut bad = good.clone();
+    bad.counts.extend([("d_vocab".to_string(), 10), ("end_of_text".to_string(), 9)]);
+    bad.write(dir.path()).unwrap();
+    let error = TokenStream::open(dir.path()).err().unwrap().to_string();
+    assert!(error.contains("token 10, outside the vocabulary of 10"), "{error}");
+    let mut bad = good.clone();
     bad.counts.remove("tokens");
     bad.write(dir.path()).unwrap();
     assert!(TokenStream::open(dir.path()).err().unwrap().to_string().contains("tokens"));
