@@ -106,14 +106,17 @@ fn nearest(rows: &[f32], d: usize, k: usize, progress: &mut dyn Progress) -> Res
         matmul_nt(m, n, d, part, rows, cosines, false);
         let of_row = |(i, row): (usize, &[f32])| {
             let own = b * block + i;
-            let mut best: Vec<u32> = (0..n as u32).filter(|&j| j as usize != own).collect();
-            let nearer = |x: &u32, y: &u32| row[*y as usize].total_cmp(&row[*x as usize]).then(x.cmp(y));
-            if k > 0 && k < best.len() {
-                best.select_nth_unstable_by(k - 1, nearer);
+            // Nearly every one is turned away by the first comparison.
+            let mut best: Vec<(u32, f32)> = Vec::with_capacity(k + 1);
+            for (j, &cosine) in row.iter().enumerate() {
+                if j == own || (best.len() == k && best.last().is_none_or(|worst| cosine <= worst.1)) {
+                    continue;
+                }
+                let at = best.partition_point(|b| b.1 >= cosine);
+                best.insert(at, (j as u32, cosine));
+                best.truncate(k);
             }
-            best.truncate(k);
-            best.sort_unstable_by(nearer);
-            best.into_iter().map(|j| (j, (1.0 - f64::from(row[j as usize])).max(0.0))).collect()
+            best.into_iter().map(|(j, cosine)| (j, (1.0 - f64::from(cosine)).max(0.0))).collect()
         };
         found.par_extend(cosines.par_chunks(n).enumerate().map(of_row));
         progress.advance(m as u64);
