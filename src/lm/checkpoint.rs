@@ -9,7 +9,8 @@ use std::path::PathBuf;
 /// Checkpoints that are kept: the newest and, should it be damaged, the one before.
 const KEPT: usize = 2;
 
-pub(super) struct Checkpoints {
+/// The checkpoints of one training.
+pub struct Checkpoints {
     dir: PathBuf,
     /// Settings and inputs of the run; a checkpoint of another run is refused.
     identity: String,

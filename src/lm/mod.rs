@@ -15,6 +15,7 @@ mod train;
 #[cfg(test)]
 mod train_tests;
 
+pub use checkpoint::Checkpoints;
 pub use config::{Activation, LmConfig, TrainConfig};
 pub use cpu::CpuEngine;
 pub use engine::{Edit, Engine, Moments, StepReport, StepSettings};

@@ -50,7 +50,7 @@ pub struct TrainLine {
 
 /// Where a run stands; together with weights and moments it is all that a checkpoint holds.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) struct Standing {
+pub struct Standing {
     pub step: u64,
     /// Losses since the last line of the log.
     pub loss_sum: f64,

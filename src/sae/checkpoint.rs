@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// What a training continues from.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Checkpoint {
+pub struct Checkpoint {
     pub state: State,
     pub normaliser: Normaliser,
     /// (F,): rows that had been trained on when the latent last fired or was replaced.

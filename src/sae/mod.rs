@@ -26,6 +26,7 @@ mod training;
 pub use architectures::{
     Aligned, Architecture, BatchTopK, Gated, JumpRelu, MatchingPursuit, Matryoshka, PAnneal, Recipe, Relu2023, ReluApril2024, Tanh, TopK,
 };
+pub use checkpoint::Checkpoint;
 pub use config::{Decoder, Resample, SaeConfig, TrainConfig};
 pub use cpu::CpuEngine;
 pub use engine::{Engine, Params, Replacement, State, StepReport, StepSettings};

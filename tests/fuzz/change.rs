@@ -20,6 +20,8 @@ pub enum Change {
     Repeat(f64, f64, usize),
     /// Eight bytes that say a size.
     Size(f64, u64),
+    /// A run of digits becomes another number.
+    Number(usize, usize),
     /// The JSON value with this number, in the order of the text, becomes another.
     Json(usize, usize),
 }
@@ -34,6 +36,7 @@ pub fn changes() -> impl Strategy<Value = Vec<Change>> {
         1 => (place(), 1usize..40).prop_map(|(at, n)| Change::Remove(at, n)),
         1 => (place(), place(), 1usize..200).prop_map(|(from, at, n)| Change::Repeat(from, at, n)),
         1 => (prop_oneof![Just(0.0), place()], sizes).prop_map(|(at, n)| Change::Size(at, n)),
+        2 => (any::<usize>(), any::<usize>()).prop_map(|(which, what)| Change::Number(which, what)),
         4 => (any::<usize>(), any::<usize>()).prop_map(|(which, what)| Change::Json(which, what)),
     ];
     prop::collection::vec(one, 1..4)
@@ -63,10 +66,23 @@ pub fn changed(bytes: &[u8], changes: &[Change]) -> Vec<u8> {
                 let place = at(*place);
                 out.iter_mut().skip(place).zip(n.to_le_bytes()).for_each(|(to, b)| *to = b);
             }
+            Change::Number(which, what) => number_changed(&mut out, *which, ODD_NUMBERS[what % ODD_NUMBERS.len()]),
             Change::Json(which, what) => out = json_changed(&out, *which, *what),
         }
     }
     out
+}
+
+const ODD_NUMBERS: [&str; 12] =
+    ["", "-1", "0", "1e308", "-0.0", "NaN", "0.5", "4294967295", "4294967296", "9223372036854775807", "18446744073709551616", "0x7f"];
+
+/// Puts `with` in the place of one run of digits.
+fn number_changed(bytes: &mut Vec<u8>, which: usize, with: &str) {
+    let begins = |i: &usize| bytes[*i].is_ascii_digit() && (*i == 0 || !bytes[*i - 1].is_ascii_digit());
+    let starts: Vec<usize> = (0..bytes.len()).filter(begins).collect();
+    let Some(&start) = starts.get(which % starts.len().max(1)) else { return };
+    let n = bytes[start..].iter().take_while(|b| b.is_ascii_digit()).count();
+    bytes.splice(start..start + n, with.bytes());
 }
 
 /// The file with one JSON value changed: the whole file, one line of it, or the header of a safetensors file.

@@ -8,9 +8,13 @@ mod change;
 #[allow(dead_code)]
 mod demo;
 mod dictionary;
+mod foreign;
+mod harness;
 mod http;
 mod memory;
+mod models;
 mod readers;
+mod records;
 mod run;
 #[path = "../suite/served.rs"]
 #[allow(dead_code)]
