@@ -2,7 +2,7 @@
 
 /// What the coefficient is multiplied by, and what that is decided from. Part of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Control {
+pub struct Control {
     pub factor: f64,
     /// Running mean of the active latents per row; 0 before the first step.
     pub l0: f64,

@@ -57,6 +57,11 @@ fn sae_weights() {
 }
 
 #[test]
+fn gated_weights() {
+    fuzz("run/sae/gated/sae_weights.safetensors", read_sae);
+}
+
+#[test]
 fn sae_self_tests() {
     fuzz("run/sae/main/selftest.safetensors", read_sae);
 }

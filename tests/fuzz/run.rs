@@ -85,6 +85,8 @@ impl Whole {
         };
         let origin = Origin { model_name: "m".into(), hook_name: "blocks.0.mlp.hook_post".into(), context_size: 8, dataset: "d".into() };
         sae.save(&self.run().sae("main"), &origin, &numbers(4 * d_in)).unwrap();
+        let gated = Sae { select: Select::Gated { b_mag: numbers(d_sae), r_mag: numbers(d_sae) }, ..sae.clone() };
+        gated.save(&self.run().sae("gated"), &origin, &numbers(4 * d_in)).unwrap();
         let moment = Moment { step: 3, steps: 8, rows: 30, loss: 2.5, fvu: 0.5, l0: 3.0, dead_frac: 0.25, hook: "h".into(), run: "{}".into() };
         history::write(&self.run().sae("main"), &sae, &moment).unwrap();
         let (f, n) = (vec![1.0f32, 2.0, 3.0], vec![7u64, 8]);
