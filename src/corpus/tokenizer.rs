@@ -52,12 +52,16 @@ impl Tokenizer {
                 for part in [&file, &merges] {
                     std::fs::File::open(part).map_err(|e| artifact::Error::io("read", part, e))?;
                 }
-                let bpe = BPE::from_file(&file.to_string_lossy(), &merges.to_string_lossy()).build();
-                let mut inner = byte_level(bpe.map_err(|e| refused(e.to_string()))?);
-                if inner.token_to_id(END_OF_TEXT).is_some() {
-                    inner.add_special_tokens([AddedToken::from(END_OF_TEXT, true)]).map_err(|e| refused(e.to_string()))?;
-                }
-                inner
+                let built = std::panic::catch_unwind(|| {
+                    let bpe = BPE::from_file(&file.to_string_lossy(), &merges.to_string_lossy()).build();
+                    let mut inner = byte_level(bpe.map_err(|e| e.to_string())?);
+                    if inner.token_to_id(END_OF_TEXT).is_some() {
+                        inner.add_special_tokens([AddedToken::from(END_OF_TEXT, true)]).map_err(|e| e.to_string())?;
+                    }
+                    Ok(inner)
+                });
+                // The library adds to ids without looking how large they are.
+                built.unwrap_or_else(|_| Err("its parts contradict each other".into())).map_err(refused)?
             }
             None => {
                 let text = std::fs::read(&file).map_err(|e| artifact::Error::io("read", &file, e))?;
@@ -238,6 +242,15 @@ fn inverse_alphabet() -> HashMap<char, u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_vocabulary_with_the_largest_of_all_ids_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("vocab.json"), r#"{"<|endoftext|>": 0, "a": 1, "b": 4294967295}"#).unwrap();
+        std::fs::write(dir.path().join("merges.txt"), "#version: 0.2\n").unwrap();
+        let refused = Tokenizer::load(dir.path()).err().unwrap().to_string();
+        assert!(refused.contains("vocab.json") || refused.contains(&dir.path().display().to_string()), "{refused}");
+    }
 
     #[test]
     fn a_tokenizer_of_given_tokens_has_their_bytes_and_reads_every_text() {
