@@ -26,3 +26,5 @@ pub mod lm;
 pub mod pipeline;
 /// Activations -> sparse autoencoder: recipes, training, metrics, SAELens layout.
 pub mod sae;
+/// Data whose features are known: generators, scores against the truth, experiments with published numbers.
+pub mod synth;
