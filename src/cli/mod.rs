@@ -24,6 +24,7 @@ mod quickstart;
 mod run;
 mod sae;
 mod steer;
+mod synth;
 mod terminal;
 
 pub use terminal::Terminal;
@@ -86,6 +87,7 @@ enum Command {
     Label(label::Args),
     Steer(steer::Args),
     Explore(explore::Args),
+    Synth(synth::Args),
     Info(info::Args),
 }
 
@@ -109,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Label(args) => label::run(args, &global),
         Command::Steer(args) => steer::run(args, &global),
         Command::Explore(args) => explore::run(args, &global),
+        Command::Synth(args) => synth::run(args, &global),
         Command::Info(args) => info::run(args, &global),
     });
     match done {
@@ -121,7 +124,7 @@ pub fn main() -> ExitCode {
 fn prepare(command: &Command, global: &Global) -> anyhow::Result<()> {
     let run = RunDir::new(&global.dir, &global.run);
     let makes = match command {
-        Command::Quickstart(_) | Command::Run(_) => true,
+        Command::Quickstart(_) | Command::Run(_) | Command::Synth(_) => true,
         Command::Corpus(args) => args.builds(),
         Command::Features(args) => args.imports(),
         Command::Sae(args) => args.needs_no_run(),

@@ -3,8 +3,11 @@
 
 mod assignment;
 pub mod data;
+mod error;
+pub mod experiments;
 mod normal;
 pub mod scores;
 pub mod source;
 
+pub use error::{Error, Result};
 pub use source::{Generator, Rows};

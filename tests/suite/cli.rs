@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&[&str]; 25] = [
+const COMMANDS: [&[&str]; 26] = [
     &[],
     &["quickstart"],
     &["run"],
@@ -30,6 +30,7 @@ const COMMANDS: [&[&str]; 25] = [
     &["label"],
     &["steer", "run"],
     &["explore"],
+    &["synth"],
     &["info"],
 ];
 

@@ -1,0 +1,112 @@
+//! Feature absorption in its smallest form (Chanin et al. 2024, "A is for Absorption", toy models).
+//!
+//! Four orthogonal features of magnitude 1 in 50 dimensions, rates 0.25, 0.05, 0.05, 0.05; four latents; L1. Independent features are recovered.
+//! Where feature 1 fires only with feature 0, sparsity is cheaper with one latent for both: the latent of feature 1 gets the direction
+//! (v0 + v1) / sqrt(2), cosine 0.71 with each, and the latent of feature 0 learns to be silent where 1 fires.
+
+use super::{Architecture, Ask, Experiment, Figure, Outcome};
+use crate::artifact::Progress;
+use crate::sae::{SaeConfig, SparseRows, TrainConfig};
+use crate::synth::Result;
+use crate::synth::data::Dictionary;
+use crate::synth::data::trees::{Group, Trees};
+use crate::synth::scores::Scored;
+use crate::synth::source::Rows;
+use serde_json::json;
+
+pub const ABSORPTION: Experiment = Experiment {
+    name: "absorption",
+    about: "a child that fires only with its parent: the parent's latent goes silent with it",
+    source: "Chanin et al. 2024, A is for Absorption",
+    rows: 20_000_000,
+    takes: "1 minute",
+    run,
+};
+
+const D: usize = 50;
+
+fn groups(hierarchical: bool) -> Vec<Group> {
+    let group = |parent, members: &[(u32, f64)]| Group { parent, exclusive: false, members: members.to_vec() };
+    match hierarchical {
+        false => vec![group(None, &[(0, 0.25), (1, 0.05), (2, 0.05), (3, 0.05)])],
+        // Given its parent at 0.2, so that its rate is the same 0.05.
+        true => vec![group(None, &[(0, 0.25), (2, 0.05), (3, 0.05)]), group(Some(0), &[(1, 0.2)])],
+    }
+}
+
+fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
+    let own = [Architecture::new("relu-2023", json!({}))];
+    let asked = if ask.recipes.is_empty() { &own[..] } else { &ask.recipes };
+    let mut figures = Vec::new();
+    for architecture in asked {
+        let is_plain = architecture.recipe.starts_with("relu");
+        let sae = SaeConfig { d_in: D, d_sae: 4, recipe: architecture.recipe(&json!({ "l1": 0.03 / D as f64, "k": 1 }))? };
+        let mut seen: Vec<[f64; 6]> = Vec::new();
+        for &seed in &ask.seeds {
+            let config = TrainConfig {
+                lr: 3e-3,
+                lr_decay: 0.3,
+                resample: None,
+                snapshots: 0,
+                ..TrainConfig::short(sae.clone(), ask.rows(&ABSORPTION), 1024, seed)
+            };
+            let mut both = [0.0; 6];
+            for hierarchical in [false, true] {
+                let case = if hierarchical { "hierarchical" } else { "independent" };
+                let data = Trees::new(Dictionary::orthogonal(4, D, 0), groups(hierarchical), vec![1.0; 4]);
+                let label = format!("{case} {}", architecture.spoken());
+                let scored = ask.trained(&data, &json!({ "generator": "absorption", "case": case }), &label, &config, 20_000, progress)?;
+                if hierarchical {
+                    both[1..].copy_from_slice(&hierarchical_figures(ask, &scored, &data, &label, seed)?);
+                } else {
+                    both[0] = (0..4).map(|i| best(&scored, i).1).fold(1.0, f64::min);
+                }
+            }
+            seen.push(both);
+        }
+        let label = architecture.spoken();
+        let figure = |what: &str, i: usize| Figure::new(&label, what, &seen.iter().map(|s| s[i]).collect::<Vec<_>>());
+        let when = |figure: Figure, low: f64, high: f64| if is_plain { figure.within(low, high) } else { figure };
+        figures.extend([
+            when(figure("independent: smallest cosine of a feature", 0).published(1.0), 0.99, 1.001),
+            when(figure("hierarchical: cosine of the child's latent with the parent", 1).published(0.71), 0.65, 0.78),
+            when(figure("hierarchical: and with the child", 2).published(0.71), 0.65, 0.78),
+            when(figure("hierarchical: smallest cosine of the two others", 3).published(1.0), 0.99, 1.001),
+            when(figure("hierarchical: share of rows of parent and child in which the parent's latent fires", 4), 0.0, 0.05),
+            figure("hierarchical: cosine of the parent's latent with the parent", 5),
+        ]);
+    }
+    let says =
+        "Independent features get a latent each. Where the child implies the parent, one latent takes both directions and the parent's latent \
+                is silent exactly there: read as a detector of the parent it has a hole. The reconstruction is as good either way, and L1 is lower."
+            .into();
+    Ok(Outcome { experiment: ABSORPTION.name, says, figures })
+}
+
+/// The latent with the largest cosine with a feature.
+fn best(scored: &Scored, feature: u32) -> (u32, f64) {
+    let cosine = |j: u32| (j, scored.geometry.cosine(j, feature) as f64);
+    (0..scored.geometry.near.len() as u32).map(cosine).fold((0, -1.0), |a, b| if b.1 > a.1 { b } else { a })
+}
+
+/// What is said above of the hierarchical case, in its order.
+fn hierarchical_figures(ask: &Ask, scored: &Scored, data: &Trees, label: &str, seed: u64) -> Result<[f64; 5]> {
+    let (child, with_child) = best(scored, 1);
+    // Of the other latents the one nearest to the parent.
+    let parent =
+        (0..4).filter(|&j| j != child).max_by(|&a, &b| scored.geometry.cosine(a, 0).total_cmp(&scored.geometry.cosine(b, 0))).expect("four latents");
+    let sae = crate::sae::Sae::load(&ask.place(label, seed))?;
+    let (mut x, mut features, mut latents) = (vec![0.0; 20_000 * D], SparseRows::default(), SparseRows::default());
+    Rows::new(data, seed, "eval").next_with_features(&mut x, &mut features);
+    sae.encode(&x, &mut latents);
+    let of_both: Vec<usize> = (0..20_000).filter(|&r| features.row(r).0.contains(&1)).collect();
+    let fires = of_both.iter().filter(|&&r| latents.row(r).0.contains(&parent)).count();
+    let others = best(scored, 2).1.min(best(scored, 3).1);
+    Ok([
+        scored.geometry.cosine(child, 0) as f64,
+        with_child,
+        others,
+        fires as f64 / of_both.len().max(1) as f64,
+        scored.geometry.cosine(parent, 0) as f64,
+    ])
+}
