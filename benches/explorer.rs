@@ -39,7 +39,7 @@ fn main() {
     let server = std::thread::spawn(move || bound.run(async { drop(stopped.await) }).expect("the server runs"));
     // The model and the pages are in memory as for somebody who has looked around.
     let first =
-        ["/", "/features", "/search?q=cap", "/live/result?text=x"].map(|path| (path, peer::seconds(|| drop(Client::new(&address).get(path)))));
+        ["/", "/features", "/search?q=cap", "/live/result?text=x"].map(|path| (path, peer::seconds(|| _ = Client::new(&address).get(path))));
     let map = peer::has("--map").then(|| map(&address));
     // Each thread gets its share of the heap at its first answers; from then on memory must not grow.
     load(&address, &words, n_latents, Duration::from_secs(10));
@@ -84,7 +84,7 @@ fn map(address: &str) -> (f64, [f64; 4]) {
         std::thread::sleep(Duration::from_millis(300));
     }
     let made = began.elapsed().as_secs_f64();
-    (made, ["/map/state", "/map/points", "/map/tip?id=7", "/map/find?q=the"].map(|path| peer::seconds(|| drop(Client::new(address).get(path)))))
+    (made, ["/map/state", "/map/points", "/map/tip?id=7", "/map/find?q=the"].map(|path| peer::seconds(|| _ = Client::new(address).get(path))))
 }
 
 /// Asks for `length`; milliseconds of each answer by kind, and how many were no 200.

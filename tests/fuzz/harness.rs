@@ -13,7 +13,7 @@ pub const ALLOWED: usize = 160 << 20;
 /// Changes `name` of a whole folder again and again, and calls `read` with the path of the changed copy.
 pub fn fuzz(name: &str, read: impl Fn(&Path)) {
     let whole = Whole::new();
-    fuzz_in(&whole, name, |bytes, changes| changed(bytes, changes), read);
+    fuzz_in(&whole, name, changed, read);
 }
 
 /// The same in a folder at hand, with changes of one's own.

@@ -187,7 +187,6 @@ fn dictionary(run: &RunDir, stream: &TokenStream, tokenizer: &Tokenizer, name: &
             similar: if name == "main" && f != 4 { vec![((f as u32 + 5) % 9, 0.25)] } else { vec![] },
             alignment: if name == "main" { vec![(f as u32, -0.75, 0.5), (8 - f as u32, 0.125, 0.25)] } else { vec![] },
             category: Some(if flags.contains(&Flag::Dead) { Category::Dead } else { Category::Context }),
-            ..Default::default()
         })
         .collect();
     let count = |flag| rows.iter().filter(|r| r.flags.contains(&flag)).count() as u64;

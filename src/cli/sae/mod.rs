@@ -33,7 +33,7 @@ enum Command {
     ///
     /// Ctrl-C saves; --resume goes on, bit for bit as if it had never stopped.
     #[command(after_help = train::EXAMPLES)]
-    Train(train::Train),
+    Train(Box<train::Train>),
     /// Measure on held-out text, write eval.json and controls.json
     Eval(Evaluate),
     /// Print what is in DIR/RUN/sae/NAME

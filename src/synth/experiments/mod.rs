@@ -218,10 +218,10 @@ mod tests {
     #[test]
     fn architectures_are_read_from_the_command_line_and_refused_with_the_reason() {
         let topk = Architecture::parse("topk:k=7").unwrap();
-        assert_eq!(topk.recipe(&json!({"k": 25})).unwrap(), Recipe::TopK { k: 7, auxk: true });
-        assert_eq!(Architecture::parse("topk").unwrap().recipe(&json!({"k": 25})).unwrap(), Recipe::TopK { k: 25, auxk: true });
+        assert_eq!(topk.recipe(&json!({"k": 25})).unwrap(), Recipe::topk(7, true));
+        assert_eq!(Architecture::parse("topk").unwrap().recipe(&json!({"k": 25})).unwrap(), Recipe::topk(25, true));
         assert_eq!(topk.spoken(), "topk k=7");
-        assert_eq!(Architecture::parse("relu-2023:l1=0.5").unwrap().recipe(&json!({})).unwrap(), Recipe::Relu2023 { l1: 0.5 });
+        assert_eq!(Architecture::parse("relu-2023:l1=0.5").unwrap().recipe(&json!({})).unwrap(), crate::sae::Relu2023 { l1: 0.5 }.into());
         assert!(Architecture::parse("topk:k").unwrap_err().contains("KEY=VALUE"));
         assert!(Architecture::parse("topk:q=1").unwrap().recipe(&json!({})).unwrap_err().to_string().contains('q'));
     }
