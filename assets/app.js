@@ -38,7 +38,8 @@ document.addEventListener("DOMContentLoaded", () => {
   const filter = $("#filter");
   if (filter) {
     const refresh = () => { address(filter); load(filter.dataset.rows + "?" + query(filter), $("#rows")); };
-    filter.addEventListener("input", soon(120, refresh));
+    const changed = soon(120, refresh);
+    for (const kind of ["input", "change"]) filter.addEventListener(kind, changed);
     filter.addEventListener("submit", (event) => { event.preventDefault(); refresh(); });
   }
 

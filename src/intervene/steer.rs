@@ -240,6 +240,8 @@ pub fn caution(rig: Rig, edit: &LatentEdit, max_act: f32, prompt: &[u32]) -> Opt
         Rule::Scale(factor) => factor.abs(),
         Rule::Zero => 0.0,
     };
+    // What was multiplied and is divided again is off by the last bits.
+    let multiple = (multiple * 1e3).round() / 1e3;
     if max_act <= 0.0 || multiple <= WARN_ABOVE {
         return None;
     }

@@ -121,7 +121,10 @@ impl Browser {
     async fn click(&self, css: &str) -> Visit {
         // A page that is redrawn may take the element away between looking and clicking.
         for _ in 0..20 {
-            if self.client.wait().at_most(PATIENCE).for_element(Locator::Css(css)).await?.click().await.is_ok() {
+            let element = self.client.wait().at_most(PATIENCE).for_element(Locator::Css(css)).await?;
+            // Not under the head of the page, which stays where it is.
+            let into_view = self.client.execute("arguments[0].scrollIntoView({block: 'center'})", vec![serde_json::to_value(&element)?]).await;
+            if into_view.is_ok() && element.click().await.is_ok() {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

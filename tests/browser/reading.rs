@@ -78,9 +78,8 @@ fn scripts_of_both_directions_and_what_cannot_be_seen_are_shown_as_they_are() {
         browser.goto("/features/8").await?;
         let line = browser.client.find(Locator::Css(".group .ctx .line")).await?.prop("textContent").await?.unwrap_or_default();
         assert!(line.contains("⟨1b⟩") && !line.contains('\u{1b}'), "{line}");
-        let all = browser.client.find(Locator::Css("main")).await?.prop("textContent").await?.unwrap_or_default();
-        assert!(all.contains('↵') && all.contains('⇥') && all.contains('·'), "line ends, tabs and blanks");
-        Ok(())
+        browser.goto("/live?text=tab%09here%0Anew%20%20%20two").await?;
+        browser.until(".livetext", "line ends, tabs and blanks", |t| t.contains('↵') && t.contains('⇥') && t.contains('·')).await
     });
 }
 
