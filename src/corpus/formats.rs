@@ -3,6 +3,7 @@
 //! Text files have no records, so they are cut: at every `<|endoftext|>`, and where a piece has passed 8,000 bytes at the next blank
 //! line, after 16,000 at the next line, after 64 KiB anywhere between two words. So one book gives training and held-out documents.
 
+use super::parquet_pages::Checked;
 use super::{Document, END_OF_TEXT, Reason, RecordError};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
@@ -236,7 +237,7 @@ fn read_parquet(path: &Path, label: &str, fields: Fields, sink: &mut Sink) -> su
         Err(e) => return sink(Err(whole(Reason::Unreadable, format!("cannot open it: {e}")))),
     };
     let reader = match SerializedFileReader::new(file) {
-        Ok(reader) => reader,
+        Ok(reader) => Checked(reader),
         Err(e) => return sink(Err(whole(Reason::Unreadable, format!("it is not a whole Parquet file: {e}")))),
     };
     let schema = reader.metadata().file_metadata().schema();

@@ -9,6 +9,7 @@ mod config;
 mod formats;
 mod labels;
 mod mix;
+mod parquet_pages;
 pub mod planted;
 mod shards;
 mod skipped;
