@@ -190,7 +190,8 @@ fn several_saes_of_one_stream_are_those_that_are_trained_alone_also_when_interru
     let mut watch = Watch { stop_after_rows: Some(64 * 16), ..Watch::default() };
     train_all(&mut source(), &jobs, &mut watch).unwrap_err();
     // As a kill between two writes would leave it: the second is a checkpoint behind.
-    let newest = fs::read_dir(&places[1].checkpoints).unwrap().map(|e| e.unwrap().path()).max().unwrap();
+    let steps = |e: &PathBuf| e.extension().is_some_and(|e| e == "safetensors");
+    let newest = fs::read_dir(&places[1].checkpoints).unwrap().map(|e| e.unwrap().path()).filter(steps).max().unwrap();
     fs::remove_file(newest).unwrap();
     let mut watch = Watch::default();
     train_all(&mut source(), &jobs, &mut watch).unwrap();
