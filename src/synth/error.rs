@@ -12,8 +12,6 @@ pub enum Error {
     Sae(#[from] sae::Error),
     #[error("there is no {what} {name}\n  known are {known}")]
     Unknown { what: &'static str, name: String, known: String },
-    #[error("the recipe {recipe} cannot be used as asked: {what}")]
-    Recipe { recipe: String, what: String },
     #[error("interrupted")]
     Interrupted,
 }

@@ -2,8 +2,8 @@
 //!
 //! Published (mean of 5 seeds): docs of SAELens, tables for L0 = 25 and 20. Settings: 200M rows in batches of 1,024, Adam at 3e-4 all through.
 
-use super::{Architecture, Ask, Experiment, Figure, Outcome};
-use crate::artifact::Progress;
+use super::{Ask, Chosen, Experiment, Figure, Outcome};
+use crate::artifact::{self, Progress};
 use crate::sae::{SaeConfig, TrainConfig};
 use crate::synth::Result;
 use crate::synth::data::forest::{Forest, ForestConfig};
@@ -16,7 +16,7 @@ pub const BENCH_16K: Experiment = Experiment {
     source: "Chanin and Garriga-Alonso 2026, SynthSAEBench",
     rows: 200_000_000,
     takes: "3 hours an SAE",
-    run: |ask, progress| run(&BENCH_16K, &ForestConfig::bench_16k(), &Size { d_sae: 4096, k: 25, lr: 3e-4, eval_rows: 500_000 }, ask, progress),
+    run: |ask, progress| run(&BENCH_16K, &ForestConfig::bench_16k(), &SIZE_16K, ask, progress),
 };
 
 pub const BENCH_SMALL: Experiment = Experiment {
@@ -25,17 +25,31 @@ pub const BENCH_SMALL: Experiment = Experiment {
     source: "our own; nothing is published",
     rows: 10_000_000,
     takes: "1 minute an SAE",
-    run: |ask, progress| run(&BENCH_SMALL, &ForestConfig::bench_small(), &Size { d_sae: 512, k: 8, lr: 1e-3, eval_rows: 200_000 }, ask, progress),
+    run: |ask, progress| run(&BENCH_SMALL, &ForestConfig::bench_small(), &SIZE_SMALL, ask, progress),
 };
+
+const BATCH: usize = 1024;
 
 /// What is trained.
 struct Size {
     d_sae: usize,
     /// As many as fire of the first d_sae features.
-    k: usize,
+    k: f64,
     lr: f64,
     eval_rows: u64,
+    /// Recipes, where no others are asked for.
+    own: &'static [&'static str],
 }
+
+const SIZE_16K: Size = Size { d_sae: 4096, k: 25.0, lr: 3e-4, eval_rows: 500_000, own: &["batch-topk", "matryoshka"] };
+
+const SIZE_SMALL: Size = Size {
+    d_sae: 512,
+    k: 8.0,
+    lr: 1e-3,
+    eval_rows: 200_000,
+    own: &["topk", "batch-topk", "matryoshka", "jump-relu", "relu-april-2024", "matching-pursuit"],
+};
 
 /// Recipe, L0, then F1, MCC, uniqueness and explained variance.
 const PUBLISHED: [(&str, f64, [f64; 4]); 10] = [
@@ -43,69 +57,87 @@ const PUBLISHED: [(&str, f64, [f64; 4]); 10] = [
     ("matryoshka", 25.0, [0.8793, 0.7927, 0.9987, 0.7792]),
     ("matching-pursuit", 25.0, [0.4464, 0.6930, 0.8281, 0.8351]),
     ("relu-april-2024", 25.0, [0.5562, 0.6039, 0.8976, 0.7654]),
-    ("jumprelu", 25.0, [0.7317, 0.7527, 0.9885, 0.7951]),
+    ("jump-relu", 25.0, [0.7317, 0.7527, 0.9885, 0.7951]),
     ("batch-topk", 20.0, [0.8183, 0.7526, 0.9760, 0.7889]),
     ("matryoshka", 20.0, [0.8601, 0.7455, 0.9874, 0.7699]),
     ("matching-pursuit", 20.0, [0.4439, 0.6748, 0.7552, 0.8267]),
     ("relu-april-2024", 20.0, [0.5777, 0.5834, 0.8528, 0.7501]),
-    ("jumprelu", 20.0, [0.8241, 0.7434, 0.9781, 0.7906]),
+    ("jump-relu", 20.0, [0.8241, 0.7434, 0.9781, 0.7906]),
 ];
 
 /// How far from the published value is accepted, in the same order; uniqueness is not asserted.
 const TOLERANCE: [Option<f64>; 4] = [Some(0.02), Some(0.01), None, Some(0.005)];
 
-/// What the experiment trains when nothing else is asked for.
-fn own(k: usize) -> Vec<(Architecture, Value)> {
-    vec![(Architecture::new("topk", json!({ "k": k })), json!({}))]
-}
-
 fn run(experiment: &Experiment, data: &ForestConfig, size: &Size, ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
-    let &Size { d_sae, k, lr, eval_rows } = size;
-    let asked: Vec<(Architecture, Value)> = match ask.recipes.is_empty() {
-        true => own(k),
-        false => ask.recipes.iter().map(|a| (a.clone(), json!({ "k": k }))).collect(),
-    };
+    let &Size { d_sae, k, lr, eval_rows, own } = size;
+    // The published inner widths, as parts of the whole.
+    let nested = || json!({ "prefixes": [d_sae / 32, d_sae / 8, d_sae / 2] });
+    let own: Vec<(&str, Value)> = own.iter().map(|&recipe| (recipe, if recipe == "matryoshka" { nested() } else { json!({}) })).collect();
+    let chosen = ask.architectures(&own).iter().map(|a| a.at_l0(k)).collect::<Result<Vec<Chosen>>>()?;
     let rows = ask.rows(experiment);
-    let mut configs = Vec::new();
-    for (architecture, defaults) in &asked {
-        let sae = SaeConfig { d_in: data.d_in, d_sae, recipe: architecture.recipe(defaults)? };
-        for &seed in &ask.seeds {
-            let config = TrainConfig {
-                lr,
-                lr_warmup: 0.0,
-                lr_decay: 0.0,
-                dead_window_rows: (1000 * 1024).min(rows / 5).max(1),
-                snapshots: 0,
-                ..TrainConfig::short(sae.clone(), rows, 1024, seed)
-            };
-            config.check()?;
-            configs.push((architecture.spoken(), config));
+    let config = |chosen: &Chosen, seed: u64| {
+        let sae = SaeConfig { d_in: data.d_in, d_sae, recipe: chosen.recipe.clone() };
+        let penalised = chosen.target_l0.is_some() && chosen.recipe.name() != "jump-relu";
+        TrainConfig {
+            lr,
+            lr_warmup: 0.0,
+            lr_decay: 0.0,
+            l1_warmup: if penalised { 1.0 / 3.0 } else { 0.0 },
+            clip: Some(1.0),
+            beta1: 0.9,
+            eps: 1e-8,
+            dead_window_rows: (1000 * BATCH as u64).min(rows / 5).max(1),
+            resample: None,
+            target_l0: chosen.target_l0,
+            checkpoint_every: 2000,
+            snapshots: 0,
+            ..TrainConfig::short(sae, rows, BATCH, seed)
         }
+    };
+    for chosen in &chosen {
+        config(chosen, 0).check()?;
     }
-    progress.note(&format!("pushing {} directions apart", crate::artifact::grouped(data.n_features as u64)));
+    progress.note(&format!("pushing {} directions apart", artifact::grouped(data.n_features as u64)));
     let forest = Forest::new(data, 0);
     let identity = json!({ "generator": "forest", "world": 0, "settings": data });
-    let mut all: Vec<(String, Vec<Scores>)> = Vec::new();
-    for (label, config) in &configs {
-        let scored = ask.trained(&forest, &identity, label, config, eval_rows, progress)?;
-        match all.iter_mut().find(|(name, _)| name == label) {
-            Some((_, scores)) => scores.push(scored.scores),
-            None => all.push((label.clone(), vec![scored.scores])),
-        }
+    let mut all: Vec<(&Chosen, Vec<Scores>)> = chosen.iter().map(|chosen| (chosen, Vec::new())).collect();
+    for &seed in &ask.seeds {
+        let jobs: Vec<(String, TrainConfig)> = chosen.iter().map(|chosen| (chosen.label.clone(), config(chosen, seed))).collect();
+        let scored = ask.trained(&forest, &identity, &jobs, eval_rows, progress)?;
+        all.iter_mut().zip(scored).for_each(|((_, scores), scored)| scores.push(scored.scores));
     }
     // The published figures are of the whole length.
-    let whole = experiment.name == BENCH_16K.name && rows >= BENCH_16K.rows;
-    let figures = asked
-        .iter()
-        .zip(&all)
-        .flat_map(|((architecture, _), (label, scores))| figures(architecture, label, scores, experiment.name == BENCH_16K.name, whole));
-    Ok(Outcome { experiment: experiment.name, says: says(&all), figures: figures.collect() })
+    let is_published = experiment.name == BENCH_16K.name;
+    let whole = is_published && rows >= BENCH_16K.rows;
+    let mut list: Vec<Figure> = all.iter().flat_map(|(chosen, scores)| figures(chosen, scores, is_published, whole)).collect();
+    if !is_published && ask.recipes.is_empty() {
+        list.extend(ranking(&list));
+    }
+    Ok(Outcome { experiment: experiment.name, says: says(&all), figures: list })
 }
 
-fn figures(architecture: &Architecture, label: &str, scores: &[Scores], is_published: bool, whole: bool) -> Vec<Figure> {
-    let of = |what: &str, value: fn(&Scores) -> f64| Figure::new(label, what, &scores.iter().map(value).collect::<Vec<_>>());
+/// The published ranking: in F1 Matryoshka before BatchTopK, that before L1, and matching pursuit, which explains most, behind BatchTopK.
+fn ranking(list: &[Figure]) -> Vec<Figure> {
+    let value = |recipe: &str, what: &str| list.iter().find(|f| f.what == what && f.of.split(' ').next() == Some(recipe)).map(|f| f.ours);
+    let before = |better: &str, worse: &str, what: &str| {
+        let difference = value(better, what)? - value(worse, what)?;
+        Some(Figure::new(&format!("{better} less {worse}"), what, &[difference]).within(0.0, f64::INFINITY))
+    };
+    [
+        before("matryoshka", "batch-topk", "f1"),
+        before("batch-topk", "relu-april-2024", "f1"),
+        before("batch-topk", "matching-pursuit", "f1"),
+        before("matching-pursuit", "batch-topk", "explained_variance"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn figures(chosen: &Chosen, scores: &[Scores], is_published: bool, whole: bool) -> Vec<Figure> {
+    let of = |what: &str, value: fn(&Scores) -> f64| Figure::new(&chosen.label, what, &scores.iter().map(value).collect::<Vec<_>>());
     let l0 = of("l0", |s| s.l0);
-    let published = PUBLISHED.iter().find(|(recipe, at, _)| is_published && *recipe == architecture.recipe && (l0.ours - at).abs() < 1.0);
+    let published = PUBLISHED.iter().find(|(recipe, at, _)| is_published && *recipe == chosen.recipe.name() && (l0.ours - at).abs() < 1.0);
     let main = [of("f1", |s| s.f1), of("mcc", |s| s.mcc), of("uniqueness", |s| s.uniqueness), of("explained_variance", |s| s.explained_variance)];
     let mut list: Vec<Figure> = main
         .into_iter()
@@ -122,21 +154,21 @@ fn figures(architecture: &Architecture, label: &str, scores: &[Scores], is_publi
     list
 }
 
-fn says(all: &[(String, Vec<Scores>)]) -> String {
+fn says(all: &[(&Chosen, Vec<Scores>)]) -> String {
     let mean = |scores: &[Scores], value: fn(&Scores) -> f64| scores.iter().map(value).sum::<f64>() / scores.len() as f64;
     let best = |value: fn(&Scores) -> f64| {
-        let order = |a: &&(String, Vec<Scores>), b: &&(String, Vec<Scores>)| mean(&a.1, value).total_cmp(&mean(&b.1, value));
-        all.iter().max_by(order).map_or("nothing", |(name, _)| name.as_str())
+        let order = |a: &&(&Chosen, Vec<Scores>), b: &&(&Chosen, Vec<Scores>)| mean(&a.1, value).total_cmp(&mean(&b.1, value));
+        all.iter().max_by(order).map_or("nothing", |(chosen, _)| chosen.label.as_str())
     };
     let (f1, ev) = (best(|s| s.f1), best(|s| s.explained_variance));
-    let Some((_, scores)) = all.iter().find(|(name, _)| name == f1) else { return String::new() };
+    let Some((_, scores)) = all.iter().find(|(chosen, _)| chosen.label == f1) else { return String::new() };
     format!(
         "{f1} finds features best: as a detector of the feature nearest to it a latent has a mean F1 of {:.3}, and matched one to one the directions \
          agree with a mean |cos| of {:.3}. {ev} explains most of the variance, {:.3}; that is another question, for a dictionary of mixtures can \
          reconstruct well. A feature counts for little when it is rare: the {} latents cannot hold all {} of them.",
         mean(scores, |s| s.f1),
         mean(scores, |s| s.mcc),
-        all.iter().find(|(name, _)| name == ev).map_or(0.0, |(_, s)| mean(s, |s| s.explained_variance)),
+        all.iter().find(|(chosen, _)| chosen.label == ev).map_or(0.0, |(_, s)| mean(s, |s| s.explained_variance)),
         scores[0].n_latents,
         scores[0].n_features,
     )

@@ -4,7 +4,7 @@
 //! One latent does best when its direction leans towards the children: with c = 0.15 the leading eigenvector of E[x x^T], (1, b, b, b) with
 //! 3 c b^2 + (1 - c - 2 c^2) b - c = 0, b = 0.170: cosine 0.959 with the parent and 0.163 with each child.
 
-use super::{Architecture, Ask, Experiment, Figure, Outcome};
+use super::{Ask, Experiment, Figure, Outcome};
 use crate::artifact::Progress;
 use crate::sae::{SaeConfig, TrainConfig};
 use crate::synth::Result;
@@ -24,26 +24,25 @@ pub const HEDGING: Experiment = Experiment {
 const D: usize = 50;
 
 fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
-    let own = [Architecture::new("relu-2023", json!({}))];
-    let asked = if ask.recipes.is_empty() { &own[..] } else { &ask.recipes };
     let groups = vec![
         Group { parent: None, exclusive: false, members: vec![(0, 0.25)] },
         Group { parent: Some(0), exclusive: false, members: vec![(1, 0.15), (2, 0.15), (3, 0.15)] },
     ];
     let data = Trees::new(Dictionary::orthogonal(4, D, 0), groups, vec![1.0; 4]);
     let mut figures = Vec::new();
-    for architecture in asked {
+    for architecture in ask.architectures(&[("relu-2023", json!({ "l1": 0.03 / D as f64 })), ("topk", json!({ "k": 1 }))]) {
+        let chosen = architecture.as_it_is()?;
         let mut cosines: Vec<[f64; 2]> = Vec::new();
         for &seed in &ask.seeds {
-            let recipe = architecture.recipe(&json!({ "l1": 0.03 / D as f64, "k": 1 }))?;
-            let sae = SaeConfig { d_in: D, d_sae: 1, recipe };
+            let sae = SaeConfig { d_in: D, d_sae: 1, recipe: chosen.recipe.clone() };
             let config =
                 TrainConfig { lr: 3e-3, lr_decay: 0.3, resample: None, snapshots: 0, ..TrainConfig::short(sae, ask.rows(&HEDGING), 1024, seed) };
-            let scored = ask.trained(&data, &json!({ "generator": "hedging" }), &architecture.spoken(), &config, 20_000, progress)?;
+            let jobs = [(chosen.label.clone(), config)];
+            let scored = ask.trained(&data, &json!({ "generator": "hedging" }), &jobs, 20_000, progress)?.remove(0);
             let with = |feature| scored.geometry.cosine(0, feature) as f64;
             cosines.push([with(0), (with(1) + with(2) + with(3)) / 3.0]);
         }
-        let label = architecture.spoken();
+        let label = chosen.label;
         let figure = |what: &str, i: usize| Figure::new(&label, what, &cosines.iter().map(|c| c[i]).collect::<Vec<_>>());
         figures.extend([
             figure("cosine of the latent with the parent", 0).published(0.959).within(0.93, 0.98),

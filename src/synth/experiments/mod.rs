@@ -76,50 +76,75 @@ pub struct Architecture {
     pub settings: Map<String, Value>,
 }
 
+/// An architecture at an L0, ready to be trained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chosen {
+    pub recipe: Recipe,
+    /// What the recipe's penalty is steered to; none: it keeps a number of latents, or its penalty stays as it is.
+    pub target_l0: Option<f64>,
+    /// For tables and, with dashes, for folders: `batch-topk k=25`, `jump-relu target_l0=25`.
+    pub label: String,
+}
+
 impl Architecture {
     pub fn new(recipe: &str, settings: Value) -> Self {
         let Value::Object(settings) = settings else { panic!("settings are an object, not {settings}") };
         Architecture { recipe: recipe.into(), settings }
     }
 
-    /// From `NAME` or `NAME:key=value,key=value`; values are numbers, true, false or words.
+    /// From `NAME` or `NAME:key=value,key=value`; values are JSON or words.
     ///
     /// # Errors
     /// A setting without `=`.
     pub fn parse(text: &str) -> std::result::Result<Self, String> {
         let (recipe, settings) = text.split_once(':').unwrap_or((text, ""));
+        let mut depth = 0;
+        let between = |c: char| {
+            depth += i32::from(c == '[') - i32::from(c == ']');
+            c == ',' && depth == 0
+        };
         let pair = |word: &str| {
             let (key, value) = word.split_once('=').ok_or_else(|| format!("{word} is not a setting; write KEY=VALUE"))?;
             Ok((key.to_string(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
         };
-        let settings = settings.split(',').filter(|word| !word.is_empty()).map(pair).collect::<std::result::Result<_, String>>()?;
+        let words: Vec<&str> = settings.split(between).filter(|word| !word.is_empty()).collect();
+        let settings = words.into_iter().map(pair).collect::<std::result::Result<_, String>>()?;
         Ok(Architecture { recipe: recipe.into(), settings })
     }
 
-    /// The recipe with `defaults` where this says nothing.
+    /// The architecture at this L0, unless its settings say another one: by its `k` where it has one, otherwise its penalty is steered there
+    /// (`target_l0`).
     ///
     /// # Errors
     /// A name or a setting that there is not.
-    pub fn recipe(&self, defaults: &Value) -> Result<Recipe> {
-        let mut settings = defaults.as_object().cloned().unwrap_or_default();
-        settings.extend(self.settings.clone());
-        let tag = match self.recipe.as_str() {
-            "topk" => "top-k",
-            "relu-2023" => "relu2023",
-            "relu-april-2024" => "relu-april2024",
-            other => other,
-        };
-        if tag == "top-k" {
-            settings.entry("auxk").or_insert(json!(true));
-        }
-        settings.insert("name".into(), tag.into());
-        serde_json::from_value(Value::Object(settings)).map_err(|e| Error::Recipe { recipe: self.recipe.clone(), what: e.to_string() })
+    pub fn at_l0(&self, l0: f64) -> Result<Chosen> {
+        let mut own = self.clone();
+        let keeps_a_number = Recipe::named(&self.recipe, &[])?.settings().iter().any(|(key, _)| key == "k");
+        let key = if keeps_a_number { "k" } else { "target_l0" };
+        // Some recipes keep a whole number, others a mean.
+        own.settings.entry(key).or_insert(if l0.fract() == 0.0 { json!(l0 as u64) } else { json!(l0) });
+        own.as_it_is()
     }
 
-    /// `topk k=25`, for tables; with dashes it names folders.
-    pub fn spoken(&self) -> String {
-        let settings = self.settings.iter().map(|(key, value)| format!(" {key}={}", value.to_string().trim_matches('"').replace([' ', '"'], "")));
-        self.recipe.clone() + &settings.collect::<String>()
+    /// The architecture with its own settings only.
+    ///
+    /// # Errors
+    /// As [`Architecture::at_l0`].
+    pub fn as_it_is(&self) -> Result<Chosen> {
+        let settings: Vec<(&str, Value)> =
+            self.settings.iter().filter(|(key, _)| *key != "target_l0").map(|(key, v)| (key.as_str(), v.clone())).collect();
+        let recipe = Recipe::named(&self.recipe, &settings)?;
+        let target_l0 = self.settings.get("target_l0").and_then(Value::as_f64);
+        let words = self.settings.iter().map(|(key, value)| format!(" {key}={}", value.to_string().replace(['"', ' '], "")));
+        Ok(Chosen { recipe, target_l0, label: self.recipe.clone() + &words.collect::<String>() })
+    }
+
+    /// The same with `settings` where it says nothing.
+    #[must_use]
+    pub fn or(&self, settings: Value) -> Self {
+        let Architecture { settings: mut all, .. } = Architecture::new("", settings);
+        all.extend(self.settings.clone());
+        Architecture { recipe: self.recipe.clone(), settings: all }
     }
 }
 
@@ -184,29 +209,46 @@ impl Ask {
         self.folder.join(format!("{}-s{seed}", label.replace(' ', "-")))
     }
 
-    /// Trains the SAE `label` of these settings on rows of `generator` (or finds it trained), and scores it on `eval_rows` others.
-    /// `data` names the generator's settings: an SAE of other data is not taken for this one.
+    /// What was asked for, or the experiment's own.
+    fn architectures(&self, own: &[(&str, Value)]) -> Vec<Architecture> {
+        match self.recipes.is_empty() {
+            true => own.iter().map(|(recipe, settings)| Architecture::new(recipe, settings.clone())).collect(),
+            false => self.recipes.clone(),
+        }
+    }
+
+    /// Trains SAEs of one seed, each with its label, on one stream of rows of `generator` (or finds them trained), and scores each on `eval_rows` others.
+    /// `data` names the generator's settings: an SAE of other data is not taken for one of these.
     fn trained(
         &self,
         generator: &dyn Generator,
         data: &Value,
-        label: &str,
-        config: &TrainConfig,
+        jobs: &[(String, TrainConfig)],
         eval_rows: u64,
         progress: &mut dyn Progress,
-    ) -> Result<Scored> {
-        let out = self.place(label, config.seed);
-        let place = Place {
-            checkpoints: out.join("checkpoints"),
-            start: self.start,
-            origin: Origin { model_name: "synth".into(), hook_name: "none".into(), context_size: 1, dataset: data.to_string() },
-            inputs: BTreeMap::from([("rows".into(), data.to_string())]),
-            out,
+    ) -> Result<Vec<Scored>> {
+        let Some((_, first)) = jobs.first() else { return Ok(Vec::new()) };
+        let place = |(label, config): &(String, TrainConfig)| {
+            let out = self.place(label, config.seed);
+            Place {
+                checkpoints: out.join("checkpoints"),
+                start: self.start,
+                origin: Origin { model_name: "synth".into(), hook_name: "none".into(), context_size: 1, dataset: data.to_string() },
+                inputs: BTreeMap::from([("rows".into(), data.to_string())]),
+                out,
+            }
         };
-        progress.note(&format!("{label}, seed {}: {} latents on {} rows", config.seed, config.sae.d_sae, artifact::grouped(config.rows)));
-        let trained = sae::train(&mut Rows::new(generator, config.seed, "train"), config, &place, progress)?;
-        let scored = scores::score(&trained.sae, generator, config.seed, eval_rows, progress);
-        artifact::write_json(&place.out.join("scores.json"), &scored.scores)?;
+        let places: Vec<Place> = jobs.iter().map(place).collect();
+        for (label, config) in jobs {
+            progress.note(&format!("{label}, seed {}: {} latents on {} rows", config.seed, config.sae.d_sae, artifact::grouped(config.rows)));
+        }
+        let all: Vec<(&TrainConfig, &Place)> = jobs.iter().map(|(_, config)| config).zip(&places).collect();
+        let trained = sae::train_all(&mut Rows::new(generator, first.seed, "train"), &all, progress)?;
+        let mut scored = Vec::new();
+        for (trained, place) in trained.iter().zip(&places) {
+            scored.push(scores::score(&trained.sae, generator, first.seed, eval_rows, progress));
+            artifact::write_json(&place.out.join("scores.json"), &scored[scored.len() - 1].scores)?;
+        }
         Ok(scored)
     }
 }
@@ -217,13 +259,19 @@ mod tests {
 
     #[test]
     fn architectures_are_read_from_the_command_line_and_refused_with_the_reason() {
-        let topk = Architecture::parse("topk:k=7").unwrap();
-        assert_eq!(topk.recipe(&json!({"k": 25})).unwrap(), Recipe::topk(7, true));
-        assert_eq!(Architecture::parse("topk").unwrap().recipe(&json!({"k": 25})).unwrap(), Recipe::topk(25, true));
-        assert_eq!(topk.spoken(), "topk k=7");
-        assert_eq!(Architecture::parse("relu-2023:l1=0.5").unwrap().recipe(&json!({})).unwrap(), crate::sae::Relu2023 { l1: 0.5 }.into());
+        let at = |text: &str, l0: f64| Architecture::parse(text).unwrap().at_l0(l0);
+        let topk = at("topk:k=7", 25.0).unwrap();
+        assert_eq!((topk.recipe, topk.target_l0, topk.label.as_str()), (Recipe::TopK(sae::TopK { k: 7, ..Default::default() }), None, "topk k=7"));
+        assert_eq!(at("batch-topk", 1.5).unwrap().label, "batch-topk k=1.5");
+        let jump = at("jump-relu:bandwidth=0.5", 25.0).unwrap();
+        assert_eq!((jump.target_l0, jump.label.as_str()), (Some(25.0), "jump-relu bandwidth=0.5 target_l0=25"));
+        let nested = at("matryoshka:prefixes=[2,4],detached=true", 3.0).unwrap();
+        assert_eq!(nested.recipe, Recipe::Matryoshka(sae::Matryoshka { k: 3.0, prefixes: vec![2, 4], detached: true, ..Default::default() }));
+        assert_eq!(nested.label, "matryoshka prefixes=[2,4] detached=true k=3");
         assert!(Architecture::parse("topk:k").unwrap_err().contains("KEY=VALUE"));
-        assert!(Architecture::parse("topk:q=1").unwrap().recipe(&json!({})).unwrap_err().to_string().contains('q'));
+        assert!(at("topk:q=1", 2.0).unwrap_err().to_string().contains('q') && at("nope", 2.0).unwrap_err().to_string().contains("nope"));
+        let own = Architecture::parse("relu-2023:l1=1").unwrap().or(json!({ "l1": 2 })).as_it_is().unwrap();
+        assert_eq!((own.label.as_str(), own.target_l0), ("relu-2023 l1=1", None));
     }
 
     #[test]

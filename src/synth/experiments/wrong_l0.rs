@@ -7,7 +7,7 @@
 //! What tells the right L0 without the truth: the mean over rows of the n-th largest |(x - b_dec) . w_j|, n somewhat above L0. Mixed directions see
 //! features that are not theirs; it is least where directions are clean.
 
-use super::{Architecture, Ask, Experiment, Figure, Outcome};
+use super::{Ask, Chosen, Experiment, Figure, Outcome};
 use crate::artifact::{Progress, seed};
 use crate::kernels::gemm::matmul_nt;
 use crate::sae::{RowSource, Sae, SaeConfig, Select, TrainConfig};
@@ -52,24 +52,26 @@ fn data() -> Plain {
 }
 
 fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
-    let own = [Architecture::new("topk", json!({}))];
-    let asked = if ask.recipes.is_empty() { &own[..] } else { &ask.recipes };
     let data = data();
     let mut figures = Vec::new();
-    for architecture in asked {
+    for architecture in ask.architectures(&[("batch-topk", json!({}))]) {
+        let chosen = KS.map(|k| architecture.at_l0(k as f64)).collect::<Result<Vec<Chosen>>>()?;
         // For each seed: matched cosine and error at k = 11 and 9, error of the truth at 9, k with the least projection.
         let mut seen: Vec<[f64; 6]> = Vec::new();
         for &seed in &ask.seeds {
             let mut projections = Vec::new();
             let mut at = [0.0; 6];
-            for k in KS {
-                let sae = SaeConfig { d_in: D, d_sae: N, recipe: architecture.recipe(&json!({ "k": k }))? };
-                let config = TrainConfig { lr: 3e-4, lr_decay: 0.2, snapshots: 0, ..TrainConfig::short(sae, ask.rows(&WRONG_L0), 1024, seed) };
-                let label = format!("{} k={k}", architecture.spoken());
-                let scored = ask.trained(&data, &json!({ "generator": "wrong-l0", "world": 0 }), &label, &config, 50_000, progress)?;
-                let sae = Sae::load(&ask.place(&label, seed))?;
+            let config = |chosen: &Chosen| {
+                let sae = SaeConfig { d_in: D, d_sae: N, recipe: chosen.recipe.clone() };
+                let short = TrainConfig::short(sae, ask.rows(&WRONG_L0), 1024, seed);
+                TrainConfig { lr: 3e-4, lr_decay: 0.2, target_l0: chosen.target_l0, snapshots: 0, ..short }
+            };
+            let jobs: Vec<(String, TrainConfig)> = chosen.iter().map(|chosen| (chosen.label.clone(), config(chosen))).collect();
+            let scored = ask.trained(&data, &json!({ "generator": "wrong-l0", "world": 0 }), &jobs, 50_000, progress)?;
+            for ((k, (label, _)), scored) in KS.zip(&jobs).zip(scored) {
+                let sae = Sae::load(&ask.place(label, seed))?;
                 projections.push((k, nth_projection(&sae, &data, seed)));
-                figures.push(Figure::new(&label, &format!("{NTH}th projection"), &[projections[projections.len() - 1].1]));
+                figures.push(Figure::new(label, &format!("{NTH}th projection"), &[projections[projections.len() - 1].1]));
                 match k {
                     11 => (at[0], at[1]) = (scored.scores.mcc, scored.scores.mse),
                     9 => (at[2], at[3]) = (scored.scores.mcc, scored.scores.mse),
@@ -80,7 +82,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
             at[5] = projections.iter().fold((0, f64::INFINITY), |best, &(k, p)| if p < best.1 { (k, p) } else { best }).0 as f64;
             seen.push(at);
         }
-        let label = architecture.spoken();
+        let label = architecture.recipe.clone();
         let figure = |what: &str, of: &dyn Fn(&[f64; 6]) -> f64| Figure::new(&label, what, &seen.iter().map(of).collect::<Vec<_>>());
         figures.extend([
             figure("matched cosine, k = 11", &|s| s[0]).published(1.0),
