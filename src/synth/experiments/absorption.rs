@@ -18,8 +18,8 @@ pub const ABSORPTION: Experiment = Experiment {
     name: "absorption",
     about: "a child that fires only with its parent: the parent's latent goes silent with it",
     source: "Chanin et al. 2024, A is for Absorption",
-    rows: 20_000_000,
-    takes: "1 minute",
+    rows: 5_000_000,
+    takes: "20 seconds",
     run,
 };
 
@@ -69,15 +69,17 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         }
         let label = chosen.label;
         let figure = |what: &str, i: usize| Figure::new(&label, what, &seen.iter().map(|s| s[i]).collect::<Vec<_>>());
-        let when = |figure: Figure, low: f64, high: f64| if is_plain { figure.within(low, high) } else { figure };
+        // What is published is published of plain SAEs.
+        let expect =
+            |figure: Figure, published: f64, low: f64, high: f64| if is_plain { figure.published(published).within(low, high) } else { figure };
         figures.extend([
-            when(figure("independent: smallest cosine of a feature", 0).published(1.0), 0.99, 1.001),
-            when(figure("hierarchical: cosine of the child's latent with the parent", 1).published(0.71), 0.65, 0.78),
-            when(figure("hierarchical: and with the child", 2).published(0.71), 0.65, 0.78),
-            when(figure("hierarchical: smallest cosine of the two others", 3).published(1.0), 0.99, 1.001),
+            expect(figure("independent: smallest cosine of a feature", 0), 1.0, 0.99, 1.001),
+            expect(figure("hierarchical: cosine of the child's latent with the parent", 1), 0.71, 0.65, 0.78),
+            expect(figure("hierarchical: and with the child", 2), 0.71, 0.65, 0.78),
+            expect(figure("hierarchical: smallest cosine of the two others", 3), 1.0, 0.99, 1.001),
             match is_nested {
                 true => figure(HOLE, 4).within(0.95, 1.0),
-                false => when(figure(HOLE, 4), 0.0, 0.05),
+                false => expect(figure(HOLE, 4), 0.0, 0.0, 0.05),
             },
             figure("hierarchical: cosine of the parent's latent with the parent", 5),
         ]);

@@ -39,7 +39,9 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
                 TrainConfig { lr: 3e-3, lr_decay: 0.3, resample: None, snapshots: 0, ..TrainConfig::short(sae, ask.rows(&HEDGING), 1024, seed) };
             let jobs = [(chosen.label.clone(), config)];
             let scored = ask.trained(&data, &json!({ "generator": "hedging" }), &jobs, 20_000, progress)?.remove(0);
-            let with = |feature| scored.geometry.cosine(0, feature) as f64;
+            // Where rows are centred first, the latent may as well fire where the parent does not, with the opposite direction.
+            let sign = scored.geometry.cosine(0, 0).signum() as f64;
+            let with = |feature| sign * scored.geometry.cosine(0, feature) as f64;
             cosines.push([with(0), (with(1) + with(2) + with(3)) / 3.0]);
         }
         let label = chosen.label;
