@@ -38,8 +38,7 @@ fn main() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = std::thread::spawn(move || bound.run(async { drop(stopped.await) }).expect("the server runs"));
     // The model and the pages are in memory as for somebody who has looked around.
-    let first =
-        ["/", "/features", "/search?q=cap", "/live/result?text=x"].map(|path| (path, peer::seconds(|| _ = Client::new(&address).get(path))));
+    let first = ["/", "/features", "/search?q=cap", "/live/result?text=x"].map(|path| (path, peer::seconds(|| _ = Client::new(&address).get(path))));
     let map = peer::has("--map").then(|| map(&address));
     // Each thread gets its share of the heap at its first answers; from then on memory must not grow.
     load(&address, &words, n_latents, Duration::from_secs(10));

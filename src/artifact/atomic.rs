@@ -49,6 +49,32 @@ pub fn move_file(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
+/// Files that belong together: `write` puts them into an empty folder within `dir`; when all are complete, `before` is called and they are moved into
+/// `dir`, over what is there. Where writing fails, on a full disk for one, `dir` is as it was.
+///
+/// # Errors
+/// Those of `write` and `before`, and of moving.
+pub fn write_together<E: From<Error>>(
+    dir: &Path,
+    write: impl FnOnce(&Path) -> std::result::Result<(), E>,
+    before: impl FnOnce() -> Result<()>,
+) -> std::result::Result<(), E> {
+    let staging = dir.join(".new");
+    let io = |e| Error::io("write", &staging, e);
+    let _ = fs::remove_dir_all(&staging);
+    fs::create_dir_all(&staging).map_err(io)?;
+    if let Err(error) = write(&staging) {
+        let _ = fs::remove_dir_all(&staging);
+        return Err(error);
+    }
+    before()?;
+    for entry in fs::read_dir(&staging).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        move_file(&entry.path(), &dir.join(entry.file_name()))?;
+    }
+    Ok(fs::remove_dir(&staging).map_err(io)?)
+}
+
 /// Deletes a file, if it is there.
 pub fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {

@@ -10,7 +10,7 @@ pub mod settings;
 mod spell;
 mod tensors;
 
-pub use atomic::{move_file, read_json, remove_if_there, write_atomic, write_json};
+pub use atomic::{move_file, read_json, remove_if_there, write_atomic, write_json, write_together};
 pub use manifest::{Manifest, hash_file};
 pub use progress::{Progress, Silent};
 pub use run::{RunDir, RunLock};

@@ -272,11 +272,13 @@ impl<'a> Trainer<'a> {
     /// Writes `lm/` and takes the checkpoints away.
     fn finish(mut self) -> Result<TrainReport> {
         let dir = self.run.lm();
-        // From here to the new manifest the folder holds nothing finished, and the checkpoints lead back here.
-        artifact::remove_if_there(&dir.join("manifest.json"))?;
         let lm = self.engine.lm();
-        lm.save(&dir, Some(self.stream.end_of_text()))?;
-        save_tokenizer(&self.run.tokens(), &dir, lm.config.n_ctx)?;
+        let write = |dir: &Path| -> artifact::Result<()> {
+            lm.save(dir, Some(self.stream.end_of_text()))?;
+            save_tokenizer(&self.run.tokens(), dir, lm.config.n_ctx)
+        };
+        // From here to the new manifest the folder holds nothing finished, and the checkpoints lead back here.
+        artifact::write_together(&dir, write, || artifact::remove_if_there(&dir.join("manifest.json")))?;
         let wall_seconds = self.at.seconds + self.began.elapsed().as_secs_f64();
         let tokens = self.steps * self.step_tokens;
         let report = TrainReport {

@@ -324,10 +324,11 @@ impl<'a> Training<'a> {
         let out = &self.place.out;
         // What was said of the weights that were here before is not said of these, its manifest first: from here to the new one the folder
         // holds nothing finished, and the checkpoints lead back here.
-        for name in ["manifest.json", "eval.json", "eval.manifest.json", "controls.json", "exam.json", "exam.manifest.json", "gaps.json"] {
-            artifact::remove_if_there(&out.join(name))?;
-        }
-        sae.save(out, &self.place.origin, &self.sample)?;
+        let forget = || {
+            let said = ["manifest.json", "eval.json", "eval.manifest.json", "controls.json", "exam.json", "exam.manifest.json", "gaps.json"];
+            said.iter().try_for_each(|name| artifact::remove_if_there(&out.join(name)))
+        };
+        artifact::write_together::<Error>(out, |dir| Ok(sae.save(dir, &self.place.origin, &self.sample)?), forget)?;
         let rows = self.step * self.config.batch as u64;
         Ok(TrainedSae { steps: self.step, rows, fvu: self.fvu(), l0: self.last.l0, dead_frac: self.dead_frac(), sae })
     }

@@ -289,5 +289,6 @@ fn a_full_disk_leaves_the_dictionary_as_it_was() {
 }
 
 fn folder_size(dir: &Path) -> u64 {
-    fs::read_dir(dir).unwrap().flatten().map(|entry| entry.metadata().unwrap().len()).sum()
+    let size = |entry: fs::DirEntry| if entry.path().is_dir() { folder_size(&entry.path()) } else { entry.metadata().unwrap().len() };
+    fs::read_dir(dir).unwrap().flatten().map(size).sum()
 }
