@@ -108,6 +108,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn files_that_belong_together_are_all_new_or_all_as_they_were() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap_or_default();
+        fs::write(dir.path().join("a"), "old a").unwrap();
+        fs::write(dir.path().join("manifest"), "old").unwrap();
+        let forget = || remove_if_there(&dir.path().join("manifest"));
+        let failing = |staging: &Path| {
+            fs::write(staging.join("a"), "half of a").map_err(|e| Error::io("write", staging, e))?;
+            Err(Error::Corrupt { path: staging.into(), what: "no space".into() })
+        };
+        assert!(write_together::<Error>(dir.path(), failing, forget).is_err());
+        assert_eq!((text("a").as_str(), text("manifest").as_str()), ("old a", "old"));
+        let whole =
+            |staging: &Path| ["a", "b"].iter().try_for_each(|name| fs::write(staging.join(name), "new").map_err(|e| Error::io("write", staging, e)));
+        write_together::<Error>(dir.path(), whole, forget).unwrap();
+        assert_eq!((text("a").as_str(), text("b").as_str(), text("manifest").as_str()), ("new", "new", ""));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left");
+    }
+
+    #[test]
     fn a_failed_write_leaves_the_old_file_and_no_temporary() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.json");

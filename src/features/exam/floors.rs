@@ -43,8 +43,9 @@ pub fn cut(scores_a: &[f32], truth_a: &[u8], scores_b: &[f32], truth_b: &[u8]) -
     f1(fires().filter(|x| *x.1 == 1).count() as u64, fires().count() as u64, truth_b.iter().filter(|&&t| t == 1).count() as u64)
 }
 
-/// Draws of random directions: the best of one draw says little of what the best of another is.
-pub const N_DRAWS: usize = 5;
+/// Draws of random directions: the best of one draw says little of what the best of another is. Each costs as much as the search over the latents, so there are no
+/// more than a spread needs.
+pub const N_DRAWS: usize = 2;
 
 /// Random directions, uniform on the sphere, each firing where direction . x is above its threshold; act = direction . x - threshold.
 pub struct Directions {
