@@ -342,10 +342,11 @@ fn a_concept_that_is_looked_for_scores_what_the_run_s_exam_says_random_direction
         assert_eq!(found, known, "{name}: {who}");
     }
     let draws: Vec<f64> = known["random_draws"].as_array().unwrap().iter().map(|f1| f1.as_f64().unwrap()).collect();
-    assert!(draws.len() == 5 && draws.iter().any(|f1| *f1 != draws[0]), "{draws:?}");
+    assert!(draws.len() >= 2 && draws.iter().any(|f1| *f1 != draws[0]), "{draws:?}");
     let said = works(dir, &["features", "find", "--label", name, "--run", "small"]);
-    let mean = format!("{:.2} \u{b1} ", draws.iter().sum::<f64>() / 5.0);
-    assert!(said.contains(&mean) && said.contains("standard deviation of 2 draws"), "{mean}: {said}");
+    let mean = format!("{:.2} \u{b1} ", draws.iter().sum::<f64>() / draws.len() as f64);
+    let spread = format!("standard deviation of {} draws", draws.len());
+    assert!(said.contains(&mean) && said.contains(&spread), "{mean}: {said}");
 }
 
 #[test]
