@@ -15,7 +15,7 @@ use std::sync::Mutex;
 /// Rows that one thread selects and decodes at a time. Fixed, so that sums do not depend on the number of threads.
 pub(super) const CHUNK: usize = 64;
 
-/// Rows that one thread screens at a time: as bf16 they fill half of a level-2 cache at D = 512.
+/// Rows that one thread screens at a time: in 16 bits they fill half of a level-2 cache of 1 MiB at D = 512.
 const SCREEN_CHUNKS: usize = 8;
 
 /// Pre-activations held at once: 16M, 64 MiB. Smaller blocks would have the product repack the encoder more often.
@@ -128,7 +128,7 @@ fn encode_all_topk(view: EncoderView, k: usize, screen: &Screen, x: &[f32], scra
     parts.iter().for_each(|part| out.append(part));
 }
 
-/// The k largest latents of centred rows x (n, D), [`CHUNK`] rows to a part. The same bits whether or not the CPU can screen in bf16.
+/// The k largest latents of centred rows x (n, D), [`CHUNK`] rows to a part. The same bits whatever product the CPU screens with.
 pub(super) fn encode_topk(top: TopK, screen: &Screen, x: &[f32], pre: &mut Vec<f32>, pool: &Pool, parts: &mut [&mut SparseRows]) -> ScreenCount {
     let d = top.w.len() / top.bias.len();
     assert_eq!(parts.len(), (x.len() / d).div_ceil(CHUNK), "parts for {} rows", x.len() / d);
@@ -312,6 +312,7 @@ fn grow_parts(parts: &mut Vec<SparseRows>, n: usize) -> &mut [SparseRows] {
 mod tests {
     use super::*;
     use crate::artifact::seed;
+    use crate::kernels::screen::Product;
     use crate::sae::Sae;
     use rand::RngExt;
 
@@ -349,14 +350,14 @@ mod tests {
         let mut want = SparseRows::default();
         encode_few(view, K, &x, &mut want);
         assert_eq!((want.n_rows(), want.n_active()), (1500, 1500 * K));
-        for make in [Screen::default, Screen::without_bf16] {
-            let mut screen = make();
+        for product in Product::available() {
+            let mut screen = Screen::with(product);
             screen.update(&sae.w_enc, &sae.b_enc);
             for threads in 1..=3 {
                 let mut got = SparseRows::default();
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 pool.install(|| encode(view, &screen, &x, &mut EncodeScratch::default(), &mut got));
-                assert_eq!(bits(&got), bits(&want), "{threads} threads, bf16 {}", screen.fast());
+                assert_eq!(bits(&got), bits(&want), "{threads} threads, {product:?}");
             }
         }
         let (mut encoder, mut part) = (sae.encoder(), SparseRows::default());

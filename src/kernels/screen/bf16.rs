@@ -3,6 +3,7 @@
 //! P = ceil(D / 2) pairs of inputs. Weights are packed in panels of 32 latents, [panel][pair][latent], rows in groups of 12, [group][pair][row]; a packed
 //! element is a pair of bf16, the first input in its low half. A tile of 32 latents by 12 rows is 24 registers of sums; no (B, F) matrix exists.
 
+use super::lists::{Lists, Panels};
 use std::arch::x86_64::*;
 
 /// Latents of a panel: two registers.
@@ -11,119 +12,49 @@ pub const PANEL: usize = 32;
 /// Rows of a group: with two registers of latents 24 sums, which leaves room for two weights and an input.
 pub const GROUP: usize = 12;
 
-/// Candidates of a row before the first compaction. Fewer raise the limit too early to drop much, more too late.
-pub const ROOM: usize = 256;
-
-/// The encoder as the tiles read it. F' = F rounded up to whole panels; what is behind F has a bias of -infinity and is never a candidate.
-#[derive(Debug, Default)]
-pub struct Panels {
-    /// (F' / 32, P, 32)
-    pub packed: Vec<u32>,
-    /// (F',) each: see the bound in the parent module.
-    pub norm: Vec<f32>,
-    pub change: Vec<f32>,
-    pub slack: Vec<f32>,
-    pub bias: Vec<f32>,
-}
-
-/// Candidates of a block of rows. Row r has `len[r]` entries from `r * stride`; a row holds at most `stride - PANEL` of them between tiles.
-#[derive(Debug, Default)]
-pub struct Lists {
-    pub stride: usize,
-    pub len: Vec<usize>,
-    /// Length from which a row is compacted: [`ROOM`], or twice what the last compaction left, as far as the list reaches.
-    compact_at: Vec<usize>,
-    pub latent: Vec<u32>,
-    pub upper: Vec<f32>,
-    pub lower: Vec<f32>,
-    /// What a candidate's upper bound must reach; NaN bounds pass. The k-th largest lower bound seen so far, above zero.
-    pub least: Vec<f32>,
-    /// Factors of the error bound of each row.
-    pub by_norm: Vec<f32>,
-    pub by_change: Vec<f32>,
-    /// Rows that the screen leaves to exact arithmetic.
-    pub undecided: Vec<bool>,
-    /// (groups, P, 12)
-    pub packed: Vec<u32>,
-    keys: Vec<u32>,
-}
-
 /// Whether the CPU has the instructions of this file.
 pub fn available() -> bool {
     crate::kernels::simd::level() == crate::kernels::simd::Level::Avx512 && is_x86_feature_detected!("avx512bf16")
 }
 
-impl Lists {
-    /// Empty lists for `rows` rows whose factors and packed inputs the caller fills.
-    pub fn reset(&mut self, rows: usize, pairs: usize, stride: usize) {
-        let padded = rows.next_multiple_of(GROUP);
-        self.stride = stride;
-        for (buffer, start) in [(&mut self.least, f32::from_bits(1)), (&mut self.by_norm, 0.0), (&mut self.by_change, 0.0)] {
-            buffer.clear();
-            buffer.resize(padded, start);
+/// As [`Lists::drop_below_limit`], 16 entries at a time.
+///
+/// # Safety
+/// The CPU must have AVX-512 F; `len[row]` is at most `stride`, a multiple of 16.
+#[target_feature(enable = "avx512f")]
+unsafe fn drop_below_limit(lists: &mut Lists, row: usize) {
+    let (start, n) = (row * lists.stride, lists.len[row]);
+    let mut kept = 0;
+    // SAFETY: reads and writes are of 16 entries and stay inside the row's `stride`, a multiple of 16; what is read behind n is compared and then
+    // masked out. kept <= i, so a store ends at or before what has been read, rounded up to 16.
+    unsafe {
+        let (latent, upper, lower) = (lists.latent.as_mut_ptr().add(start), lists.upper.as_mut_ptr().add(start), lists.lower.as_mut_ptr().add(start));
+        let least = _mm512_set1_ps(lists.least[row]);
+        for i in (0..n).step_by(16) {
+            let inside = ((1u32 << (n - i).min(16)) - 1) as __mmask16;
+            let high = _mm512_loadu_ps(upper.add(i));
+            let low = _mm512_loadu_ps(lower.add(i));
+            let number = _mm512_loadu_si512(latent.add(i).cast());
+            let stay = _mm512_mask_cmp_ps_mask::<_CMP_NLT_UQ>(inside, high, least);
+            _mm512_storeu_ps(upper.add(kept), _mm512_maskz_compress_ps(stay, high));
+            _mm512_storeu_ps(lower.add(kept), _mm512_maskz_compress_ps(stay, low));
+            _mm512_storeu_si512(latent.add(kept).cast(), _mm512_maskz_compress_epi32(stay, number));
+            kept += stay.count_ones() as usize;
         }
-        self.len.clear();
-        self.len.resize(padded, 0);
-        self.compact_at.clear();
-        self.compact_at.resize(padded, ROOM.min(stride - PANEL));
-        self.undecided.clear();
-        self.undecided.resize(padded, false);
-        if self.latent.len() < padded * stride {
-            self.latent.resize(padded * stride, 0);
-            self.upper.resize(padded * stride, 0.0);
-            self.lower.resize(padded * stride, 0.0);
-        }
-        self.packed.clear();
-        self.packed.resize(padded * pairs, 0);
     }
-
-    /// Raises the limit of a row to its k-th largest lower bound and drops what is below.
-    ///
-    /// # Safety
-    /// The CPU must have AVX-512 F; `len[row]` is at most `stride`, a multiple of 16.
-    #[target_feature(enable = "avx512f")]
-    pub unsafe fn compact(&mut self, row: usize, k: usize) {
-        let (start, n) = (row * self.stride, self.len[row]);
-        if n > k {
-            // The bits of floats that are not negative have the order of the floats; a limit is never below zero.
-            self.keys.clear();
-            self.keys.extend(self.lower[start..start + n].iter().map(|v| v.max(0.0).to_bits()));
-            let kth = f32::from_bits(*self.keys.select_nth_unstable(n - k).1);
-            self.least[row] = self.least[row].max(kth);
-        }
-        let mut kept = 0;
-        // SAFETY: reads and writes are of 16 entries and stay inside the row's `stride`, a multiple of 16; what is read behind n is compared and then
-        // masked out. kept <= i, so a store ends at or before what has been read, rounded up to 16.
-        unsafe {
-            let (latent, upper, lower) =
-                (self.latent.as_mut_ptr().add(start), self.upper.as_mut_ptr().add(start), self.lower.as_mut_ptr().add(start));
-            let least = _mm512_set1_ps(self.least[row]);
-            for i in (0..n).step_by(16) {
-                let inside = ((1u32 << (n - i).min(16)) - 1) as __mmask16;
-                let high = _mm512_loadu_ps(upper.add(i));
-                let low = _mm512_loadu_ps(lower.add(i));
-                let number = _mm512_loadu_si512(latent.add(i).cast());
-                let stay = _mm512_mask_cmp_ps_mask::<_CMP_NLT_UQ>(inside, high, least);
-                _mm512_storeu_ps(upper.add(kept), _mm512_maskz_compress_ps(stay, high));
-                _mm512_storeu_ps(lower.add(kept), _mm512_maskz_compress_ps(stay, low));
-                _mm512_storeu_si512(latent.add(kept).cast(), _mm512_maskz_compress_epi32(stay, number));
-                kept += stay.count_ones() as usize;
-            }
-        }
-        self.len[row] = kept;
-    }
+    lists.len[row] = kept;
 }
 
-/// Packs one row x (D,) as bf16 pairs `stride` elements apart, an odd last input with zero; returns the norms |x|, |x - x16| and |x16|.
+/// Packs one row x (D,) as bf16 pairs `stride` elements apart, an odd last input with zero; returns the norms |x - x16| and |x16|.
 ///
 /// Rounding is to nearest even, and numbers that bf16 has no normal number for become zero: `out` holds what the product reads.
 ///
 /// # Safety
 /// The CPU must have AVX-512 F, BW and BF16; `out` must have `(ceil(D / 2) - 1) * stride + 1` elements.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub unsafe fn pack(x: &[f32], out: *mut u32, stride: usize) -> [f64; 3] {
+pub unsafe fn pack(x: &[f32], out: *mut u32, stride: usize) -> [f64; 2] {
     let d = x.len();
-    let [mut whole, mut change, mut rounded] = [_mm512_setzero_pd(); 3];
+    let [mut change, mut rounded] = [_mm512_setzero_pd(); 2];
     let mut pairs = [0u32; 16];
     for start in (0..d).step_by(32) {
         let width = (d - start).min(32);
@@ -144,7 +75,6 @@ pub unsafe fn pack(x: &[f32], out: *mut u32, stride: usize) -> [f64; 3] {
                 let ((e0, e1), (b0, b1)) = (parts(exact), parts(back));
                 for (e, b) in [(e0, b0), (e1, b1)] {
                     let off = _mm512_sub_pd(e, b);
-                    whole = _mm512_fmadd_pd(e, e, whole);
                     change = _mm512_fmadd_pd(off, off, change);
                     rounded = _mm512_fmadd_pd(b, b, rounded);
                 }
@@ -155,7 +85,7 @@ pub unsafe fn pack(x: &[f32], out: *mut u32, stride: usize) -> [f64; 3] {
             }
         }
     }
-    [whole, change, rounded].map(|sum| _mm512_reduce_add_pd(sum).sqrt())
+    [change, rounded].map(|sum| _mm512_reduce_add_pd(sum).sqrt())
 }
 
 /// Fills the lists with every latent whose upper bound reaches its row's limit. Rows with too many become undecided.
@@ -199,24 +129,18 @@ pub unsafe fn screen(panels: &Panels, lists: &mut Lists, pairs: usize, k: usize)
                         }
                     }
                     if *lists.len.get_unchecked(row) > *lists.compact_at.get_unchecked(row) {
-                        lists.compact(row, k);
-                        lists.compact_at[row] = (2 * lists.len[row]).clamp(ROOM.min(full), full);
-                        // A list that stays nearly full would be sorted out again after every tile.
-                        if lists.len[row] > full / 4 * 3 {
-                            lists.undecided[row] = true;
-                        }
-                        if lists.undecided[row] {
-                            lists.len[row] = 0;
-                            lists.least[row] = f32::INFINITY;
-                        }
+                        lists.raise(row, k);
+                        drop_below_limit(lists, row);
+                        lists.settle(row, full);
                     }
                 }
             }
         }
     }
     for row in 0..lists.len.len() {
+        lists.raise(row, k);
         // SAFETY: as promised by the caller.
-        unsafe { lists.compact(row, k) };
+        unsafe { drop_below_limit(lists, row) };
     }
 }
 

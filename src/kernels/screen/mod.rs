@@ -11,27 +11,31 @@
 //! **Which latents stay.** Let t be the k-th largest of the lower bounds z'_j - e_j. At least k latents have z_j >= t, so one with z'_j + e_j < t is not
 //! among the k largest, ties included; nor is one with z'_j + e_j <= 0. The bound that is not a number (an infinite weight) keeps its latent.
 //!
-//! **The bound of the bf16 product.** x16 and w16 are the rounded row and weights. By the triangle inequality and Cauchy-Schwarz
+//! **The bound of a 16-bit product.** x16 and w16 are the rounded row and weights: to bf16 on CPUs that multiply those, else to integers times a scale of the row. By the triangle inequality and Cauchy-Schwarz
 //!
 //! |x.w - x16.w16| <= |x - x16| |w| + |x16| |w - w16|
 //!
-//! where the norms of the differences are measured, not estimated. The product adds D exact products of bf16 numbers, in an order that the CPU chooses; an
+//! where the norms of the differences are measured, not estimated. The product in bf16 adds D exact products, in an order that the CPU chooses; an
 //! addition that errs by at most 2u of its result gives g(2D + 16) |x16| |w16|, and |w16| <= |w| + |w - w16|. The instruction flushes denormal
-//! results: D 2^-124. The definition itself errs from x.w by g(2D + 16) |x| |w|. Adding the bias and computing z' +- e costs at most
+//! results: D 2^-124. The product of integers is exact; bringing it to f32 and scaling it, three roundings, costs 4u |x16| |w16|, which is less. The definition itself errs from x.w by g(2D + 16) |x| |w|. Adding the bias and computing z' +- e costs at most
 //! 8u (|x| |w| + |x16| |w16| + |b|). All norms are sums in f64, enlarged by 1e-6 and rounded up, which also covers computing e in f32. Together
 //!
 //! e_j = n_x |w_j| + c_x |w_j - w16_j| + s_j,   n_x = |x - x16| + (g + 8u)(|x| + |x16|),   c_x = (1 + g + 8u) |x16|,   s_j = 8u |b_j| + D 2^-124
 //!
-//! **The bound of the f32 product** (CPUs without bf16 products, few rows, and rows that the screen could not decide): summing in another order gives
+//! **The bound of the f32 product** (CPUs without 16-bit products, few rows, and rows that the screen could not decide): summing in another order gives
 //! 2 g(2D + 16) |x| max |w| + D 2^-147, and (1 +- 4u) for the bias.
 //!
 //! **When neither holds.** Norms above 10^18 (whose products could overflow on the way), and rows with more candidates than their list holds (ties in
-//! great number, a few huge inputs), go to the next path: bf16, then f32, then the definition. Nothing is lost, only time.
+//! great number, a few huge inputs), go to the next path: 16 bits, then f32, then the definition. Nothing is lost, only time.
 
 #[cfg(target_arch = "x86_64")]
 mod bf16;
 #[cfg(target_arch = "x86_64")]
-use bf16::{GROUP, Lists, PANEL, Panels, ROOM};
+mod int16;
+#[cfg(target_arch = "x86_64")]
+mod lists;
+#[cfg(target_arch = "x86_64")]
+use lists::{Lists, Panels, ROOM};
 
 use super::select::{SelectScratch, keep_largest, nearly_largest, topk};
 use super::sparse::{dot, gather_dot};
@@ -43,15 +47,65 @@ const U: f64 = 1.0 / (1 << 24) as f64;
 /// Norms up to here cannot overflow in a product.
 const LARGEST: f64 = 1e18;
 
+/// The product that finds candidates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Product {
+    /// bf16, on AVX-512 with BF16.
+    Bf16,
+    /// 16-bit integers, on AVX2.
+    Int16,
+    /// All pre-activations in f32, on any CPU.
+    F32,
+}
+
+impl Product {
+    /// Those of this CPU, the fastest first.
+    pub fn available() -> Vec<Product> {
+        let mut found = vec![];
+        #[cfg(target_arch = "x86_64")]
+        {
+            found.extend(bf16::available().then_some(Product::Bf16));
+            found.extend(int16::available().then_some(Product::Int16));
+        }
+        found.push(Product::F32);
+        found
+    }
+
+    /// (latents of a panel, rows of a group) of its tiles.
+    #[cfg(target_arch = "x86_64")]
+    fn tile(self) -> (usize, usize) {
+        match self {
+            Product::Bf16 => (bf16::PANEL, bf16::GROUP),
+            Product::Int16 => (int16::PANEL, int16::GROUP),
+            Product::F32 => unreachable!("products in f32 are not packed"),
+        }
+    }
+
+    /// Packs x (D,) of this norm; returns the norms |x - x16| and |x16|, and the scale of the packed numbers.
+    ///
+    /// # Safety
+    /// The CPU must have the product; `out` must have `(ceil(D / 2) - 1) * stride + 1` elements.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn pack(self, x: &[f32], norm: f64, out: *mut u32, stride: usize) -> ([f64; 2], f32) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match self {
+                Product::Bf16 => (bf16::pack(x, out, stride), 1.0),
+                Product::Int16 => int16::pack(x, norm, out, stride),
+                Product::F32 => unreachable!("products in f32 are not packed"),
+            }
+        }
+    }
+}
+
 /// An encoder prepared for screening: made anew when the weights change.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Screen {
     d: usize,
     f: usize,
     /// Largest |w_j|; infinite where a weight or bias is out of range.
     largest_norm: f64,
-    /// Takes the path of a CPU without bf16 products.
-    without_bf16: bool,
+    product: Product,
     #[cfg(target_arch = "x86_64")]
     panels: Panels,
 }
@@ -108,18 +162,29 @@ pub fn topk_by_definition(top: TopK, x: &[f32], scratch: &mut SelectScratch, lat
     topk(&products, top.bias, top.k, scratch, latent, act);
 }
 
+impl Default for Screen {
+    fn default() -> Self {
+        Screen::with(Product::available()[0])
+    }
+}
+
 impl Screen {
-    /// A screen that takes the path of a CPU without bf16 products.
-    pub fn without_bf16() -> Self {
-        Screen { without_bf16: true, ..Screen::default() }
+    /// A screen with this product, which the CPU must have.
+    pub fn with(product: Product) -> Self {
+        assert!(Product::available().contains(&product), "this CPU has no products of {product:?}");
+        Screen {
+            d: 0,
+            f: 0,
+            largest_norm: 0.0,
+            product,
+            #[cfg(target_arch = "x86_64")]
+            panels: Panels::default(),
+        }
     }
 
     /// Whether [`Screen::topk_rows`] can decide rows; otherwise [`Screen::topk_of_products`] is the way.
     pub fn fast(&self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        return !self.without_bf16 && bf16::available();
-        #[cfg(not(target_arch = "x86_64"))]
-        false
+        self.product != Product::F32
     }
 
     /// Takes over new weights. Shapes: w (F, D), bias (F,).
@@ -141,24 +206,20 @@ impl Screen {
     /// Fills the panels; returns the largest norm.
     #[cfg(target_arch = "x86_64")]
     fn pack(&mut self, w: &[f32], bias: &[f32]) -> f64 {
-        let (d, pairs) = (self.d, self.d.div_ceil(2));
-        let padded = self.f.next_multiple_of(PANEL);
-        let Panels { packed, norm, change, slack, bias: panel_bias } = &mut self.panels;
-        packed.clear();
-        packed.resize(padded * pairs, 0);
-        for (buffer, value) in [(&mut *norm, 0.0), (&mut *change, 0.0), (&mut *slack, 0.0), (&mut *panel_bias, f32::NEG_INFINITY)] {
-            buffer.clear();
-            buffer.resize(padded, value);
-        }
-        let panel = |(((w, bias), packed), (norm, change, slack, panel_bias)): (Latents, Stats)| {
+        let (d, pairs, product) = (self.d, self.d.div_ceil(2), self.product);
+        let width = product.tile().0;
+        self.panels.reset(self.f, width, pairs);
+        let Panels { packed, norm: norms, change, slack, bias: panel_bias, scale } = &mut self.panels;
+        let panel = |(((w, bias), packed), (norms, change, slack, panel_bias, scale)): (Latents, Stats)| {
             let mut largest = 0.0f64;
             for (j, (w, &b)) in w.chunks_exact(d).zip(bias).enumerate() {
-                // SAFETY: `fast` has seen the instructions; latent j of the panel has its pairs from j on, 32 apart.
-                let [whole, rounding, _] = unsafe { bf16::pack(w, packed[j..].as_mut_ptr(), PANEL) };
+                let whole = norm(w);
+                // SAFETY: the product is one that the CPU has; latent j of the panel has its pairs from j on, a panel's width apart.
+                let ([rounding, _], of_latent) = unsafe { product.pack(w, whole, packed[j..].as_mut_ptr(), width) };
                 let whole = bounded(whole, b);
                 largest = largest.max(whole);
-                panel_bias[j] = b;
-                (norm[j], change[j], slack[j]) = match whole.is_finite() {
+                (panel_bias[j], scale[j]) = (b, of_latent);
+                (norms[j], change[j], slack[j]) = match whole.is_finite() {
                     true => (up(whole), up(rounding), up(8.0 * U * b.abs() as f64 + d as f64 * (-124f64).exp2())),
                     // No bound: always a candidate.
                     false => (f32::INFINITY, 0.0, f32::INFINITY),
@@ -166,11 +227,12 @@ impl Screen {
             }
             largest
         };
-        let stats = (norm.par_chunks_mut(PANEL), change.par_chunks_mut(PANEL), slack.par_chunks_mut(PANEL), panel_bias.par_chunks_mut(PANEL));
-        w.par_chunks(PANEL * d)
-            .zip(bias.par_chunks(PANEL))
-            .zip(packed.par_chunks_exact_mut(PANEL * pairs))
-            .zip(stats.into_par_iter())
+        let stats = [norms, change, slack, panel_bias, scale].map(|values| values.par_chunks_mut(width));
+        let [norms, change, slack, panel_bias, scale] = stats;
+        w.par_chunks(width * d)
+            .zip(bias.par_chunks(width))
+            .zip(packed.par_chunks_exact_mut(pairs * width))
+            .zip((norms, change, slack, panel_bias, scale).into_par_iter())
             .map(panel)
             .reduce(|| 0.0, f64::max)
     }
@@ -181,28 +243,38 @@ impl Screen {
     #[cfg(target_arch = "x86_64")]
     pub fn topk_rows(&self, top: TopK, x: &[f32], scratch: &mut ScreenScratch, mut emit: impl FnMut(Option<(&[u32], &[f32])>)) -> ScreenCount {
         self.check(top, x.len());
-        assert!(self.fast(), "this CPU has no bf16 products");
-        let (d, pairs, n) = (self.d, self.d.div_ceil(2), x.len() / self.d);
+        assert!(self.fast(), "a screen of {:?} decides no rows", self.product);
+        let (d, pairs, n, product) = (self.d, self.d.div_ceil(2), x.len() / self.d, self.product);
         let ScreenScratch { lists, row: work, latent, act, .. } = scratch;
         let room = (24 * top.k).max(3 * ROOM).min(self.f).next_multiple_of(16);
-        lists.reset(n, pairs, room + PANEL);
+        let (_, group) = product.tile();
+        lists.reset(n, pairs, room, product.tile());
         let g = gamma(d);
         for row in 0..lists.len.len() {
             if row < n {
-                let packed = &mut lists.packed[row / GROUP * GROUP * pairs + row % GROUP..];
-                // SAFETY: `fast` has seen the instructions; the row has its pairs from here on, 12 apart.
-                let [whole, rounding, rounded] = unsafe { bf16::pack(&x[row * d..][..d], packed.as_mut_ptr(), GROUP) };
+                let packed = &mut lists.packed[row / group * group * pairs + row % group..];
+                let x = &x[row * d..][..d];
+                let whole = norm(x);
                 if whole <= LARGEST {
+                    // SAFETY: the product is one that the CPU has; the row has its pairs from here on, a group's rows apart.
+                    let ([rounding, rounded], scale) = unsafe { product.pack(x, whole, packed.as_mut_ptr(), group) };
                     lists.by_norm[row] = up(rounding + (g + 8.0 * U) * (whole + rounded));
                     lists.by_change[row] = up((1.0 + g + 8.0 * U) * rounded);
+                    lists.scale[row] = scale;
                     continue;
                 }
             }
             lists.undecided[row] = true;
             lists.least[row] = f32::INFINITY;
         }
-        // SAFETY: `fast` has seen the instructions; panels and lists were made for this D.
-        unsafe { bf16::screen(&self.panels, lists, pairs, top.k) };
+        // SAFETY: the product is one that the CPU has; panels and lists were made for it and for this D.
+        unsafe {
+            match product {
+                Product::Bf16 => bf16::screen(&self.panels, lists, pairs, top.k),
+                Product::Int16 => int16::screen(&self.panels, lists, pairs, top.k),
+                Product::F32 => unreachable!("asserted above"),
+            }
+        }
         let mut count = ScreenCount { rows: n, ..ScreenCount::default() };
         for (row, x) in x.chunks_exact(d).enumerate() {
             if lists.undecided[row] {
@@ -223,7 +295,7 @@ impl Screen {
     /// As on x86-64, where `fast` can be true.
     #[cfg(not(target_arch = "x86_64"))]
     pub fn topk_rows(&self, _: TopK, _: &[f32], _: &mut ScreenScratch, _: impl FnMut(Option<(&[u32], &[f32])>)) -> ScreenCount {
-        panic!("this CPU has no bf16 products")
+        panic!("this CPU has no 16-bit products")
     }
 
     /// Appends the k largest of one row, given its products with all weights in f32, summed in any order. Shapes: x (D,), products (F,).
@@ -258,9 +330,9 @@ impl Screen {
 #[cfg(target_arch = "x86_64")]
 type Latents<'a> = ((&'a [f32], &'a [f32]), &'a mut [u32]);
 
-/// Statistics of a panel: |w|, |w - w16|, slack, bias.
+/// Statistics of a panel: |w|, |w - w16|, slack, bias, scale.
 #[cfg(target_arch = "x86_64")]
-type Stats<'a> = (&'a mut [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32]);
+type Stats<'a> = (&'a mut [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32]);
 
 /// Exact pre-activations of the candidates (ascending), and the k largest of them above zero.
 fn rescore(top: TopK, x: &[f32], candidates: &[u32], dots: &mut Vec<f32>, keys: &mut Vec<u64>, latent: &mut Vec<u32>, act: &mut Vec<f32>) {

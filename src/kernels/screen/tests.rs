@@ -22,23 +22,26 @@ fn oracle(top: TopK, x: &[f32], d: usize) -> Rows {
     x.chunks_exact(d).map(row).collect()
 }
 
-/// What the screen decides (`None`: left to the next path); nothing on a CPU without bf16 products.
-fn screened(top: TopK, x: &[f32], d: usize) -> Option<(Vec<Option<Row>>, ScreenCount)> {
-    let mut screen = Screen::default();
+/// The products of this CPU that decide rows.
+fn fast() -> Vec<Product> {
+    let found: Vec<Product> = Product::available().into_iter().filter(|&p| p != Product::F32).collect();
+    println!("products that are tested: {found:?}");
+    found
+}
+
+/// What the screen decides with this product (`None`: left to the next path).
+fn screened(product: Product, top: TopK, x: &[f32], d: usize) -> (Vec<Option<Row>>, ScreenCount) {
+    let mut screen = Screen::with(product);
     screen.update(top.w, top.bias);
-    if !screen.fast() {
-        println!("skipped: this CPU has no bf16 products");
-        return None;
-    }
     let mut rows = vec![];
     let bits = |(latent, act): (&[u32], &[f32])| (latent.to_vec(), act.iter().map(|a| a.to_bits()).collect());
     let count = screen.topk_rows(top, x, &mut ScreenScratch::default(), |row| rows.push(row.map(bits)));
     assert_eq!((count.rows, rows.len(), count.undecided), (x.len() / d, x.len() / d, rows.iter().filter(|r| r.is_none()).count()));
-    Some((rows, count))
+    (rows, count)
 }
 
 fn from_products(top: TopK, x: &[f32], d: usize) -> Rows {
-    let mut screen = Screen::without_bf16();
+    let mut screen = Screen::with(Product::F32);
     screen.update(top.w, top.bias);
     let (n, f) = (x.len() / d, top.bias.len());
     let mut products = vec![0.0; n * f];
@@ -52,17 +55,20 @@ fn from_products(top: TopK, x: &[f32], d: usize) -> Rows {
     x.chunks_exact(d).zip(products.chunks_exact(f)).map(row).collect()
 }
 
-/// Both paths give the definition wherever they decide; returns how many rows the screen left.
+/// All paths give the definition wherever they decide; returns how many rows the screens left at most.
 fn check(top: TopK, x: &[f32], d: usize) -> usize {
     let want = oracle(top, x, d);
     for (row, (got, want)) in from_products(top, x, d).iter().zip(&want).enumerate() {
         assert_eq!(got, want, "row {row} from f32 products");
     }
-    let Some((rows, count)) = screened(top, x, d) else { return 0 };
-    for (row, (got, want)) in rows.iter().zip(&want).enumerate() {
-        assert!(got.is_none() || got.as_ref() == Some(want), "row {row} of the screen: {got:?}, expected {want:?}");
-    }
-    count.undecided
+    let undecided = |product| {
+        let (rows, count) = screened(product, top, x, d);
+        for (row, (got, want)) in rows.iter().zip(&want).enumerate() {
+            assert!(got.is_none() || got.as_ref() == Some(want), "row {row} of the screen in {product:?}: {got:?}, expected {want:?}");
+        }
+        count.undecided
+    };
+    fast().into_iter().map(undecided).max().unwrap_or(0)
 }
 
 /// Mostly small, a few large: cubes of uniform numbers, one in 40 times 30.
@@ -90,10 +96,10 @@ proptest! {
         let make = if tails { heavy_tailed } else { random };
         let (w, x, bias) = (make(f * d, index), make(n * d, index + 3000), make(f, index + 7000));
         // With k = F every latent whose upper bound is above zero stays, so both of its bounds can be read.
-        let mut screen = Screen::default();
-        screen.update(&w, &bias);
         #[cfg(target_arch = "x86_64")]
-        if screen.fast() {
+        for product in fast() {
+            let mut screen = Screen::with(product);
+            screen.update(&w, &bias);
             let mut scratch = ScreenScratch::default();
             screen.topk_rows(TopK { w: &w, bias: &bias, k: f }, &x, &mut scratch, |_| {});
             let lists = &scratch.lists;
@@ -106,9 +112,14 @@ proptest! {
                     prop_assert!(lower as f64 <= z && z <= upper as f64, "{lower} {z} {upper}");
                     let defined = dot(x, w) + bias[j as usize];
                     prop_assert!(lower <= defined && defined <= upper, "{lower} {defined} {upper}");
-                    // The bound must also be of some use: twice the largest relative rounding of bf16 with Cauchy-Schwarz, and 8u |b| on either side.
+                    // The bound must also be of some use: with Cauchy-Schwarz twice the largest relative rounding of bf16, or half a unit for each of D integers
+                    // of a row whose largest is 32,766 or whose norm is 46,000, on both sides; and 8u |b| on either side.
+                    let relative = match product {
+                        Product::Int16 => 2.0 * (d as f64).sqrt() / 32_000.0,
+                        _ => 0.018,
+                    };
                     let of_bias = 17.0 * U * bias[j as usize].abs() as f64;
-                    prop_assert!((upper - lower) as f64 <= 0.018 * norm(x) * norm(w) + of_bias + 1e-5, "{lower} {upper}");
+                    prop_assert!((upper - lower) as f64 <= relative * norm(x) * norm(w) + of_bias + 1e-5, "{lower} {upper}");
                     seen += 1;
                 }
                 let kept = &lists.latent[row * lists.stride..][..lists.len[row]];
@@ -127,7 +138,8 @@ fn a_wide_encoder_is_decided_with_few_candidates() {
     let (w, bias, x) = (random(f * d, 1), vec![0.0; f], random(n * d, 2));
     let top = TopK { w: &w, bias: &bias, k };
     assert_eq!(check(top, &x, d), 0);
-    if let Some((_, count)) = screened(top, &x, d) {
+    for product in fast() {
+        let (_, count) = screened(product, top, &x, d);
         assert!(count.candidates >= n * k && count.candidates < 3 * n * k, "{} candidates of {n} rows", count.candidates);
     }
 }
@@ -151,8 +163,10 @@ fn rows_that_overflow_their_list_are_left_undecided_and_then_found_exactly() {
     let x: Vec<f32> = (0..5).flat_map(|r| if r == 3 { vec![0.0; d] } else { w[..d].iter().map(|v| v * r as f32).collect() }).collect();
     for bias in [0.0, 1.0] {
         let left = check(TopK { w: &w, bias: &vec![bias; f], k: 7 }, &x, d);
-        let Some((rows, _)) = screened(TopK { w: &w, bias: &vec![bias; f], k: 7 }, &x, d) else { continue };
-        assert!(left >= 3 && rows[1].is_none() && rows[2].is_none() && rows[4].is_none(), "{left}");
+        for product in fast() {
+            let (rows, _) = screened(product, TopK { w: &w, bias: &vec![bias; f], k: 7 }, &x, d);
+            assert!(left >= 3 && rows[1].is_none() && rows[2].is_none() && rows[4].is_none(), "{left}");
+        }
     }
 }
 
@@ -191,8 +205,33 @@ fn zero_huge_denormal_and_broken_numbers_are_not_lost() {
     }
     // What is sound is decided beside what is not.
     let one_broken = changed(&[(37, f32::NAN)]);
-    if let Some((decided, _)) = screened(TopK { w: &one_broken, bias: &vec![0.0; f], k: 8 }, &x, d) {
+    for product in fast() {
+        let (decided, _) = screened(product, TopK { w: &one_broken, bias: &vec![0.0; f], k: 8 }, &x, d);
         assert!(decided[8].is_some() && decided[6].is_some() && decided[1].is_none() && decided[4].is_none() && decided[5].is_none());
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn integers_are_as_large_as_they_may_be_and_no_sum_of_them_overflows() {
+    if !Product::available().contains(&Product::Int16) {
+        return println!("skipped: this CPU has no products of 16-bit integers");
+    }
+    // A row and weights that are alike have the largest sum there is; one large entry meets the bound of an entry.
+    for (d, one_large) in [(1, false), (2, true), (9, false), (64, true), (513, false), (4096, false), (70_000, false)] {
+        let mut x = vec![0.7f32; d];
+        x[0] = if one_large { -1e4 } else { 0.7 };
+        let whole = norm(&x);
+        let mut packed = vec![0u32; d.div_ceil(2)];
+        // SAFETY: the CPU has the product, and there is a place for each pair.
+        let ([change, rounded], scale) = unsafe { Product::Int16.pack(&x, whole, packed.as_mut_ptr(), 1) };
+        let numbers: Vec<i64> = packed.iter().flat_map(|&p| [p as u16 as i16 as i64, (p >> 16) as u16 as i16 as i64]).collect();
+        let square: i64 = numbers.iter().map(|q| q * q).sum();
+        assert!(square < 1 << 31 && numbers.iter().all(|q| q.abs() < 32_767), "{square} at {d}");
+        assert!(square > 1 << 29, "{square} at {d}: half of the precision is lost");
+        let back = numbers.iter().zip(&x).map(|(&q, &x)| (x as f64 - q as f64 * scale as f64).powi(2)).sum::<f64>().sqrt();
+        assert!((back - change).abs() <= 1e-9 * whole && (rounded - scale as f64 * (square as f64).sqrt()).abs() <= 1e-9 * whole);
+        assert_eq!(check(TopK { w: &x, bias: &[0.0], k: 1 }, &x, d), 0);
     }
 }
 

@@ -4,6 +4,7 @@ use super::check::{
     B, D, F, Tensors, assert_repeatable_at_any_thread_count, config, gradient_error, norm, params, pre_acts, random, rows, squared_error,
 };
 use super::*;
+use crate::kernels::screen::Product;
 use crate::sae::{Relu2023, ReluApril2024, TopK};
 
 const DEAD: [u32; 3] = [1, 4, 6];
@@ -186,10 +187,10 @@ fn clipping_bounds_the_norm_that_adam_sees() {
 #[test]
 fn training_with_and_without_the_screen_gives_the_same_weights() {
     let (d, f, b) = (24, 700, 200);
-    let run = |screen: fn() -> Screen| {
+    let run = |product: Product| {
         let recipe = Recipe::topk(5, true);
         let mut engine = CpuEngine::new(&config(&recipe, d, f), params(&recipe, d, f, true));
-        engine.encoder.screen = screen();
+        engine.encoder.screen = Screen::with(product);
         let reports: Vec<StepReport> =
             (0..6).map(|i| engine.step(&random(b * d, 30 + i), &StepSettings { lr: 1e-2, sparsity: 0.0, dead: &[3, 40, 41] })).collect();
         // After other weights and new latents the screen must be made anew.
@@ -203,7 +204,8 @@ fn training_with_and_without_the_screen_gives_the_same_weights() {
         assert_eq!(engine.screened().rows, if engine.encoder.screen.fast() { b } else { 0 });
         (reports, engine.read(), before, after)
     };
-    assert!(run(Screen::default) == run(Screen::without_bf16));
+    let runs: Vec<_> = Product::available().into_iter().map(run).collect();
+    assert!(runs.iter().all(|run| *run == runs[0]));
 }
 
 #[test]
