@@ -45,18 +45,17 @@ pub struct Args {
 
 impl Args {
     fn recipe(&self) -> Recipe {
+        let own = match &self.dataset {
+            Some(name) => vec![Source::Dataset { name: name.clone(), revision: "main".into(), files: "*".into() }],
+            None => self.text.iter().cloned().map(Source::Path).collect(),
+        };
         let mut recipe = match self.preset.as_str() {
             "tiny" => Recipe::tiny(self.seed),
-            _ => Recipe::quickstart(self.seed),
+            _ if own.is_empty() => Recipe::quickstart(self.seed),
+            _ => Recipe::text(self.seed, vec![]),
         };
-        if !self.text.is_empty() || self.dataset.is_some() {
-            (recipe.corpus.field, recipe.corpus.on_error) = (self.field.clone(), self.on_error);
-        }
-        if !self.text.is_empty() {
-            recipe.corpus.sources = self.text.iter().cloned().map(Source::Path).collect();
-        }
-        if let Some(name) = &self.dataset {
-            recipe.corpus.sources = vec![Source::Dataset { name: name.clone(), revision: "main".into(), files: "*".into() }];
+        if !own.is_empty() {
+            (recipe.corpus.sources, recipe.corpus.field, recipe.corpus.on_error) = (own, self.field.clone(), self.on_error);
         }
         recipe.exam.full = self.exam == "full";
         recipe

@@ -180,6 +180,11 @@ fn above_into(pre: &[f32], bias: &[f32], threshold: Option<&[f32]>, latent: &mut
         // SAFETY: the CPU has AVX-512; inputs have equal length and outputs 16 more (the caller's duty, checked in `above`).
         return unsafe { above_avx512(pre, bias, threshold, latent, act) };
     }
+    #[cfg(target_arch = "x86_64")]
+    if super::simd::level() == super::simd::Level::Avx2 {
+        // SAFETY: the CPU has AVX2; lengths as above.
+        return unsafe { above_avx2(pre, bias, threshold, latent, act) };
+    }
     above_portable(pre, bias, threshold, latent, act)
 }
 
@@ -194,6 +199,40 @@ fn above_portable(pre: &[f32], bias: &[f32], threshold: Option<&[f32]>, latent: 
         n += (z > least) as usize;
     }
     n
+}
+
+/// # Safety
+/// The CPU must have AVX2; pre, bias and threshold have F elements, latent and act at least F.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn above_avx2(pre: &[f32], bias: &[f32], threshold: Option<&[f32]>, latent: &mut [u32], act: &mut [f32]) -> usize {
+    use std::arch::x86_64::*;
+    let whole = pre.len() / 8 * 8;
+    let zero = _mm256_setzero_ps();
+    let mut n = 0;
+    for start in (0..whole).step_by(8) {
+        let mut sums = [0.0f32; 8];
+        // SAFETY: eight elements from `start` exist in each of the inputs.
+        let mut kept = unsafe {
+            let z = _mm256_add_ps(_mm256_loadu_ps(pre.as_ptr().add(start)), _mm256_loadu_ps(bias.as_ptr().add(start)));
+            let least = match threshold {
+                // The second operand is the result where the first is NaN, as in the portable form.
+                Some(t) => _mm256_max_ps(_mm256_loadu_ps(t.as_ptr().add(start)), zero),
+                None => zero,
+            };
+            _mm256_storeu_ps(sums.as_mut_ptr(), z);
+            _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(z, least)) as u32
+        };
+        while kept != 0 {
+            let lane = kept.trailing_zeros() as usize;
+            (latent[n], act[n]) = ((start + lane) as u32, sums[lane % 8]);
+            (n, kept) = (n + 1, kept & (kept - 1));
+        }
+    }
+    let threshold = threshold.map(|t| &t[whole..]);
+    let late = above_portable(&pre[whole..], &bias[whole..], threshold, &mut latent[n..], &mut act[n..]);
+    latent[n..n + late].iter_mut().for_each(|j| *j += whole as u32);
+    n + late
 }
 
 /// # Safety

@@ -39,8 +39,16 @@ pub struct SaeStage {
     pub hook: HookPoint,
     pub shuffle: ShuffleConfig,
     pub train: sae::TrainConfig,
+    /// Held-out tokens for the reconstruction and the dead latents of `eval.json`; dead means silent on exactly 1,000,000, so fewer make the dead count a
+    /// lower bar (the number is always shown).
+    #[serde(default = "reconstruction_tokens")]
+    pub reconstruction_tokens: u64,
     /// Held-out tokens for the cross-entropies of `eval.json`.
     pub eval_tokens: u64,
+}
+
+fn reconstruction_tokens() -> u64 {
+    1_000_000
 }
 
 impl SaeStage {
@@ -54,7 +62,7 @@ impl SaeStage {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DictionaryStage {
-    /// Tokens of training text that the dictionary's statistics are over, and held-out tokens that `eval.json` is measured on; dead means silent on exactly 1,000,000, so fewer make the dead count a lower bar (the number is always shown).
+    /// Tokens of training text that the dictionary's statistics are over.
     pub tokens: u64,
 }
 
@@ -79,22 +87,31 @@ impl Recipe {
         let model = LmConfig::tiny();
         let train = lm::TrainConfig { tokens: 300_000, ..Default::default() };
         let sae = sae::SaeConfig { d_in: model.d_mlp, d_sae: 512, recipe: sae::Recipe::topk(16, true) };
-        Self::assemble(seed, planted(model.d_vocab, 2_000_000), LmStage { model, train }, sae, (200_000, 1024), 50_000)
+        Self::assemble(seed, planted(model.d_vocab, 2_000_000), LmStage { model, train }, sae, (200_000, 1024), 50_000, 50_000)
     }
 
-    /// The main job: a minute of text generation, some minutes of training, on the planted corpus.
+    /// The main job on the planted corpus, in less than six minutes on two cores: as many tokens and rows as that leaves time for (LOG.md compares them
+    /// with more).
     pub fn quickstart(seed: u64) -> Self {
-        let model = LmConfig::laptop();
-        let train = lm::TrainConfig { tokens: 5_000_000, batch: 32, ..Default::default() };
-        let sae = sae::SaeConfig { d_in: model.d_mlp, d_sae: 4096, recipe: sae::Recipe::topk(32, true) };
-        Self::assemble(seed, planted(model.d_vocab, QUICKSTART_BYTES), LmStage { model, train }, sae, (2_000_000, 2048), 1_000_000)
+        let train = lm::TrainConfig { tokens: 2_000_000, batch: 16, ..Default::default() };
+        let mut recipe = Self::laptop(seed, planted(LmConfig::laptop().d_vocab, QUICKSTART_BYTES), train, 800_000);
+        (recipe.dictionary.tokens, recipe.exam.tokens) = (500_000, 150_000);
+        recipe
     }
 
-    /// The same path on text of one's own: files, folders or globs.
+    /// The `laptop` model and its SAE of 4,096 latents.
+    fn laptop(seed: u64, corpus: CorpusConfig, train: lm::TrainConfig, rows: u64) -> Self {
+        let model = LmConfig::laptop();
+        let sae = sae::SaeConfig { d_in: model.d_mlp, d_sae: 4096, recipe: sae::Recipe::topk(32, true) };
+        Self::assemble(seed, corpus, LmStage { model, train }, sae, (rows, 2048), reconstruction_tokens(), 1_000_000)
+    }
+
+    /// The same path on text of one's own, which has more to learn: files, folders or globs.
     pub fn text(seed: u64, paths: Vec<String>) -> Self {
-        let quickstart = Self::quickstart(seed);
         let sources = paths.into_iter().map(Source::Path).collect();
-        Recipe { corpus: CorpusConfig { sources, on_error: OnError::Skip, ..quickstart.corpus.clone() }, ..quickstart }
+        let corpus = CorpusConfig { sources, on_error: OnError::Skip, ..Self::quickstart(seed).corpus };
+        let train = lm::TrainConfig { tokens: 5_000_000, batch: 32, ..Default::default() };
+        Self::laptop(seed, corpus, train, 2_000_000)
     }
 
     /// The A/1 run of Bricken et al. 2023 in its proportions, at a size for one machine; the paper has 100 billion tokens and 8 billion rows.
@@ -105,12 +122,20 @@ impl Recipe {
         let config = sae::SaeConfig { d_in: model.d_mlp, d_sae: 4096, recipe: sae::Relu2023 { l1: 1e-3 }.into() };
         let (rows, batch) = (40_000_000, 8192);
         let corpus = planted(model.d_vocab, 400_000_000);
-        let mut recipe = Self::assemble(seed, corpus, LmStage { model, train }, config.clone(), (rows, batch), 1_000_000);
+        let mut recipe = Self::assemble(seed, corpus, LmStage { model, train }, config.clone(), (rows, batch), reconstruction_tokens(), 1_000_000);
         recipe.sae.train = sae::TrainConfig::paper(config, rows, batch, seed);
         recipe
     }
 
-    fn assemble(seed: u64, corpus: CorpusConfig, lm: LmStage, sae: sae::SaeConfig, (rows, batch): (u64, usize), tokens: u64) -> Self {
+    fn assemble(
+        seed: u64,
+        corpus: CorpusConfig,
+        lm: LmStage,
+        sae: sae::SaeConfig,
+        (rows, batch): (u64, usize),
+        reconstruction_tokens: u64,
+        tokens: u64,
+    ) -> Self {
         let mut recipe = Recipe {
             seed,
             corpus,
@@ -119,7 +144,8 @@ impl Recipe {
                 hook: HookPoint::mlp_post(0),
                 shuffle: ShuffleConfig { buffer_mib: 768, ..Default::default() },
                 train: sae::TrainConfig::short(sae, rows, batch, seed),
-                eval_tokens: tokens.min(100_000),
+                reconstruction_tokens,
+                eval_tokens: reconstruction_tokens.min(100_000),
             },
             lm,
             dictionary: DictionaryStage { tokens },

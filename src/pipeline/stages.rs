@@ -215,7 +215,7 @@ impl<'a> Stages<'a> {
         let dir = self.run.sae(&stage.name);
         let config = EvalConfig {
             hook: stage.hook,
-            tokens: self.recipe.dictionary.tokens,
+            tokens: stage.reconstruction_tokens,
             ce_tokens: stage.eval_tokens,
             neurons: EvalConfig::neurons_for(&sae.select),
             seed: self.recipe.seed,

@@ -6,6 +6,7 @@ use super::text::{Half, Halves};
 use super::units::{Acts, BLOCK_ROWS, Dense, candidates, f1, fire, score_all};
 use crate::artifact::seed;
 use crate::kernels::gemm::{matmul_nn, matmul_tn};
+use crate::kernels::select::{SelectScratch, above};
 use crate::sae::SparseRows;
 use rand::RngExt;
 use rayon::prelude::*;
@@ -109,17 +110,18 @@ impl Directions {
     /// Their firings on a half.
     pub fn fire(&self, rows: &Dense) -> Acts {
         let n_units = self.thresholds.len();
+        let below: Vec<f32> = self.thresholds.iter().map(|t| -t).collect();
         let mut sparse = SparseRows::default();
         sparse.clear();
         for block in rows.blocks.iter().filter(|_| n_units > 0) {
             let scores = self.scores(block);
             let of_chunk = |chunk: &[f32]| {
-                let mut fired = SparseRows::default();
+                let (mut fired, mut scratch) = (SparseRows::default(), SelectScratch::default());
                 fired.clear();
                 for row in chunk.chunks(n_units) {
-                    let fires = row.iter().zip(&self.thresholds).enumerate().filter(|(_, (s, t))| s > t);
-                    let (units, acts): (Vec<u32>, Vec<f32>) = fires.map(|(f, (s, t))| (f as u32, s - t)).unzip();
-                    fired.push_row(&units, &acts);
+                    let SparseRows { latent, act, row_start } = &mut fired;
+                    above(row, &below, None, &mut scratch, latent, act);
+                    row_start.push(latent.len());
                 }
                 fired
             };

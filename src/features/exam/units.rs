@@ -234,12 +234,17 @@ impl Counts {
 pub fn fire(acts: &Acts, truth: &[u8], units: &[(u32, f32)]) -> (Vec<bool>, Counts) {
     let mut fires = vec![false; truth.len()];
     let mut firings = Vec::new();
+    let mut counts = Counts { true_positives: 0, fired: 0, n_pos: truth.iter().filter(|&&t| t == 1).count() as u64 };
     for &(unit, threshold) in units {
         acts.firings(unit as usize, &mut firings);
-        firings.iter().filter(|f| f.1 >= threshold).for_each(|f| fires[f.0 as usize] = true);
+        for &(row, _) in firings.iter().filter(|f| f.1 >= threshold) {
+            let row = row as usize;
+            if !std::mem::replace(&mut fires[row], true) {
+                counts.fired += (truth[row] != 2) as u64;
+                counts.true_positives += (truth[row] == 1) as u64;
+            }
+        }
     }
-    let count = |wanted: &dyn Fn(u8, bool) -> bool| truth.iter().zip(&fires).filter(|(t, f)| wanted(**t, **f)).count() as u64;
-    let counts = Counts { true_positives: count(&|t, f| t == 1 && f), fired: count(&|t, f| t != 2 && f), n_pos: count(&|t, _| t == 1) };
     (fires, counts)
 }
 
