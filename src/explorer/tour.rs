@@ -19,8 +19,8 @@ const MIN_F1: f64 = 0.8;
 const MIN_F1_OF_REGEX: f64 = 0.6;
 
 pub const RULE: &str = "Chosen by rule: first features that somebody labelled; then the best one for each known regular expression (F1 0.6 or \
-                        more); then, from each other kind of known concept in turn, the feature that is best for one (F1 0.8 or more) and leads the \
-                        best neuron by most; then the least polysemantic that fire on three or more different tokens \
+                        more); then, from each other kind of known concept in turn, the feature that is best for one (F1 0.8 or more) and leads \
+                        both the best neuron and random directions by most; then the least polysemantic that fire on three or more different tokens \
                         (effectively) and share none of their strongest with another. Dead, ultra-rare, dense, single-token and junk ones are left out. Each \
                         shows two random firings, two from the middle of its range and two of its strongest. F1 is that of held-out text that chose nothing; \
                         beside it the best neuron, the best guess from the token alone, and the best of as many random directions as there are features \
@@ -203,7 +203,8 @@ impl App {
     }
 }
 
-/// Every regular expression that was found, then a concept of each other kind in turn; within a kind by the lead over the best neuron.
+/// Every regular expression that was found, then a concept of each other kind in turn; within a kind by the lead over the best neuron or over
+/// random directions, whichever is less.
 fn in_turn(exam: ExamReport) -> Vec<FoundConcept> {
     let mut by_kind: Vec<(String, Vec<FoundConcept>)> = vec![];
     for score in exam.concepts.into_iter().filter(|c| c.is_a_finding()) {
@@ -216,7 +217,7 @@ fn in_turn(exam: ExamReport) -> Vec<FoundConcept> {
             None => by_kind.push((score.kind, vec![found])),
         }
     }
-    let lead = |c: &FoundConcept| c.f1 - c.neuron;
+    let lead = |c: &FoundConcept| c.f1 - c.neuron.max(c.random.mean);
     for (_, list) in &mut by_kind {
         list.sort_by(|a, b| lead(b).total_cmp(&lead(a)));
     }
@@ -293,9 +294,11 @@ mod tests {
             score(6, "class", 0.81, 0.1),
             score(7, "regex", 0.59, 0.1),
             ConceptScore { too_rare: true, ..score(8, "class", 0.99, 0.0) },
+            // What random directions find as well is not striking.
+            ConceptScore { random_draws: vec![0.9], ..score(9, "kind", 0.96, 0.1) },
         ];
-        let chosen = in_turn(ExamReport { n_tokens: (1000, 1000), n_latents: 9, concepts, best_of_latent: vec![] });
-        assert_eq!(chosen.iter().map(|c| c.latent).collect::<Vec<_>>(), [4, 1, 3, 6, 2]);
+        let chosen = in_turn(ExamReport { n_tokens: (1000, 1000), n_latents: 10, concepts, best_of_latent: vec![] });
+        assert_eq!(chosen.iter().map(|c| c.latent).collect::<Vec<_>>(), [4, 1, 3, 6, 9, 2]);
         // Draws of 0.1 and 0.3: their mean, and sqrt(2 x 0.1^2 / 1).
         assert_eq!(chosen[0].note(), "regex 4, F1 0.66; best neuron 0.20, token alone 0.50, random 0.20 \u{b1} 0.14");
     }

@@ -11,6 +11,12 @@ pub const JUNK_COSINE: f64 = 0.1;
 /// Below this density a latent that fired is ultra-rare (Bricken et al. 2023).
 const ULTRA_RARE: f64 = 1e-6;
 
+/// A direction with a larger cosine than this with another is nearly its double.
+const NEAR_DUPLICATE: f32 = 0.9;
+
+/// Latents whose nearest direction is looked for.
+const GEOMETRY_LATENTS: usize = 1024;
+
 /// What `eval.json` holds. The cross-entropies need the language model and are added by the stage that has it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Eval {
@@ -22,6 +28,14 @@ pub struct Eval {
     pub explained_variance: f64,
     pub cosine: f64,
     pub l2_ratio: f64,
+    /// Above 1 reconstructions are too long along x, below 1 too short (shrinkage). Absent in an `eval.json` of an older program, like the next two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative_reconstruction_bias: Option<f64>,
+    /// How near decoder directions lie to each other; over at most [`GEOMETRY_LATENTS`] of them at even distances, each beside all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_max_decoder_cosine: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub near_duplicate_frac: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ce_clean: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,6 +85,9 @@ pub struct Metrics {
     shifted_squares: f64,
     squares: f64,
     squared_error: f64,
+    /// Sums of |x_hat|^2 and of x . x_hat.
+    reconstructed: f64,
+    products: f64,
     cosine: f64,
     ratio: f64,
     /// Rows with a norm, over which cosine and ratio are means.
@@ -91,6 +108,8 @@ impl Metrics {
             shifted_squares: 0.0,
             squares: 0.0,
             squared_error: 0.0,
+            reconstructed: 0.0,
+            products: 0.0,
             cosine: 0.0,
             ratio: 0.0,
             n_directed: 0,
@@ -120,6 +139,8 @@ impl Metrics {
                 product += x * x_hat;
             }
             self.squares += square;
+            self.reconstructed += square_hat;
+            self.products += product;
             if square > 0.0 {
                 self.n_directed += 1;
                 self.ratio += (square_hat / square).sqrt();
@@ -148,6 +169,9 @@ impl Metrics {
             false => f64::from(u8::from(self.squared_error > 1e-12 * self.squares)),
         };
         let cosines = sae.encoder_decoder_cosines();
+        let nearest = sae.nearest_directions(GEOMETRY_LATENTS);
+        let mean_max = nearest.iter().map(|&c| c as f64).sum::<f64>() / nearest.len().max(1) as f64;
+        let doubles = nearest.iter().filter(|&&c| c > NEAR_DUPLICATE).count() as f64 / nearest.len().max(1) as f64;
         let share = |count: usize| count as f64 / f;
         let density = |fires: u64| fires as f64 / n;
         let mut density_histogram = vec![0; 9];
@@ -165,6 +189,9 @@ impl Metrics {
             explained_variance: 1.0 - fvu,
             cosine: self.cosine / directed,
             l2_ratio: self.ratio / directed,
+            relative_reconstruction_bias: (self.products != 0.0).then(|| self.reconstructed / self.products),
+            mean_max_decoder_cosine: (!nearest.is_empty()).then_some(mean_max),
+            near_duplicate_frac: (!nearest.is_empty()).then_some(doubles),
             dead_frac: share(self.fires.iter().filter(|&&k| k == 0).count()),
             ultra_rare_frac: share(self.fires.iter().filter(|&&k| k > 0 && density(k) < ULTRA_RARE).count()),
             junk_frac: share(cosines.iter().filter(|&&c| (c as f64) < JUNK_COSINE).count()),
@@ -190,6 +217,9 @@ fn formulas() -> BTreeMap<String, String> {
         ("explained_variance", "1 - fvu"),
         ("cosine", "mean over t with x_t != 0 of cos(x_t, x_hat_t)"),
         ("l2_ratio", "mean over t with x_t != 0 of |x_hat_t| / |x_t|"),
+        ("relative_reconstruction_bias", "sum_t |x_hat_t|^2 / sum_t x_t . x_hat_t"),
+        ("mean_max_decoder_cosine", "mean over at most 1024 latents i of max over j != i of cos(w_dec_i, w_dec_j)"),
+        ("near_duplicate_frac", "share of these latents whose maximum is above 0.9"),
         ("ce_clean", "mean next-token cross-entropy in nats, model unchanged"),
         ("ce_spliced", "the same with x replaced by x_hat"),
         ("ce_zero", "the same with x replaced by zero"),
@@ -251,6 +281,8 @@ mod tests {
         assert_eq!((eval.explained_variance, eval.fvu, eval.mse, eval.l0), (1.0, 0.0, 0.0, 5.0));
         assert!((eval.cosine - 1.0).abs() < 1e-12 && (eval.l2_ratio - 1.0).abs() < 1e-12);
         assert_eq!((eval.dead_frac, eval.junk_frac, eval.mean_encoder_decoder_cosine), (0.0, 0.0, 1.0));
+        assert!((eval.relative_reconstruction_bias.unwrap() - 1.0).abs() < 1e-12);
+        assert_eq!((eval.mean_max_decoder_cosine, eval.near_duplicate_frac), (Some(0.0), Some(0.0)));
         assert_eq!(eval.density_histogram, [0, 0, 0, 0, 0, 0, 0, 0, 5]);
     }
 
@@ -266,6 +298,22 @@ mod tests {
         // The mean is rounded to f32 at values of some 500: error 3e-5 beside a spread of 0.3.
         assert!(eval.explained_variance.abs() < 1e-6, "{}", eval.explained_variance);
         assert_eq!(eval.junk_frac, 1.0);
+    }
+
+    #[test]
+    fn the_reconstruction_bias_is_the_factor_that_reconstructions_are_off_by_and_twins_are_near_duplicates() {
+        let mut sae = identity(5);
+        sae.w_dec.iter_mut().for_each(|w| *w *= 0.5);
+        let eval = measure(&sae, &rows(60, 5), 60);
+        // |x / 2|^2 / (x . x / 2)
+        assert!((eval.relative_reconstruction_bias.unwrap() - 0.5).abs() < 1e-6 && (eval.l2_ratio - 0.5).abs() < 1e-6);
+        // Latents 0 and 1 now point the same way, 2 is at 45 degrees to them, 3 and 4 at right angles to all.
+        sae.w_dec[5..10].copy_from_slice(&[3.0, 0.0, 0.0, 0.0, 0.0]);
+        sae.w_dec[10..15].copy_from_slice(&[1.0, 0.0, 1.0, 0.0, 0.0]);
+        let eval = measure(&sae, &rows(60, 5), 60);
+        let want = (1.0 + 1.0 + std::f64::consts::FRAC_1_SQRT_2 + 0.0 + 0.0) / 5.0;
+        assert!((eval.mean_max_decoder_cosine.unwrap() - want).abs() < 1e-6, "{:?}", eval.mean_max_decoder_cosine);
+        assert_eq!(eval.near_duplicate_frac, Some(0.4));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 pub mod architectures;
 mod checkpoint;
 mod config;
+mod consistency;
 mod control;
 pub mod controls;
 pub(crate) mod cpu;
@@ -28,6 +29,7 @@ pub use architectures::{
 };
 pub use checkpoint::Checkpoint;
 pub use config::{Decoder, Resample, SaeConfig, TrainConfig};
+pub use consistency::{Consistency, MATCHED, MOST_COSINES, consistency};
 pub use cpu::CpuEngine;
 pub use engine::{Engine, Params, Replacement, State, StepReport, StepSettings};
 pub use error::{Error, Result};

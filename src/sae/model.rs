@@ -1,8 +1,12 @@
 //! A finished SAE: folded weights in raw model units, encode and decode. Files are in `format`.
 
 use super::encode::{self, EncodeScratch, EncoderView};
+use crate::kernels::gemm::matmul_nt;
 use crate::kernels::screen::Screen;
 use crate::kernels::sparse::dot;
+
+/// Directions that are compared with all others at a time.
+const FEW_DIRECTIONS: usize = 128;
 
 /// Rows up to which computing every pre-activation is cheaper than preparing the encoder.
 const FEW_ROWS: usize = 8;
@@ -29,6 +33,13 @@ pub enum Select {
         b_mag: Vec<f32>,
         r_mag: Vec<f32>,
     },
+}
+
+/// The rows of (n, D) with unit norm; a zero row stays.
+pub(super) fn unit_rows(rows: &[f32], d: usize) -> Vec<f32> {
+    let mut unit = rows.to_vec();
+    unit.chunks_exact_mut(d).for_each(super::cpu::normalise);
+    unit
 }
 
 /// F = d_sae, D = d_in. Unit decoder rows, no input scaling left: what SAELens calls `normalize_activations: none`.
@@ -182,6 +193,27 @@ impl Sae {
         let norm = |v: &[f32]| dot(v, v).sqrt();
         let cosine = |(e, d): (&[f32], &[f32])| if norm(e) * norm(d) > 0.0 { dot(e, d) / (norm(e) * norm(d)) } else { 0.0 };
         self.w_enc.chunks_exact(self.d_in).zip(self.w_dec.chunks_exact(self.d_in)).map(cosine).collect()
+    }
+
+    /// For at most `most` latents at even distances the largest cosine of its decoder direction with that of another latent; empty where there is one latent.
+    pub fn nearest_directions(&self, most: usize) -> Vec<f32> {
+        let (d, f) = (self.d_in, self.d_sae);
+        if f < 2 {
+            return Vec::new();
+        }
+        let unit = unit_rows(&self.w_dec, d);
+        let chosen: Vec<usize> = (0..most.min(f)).map(|i| i * f / most.min(f)).collect();
+        let nearest = |chosen: &[usize]| {
+            let rows: Vec<f32> = chosen.iter().flat_map(|&i| &unit[i * d..][..d]).copied().collect();
+            let mut cosines = vec![0.0; chosen.len() * f];
+            matmul_nt(chosen.len(), f, d, &rows, &unit, &mut cosines, false);
+            let largest = |(&own, row): (&usize, &[f32])| {
+                let others = row.iter().enumerate().filter(|(j, _)| *j != own);
+                others.fold(f32::NEG_INFINITY, |most, (_, &c)| most.max(c))
+            };
+            chosen.iter().zip(cosines.chunks_exact(f)).map(largest).collect::<Vec<f32>>()
+        };
+        chosen.chunks(FEW_DIRECTIONS).flat_map(nearest).collect()
     }
 
     fn view(&self) -> EncoderView<'_> {

@@ -3,9 +3,9 @@
 //! F = latents, N = features, D = d_in. w_j = decoder direction of latent j, v_i = direction of feature i; near(j) = argmax_i |cos(w_j, v_i)|.
 //! Formulas are those of SynthSAEBench (arXiv 2602.14687, and SAELens) unless a field says otherwise.
 
-use super::assignment::assign;
 use super::source::{Generator, Rows};
 use crate::artifact::Progress;
+use crate::kernels::assignment::assign;
 use crate::kernels::gemm::matmul_nt;
 use crate::kernels::sparse::dot;
 use crate::sae::{Metrics, Sae, SparseRows};

@@ -28,6 +28,18 @@ fn several_values_train_several_saes_on_one_pass_each_as_if_alone() {
     assert!(weights("alone") == weights("s-k8-s1"));
     let all = ["s-k4-s1", "s-k4-s2", "s-k8-s1", "s-k8-s2"].map(weights);
     assert!((0..4).all(|i| (0..i).all(|j| all[i] != all[j])));
+
+    let compared = json(dir, &["sae", "compare", "s-k8-s1", "small/alone", "s-k8-s2", "--run", "small"]);
+    let of = |i: usize, figure: &str| compared["saes"][i]["consistency"][figure].as_f64().unwrap();
+    assert!(compared["saes"][0]["consistency"].is_null() && (of(1, "pw_mcc") - 1.0).abs() < 1e-5, "{compared}");
+    // Another seed: other directions, in part.
+    assert!(of(2, "pw_mcc") < 0.999 && of(2, "pw_mcc") > 0.0 && of(2, "n_pairs") == 64.0, "{compared}");
+    works(dir, &["sae", "eval", "--name", "alone", "--tokens", "5000", "--ce-tokens", "2000", "--run", "small"]);
+    let table = works(dir, &["sae", "compare", "alone", "s-k4-s2", "--run", "small"]);
+    assert!(table.contains("relative_reconstruction_bias") && table.contains("pw_mcc") && table.contains("sum_t |x_hat_t|^2"), "{table}");
+    let error = fails(dir, &["sae", "compare", "alone", "nosuch", "--run", "small"]);
+    assert!(error.contains("cannot open the SAE nosuch") && error.contains("s-k4-s1"), "{error}");
+    assert!(fails(dir, &["sae", "compare", "alone", "alone", "--run", "small"]).contains("twice"));
 }
 
 #[test]

@@ -21,6 +21,7 @@ const COMMANDS: [&[&str]; 26] = [
     &["sae", "train"],
     &["sae", "eval"],
     &["sae", "info"],
+    &["sae", "compare"],
     &["features"],
     &["features", "build"],
     &["features", "list"],

@@ -1,5 +1,6 @@
 //! `monosem sae`: activations -> sparse autoencoder.
 
+mod compare;
 mod train;
 
 use super::{Global, Interrupted, Terminal, again};
@@ -38,6 +39,11 @@ enum Command {
     Eval(Evaluate),
     /// Print what is in DIR/RUN/sae/NAME
     Info(Info),
+    /// Put the figures of several SAEs beside each other, and how much of their directions is the same
+    ///
+    /// Reads eval.json of each (make it with monosem sae eval) and the decoders. Two SAEs that differ in nothing but --seed tell how
+    /// much of a dictionary is found again.
+    Compare(compare::Args),
     /// List the recipes with their settings and defaults
     Recipes,
 }
@@ -74,6 +80,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         Command::Train(args) => train::run(&args, global, &run),
         Command::Eval(args) => evaluate(&args, global, &run),
         Command::Info(args) => info(&args, global, &run),
+        Command::Compare(args) => compare::run(&args, global, &run),
         Command::Recipes => recipes(global),
     }
 }
@@ -137,11 +144,13 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
         ("nmse", eval.nmse),
         ("cosine", eval.cosine),
         ("l2_ratio", eval.l2_ratio),
+        ("relative_reconstruction_bias", eval.relative_reconstruction_bias.unwrap_or(f64::NAN)),
         ("dead_frac", eval.dead_frac),
         ("ultra_rare_frac", eval.ultra_rare_frac),
         ("junk_frac", eval.junk_frac),
+        ("mean_max_decoder_cosine", eval.mean_max_decoder_cosine.unwrap_or(f64::NAN)),
     ] {
-        say!("  {name:20} {figure:9.4}   {}", eval.formulas[name]);
+        say!("  {name:28} {figure:9.4}   {}", eval.formulas[name]);
     }
     let (ours, random, neurons) = (&controls.sae, &controls.random_decoder, &controls.largest_neurons);
     say!(

@@ -1,0 +1,116 @@
+//! `monosem sae compare`: the figures of several SAEs beside each other, and how much of their directions is the same.
+
+use super::super::Global;
+use crate::artifact::{RunDir, grouped, read_json};
+use crate::features::compare::{Named, cautions, compare, open};
+use crate::pipeline::saes;
+use crate::sae::{Consistency, Eval, MATCHED, consistency};
+use anyhow::{Context, bail};
+use serde::Serialize;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The SAEs: NAME of this run, or RUN/NAME of a run beside it; the others are compared with the first
+    #[arg(value_name = "[RUN/]NAME", num_args = 2.., required = true)]
+    names: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Side {
+    name: String,
+    n_latents: usize,
+    /// Absent until `monosem sae eval`.
+    eval: Option<Eval>,
+    /// With the first; absent for the first itself.
+    consistency: Option<Consistency>,
+    /// What must be known of it.
+    cautions: Vec<String>,
+}
+
+pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    let mut sides: Vec<Side> = vec![];
+    let mut first: Option<Named> = None;
+    for name in &args.names {
+        if sides.iter().any(|side| side.name == *name) {
+            bail!("{name} is named twice\n  name another SAE");
+        }
+        let (home, plain) = match name.split_once('/') {
+            Some((other, plain)) => (RunDir::new(&global.dir, other), plain),
+            None => (run.clone(), name.as_str()),
+        };
+        let named = open(&home, plain)
+            .with_context(|| format!("cannot open the SAE {plain} of {}\n  those that are there: {}", home.root.display(), saes(&home).join(", ")))?;
+        let path = home.sae(plain).join("eval.json");
+        let eval = path.exists().then(|| read_json(&path)).transpose()?;
+        let mut side = Side { name: name.clone(), n_latents: named.sae.d_sae, eval, consistency: None, cautions: vec![] };
+        match &first {
+            None => first = Some(named),
+            Some(first) => {
+                side.consistency = Some(consistency(&first.sae, &named.sae)?);
+                let matched = compare(first.side(), named.side())?.matched;
+                side.cautions = cautions(first, &named, &matched);
+            }
+        }
+        sides.push(side);
+    }
+    if global.json {
+        say!("{}", serde_json::json!({ "saes": sides }));
+        return Ok(());
+    }
+    for line in table(&sides) {
+        say!("{line}");
+    }
+    for side in &sides {
+        side.cautions.iter().for_each(|why| tell!("{}: {why}", side.name));
+        if side.eval.is_none() {
+            tell!("{} is not evaluated yet: monosem sae eval --name NAME", side.name);
+        }
+    }
+    Ok(())
+}
+
+/// Name, its value of an SAE, decimals.
+type Figure = (&'static str, fn(&Eval) -> Option<f64>, usize);
+
+const FIGURES: [Figure; 16] = [
+    ("l0", |e| Some(e.l0), 2),
+    ("explained_variance", |e| Some(e.explained_variance), 4),
+    ("nmse", |e| Some(e.nmse), 4),
+    ("cosine", |e| Some(e.cosine), 4),
+    ("l2_ratio", |e| Some(e.l2_ratio), 4),
+    ("relative_reconstruction_bias", |e| e.relative_reconstruction_bias, 4),
+    ("ce_spliced", |e| e.ce_spliced, 4),
+    ("ce_recovered_zero", |e| e.ce_recovered_zero, 4),
+    ("kl", |e| e.kl, 4),
+    ("dead_frac", |e| Some(e.dead_frac), 4),
+    ("ultra_rare_frac", |e| Some(e.ultra_rare_frac), 4),
+    ("junk_frac", |e| Some(e.junk_frac), 4),
+    ("mean_encoder_decoder_cosine", |e| Some(e.mean_encoder_decoder_cosine), 4),
+    ("mean_max_decoder_cosine", |e| e.mean_max_decoder_cosine, 4),
+    ("near_duplicate_frac", |e| e.near_duplicate_frac, 4),
+    ("n_eval_tokens", |e| Some(e.n_eval_tokens as f64), 0),
+];
+
+fn table(sides: &[Side]) -> Vec<String> {
+    let width = sides.iter().map(|side| side.name.len()).max().unwrap_or(0).max(11);
+    let line = |name: &str, cell: &dyn Fn(&Side) -> String, formula: &str| {
+        let cells: Vec<String> = sides.iter().map(|side| format!("{:>width$}", cell(side))).collect();
+        format!("{name:30} {}   {formula}", cells.join(" ")).trim_end().to_string()
+    };
+    let nothing = || "-".to_string();
+    let mut lines = vec![line("", &|side| side.name.clone(), ""), line("latents", &|side| grouped(side.n_latents as u64), "")];
+    if let Some(known) = sides.iter().find_map(|side| side.eval.as_ref()) {
+        lines.extend(FIGURES.iter().map(|(name, of, decimals)| {
+            let cell = |side: &Side| side.eval.as_ref().and_then(of).map_or_else(nothing, |v| format!("{v:.decimals$}"));
+            line(name, &cell, known.formulas.get(*name).map_or("", String::as_str))
+        }));
+    }
+    let shared = |of: fn(&Consistency) -> f64| move |side: &Side| side.consistency.as_ref().map_or_else(nothing, |c| format!("{:.4}", of(c)));
+    lines.push(line(
+        "pw_mcc",
+        &shared(|c| c.pw_mcc),
+        &format!("mean |cos| of decoder directions matched one to one with those of {}", sides[0].name),
+    ));
+    lines.push(line("matched_frac", &shared(|c| c.matched_frac), &format!("share of these pairs with |cos| of {MATCHED} or more")));
+    lines
+}
