@@ -57,6 +57,17 @@ impl ShuffleConfig {
         format!("{hook} through {} MiB, seed {}{visits}", self.buffer_mib, self.seed)
     }
 
+    /// What [`ShuffleConfig::rows`] wrote, but for `max_rows`; rows of a cache are those of the model. None for anything else.
+    pub fn of_rows(rows: &str) -> Option<(crate::lm::HookPoint, ShuffleConfig)> {
+        let (hook, rest) = rows.strip_suffix(", cached").unwrap_or(rows).split_once(" through ")?;
+        let (buffer, rest) = rest.split_once(" MiB, seed ")?;
+        let (seed, visits) = match rest.split_once(", ") {
+            Some((seed, visits)) => (seed, Some(visits.strip_suffix(" visits")?.parse().ok()?)),
+            None => (rest, None),
+        };
+        Some((hook.parse().ok()?, ShuffleConfig { seed: seed.parse().ok()?, buffer_mib: buffer.parse().ok()?, visits, max_rows: None }))
+    }
+
     /// The windows of an epoch, out of `all`. Some rows of a window do not count, so a tenth more windows are taken than would hold `max_rows`.
     pub(super) fn windows(&self, all: Range<u64>, n_ctx: usize) -> Range<u64> {
         let wanted = self.max_rows.map_or(u64::MAX, |rows| (rows.saturating_add(rows / 10)).div_ceil(n_ctx as u64).max(1));

@@ -81,7 +81,7 @@ impl Engine for Fake {
             if i % window == 0 {
                 past = 1;
             }
-            past = past * 31 + u64::from(ids[i]) + 1;
+            past = past.wrapping_mul(31).wrapping_add(u64::from(ids[i]) + 1);
             let mut rng = seed::rng(past, "test/row", 0);
             row.iter_mut().for_each(|x| *x = rng.random::<f32>() - 0.25);
         }

@@ -345,3 +345,14 @@ fn an_epoch_can_be_limited_to_the_rows_that_are_needed() {
     assert_eq!(config.windows(5..9, 64), 5..9);
     assert_eq!(ShuffleConfig::default().windows(5..900, 64), 5..900);
 }
+
+#[test]
+fn what_is_recorded_of_the_order_of_rows_reads_back() {
+    for (seed, buffer_mib, visits) in [(0, 1024, None), (7, 768, Some(3))] {
+        let config = ShuffleConfig { seed, buffer_mib, visits, max_rows: None };
+        let rows = config.rows(hook());
+        assert_eq!(ShuffleConfig::of_rows(&rows), Some((hook(), config)));
+        assert_eq!(ShuffleConfig::of_rows(&format!("{rows}, cached")), Some((hook(), config)));
+    }
+    assert_eq!(ShuffleConfig::of_rows("the rows of another program"), None);
+}

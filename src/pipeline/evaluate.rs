@@ -116,7 +116,7 @@ pub fn evaluate(engine: &mut dyn Engine, stream: &TokenStream, sae: &Sae, config
 }
 
 /// Reconstruction metrics of several SAEs on exactly the first `n_tokens` held-out tokens that count, or all there are.
-fn reconstruction(
+pub(super) fn reconstruction(
     engine: &mut dyn Engine,
     stream: &TokenStream,
     hook: HookPoint,
@@ -162,7 +162,7 @@ fn counted_rows(batch: &crate::activations::Batch, d_in: usize, at_most: u64, x:
 }
 
 /// The first `n` training rows that count, shape (n, d_in).
-fn first_rows(engine: &mut dyn Engine, stream: &TokenStream, hook: HookPoint, n: usize) -> Result<Vec<f32>> {
+pub(super) fn first_rows(engine: &mut dyn Engine, stream: &TokenStream, hook: HookPoint, n: usize) -> Result<Vec<f32>> {
     let d_in = hook.d_in(engine.config());
     let (mut sample, mut x) = (Vec::new(), Vec::new());
     let mut windows = Sequential::open(engine, stream, hook, Split::Train, None)?;

@@ -1,5 +1,6 @@
 //! The whole path: recipes, stages that are skipped while fresh, the quickstart, the report. Knows every stage, computes nothing itself.
 
+mod controls;
 mod estimate;
 mod evaluate;
 mod exam;
@@ -12,13 +13,14 @@ mod report_text;
 mod stages;
 mod status;
 
+pub use controls::{ControlKind, ControlRow, controls, shuffled_by};
 pub use estimate::Estimate;
 pub use evaluate::{Controls, EvalConfig, Evaluated, evaluate, write_evaluated};
 pub use exam::{ExamSummary, concepts, summarise};
 pub use gap::{ConceptGap, gaps};
 pub use recipe::{DictionaryStage, ExamStage, LmStage, Recipe, SaeStage};
 pub use report::Report;
-pub use stages::{Stage, Stages, shuffled_by};
+pub use stages::{Stage, Stages};
 pub use status::{Status, saes, status};
 
 use crate::{activations, artifact, corpus, features, intervene, lm, sae};

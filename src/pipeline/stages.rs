@@ -35,15 +35,6 @@ impl Stage {
     }
 }
 
-/// The input of a control's SAE that says what was done to the model's weights.
-const WEIGHTS: &str = "weights";
-const SHUFFLED: &str = "shuffled, seed ";
-
-/// Of a control's SAE: the seed by which the weights of its model were shuffled.
-pub fn shuffled_by(manifest: &Manifest) -> Option<u64> {
-    manifest.inputs.get(WEIGHTS)?.strip_prefix(SHUFFLED)?.parse().ok()
-}
-
 /// How long a stage took.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Took {
@@ -338,29 +329,19 @@ impl Stages<'_> {
         Report::gather(Sources { recipe, run, took, stream, latents: &latents, neurons, evaluated, exam, gaps })
     }
 
-    /// The control of the full exam: the trained model with the entries of each weight matrix shuffled, and an SAE trained on it exactly as the real one.
+    /// The control of the full exam.
     fn untrained(&mut self, engine: &dyn Engine, stream: &TokenStream) -> Result<(CpuEngine, Sae)> {
         let stage = &self.recipe.sae;
-        let mut shuffled = CpuEngine::new(engine.lm().shuffled(self.recipe.seed));
-        let real = self.place(stream)?;
-        let mut inputs = real.inputs.clone();
-        inputs.insert(WEIGHTS.into(), format!("{SHUFFLED}{}", self.recipe.seed));
-        let name = format!("{}-shuffled", stage.name);
-        let place = Place { out: self.run.sae(&name), checkpoints: self.run.checkpoints(&format!("sae-{name}")), inputs, ..real };
-        // Nobody watches the control.
-        let train = sae::TrainConfig { snapshots: 0, ..stage.train.clone() };
-        if !place.is_fresh(&train) {
-            let mut source = Streamed::open(&mut shuffled, stream, stage.hook, stage.shuffle)?;
-            match sae::train(&mut source, &train, &place, self.progress) {
-                // A control of an SAE that is no more.
-                Err(sae::Error::OtherRun { .. } | sae::Error::Artifact(artifact::Error::Finished { .. })) => {
-                    let place = Place { start: Start::Replace, ..place.clone() };
-                    sae::train(&mut source, &train, &place, self.progress)
-                }
-                done => done,
-            }?;
-        }
-        Ok((shuffled, Sae::load(&place.out)?))
+        let place = self.place(stream)?;
+        super::controls::shuffled(
+            engine,
+            stream,
+            (stage.hook, stage.shuffle),
+            &stage.train,
+            (&place, self.run, &stage.name),
+            self.recipe.seed,
+            self.progress,
+        )
     }
 }
 

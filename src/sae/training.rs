@@ -325,7 +325,16 @@ impl<'a> Training<'a> {
         // What was said of the weights that were here before is not said of these, its manifest first: from here to the new one the folder
         // holds nothing finished, and the checkpoints lead back here.
         let forget = || {
-            let said = ["manifest.json", "eval.json", "eval.manifest.json", "controls.json", "exam.json", "exam.manifest.json", "gaps.json"];
+            let said = [
+                "manifest.json",
+                "eval.json",
+                "eval.manifest.json",
+                "controls.json",
+                "all_controls.json",
+                "exam.json",
+                "exam.manifest.json",
+                "gaps.json",
+            ];
             said.iter().try_for_each(|name| artifact::remove_if_there(&out.join(name)))
         };
         artifact::write_together::<Error>(out, |dir| Ok(sae.save(dir, &self.place.origin, &self.sample)?), forget)?;

@@ -43,6 +43,32 @@ fn several_values_train_several_saes_on_one_pass_each_as_if_alone() {
 }
 
 #[test]
+fn an_sae_is_put_beside_its_controls_which_are_trained_once() {
+    let copied = copied();
+    let dir = copied.path();
+    works(dir, &["sae", "train", "--d-sae", "128", "--rows", "20000", "--batch", "256", "--run", "small", "--k", "4", "--name", "s"]);
+    let controls = ["sae", "controls", "--name", "s", "--tokens", "5000", "--ce-tokens", "2000", "--run", "small"];
+    let found = json(dir, &controls);
+    let rows = found["controls"].as_array().unwrap();
+    let of = |control: &str| rows.iter().find(|row| row["control"] == control).unwrap();
+    let ev = |control: &str| of(control)["explained_variance"].as_f64().unwrap();
+    let order: Vec<&str> = rows.iter().map(|row| row["control"].as_str().unwrap()).collect();
+    assert_eq!(order, ["trained", "frozen-decoder", "soft-frozen-decoder", "shuffled-model", "random-decoder", "pca", "largest-neurons"]);
+    // Each has less to learn with than the one before it.
+    assert!(ev("trained") > ev("frozen-decoder") && ev("frozen-decoder") > ev("random-decoder"), "{found}");
+    assert!((of("pca")["l0"].as_f64().unwrap() - 4.0).abs() < 1e-9 && of("largest-neurons")["l0"] == 4.0, "{found}");
+    assert!(of("shuffled-model")["gap_nats"].is_null() && of("trained")["gap_nats"].as_f64().unwrap().is_finite());
+
+    let weights = |name: &str| fs::read(dir.join("small/sae").join(name).join("sae_weights.safetensors")).unwrap();
+    let made = |name: &str| fs::metadata(dir.join("small/sae").join(name).join("manifest.json")).unwrap().modified().unwrap();
+    let names = ["s-frozen", "s-soft-frozen", "s-shuffled"];
+    let before = names.map(|name| (made(name), weights(name)));
+    let table = works(dir, &controls);
+    assert!(table.contains("decoder frozen as drawn") && table.contains("principal components"), "{table}");
+    assert!(before == names.map(|name| (made(name), weights(name))), "the controls were trained again");
+}
+
+#[test]
 fn every_architecture_is_trained_measured_and_collected() {
     let copied = copied();
     let dir = copied.path();

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&[&str]; 27] = [
+const COMMANDS: [&[&str]; 28] = [
     &[],
     &["quickstart"],
     &["run"],
@@ -21,6 +21,7 @@ const COMMANDS: [&[&str]; 27] = [
     &["sae", "train"],
     &["sae", "eval"],
     &["sae", "info"],
+    &["sae", "controls"],
     &["sae", "compare"],
     &["features"],
     &["features", "build"],

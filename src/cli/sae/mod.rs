@@ -1,6 +1,7 @@
 //! `monosem sae`: activations -> sparse autoencoder.
 
 mod compare;
+mod controls;
 mod train;
 
 use super::{Global, Interrupted, Terminal, again};
@@ -39,6 +40,11 @@ enum Command {
     Eval(Evaluate),
     /// Print what is in DIR/RUN/sae/NAME
     Info(Info),
+    /// Put an SAE beside what learned less: decoder frozen, model shuffled, random directions, principal components, neurons
+    ///
+    /// Trains the controls that need training on as many rows and with the settings of the SAE, into DIR/RUN/sae/NAME-frozen,
+    /// NAME-soft-frozen and NAME-shuffled; what is there is not trained again. Ctrl-C saves, the same command goes on.
+    Controls(controls::Args),
     /// Put the figures of several SAEs beside each other, and how much of their directions is the same
     ///
     /// Reads eval.json of each (make it with monosem sae eval) and the decoders. Two SAEs that differ in nothing but --seed tell how
@@ -80,6 +86,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         Command::Train(args) => train::run(&args, global, &run),
         Command::Eval(args) => evaluate(&args, global, &run),
         Command::Info(args) => info(&args, global, &run),
+        Command::Controls(args) => controls::run(&args, global, &run),
         Command::Compare(args) => compare::run(&args, global, &run),
         Command::Recipes => recipes(global),
     }

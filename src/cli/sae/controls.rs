@@ -1,0 +1,76 @@
+//! `monosem sae controls`: an SAE beside what learned less, or nothing.
+
+use super::super::{Global, Interrupted, Terminal, again};
+use super::{load, open_lm, open_stream};
+use crate::artifact::{Manifest, RunDir, grouped, write_json};
+use crate::lm::{self, HookPoint};
+use crate::pipeline::{self, ControlKind, ControlRow, EvalConfig, controls};
+use crate::sae;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Name of the SAE
+    #[arg(long, visible_alias = "sae", default_value = "main", value_name = "NAME")]
+    name: String,
+    /// Held-out tokens to measure reconstruction on
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    tokens: u64,
+    /// Held-out tokens to measure cross-entropies on
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    ce_tokens: u64,
+    /// Seed of the random directions
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    let _lock = run.lock()?;
+    let dir = run.sae(&args.name);
+    let (sae, origin) = (load(run, &args.name)?, sae::read_origin(&dir)?);
+    let hook: HookPoint = origin.hook_name.parse().map_err(|e| anyhow::anyhow!("{}: {e}", dir.join("cfg.json").display()))?;
+    let stream = open_stream(run)?;
+    let rerun = format!("monosem sae train --name {} {}", args.name, run.flags());
+    let trained = Manifest::read(&dir, "sae", sae::SAE_FORMAT_VERSION)?;
+    trained.check_input(&dir, "lm", &Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)?, &rerun)?;
+    let mut engine = lm::CpuEngine::new(open_lm(run, &stream)?);
+    tell!("trains {0}-frozen, {0}-soft-frozen and {0}-shuffled where they are not there, each on as many rows as {0}", args.name);
+    let config = EvalConfig { hook, tokens: args.tokens, ce_tokens: args.ce_tokens, neurons: EvalConfig::neurons_for(&sae.select), seed: args.seed };
+    let rows = match controls(&mut engine, &stream, run, &args.name, &config, &mut Terminal::new()) {
+        Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
+        done => done?,
+    };
+    write_json(&dir.join("all_controls.json"), &rows)?;
+    if global.json {
+        say!("{}", serde_json::json!({ "controls": rows }));
+        return Ok(());
+    }
+    for line in table(&rows) {
+        say!("{line}");
+    }
+    tell!("recovered: of the cross-entropy lost by zeroing the activations; the same in {}", dir.join("all_controls.json").display());
+    Ok(())
+}
+
+fn name(control: ControlKind) -> &'static str {
+    match control {
+        ControlKind::Trained => "the SAE",
+        ControlKind::FrozenDecoder => "decoder frozen as drawn",
+        ControlKind::SoftFrozenDecoder => "decoder within cosine 0.8 of it",
+        ControlKind::ShuffledModel => "of the model with shuffled weights",
+        ControlKind::RandomDecoder => "random directions, not trained",
+        ControlKind::Pca => "principal components",
+        ControlKind::LargestNeurons => "largest neurons, the rest's mean",
+    }
+}
+
+fn table(rows: &[ControlRow]) -> Vec<String> {
+    let head = format!("{:36} {:>8} {:>9} {:>9} {:>9} {:>7} {:>11}", "", "l0", "ev", "gap nats", "recovered", "dead", "rows");
+    let figure = |value: Option<f64>, decimals: usize| value.map_or("-".into(), |v| format!("{v:.decimals$}"));
+    let line = |row: &ControlRow| {
+        let rows = if row.rows == 0 { "-".into() } else { grouped(row.rows) };
+        let (ev, gap, recovered) = (figure(row.explained_variance, 4), figure(row.gap_nats, 4), figure(row.ce_recovered_zero, 4));
+        let dead = row.dead_frac.map_or("-".into(), |d| format!("{:.1} %", 100.0 * d));
+        format!("{:36} {:>8.2} {ev:>9} {gap:>9} {recovered:>9} {dead:>7} {rows:>11}", name(row.control), row.l0)
+    };
+    std::iter::once(head).chain(rows.iter().map(line)).collect()
+}

@@ -1,0 +1,190 @@
+//! What an SAE's figures are to be read beside: the same training with less to learn or less freedom, and reconstructions that learned nothing.
+//!
+//! The SAEs among them are trained with the settings of the SAE itself, on as many rows, and stay in `sae/<name>-frozen`, `-soft-frozen` and `-shuffled`.
+
+use super::evaluate::{first_rows, reconstruction};
+use super::{EvalConfig, Result};
+use crate::activations::{ShuffleConfig, Streamed};
+use crate::artifact::{self, Manifest, Progress, RunDir, Start};
+use crate::corpus::{Split, TokenStream};
+use crate::intervene::{Baseline, CeReport};
+use crate::lm::{CpuEngine, Engine, HookPoint};
+use crate::sae::{self, Decoder, Place, SAE_FORMAT_VERSION, Sae, TrainConfig, read_origin};
+use serde::{Deserialize, Serialize};
+
+/// The input of a control's SAE that says what was done to the model's weights.
+const WEIGHTS: &str = "weights";
+const SHUFFLED: &str = "shuffled, seed ";
+
+/// Rows that random directions and principal components are fitted on.
+const SAMPLE_ROWS: usize = 16_384;
+
+/// Of a control's SAE: the seed by which the weights of its model were shuffled.
+pub fn shuffled_by(manifest: &Manifest) -> Option<u64> {
+    manifest.inputs.get(WEIGHTS)?.strip_prefix(SHUFFLED)?.parse().ok()
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ControlKind {
+    /// The SAE itself.
+    Trained,
+    /// Decoder directions kept as they were drawn; encoder and biases trained.
+    FrozenDecoder,
+    /// Decoder directions within a cosine of 0.8 of what was drawn.
+    SoftFrozenDecoder,
+    /// Trained on a model whose weights were shuffled within each matrix; its cross-entropies would be of no use.
+    ShuffledModel,
+    /// Random directions, nothing trained but one scale.
+    RandomDecoder,
+    /// The principal components with the largest variance, as many as latents are active.
+    Pca,
+    /// The neurons of each token that are farthest from their mean, as many as latents are active.
+    LargestNeurons,
+}
+
+/// The figures of one of them; absent where they have no meaning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ControlRow {
+    pub control: ControlKind,
+    pub l0: f64,
+    pub explained_variance: Option<f64>,
+    /// Nats above the unchanged model.
+    pub gap_nats: Option<f64>,
+    pub ce_recovered_zero: Option<f64>,
+    pub ce_recovered_mean: Option<f64>,
+    pub dead_frac: Option<f64>,
+    pub rows: u64,
+}
+
+/// Trains what must be trained and is not there, measures everything as `config` says, in the order of [`ControlKind`].
+///
+/// # Errors
+/// An SAE that this program did not train, whose settings are not known; those of training and splicing; [`super::Error::Interrupted`], after which the same call
+/// goes on.
+pub fn controls(
+    engine: &mut dyn Engine,
+    stream: &TokenStream,
+    run: &RunDir,
+    name: &str,
+    config: &EvalConfig,
+    progress: &mut dyn Progress,
+) -> Result<Vec<ControlRow>> {
+    let dir = run.sae(name);
+    let sae = Sae::load(&dir)?;
+    let manifest = Manifest::read(&dir, "sae", SAE_FORMAT_VERSION)?;
+    let unknown =
+        || super::Error::Recipe(format!("how the SAE {name} was trained is not recorded in {}\n  train it with monosem sae train", dir.display()));
+    let train: TrainConfig = serde_json::from_value(manifest.config.clone()).map_err(|_| unknown())?;
+    let (hook, shuffle) = manifest.inputs.get("rows").and_then(|rows| ShuffleConfig::of_rows(rows)).ok_or_else(unknown)?;
+    let shuffle = ShuffleConfig { max_rows: Some(train.rows), ..shuffle };
+    // Nobody watches a control.
+    let train = TrainConfig { snapshots: 0, ..train };
+    let mut inputs = manifest.inputs.clone();
+    inputs.insert("rows".into(), shuffle.rows(hook));
+    inputs.remove("activations");
+    let origin = read_origin(&dir)?;
+    let real = Place { out: dir, checkpoints: run.checkpoints(&format!("sae-{name}")), start: Start::Resume, origin, inputs };
+
+    let mut held = vec![];
+    for (decoder, word) in [(Decoder::Frozen, "frozen"), (Decoder::SoftFrozen, "soft-frozen")] {
+        held.push((TrainConfig { decoder, ..train.clone() }, beside(&real, run, &format!("{name}-{word}"))));
+    }
+    for (train, place) in held.iter().filter(|(train, place)| !place.is_fresh(train)) {
+        let mut source = Streamed::open(engine, stream, hook, shuffle)?;
+        train_in(&mut source, train, place, progress)?;
+    }
+    let held = held.iter().map(|(_, place)| Ok(Sae::load(&place.out)?)).collect::<Result<Vec<Sae>>>()?;
+    let (mut shuffled_model, shuffled) = shuffled(engine, stream, (hook, shuffle), &train, (&real, run, name), train.seed, progress)?;
+
+    let sample = first_rows(engine, stream, hook, SAMPLE_ROWS)?;
+    let measured = reconstruction(engine, stream, hook, &[&sae], config.tokens, progress)?.remove(0);
+    let random = sae::controls::random_decoder(&sae, measured.l0, &sample, config.seed);
+    let k = measured.l0.round() as usize;
+    let pca = sae::controls::pca(&sample, sae.d_in, k);
+    let baseline = Baseline::measure(engine, stream, Split::HeldOutB, hook, config.ce_tokens, progress)?;
+    let subjects = [
+        (ControlKind::Trained, &sae),
+        (ControlKind::FrozenDecoder, &held[0]),
+        (ControlKind::SoftFrozenDecoder, &held[1]),
+        (ControlKind::RandomDecoder, &random),
+        (ControlKind::Pca, &pca),
+    ];
+    let mut rows = vec![];
+    for (control, subject) in subjects {
+        let eval = match control {
+            ControlKind::Trained => measured.clone(),
+            _ => reconstruction(engine, stream, hook, &[subject], config.tokens, progress)?.remove(0),
+        };
+        let ce = baseline.spliced(engine, stream, subject, progress)?;
+        rows.push(row(control, &eval, Some(&ce), if matches!(control, ControlKind::RandomDecoder | ControlKind::Pca) { 0 } else { train.rows }));
+        if control == ControlKind::SoftFrozenDecoder {
+            let eval = reconstruction(&mut shuffled_model, stream, hook, &[&shuffled], config.tokens, progress)?.remove(0);
+            rows.push(row(ControlKind::ShuffledModel, &eval, None, train.rows));
+        }
+    }
+    let neurons = baseline.largest_neurons(engine, stream, k, progress)?;
+    rows.push(ControlRow {
+        control: ControlKind::LargestNeurons,
+        l0: neurons.k as f64,
+        explained_variance: None,
+        gap_nats: Some(neurons.gap_nats),
+        ce_recovered_zero: neurons.ce_recovered_zero,
+        ce_recovered_mean: neurons.ce_recovered_mean,
+        dead_frac: None,
+        rows: 0,
+    });
+    Ok(rows)
+}
+
+fn row(control: ControlKind, eval: &sae::Eval, ce: Option<&CeReport>, rows: u64) -> ControlRow {
+    ControlRow {
+        control,
+        l0: eval.l0,
+        explained_variance: Some(eval.explained_variance),
+        gap_nats: ce.map(|ce| ce.gap_nats),
+        ce_recovered_zero: ce.and_then(|ce| ce.ce_recovered_zero),
+        ce_recovered_mean: ce.and_then(|ce| ce.ce_recovered_mean),
+        dead_frac: (control != ControlKind::Pca).then_some(eval.dead_frac),
+        rows,
+    }
+}
+
+/// The place of a control of the SAE in `real`.
+fn beside(real: &Place, run: &RunDir, name: &str) -> Place {
+    Place { out: run.sae(name), checkpoints: run.checkpoints(&format!("sae-{name}")), ..real.clone() }
+}
+
+/// Trains a control, or goes on with it; one of an SAE that is no more is replaced.
+fn train_in(source: &mut dyn sae::RowSource, train: &TrainConfig, place: &Place, progress: &mut dyn Progress) -> Result<()> {
+    match sae::train(source, train, place, progress) {
+        Err(sae::Error::OtherRun { .. } | sae::Error::Artifact(artifact::Error::Finished { .. })) => {
+            sae::train(source, train, &Place { start: Start::Replace, ..place.clone() }, progress)
+        }
+        done => done,
+    }?;
+    Ok(())
+}
+
+/// The trained model with the entries of each weight matrix shuffled, and an SAE trained on it exactly as the real one, which is `name` in `real`.
+pub(super) fn shuffled(
+    engine: &dyn Engine,
+    stream: &TokenStream,
+    (hook, shuffle): (HookPoint, ShuffleConfig),
+    train: &TrainConfig,
+    (real, run, name): (&Place, &RunDir, &str),
+    seed: u64,
+    progress: &mut dyn Progress,
+) -> Result<(CpuEngine, Sae)> {
+    let mut model = CpuEngine::new(engine.lm().shuffled(seed));
+    let mut place = beside(real, run, &format!("{name}-shuffled"));
+    place.inputs.insert(WEIGHTS.into(), format!("{SHUFFLED}{seed}"));
+    // Nobody watches the control.
+    let train = TrainConfig { snapshots: 0, ..train.clone() };
+    if !place.is_fresh(&train) {
+        let mut source = Streamed::open(&mut model, stream, hook, shuffle)?;
+        train_in(&mut source, &train, &place, progress)?;
+    }
+    Ok((model, Sae::load(&place.out)?))
+}
