@@ -283,5 +283,8 @@ fn finished(config: &TrainConfig, place: &Place) -> Result<Option<TrainedSae>> {
 }
 
 #[cfg(test)]
+#[path = "known_bugs_tests.rs"]
+mod known_bugs;
+#[cfg(test)]
 #[path = "train_tests.rs"]
 mod tests;

@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 
 /// Rows that are sparse sums of unit directions, row i a pure function of (seed, i).
-struct Synthetic {
+pub(super) struct Synthetic {
     d: usize,
     features: Vec<f32>,
     active: usize,
@@ -20,7 +20,7 @@ struct Synthetic {
 }
 
 impl Synthetic {
-    fn new(d: usize, n_features: usize, active: usize, n_rows: u64) -> Self {
+    pub fn new(d: usize, n_features: usize, active: usize, n_rows: u64) -> Self {
         let mut rng = seed::rng(5, "test/features", 0);
         let mut features: Vec<f32> = (0..n_features * d).map(|_| gaussian(&mut rng)).collect();
         features.chunks_exact_mut(d).for_each(super::super::cpu::normalise);
@@ -61,10 +61,10 @@ impl RowSource for Synthetic {
 
 /// Interrupts after some number of batches; remembers what was noted.
 #[derive(Default)]
-struct Watch {
-    stop_after_rows: Option<u64>,
-    rows: u64,
-    notes: Vec<String>,
+pub(super) struct Watch {
+    pub stop_after_rows: Option<u64>,
+    pub rows: u64,
+    pub notes: Vec<String>,
 }
 
 impl Progress for Watch {
@@ -82,7 +82,7 @@ impl Progress for Watch {
     }
 }
 
-fn place(dir: &Path) -> Place {
+pub(super) fn place(dir: &Path) -> Place {
     Place { out: dir.join("sae"), checkpoints: dir.join("checkpoints"), ..Place::default() }
 }
 

@@ -1,0 +1,108 @@
+//! Faults that other programs shipped, some for a year, and the test that each would fail here. Those that had no test yet are below.
+//!
+//! | fault | where it was | test |
+//! |---|---|---|
+//! | a resampler that writes to a temporary, draws by the loss instead of its square, scales an input that is not of unit norm | dictionary_learning | `new_latents_have_exact_norms_and_no_history_and_the_others_are_untouched`, `rows_are_drawn_in_proportion_to_their_weight` |
+//! | decoder rows not normalised after the step, or along the wrong axis | gelu-1l code | `decoder_rows_keep_unit_norm_over_many_steps_and_the_gradient_is_orthogonal_to_them` |
+//! | AuxK with b_dec added, k from the wrong width, residual not detached, coefficient twice (SAELens #644, sparsify #132, dictionary_learning #34) | | `each_loss_term_reaches_exactly_the_parameters_that_it_should`, `the_largest_raw_values_are_kept_negative_ones_included`, and finite differences of AuxK alone |
+//! | one loss logged and another differentiated (crosscode #3), a threshold applied twice (dictionary_learning #55) | | `gradients_of_every_loss_match_finite_differences` and the test of each architecture |
+//! | JumpReLU whose coefficient does nothing, whose thresholds do not move (SAELens #719, #718) | | here |
+//! | BatchTopK without its threshold at inference (SAELens #608) | | here |
+//! | explained variance measured from zero (SAELens #659), mse that depends on the batch (#711) | | `predicting_the_mean_explains_nothing`, `figures_do_not_depend_on_how_rows_are_cut_into_batches` |
+//! | scaled inputs compared with outputs that are not (SAELens #518), scale or bias folded wrongly (#150 to #467) | | `the_folded_sae_gives_the_reconstruction_of_training_in_raw_units`, the self-test in every file |
+//! | an intervention that changes the SAE's error (SAELens #637) | | `zero_with_the_error_kept_equals_decoding_without_the_latent_plus_the_error` |
+//! | resume that restarts in silence (SAELens #712) | | `an_interrupted_training_goes_on_bit_for_bit`; here: it reads on from where it was |
+//! | an SAE used at another place than it was trained on (sparsify #74) | | `a_cache_of_another_model_or_hook_is_refused_with_the_next_step`, width and self-test on loading |
+
+use super::tests::{Synthetic, Watch, place};
+use super::*;
+use crate::artifact::Silent;
+use crate::sae::{Recipe, SaeConfig, Select, SparseRows};
+use serde_json::json;
+
+fn config(recipe: Recipe, rows: u64) -> TrainConfig {
+    let mut config = TrainConfig::short(SaeConfig { d_in: 24, d_sae: 64, recipe }, rows, 256, 0);
+    (config.lr, config.dead_window_rows, config.init_rows) = (3e-3, 20_000.min(rows / 4), 4000);
+    config
+}
+
+fn trained(config: &TrainConfig, source: &mut Synthetic) -> TrainedSae {
+    let dir = tempfile::tempdir().unwrap();
+    train(source, config, &place(dir.path()), &mut Silent).unwrap()
+}
+
+/// Mean active latents on the rows that come next, which no training has seen.
+fn l0_of_fresh_rows(sae: &crate::sae::Sae, source: &mut Synthetic) -> f64 {
+    let (mut x, mut rows) = (vec![0.0; 8192 * sae.d_in], SparseRows::default());
+    assert_eq!(source.next_rows(&mut x).unwrap(), 8192);
+    sae.encode(&x, &mut rows);
+    rows.n_active() as f64 / 8192.0
+}
+
+#[test]
+fn batch_topk_has_an_l0_within_a_twentieth_of_k_on_rows_it_never_saw() {
+    let mut source = Synthetic::new(24, 40, 3, 400_000);
+    let trained = trained(&config(Recipe::named("batch-topk", &[("k", json!(3.0))]).unwrap(), 150_000), &mut source);
+    let Select::JumpRelu { threshold } = &trained.sae.select else { panic!("saved as {:?}", trained.sae.select) };
+    assert!(threshold.iter().all(|&t| t > 0.0));
+    let l0 = l0_of_fresh_rows(&trained.sae, &mut source);
+    assert!((l0 / 3.0 - 1.0).abs() < 0.05, "L0 {l0}");
+}
+
+#[test]
+fn the_coefficient_of_jump_relu_makes_it_sparser_and_its_thresholds_move() {
+    let run = |l0: f64| {
+        let mut source = Synthetic::new(24, 40, 3, 400_000);
+        let trained = trained(&config(Recipe::named("jump-relu", &[("l0", json!(l0))]).unwrap(), 60_000), &mut source);
+        let Select::JumpRelu { threshold } = trained.sae.select.clone() else { panic!("saved as {:?}", trained.sae.select) };
+        (l0_of_fresh_rows(&trained.sae, &mut source), threshold)
+    };
+    let (few, many) = (run(0.5), run(0.02));
+    assert!(few.0 < 0.8 * many.0, "L0 {} with a large coefficient, {} with a small one", few.0, many.0);
+    // All began at one value; what did not move is still at it, in the units of the saved SAE.
+    let spread = |t: &[f32]| t.iter().copied().fold(0.0, f32::max) / t.iter().copied().fold(f32::INFINITY, f32::min);
+    assert!(spread(&few.1) > 1.05, "{}", spread(&few.1));
+}
+
+/// Counts the rows that are read.
+struct Counted {
+    source: Synthetic,
+    rows: u64,
+}
+
+impl RowSource for Counted {
+    fn d_in(&self) -> usize {
+        self.source.d_in()
+    }
+    fn next_rows(&mut self, out: &mut [f32]) -> std::io::Result<usize> {
+        let n = self.source.next_rows(out)?;
+        self.rows += n as u64;
+        Ok(n)
+    }
+    fn position(&self) -> u64 {
+        self.source.position()
+    }
+    fn seek(&mut self, position: u64) -> std::io::Result<()> {
+        self.source.seek(position)
+    }
+}
+
+#[test]
+fn a_resumed_training_reads_only_the_rows_that_it_had_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(Recipe::topk(3, true), 256 * 40);
+    config.checkpoint_every = 5;
+    let run = |dir: &std::path::Path, start, stop_after_rows| {
+        let mut source = Counted { source: Synthetic::new(24, 40, 3, 400_000), rows: 0 };
+        let mut watch = Watch { stop_after_rows, ..Watch::default() };
+        let done = train(&mut source, &config, &Place { start, ..place(dir) }, &mut watch);
+        (done.map(|done| done.steps), source.rows)
+    };
+    let (whole, rows_of_whole) = run(tempfile::tempdir().unwrap().path(), artifact::Start::New, None);
+    let (stopped, _) = run(dir.path(), artifact::Start::New, Some(256 * 15));
+    let (resumed, rows_of_rest) = run(dir.path(), artifact::Start::Resume, None);
+    assert!(stopped.is_err());
+    assert_eq!((whole.unwrap(), resumed.unwrap()), (40, 40));
+    // The number of steps would also come from a new start.
+    assert!(rows_of_rest <= rows_of_whole - 256 * 15, "{rows_of_rest} rows were read after the interruption, {rows_of_whole} without one");
+}
