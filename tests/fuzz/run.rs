@@ -181,7 +181,12 @@ fn parquet(path: &Path) {
     use parquet::file::writer::SerializedFileWriter;
     let schema =
         parquet::schema::parser::parse_message_type("message m { REQUIRED BYTE_ARRAY text (UTF8); OPTIONAL BYTE_ARRAY kind (UTF8); }").unwrap();
-    let mut file = SerializedFileWriter::new(std::fs::File::create(path).unwrap(), schema.into(), Default::default()).unwrap();
+    let properties = parquet::file::properties::WriterProperties::builder();
+    // One column with a dictionary, the other with delta-encoded lengths.
+    let kind = parquet::schema::types::ColumnPath::from("kind");
+    let properties =
+        properties.set_column_dictionary_enabled(kind.clone(), false).set_column_encoding(kind, parquet::basic::Encoding::DELTA_BYTE_ARRAY).build();
+    let mut file = SerializedFileWriter::new(std::fs::File::create(path).unwrap(), schema.into(), properties.into()).unwrap();
     let mut group = file.next_row_group().unwrap();
     for levels in [None, Some([1, 1, 1, 1])] {
         let mut column = group.next_column().unwrap().unwrap();
