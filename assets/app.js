@@ -47,9 +47,19 @@ document.addEventListener("DOMContentLoaded", () => {
   const live = $("#live");
   if (live) {
     let at = "";
-    const refresh = () => { address(live); load(live.dataset.fragment + "?" + query(live) + (at && "&at=" + at), $("#result")); };
-    const typed = soon(150, refresh);
-    live.addEventListener("input", () => { at = ""; typed(); });
+    // At once, one request at a time: what is typed meanwhile is asked for as soon as the answer is there.
+    let asking = false, again = false;
+    const refresh = async () => {
+      address(live);
+      again = true;
+      if (asking) return;
+      for (asking = true; again;) {
+        again = false;
+        await load(live.dataset.fragment + "?" + query(live) + (at && "&at=" + at), $("#result"));
+      }
+      asking = false;
+    };
+    live.addEventListener("input", () => { at = ""; refresh(); });
     live.addEventListener("submit", (event) => { event.preventDefault(); refresh(); });
     $("#result").addEventListener("click", (event) => {
       const token = event.target.closest("button.t");

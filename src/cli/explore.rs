@@ -3,6 +3,7 @@
 use super::Global;
 use crate::artifact::RunDir;
 use crate::explorer::{self, Options};
+use crate::pipeline::saes;
 use std::io::Write;
 use std::net::IpAddr;
 
@@ -38,7 +39,10 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         let line = if global.json { serde_json::json!({ "url": url }).to_string() } else { url.to_string() };
         // Whoever reads stdout may have gone; the server is of use without.
         let _ = writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush());
-        tell!("exploring {}; Ctrl-C ends", run.root.display());
+        let sae = options.sae.clone().or_else(|| saes(&run).into_iter().next()).unwrap_or_default();
+        let others: Vec<String> = saes(&run).into_iter().filter(|name| *name != sae).collect();
+        let others = if others.is_empty() { String::new() } else { format!(" (--sae for another: {})", others.join(", ")) };
+        tell!("exploring the SAE {sae} of {}{others}; Ctrl-C ends", run.root.display());
     })?;
     Ok(())
 }

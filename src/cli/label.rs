@@ -5,7 +5,7 @@ use super::features::{Which, print};
 use crate::artifact::RunDir;
 use crate::features::store::Meta;
 use crate::labels::{Format, Import, Step};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -70,6 +70,9 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     match args.command {
         Command::Set { id, text, author } => {
             dictionary.summary(id)?;
+            if text.contains(|c: char| c.is_control()) {
+                bail!("a label is one line without control characters, not {text:?}");
+            }
             let author = author.filter(|name| !name.trim().is_empty()).unwrap_or_else(user_name);
             let mut labels = to_write()?;
             labels.set(weights, id, &text, &author)?;

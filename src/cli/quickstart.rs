@@ -3,7 +3,7 @@
 use super::{Global, path};
 use crate::corpus::{OnError, Source};
 use crate::pipeline::Recipe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Go the whole path on the built-in planted corpus (or --text PATH), then the explorer
 ///
@@ -47,7 +47,7 @@ impl Args {
     fn recipe(&self) -> Recipe {
         let own = match &self.dataset {
             Some(name) => vec![Source::Dataset { name: name.clone(), revision: "main".into(), files: "*".into() }],
-            None => self.text.iter().cloned().map(Source::Path).collect(),
+            None => self.text.iter().map(|path| Source::Path(plain(path))).collect(),
         };
         let mut recipe = match self.preset.as_str() {
             "tiny" => Recipe::tiny(self.seed),
@@ -62,9 +62,18 @@ impl Args {
     }
 }
 
+/// A path without what does not change where it leads, so that `texts/` is the `texts` of before.
+fn plain(path: &str) -> String {
+    let parts: PathBuf = Path::new(path).components().filter(|part| *part != std::path::Component::CurDir).collect();
+    if parts.as_os_str().is_empty() { path.into() } else { parts.to_string_lossy().into_owned() }
+}
+
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let recipe = args.recipe();
     if let Some(file) = &args.write_recipe {
+        if file.exists() && !args.yes {
+            anyhow::bail!("{} is there already\n  name another file, or replace it with --yes", file.display());
+        }
         crate::artifact::write_atomic(file, |out| std::io::Write::write_all(out, recipe.to_toml().as_bytes()))?;
         if global.json {
             say!("{}", serde_json::json!({ "recipe": file }));

@@ -119,6 +119,11 @@ fn run_one(args: &Run, global: &Global) -> anyhow::Result<()> {
     let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: None, seed: args.seed };
     let prompt = rig.prompt(&args.prompt);
 
+    for (flag, value) in [("--strength", args.strength), ("--add", args.add), ("--scale", args.scale)] {
+        if value.is_some_and(|value| !value.is_finite()) {
+            bail!("{flag} must be a number, not {}", value.unwrap_or_default());
+        }
+    }
     let mut found = Vec::new();
     let mut edits = Vec::new();
     let mut cautions = Vec::new();

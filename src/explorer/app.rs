@@ -235,6 +235,17 @@ impl App {
         listed.into_iter().map(|l| (l.latent, l.text)).collect()
     }
 
+    /// Every label in force that holds `wanted`, which is in lower case: several of one unit where several authors said it.
+    pub fn labels_with(&self, units: Units, meta: &Meta, wanted: &str) -> Vec<(u32, String)> {
+        let listed = self.labels(units).ok().flatten().and_then(|l| l.list(&meta.weights_hash, None).ok()).unwrap_or_default();
+        listed.into_iter().filter(|l| l.text.to_lowercase().contains(wanted)).map(|l| (l.latent, l.text)).collect()
+    }
+
+    /// Whether the dictionary came from another program, without the model that it was made from.
+    pub fn is_imported(&self) -> bool {
+        !self.run.lm().exists() && self.run.features(&self.sae).is_file()
+    }
+
     pub fn unit_view(&self, units: Units, summary: &FeatureSummary, labels: &HashMap<u32, String>) -> UnitView {
         UnitView::new(units, summary, labels.get(&summary.id).cloned())
     }
@@ -285,6 +296,16 @@ impl App {
         let made_from = (meta.lm_hash.clone(), meta.sae_hash.clone());
         if slot.as_ref().is_none_or(|model| model.made_from != made_from) {
             *slot = None;
+            if self.is_imported() {
+                return Err(Problem {
+                    status: 404,
+                    title: "There is no model here",
+                    message: "This dictionary came without the model and the SAE that it was made from: there is no live text, no steering, no map, and no \
+                              reason why a feature fires."
+                        .into(),
+                    next: format!("monosem features list --sae {} {}", self.sae, self.run.flags()),
+                });
+            }
             let failed = |e: &dyn std::fmt::Display| Problem::new(500, "The model cannot be loaded", e);
             self.made_from("lm", &self.run.lm(), Some(&meta.lm_hash))?;
             self.made_from("SAE", &self.run.sae(&self.sae), meta.sae_hash.as_deref())?;

@@ -32,6 +32,9 @@ pub struct EvidenceView {
     pub along: Vec<NearView>,
     /// By correlation; by entry of the decoder direction.
     pub correlated: Vec<NeuronView>,
+    /// They would have taken too much memory.
+    #[serde(skip)]
+    pub uncorrelated: bool,
     pub aligned: Vec<NeuronView>,
     /// What underlines mean, or why there are none.
     pub loss_note: String,
@@ -93,6 +96,7 @@ impl App {
             similar: views(&detail.similar),
             along: detail.correlated.iter().filter_map(along).collect(),
             correlated: detail.neurons.iter().map(|n| neuron(n.neuron, n.pearson, String::new())).collect(),
+            uncorrelated: units == Units::Features && meta.has_no_room_for_correlations(),
             aligned: detail.alignment.iter().map(|a| neuron(a.neuron, a.value, percent(a.share as f64))).collect(),
             loss_note: loss_note(meta),
             has_loss: meta.loss_effects == LossEffects::Exact,

@@ -138,7 +138,7 @@ impl App {
         let mut named: Vec<FeatureSummary> = vec![];
         if !ask.q.is_empty() {
             let wanted = ask.q.to_lowercase();
-            let by_label = said.labels.iter().filter(|(_, text)| text.to_lowercase().contains(&wanted)).map(|(&id, _)| id);
+            let by_label = self.labels_with(units, &meta, &wanted).into_iter().map(|(id, _)| id);
             let by_number = ask.q.parse::<u32>().ok().filter(|&n| n < meta.n_units);
             let allowed: Option<HashSet<u32>> = query.ids.as_ref().map(|ids| ids.iter().copied().collect());
             let by_concept = dictionary.with_concept(&wanted, MAX_NAMED)?.into_iter().map(|hit| hit.feature);

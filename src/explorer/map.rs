@@ -128,7 +128,7 @@ impl App {
         Ok(labels)
     }
 
-    /// Latents with this text in their label, known concept, top tokens or contexts.
+    /// Latents with this text in a label, their known concept or their tokens.
     pub fn map_find(&self, asked: &str) -> Page<Vec<u32>> {
         let dictionary = self.dictionary(Units::Features)?;
         let wanted: String = asked.trim().to_lowercase().chars().take(MAX_QUERY).collect();
@@ -137,8 +137,7 @@ impl App {
         }
         let known = self.summaries(Units::Features, &dictionary)?;
         let mut found: BTreeSet<u32> = BTreeSet::new();
-        let labels = self.label_texts(Units::Features, dictionary.meta());
-        found.extend(labels.iter().filter(|(_, text)| text.to_lowercase().contains(&wanted)).map(|(&id, _)| id));
+        found.extend(self.labels_with(Units::Features, dictionary.meta(), &wanted).into_iter().map(|(id, _)| id));
         found.extend(known.iter().filter(|s| s.concept.as_ref().is_some_and(|c| c.name.to_lowercase().contains(&wanted))).map(|s| s.id));
         found.extend(known.tokens_with(&wanted).flat_map(|t| t.units.iter().map(|u| u.0)));
         found.extend(wanted.parse::<u32>());

@@ -77,12 +77,15 @@ impl App {
         let by_number: Vec<FoundUnit> = wanted.parse::<u32>().ok().and_then(|id| hit(id, String::new(), String::new())).into_iter().collect();
         parts.push(FoundPart { title: "Number", hits: by_number });
 
-        let mut labelled: Vec<(&u32, &String)> = labels.iter().filter(|(_, text)| text.to_lowercase().contains(&wanted)).collect();
+        // What any author says of it, not only the newest.
+        let mut labelled = self.labels_with(Units::Features, dictionary.meta(), &wanted);
         labelled.sort_by_key(|(id, text)| {
             let text = text.to_lowercase();
-            (!has_word(&text, &wanted), !text.starts_with(&wanted), text.len(), **id)
+            (!has_word(&text, &wanted), !text.starts_with(&wanted), text.len(), *id)
         });
-        let labelled = labelled.into_iter().take(N_SHOWN).filter_map(|(&id, text)| hit(id, text.clone(), String::new())).collect();
+        let mut seen = HashSet::new();
+        labelled.retain(|(id, _)| seen.insert(*id));
+        let labelled = labelled.into_iter().take(N_SHOWN).filter_map(|(id, text)| hit(id, text, String::new())).collect();
         parts.push(FoundPart { title: "Labels", hits: labelled });
 
         let mut concepts: Vec<(f64, u32, &str)> = known

@@ -170,7 +170,9 @@ impl App {
             (true, Units::Features) => unit.concept(),
             (false, _) => note,
         };
-        let contexts = contexts(&detail, &unit.href());
+        let mut contexts = contexts(&detail, &unit.href());
+        let has_why = !self.is_imported();
+        contexts.iter_mut().for_each(|c| c.has_why = has_why);
         Ok(Card { unit, note, contexts })
     }
 

@@ -97,7 +97,13 @@ impl App {
             n_tokens: grouped(meta.n_tokens),
             facts: view::facts(&detail.summary, &meta),
             groups_note: view::groups_note(&meta),
-            groups: view::groups(&detail, &format!("{}/{id}", units.path())),
+            groups: {
+                let mut groups = view::groups(&detail, &format!("{}/{id}", units.path()));
+                // Without a model no firing can be taken apart.
+                let has_why = !self.is_imported();
+                groups.iter_mut().flat_map(|g| &mut g.parts).flat_map(|p| &mut p.contexts).for_each(|c| c.has_why = has_why);
+                groups
+            },
             raised: view::effects(&detail.logits_up),
             lowered: view::effects(&detail.logits_down),
             labels,

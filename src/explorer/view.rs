@@ -152,6 +152,9 @@ pub struct ContextView {
     /// Address of the unit's page.
     #[serde(skip)]
     href: String,
+    /// Whether the model is there that takes the activation apart.
+    #[serde(skip)]
+    pub has_why: bool,
 }
 
 impl ContextView {
@@ -178,6 +181,7 @@ impl ContextView {
             repeated: false,
             rtl: text::is_right_to_left(&slices),
             href: href.into(),
+            has_why: true,
         }
     }
 

@@ -76,6 +76,8 @@ impl Labels {
     /// # Errors
     /// A line that is not a label, or of a unit that there is not, with its number.
     pub fn import(&mut self, format: Format, text: &str, defaults: Import) -> Result<Imported> {
+        // Excel writes a mark of the byte order.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let lines = match format {
             Format::Csv => from_csv(text)?,
             Format::Jsonl => from_jsonl(text)?,
@@ -133,7 +135,8 @@ fn jsonl(l: &Label) -> String {
 fn from_jsonl(text: &str) -> Result<Vec<(usize, Line)>> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let read = |(i, line): (usize, &str)| {
-        let parsed = serde_json::from_str(line).map_err(|e| Error::Import { line: i + 1, what: e.to_string() })?;
+        let parsed = serde_json::from_str(line)
+            .map_err(|e| Error::Import { line: i + 1, what: format!("{e} (a file that ends in .csv is read as CSV, any other as JSON Lines)") })?;
         Ok((i + 1, parsed))
     };
     lines.map(read).collect()

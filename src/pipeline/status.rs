@@ -91,7 +91,7 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
     }
     // No command makes the exam alone.
     let path = run.sae(sae).join("exam.json");
-    if path.exists() || run.config().exists() {
+    if path.exists() || super::Recipe::read(&run.config()).is_ok_and(|recipe| recipe.sae.name == sae) {
         let exam = Manifest::read_beside(&run.sae(sae), "exam", exam::FORMAT_VERSION).map_err(|e| e.to_string());
         let whole_path = run_again(run);
         all.push(("exam", made(path, exam, &[("sae", &sae_hash), ("lm", &lm_hash), ("tokens", &tokens_hash)]), whole_path));
@@ -116,7 +116,7 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
     all
 }
 
-/// Names of the run's SAEs, those with a dictionary first: finished ones, those in the making, and dictionaries that were imported without one.
+/// Names of the run's SAEs, those with a dictionary first, `main` before others: finished ones, those in the making, and dictionaries that were imported without one.
 pub fn saes(run: &RunDir) -> Vec<String> {
     let inside = |path: PathBuf| fs::read_dir(path.parent().unwrap_or(&path)).into_iter().flatten().flatten().map(|e| e.path());
     let named = |path: &Path| Some(path.file_name()?.to_str()?.to_string());
@@ -126,7 +126,7 @@ pub fn saes(run: &RunDir) -> Vec<String> {
     let dictionaries = inside(run.features("x")).filter_map(|path| Some(named(&path)?.strip_suffix(".sqlite")?.to_string()));
     let imported = dictionaries.filter(|name| name != NEURONS && !name.starts_with('.'));
     let mut names: Vec<String> = finished.chain(making).chain(imported).collect();
-    names.sort_by_key(|name| (!run.features(name).is_file(), name.clone()));
+    names.sort_by_key(|name| (!run.features(name).is_file(), name != "main", name.clone()));
     names.dedup();
     names
 }

@@ -91,7 +91,7 @@ fn wrong_usage_exits_with_2() {
 #[test]
 fn json_is_one_object() {
     let dir = finished();
-    let cases: [&[&str]; 16] = [
+    let cases: [&[&str]; 17] = [
         &["lm", "eval", "--logits", "1,2"],
         &["info"],
         &["corpus", "stats"],
@@ -104,6 +104,7 @@ fn json_is_one_object() {
         &["features", "compare", "main"],
         &["features", "show", "3"],
         &["features", "search", "the"],
+        &["features", "token", "the"],
         &["features", "find", "--regex", "[0-9]", "--n-tokens", "5000"],
         &["label", "list"],
         &["label", "export"],
@@ -137,6 +138,16 @@ fn an_sae_beside_itself_is_matched_whole_and_a_summary_counts_every_unit() {
         let n = stats["meta"]["n_units"].as_u64().unwrap();
         assert_eq!((sum(&stats["densities"]), sum(&stats["meta"]["census"])), (n, n), "{stats}");
     }
+    // The commonest token that has the text, by its letters and by its number.
+    let by_text = json(dir, &["features", "token", "e", "--limit", "1", "--run", "small"]);
+    let token = &by_text["items"][0];
+    let by_id = json(dir, &["features", "token", &format!("#{}", token["token"]["id"]), "--run", "small"]);
+    assert!(
+        token["n"].as_u64().unwrap() > 100 && &by_id["items"][0] == token && !token["features"].as_array().unwrap().is_empty(),
+        "{by_text} {by_id}"
+    );
+    let lines = works(dir, &["features", "token", "e", "--limit", "1", "--run", "small"]);
+    assert!(lines.contains("times in") && lines.contains("lift"), "{lines}");
     // A TopK SAE has exactly k active, but where fewer are above 0.
     let stats = works(dir, &["features", "stats", "--run", "small"]);
     assert!(stats.contains("census") && stats.contains("active per token"), "{stats}");

@@ -125,6 +125,13 @@ fn labels_are_written_searched_and_taken_back() {
         r#"{"text": "time", "author": "Eve"}"#,
     );
     assert!(api.status == 200 && api.body.contains("\"current\":\"time\""), "{}", api.body);
+    // What anyone says of a feature finds it, not only what was said last.
+    served.post("/features/0/label", "text=verbs&author=Bob");
+    for said in ["forms", "verbs"] {
+        assert_eq!(served.json(&format!("/api/features?q={said}"))["units"][0]["index"], 0, "{said}");
+        assert!(served.get(&format!("/search?q={said}")).visible().contains(said), "{said}");
+        assert!(served.get(&format!("/map/find?q={said}")).body.contains('0'), "{said}");
+    }
     for (body, what) in [("text=x&author=", "author"), (&*format!("text={}&author=A", "x".repeat(501)), "500")] {
         let refused = served.post("/features/1/label", body);
         assert!(refused.status == 400 && refused.body.contains(what), "{} {}", refused.status, refused.body);

@@ -82,6 +82,6 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
             m.n_single_token, m.n_junk, m.n_polysemantic
         )
     })?;
-    tell!("next: monosem features list --sort max {}", run.flags());
+    tell!("next: monosem features list --sort max {} {}", which.flags(), run.flags());
     Ok(())
 }

@@ -65,7 +65,10 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
     let exam_of_run = Recipe::read(&run.config()).ok();
     let n_tokens = args.n_tokens.or(exam_of_run.as_ref().map(|recipe| recipe.exam.tokens)).unwrap_or(200_000);
     let seed = args.seed.or(exam_of_run.map(|recipe| recipe.seed)).unwrap_or(0);
-    tell!("{}: chosen on {n_tokens} tokens at even distances over held-out half A, scored on as many of half B, seed {seed}", concept.name);
+    tell!(
+        "{}: chosen on at most {n_tokens} tokens at even distances over held-out half A, scored on at most as many of half B, seed {seed}",
+        concept.name
+    );
     let mut control = shuffled(run, &which.sae, &lm, &lm_manifest)?;
     if control.is_none() {
         tell!("  the floor of a shuffled model needs its SAE, sae/{}-shuffled: monosem quickstart --exam full {}", which.sae, run.flags());

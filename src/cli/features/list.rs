@@ -49,6 +49,9 @@ pub struct Args {
 }
 
 pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    if let Some(density) = [args.min_density, args.max_density].into_iter().flatten().find(|density| !(0.0..=1.0).contains(density)) {
+        anyhow::bail!("a density is a share of tokens from 0 to 1, not {density}\n  5 % is 0.05");
+    }
     let dictionary = which.dictionary(run)?;
     let labels = label_texts(which, run, dictionary.meta())?;
     let query = ListQuery {

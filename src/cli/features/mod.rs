@@ -11,6 +11,7 @@ mod search;
 mod show;
 mod stats;
 mod text;
+mod token;
 
 pub use text::print;
 
@@ -43,6 +44,8 @@ enum Command {
     Show(show::Args),
     /// Find features by their labels, the tokens they fire on and the words around them
     Search(search::Args),
+    /// Say which features fire on a token, by how much, and on what share of its occurrences
+    Token(token::Args),
     /// Rank latents (or neurons) by F1 for a concept on held-out text, beside the floors: neurons, random directions, a shuffled model
     #[command(after_help = find::EXAMPLES)]
     Find(find::Args),
@@ -125,6 +128,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         Command::List(args) => list::run(args, &which, global, &run),
         Command::Show(args) => show::run(args, &which, global, &run),
         Command::Search(args) => search::run(args, &which, global, &run),
+        Command::Token(args) => token::run(args, &which, global, &run),
         Command::Find(args) => find::run(args, &which, global, &run),
         Command::Neighbors(args) => neighbors::run(args, &which, global, &run),
         Command::Stats => stats::run(&which, global, &run),

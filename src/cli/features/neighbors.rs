@@ -43,7 +43,12 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         others(out, &dictionary, &labels, &correlated)?;
         writeln!(out, "\nnearest decoder directions: cosine")?;
         others(out, &dictionary, &labels, &detail.similar)?;
-        writeln!(out, "\ncoordinates of the hook that go along with it: Pearson's r over {} tokens", meta.correlated_over)?;
+        match meta.has_no_room_for_correlations() {
+            true => {
+                writeln!(out, "\ncoordinates of the hook that go along with it: not collected, with so many units they would take too much memory")?
+            }
+            false => writeln!(out, "\ncoordinates of the hook that go along with it: Pearson's r over {} tokens", meta.correlated_over)?,
+        }
         detail.neurons.iter().try_for_each(|n| writeln!(out, "{:>7} {:>+8.3}", n.neuron, n.pearson))?;
         writeln!(out, "\ncoordinates that it writes to: entry of its direction, share of the L1 norm")?;
         detail.alignment.iter().try_for_each(|a| writeln!(out, "{:>7} {:>+8.3} {:>8}", a.neuron, a.value, percent(f64::from(a.share))))

@@ -248,6 +248,14 @@ fn train_on<S: WindowRows>(
         Err(sae::Error::Interrupted { .. }) => return Err(Interrupted { resume: again("--resume") }.into()),
         done => done?,
     };
+    for ((config, place), done) in jobs.iter().zip(&trained) {
+        if let Some(target) = config.target_l0.filter(|target| (done.l0 / target - 1.0).abs() > 0.15) {
+            tell!("note: {} has an L0 of {:.1}, not the {target} that was asked for: train on more rows", place.out.display(), done.l0);
+        }
+        if done.fvu > 1.0 {
+            tell!("note: {} reconstructs worse than the mean of all rows does (fvu {:.2}): train on more rows", place.out.display(), done.fvu);
+        }
+    }
     let mut lines = Vec::new();
     for ((_, place), sae::TrainedSae { steps, rows, fvu, l0, dead_frac, .. }) in jobs.iter().zip(&trained) {
         if global.json {

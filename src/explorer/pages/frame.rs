@@ -20,6 +20,8 @@ pub struct Shell {
     pub query: String,
     /// What the run has that is newer than what the pages show.
     pub stale: Option<Missing>,
+    /// There is a dictionary and no model.
+    pub imported: bool,
 }
 
 impl Shell {
@@ -31,11 +33,13 @@ impl Shell {
             here,
             query: String::new(),
             stale: server.app.out_of_date(),
+            imported: server.app.is_imported(),
         }
     }
 
-    pub fn pages(&self) -> [(&'static str, &'static str); 10] {
-        [
+    /// Address and name; without a model only those that need none.
+    pub fn pages(&self) -> Vec<(&'static str, &'static str)> {
+        let mut pages = vec![
             ("/", "Tour"),
             ("/features", "Features"),
             ("/neurons", "Neurons"),
@@ -46,7 +50,9 @@ impl Shell {
             ("/lists", "Lists"),
             ("/rate", "Rate"),
             ("/training", "Training"),
-        ]
+        ];
+        pages.retain(|(path, _)| !self.imported || matches!(*path, "/" | "/features" | "/lists" | "/rate"));
+        pages
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the dictionary answers, as plain data. Token text is bytes, with a lossy `text` beside it for convenience.
 
+use crate::features::collect::CollectSettings;
 use serde::{Deserialize, Serialize};
 
 /// What the units of a dictionary are.
@@ -91,6 +92,15 @@ pub struct Meta {
     pub loss_effects: LossEffects,
     pub wall_seconds: f64,
     pub program_version: String,
+}
+
+impl Meta {
+    /// Correlations of latents with the hook's coordinates are missing because they would have taken more memory than
+    /// [`CollectSettings::max_correlation_bytes`].
+    pub fn has_no_room_for_correlations(&self) -> bool {
+        let bytes = self.n_units as usize * self.d_in * size_of::<f64>();
+        self.kind == Kind::Latent && self.correlated_over == 0 && bytes > CollectSettings::default().max_correlation_bytes
+    }
 }
 
 /// How [`Example::loss`] came about.

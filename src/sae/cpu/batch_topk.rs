@@ -13,8 +13,10 @@ use rayon::prelude::*;
 /// How much of the last selection's end is taken as the guess.
 const GUESS: f32 = 0.8;
 
-/// Share of a new batch in the running mean of the least activation kept.
+/// Least share of a new batch in the running mean of the least activation kept, and the one in a short run: after n batches the mean is over the last n / 8 or so, so
+/// that a run of 20 steps is not left with the threshold of its beginning.
 const SHARE: f64 = 0.01;
+const WINDOWS: f64 = 8.0;
 
 /// Puts the `wanted` largest z above zero of rows `centred` (B, D) into the chunks, of equal values those of earlier rows and lower latents, and returns
 /// the least of them; none where nothing is above zero. `encoder` is w_enc (F, D) and b_enc (F,).
@@ -49,8 +51,9 @@ pub(super) fn select(
 }
 
 /// The running mean of the least activation kept, which becomes the threshold of the saved SAE.
-pub(super) fn running_mean(before: f64, least: f32) -> f64 {
-    if before == 0.0 { least as f64 } else { (1.0 - SHARE) * before + SHARE * least as f64 }
+pub(super) fn running_mean(before: f64, least: f32, steps: u64) -> f64 {
+    let share = SHARE.max(WINDOWS / (WINDOWS + steps as f64));
+    if before == 0.0 { least as f64 } else { (1.0 - share) * before + share * least as f64 }
 }
 
 /// Fills the chunks with all z above `floor`, or above a higher value that at least `wanted` reach; returns the bits of those values.

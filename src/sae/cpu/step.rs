@@ -236,7 +236,7 @@ impl CpuEngine {
         }
 
         if let Some(least) = least_kept {
-            state.kept = batch_topk::running_mean(state.kept, least);
+            state.kept = batch_topk::running_mean(state.kept, least, state.steps);
         }
         let sums = chunks.iter().fold(dense_sums.unwrap_or_default(), |sums, chunk| sums.plus(chunk.sums));
         let n = batch as f64;
