@@ -263,7 +263,8 @@ fn measurements_are_made_again_when_their_settings_or_files_change_and_not_when_
     }
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("tokens = 20000", "tokens = 25000")).unwrap();
-    assert_eq!(made(), ["eval", "features", "neurons"]);
+    // eval.json has held-out tokens of its own.
+    assert_eq!(made(), ["features", "neurons"]);
 }
 
 #[test]

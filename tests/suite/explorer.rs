@@ -197,7 +197,7 @@ fn what_is_missing_or_damaged_is_said_with_the_command_and_the_rest_works() {
     assert!(served.json("/api/features/99")["error"]["message"].as_str().unwrap().contains("no latent 99"));
     // There is no model in this run: the page that needs one says so, the others go on.
     let live = served.get("/live/result?text=hello");
-    assert!(live.status == 500 && live.body.contains("role=\"alert\""), "{}", live.body);
+    assert!(live.status == 404 && live.body.contains("role=\"alert\"") && live.visible().contains("came without the model"), "{}", live.body);
     assert_eq!(served.get("/steer?feature=0&prompt=x&tokens=100000").status, 400);
     std::fs::write(served.dir.path().join("demo/features/neurons.sqlite"), "not a database").unwrap();
     assert!(served.get("/neurons").visible().contains("cannot be used"));
