@@ -85,7 +85,9 @@ fn mark(c: char) -> Option<String> {
     Some(match c {
         '\n' => "↵".into(),
         '\t' => "⇥".into(),
-        '\u{a0}' => "⍽".into(),
+        '\u{a0}' | '\u{202f}' => "⍽".into(),
+        // Spaces of other widths; U+3000 is as wide as a Chinese character.
+        '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{205f}' | '\u{3000}' => format!("⟨{:04x}⟩", c as u32),
         '\0'..='\u{1f}'
         | '\u{7f}'..='\u{9f}'
         | '\u{ad}'
@@ -140,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_seen_gets_a_glyph_and_what_is_not_text_its_bytes() {
-        let shown = pieces(&[b"a\n\t\x00", b"  ", b" b", b"\xff\xd7", "x\u{202e}y".as_bytes()]);
+        let shown = pieces(&[b"a\n\t\x00", b"  ", b" b", b"\xff\xd7", "x\u{202e}y".as_bytes(), "\u{3000}\u{2003}".as_bytes()]);
         assert_eq!(
             shown,
             [
@@ -149,6 +151,7 @@ mod tests {
                 vec![text(" b")],
                 vec![glyph("\\xff"), glyph("\\xd7")],
                 vec![text("x"), glyph("⟨202e⟩"), text("y")],
+                vec![glyph("⟨3000⟩"), glyph("⟨2003⟩")],
             ]
         );
     }

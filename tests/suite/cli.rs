@@ -138,6 +138,19 @@ fn an_sae_beside_itself_is_matched_whole_and_a_summary_counts_every_unit() {
         let n = stats["meta"]["n_units"].as_u64().unwrap();
         assert_eq!((sum(&stats["densities"]), sum(&stats["meta"]["census"])), (n, n), "{stats}");
     }
+    // Filters of people and of scores, beside those of the dictionary.
+    let n = |flags: &[&str]| json(dir, &[&["features", "list", "--run", "small"], flags].concat())["total"].as_u64().unwrap();
+    let (all, labelled) = (n(&[]), n(&["--labelled"]));
+    assert_eq!(n(&["--unlabelled"]), all - labelled);
+    assert_eq!((n(&["--author", "nobody at all"]), n(&["--list", "none"])), (0, 0));
+    let good = json(dir, &["features", "list", "--run", "small", "--min-f1", "0.3", "--limit", "1000"]);
+    assert!(
+        good["features"].as_array().unwrap().iter().all(|f| f["concept"]["f1"].as_f64().unwrap() >= 0.3) && n(&["--min-f1", "1.1"]) == 0,
+        "{good}"
+    );
+    let densest = json(dir, &["features", "list", "--run", "small", "--sort", "density", "--limit", "1"])["features"][0]["id"].to_string();
+    let shown = works(dir, &["features", "show", &densest, "--run", "small"]);
+    assert!(shown.contains("density by position") && shown.contains("density over the text"), "{shown}");
     // The commonest token that has the text, by its letters and by its number.
     let by_text = json(dir, &["features", "token", "e", "--limit", "1", "--run", "small"]);
     let token = &by_text["items"][0];

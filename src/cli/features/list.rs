@@ -2,11 +2,12 @@
 
 use super::super::Global;
 use super::text::{concept, percent, top_tokens, unit_name};
-use super::{Which, label_texts, open_text, print};
+use super::{Which, label_texts, labels_of, open_text, print};
 use crate::artifact::RunDir;
 use crate::features::Dictionary;
 use crate::features::shares::{self, Card};
 use crate::features::store::{Category, FeatureSummary, Flag, ListPage, ListQuery, Sort};
+use std::collections::BTreeSet;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -37,6 +38,18 @@ pub struct Args {
     /// Only labelled features
     #[arg(long)]
     labelled: bool,
+    /// Only features without a label
+    #[arg(long, conflicts_with = "labelled")]
+    unlabelled: bool,
+    /// Only features that this author labelled
+    #[arg(long, value_name = "NAME")]
+    author: Option<String>,
+    /// Only features of this list
+    #[arg(long, value_name = "NAME")]
+    list: Option<String>,
+    /// Only features with at least this F1 for a known concept
+    #[arg(long, value_name = "X")]
+    min_f1: Option<f64>,
     /// Also what each fires on, as shares of its activation; neurons always say it
     #[arg(long)]
     cards: bool,
@@ -54,6 +67,7 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
     }
     let dictionary = which.dictionary(run)?;
     let labels = label_texts(which, run, dictionary.meta())?;
+    let ids = chosen(&args, which, run, &dictionary)?;
     let query = ListQuery {
         sort: args.sort,
         descending: (args.sort != Sort::Id) != args.reverse,
@@ -63,7 +77,7 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         text: args.text,
         min_density: args.min_density,
         max_density: args.max_density,
-        ids: args.labelled.then(|| labels.iter().map(|l| l.0).collect()),
+        ids,
         offset: args.offset,
         limit: args.limit,
     };
@@ -88,6 +102,33 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         }
         writeln!(out, "{} of {}", page.features.len(), page.total)
     })
+}
+
+/// The features that pass the filters which the dictionary itself does not have; none: it has them all.
+fn chosen(args: &Args, which: &Which, run: &RunDir, dictionary: &Dictionary) -> anyhow::Result<Option<Vec<u32>>> {
+    let meta = dictionary.meta();
+    let mut sets: Vec<BTreeSet<u32>> = vec![];
+    let labels = labels_of(which, run, meta, None)?;
+    let labelled: BTreeSet<u32> = labels.iter().map(|l| l.latent).collect();
+    if let Some(author) = &args.author {
+        sets.push(labels.iter().filter(|l| l.author == *author).map(|l| l.latent).collect());
+    }
+    if let Some(list) = &args.list {
+        let members = which.labels_to_read(run)?.map_or(Ok(vec![]), |labels| labels.members(&meta.weights_hash, None))?;
+        sets.push(members.into_iter().filter(|m| m.list == *list).map(|m| m.latent).collect());
+    }
+    if let Some(least) = args.min_f1 {
+        let all = dictionary.list(&ListQuery { limit: u64::from(meta.n_units), ..Default::default() })?.features;
+        sets.push(all.iter().filter(|f| f.concept.as_ref().is_some_and(|c| c.f1 >= least)).map(|f| f.id).collect());
+    }
+    if args.unlabelled {
+        sets.push((0..meta.n_units).filter(|id| !labelled.contains(id)).collect());
+    }
+    if args.labelled {
+        sets.push(labelled);
+    }
+    let both = sets.into_iter().reduce(|a, b| a.intersection(&b).copied().collect());
+    Ok(both.map(|ids| ids.into_iter().collect()))
 }
 
 /// The page, and a card to each of its features where they were asked for.

@@ -1,10 +1,11 @@
 //! `monosem features show`
 
 use super::super::Global;
-use super::text::{concept, has_colour, histogram, line, percent, quoted_bytes, top_tokens, unit_name};
+use super::text::{bars, concept, has_colour, histogram, line, percent, quoted_bytes, top_tokens, unit_name};
 use super::{Which, labels_of, open_text, print};
 use crate::artifact::RunDir;
 use crate::features;
+use crate::features::shares::card;
 use crate::features::store::{FeatureDetail, GroupKind, LossEffects, Neighbor};
 use std::io::Write;
 
@@ -27,7 +28,8 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
     let detail = dictionary.feature(args.id, &stream, &tokenizer)?;
     let labels = labels_of(which, run, dictionary.meta(), Some(args.id))?;
     if global.json {
-        return print(global, &serde_json::json!({ "feature": detail, "labels": labels }), |_| Ok(()));
+        let shares = card(&detail, &stream);
+        return print(global, &serde_json::json!({ "feature": detail, "labels": labels, "shares": shares }), |_| Ok(()));
     }
     let colour = has_colour();
     print(global, &(), |out| {
@@ -57,11 +59,21 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
             writeln!(out, "{}: {}", category.name(), category.rule())?;
         }
         writeln!(out, "tokens   {}", top_tokens(f, 10))?;
+        let shares = card(&detail, &stream).line();
+        if !shares.is_empty() {
+            writeln!(out, "falls on {shares}")?;
+        }
         let effects = |effects: &[features::store::LogitEffect]| {
             effects.iter().map(|e| format!("{} {:+.2}", quoted_bytes(&e.token.bytes), e.effect)).collect::<Vec<_>>().join("  ")
         };
         writeln!(out, "raises   {}\nlowers   {}", effects(&detail.logits_up), effects(&detail.logits_down))?;
         near(out, &detail)?;
+        for (what, densities) in [("density over the text", &detail.over_time), ("density by position", &detail.over_position)] {
+            let bars = bars(densities);
+            if !bars.is_empty() {
+                writeln!(out, "{what:21} {bars}  highest {}", percent(f64::from(densities.iter().copied().fold(0.0, f32::max))))?;
+            }
+        }
         histogram(out, &detail.histogram)?;
         if dictionary.meta().loss_effects == LossEffects::Exact {
             writeln!(out, "\nactivation, and by how many nats the loss of the next token rises when the feature is removed")?;

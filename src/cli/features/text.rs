@@ -41,6 +41,16 @@ pub fn histogram(out: &mut dyn Write, histogram: &Histogram) -> std::io::Result<
     Ok(())
 }
 
+/// Values from 0 up as bars on one line, the largest full.
+pub fn bars(values: &[f32]) -> String {
+    let most = values.iter().copied().fold(0.0, f32::max);
+    let bar = |value: &f32| match (8.0 * value / most).ceil() as u32 {
+        0 => ' ',
+        eighths => char::from_u32(0x2580 + eighths.min(8)).expect("a block of so many eighths"),
+    };
+    if most > 0.0 { values.iter().map(bar).collect() } else { String::new() }
+}
+
 /// Three significant digits.
 fn significant(x: f64) -> String {
     if x == 0.0 {
