@@ -131,7 +131,9 @@ fn requests() {
         let _ = stream.write_all(&request).and_then(|()| stream.shutdown(Shutdown::Write));
         let mut answer = vec![];
         let _ = stream.read_to_end(&mut answer);
-        prop_assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 "), "{}", String::from_utf8_lossy(&answer));
+        // A changed request may be of version 1.0, and is answered in it.
+        let is_http = answer.starts_with(b"HTTP/1.1 ") || answer.starts_with(b"HTTP/1.0 ");
+        prop_assert!(answer.is_empty() || is_http, "{}", String::from_utf8_lossy(&answer));
         prop_assert!(!String::from_utf8_lossy(&answer).contains("A part of this page failed"));
         Ok(())
     });
