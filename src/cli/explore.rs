@@ -39,8 +39,9 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         let line = if global.json { serde_json::json!({ "url": url }).to_string() } else { url.to_string() };
         // Whoever reads stdout may have gone; the server is of use without.
         let _ = writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush());
-        let sae = options.sae.clone().or_else(|| saes(&run).into_iter().next()).unwrap_or_default();
-        let others: Vec<String> = saes(&run).into_iter().filter(|name| *name != sae).collect();
+        let known = saes(&run);
+        let sae = options.sae.as_ref().or(known.first()).cloned().unwrap_or_default();
+        let others: Vec<String> = known.into_iter().filter(|name| *name != sae).collect();
         let others = if others.is_empty() { String::new() } else { format!(" (--sae for another: {})", others.join(", ")) };
         tell!("exploring the SAE {sae} of {}{others}; Ctrl-C ends", run.root.display());
     })?;

@@ -63,6 +63,10 @@ fn skip_levels(buf: &[u8], deepest: i16, encoding: Encoding, num_values: u32) ->
 
 /// Looks at the number of values that each list of packed differences claims: one of lengths, or of prefixes and of what follows them.
 fn check_lengths(values: &[u8], num_values: u32, encoding: Encoding) -> Result<()> {
+    // A page of nulls alone.
+    if values.is_empty() {
+        return Ok(());
+    }
     let rest = check_packed(values, num_values)?;
     if encoding == Encoding::DELTA_BYTE_ARRAY {
         check_packed(rest, num_values)?;

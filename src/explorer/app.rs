@@ -230,15 +230,14 @@ impl App {
 
     /// The newest label in force of every unit that has one. Labels that cannot be read are as good as none here; the unit's page says why.
     pub fn label_texts(&self, units: Units, meta: &Meta) -> HashMap<u32, String> {
-        let listed = self.labels(units).ok().flatten().and_then(|l| l.list(&meta.weights_hash, None).ok()).unwrap_or_default();
         // Listed by latent, then time: the newest comes last and stays.
-        listed.into_iter().map(|l| (l.latent, l.text)).collect()
+        self.all_labels(units, meta).into_iter().collect()
     }
 
-    /// Every label in force that holds `wanted`, which is in lower case: several of one unit where several authors said it.
-    pub fn labels_with(&self, units: Units, meta: &Meta, wanted: &str) -> Vec<(u32, String)> {
+    /// Every label in force, one of each author, by latent and then time.
+    pub fn all_labels(&self, units: Units, meta: &Meta) -> Vec<(u32, String)> {
         let listed = self.labels(units).ok().flatten().and_then(|l| l.list(&meta.weights_hash, None).ok()).unwrap_or_default();
-        listed.into_iter().filter(|l| l.text.to_lowercase().contains(wanted)).map(|l| (l.latent, l.text)).collect()
+        listed.into_iter().map(|l| (l.latent, l.text)).collect()
     }
 
     /// Whether the dictionary came from another program, without the model that it was made from.

@@ -114,6 +114,8 @@ impl ListView {
 struct Said {
     /// The newest label in force.
     labels: HashMap<u32, String>,
+    /// Every label in force, one of each author.
+    all: Vec<(u32, String)>,
     by_author: Vec<(String, u32)>,
     in_list: Vec<(String, u32)>,
 }
@@ -138,7 +140,7 @@ impl App {
         let mut named: Vec<FeatureSummary> = vec![];
         if !ask.q.is_empty() {
             let wanted = ask.q.to_lowercase();
-            let by_label = self.labels_with(units, &meta, &wanted).into_iter().map(|(id, _)| id);
+            let by_label = said.all.iter().filter(|(_, text)| text.to_lowercase().contains(&wanted)).map(|&(id, _)| id);
             let by_number = ask.q.parse::<u32>().ok().filter(|&n| n < meta.n_units);
             let allowed: Option<HashSet<u32>> = query.ids.as_ref().map(|ids| ids.iter().copied().collect());
             let by_concept = dictionary.with_concept(&wanted, MAX_NAMED)?.into_iter().map(|hit| hit.feature);
@@ -190,7 +192,8 @@ impl App {
             by_author: listed.iter().map(|l| (l.author.clone(), l.latent)).collect(),
             in_list: members.into_iter().map(|m| (m.list, m.latent)).collect(),
             // Listed by latent, then time: the newest comes last and stays.
-            labels: listed.into_iter().map(|l| (l.latent, l.text)).collect(),
+            labels: listed.iter().map(|l| (l.latent, l.text.clone())).collect(),
+            all: listed.into_iter().map(|l| (l.latent, l.text)).collect(),
         }
     }
 

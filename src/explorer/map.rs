@@ -137,7 +137,8 @@ impl App {
         }
         let known = self.summaries(Units::Features, &dictionary)?;
         let mut found: BTreeSet<u32> = BTreeSet::new();
-        found.extend(self.labels_with(Units::Features, dictionary.meta(), &wanted).into_iter().map(|(id, _)| id));
+        let labels = self.all_labels(Units::Features, dictionary.meta());
+        found.extend(labels.iter().filter(|(_, text)| text.to_lowercase().contains(&wanted)).map(|(id, _)| *id));
         found.extend(known.iter().filter(|s| s.concept.as_ref().is_some_and(|c| c.name.to_lowercase().contains(&wanted))).map(|s| s.id));
         found.extend(known.tokens_with(&wanted).flat_map(|t| t.units.iter().map(|u| u.0)));
         found.extend(wanted.parse::<u32>());

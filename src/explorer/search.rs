@@ -8,7 +8,7 @@ use super::view::{UnitView, Units, percent};
 use crate::features::store::{ON_WORD_FROM, has_word};
 use crate::features::text::StreamText;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Of each kind.
 const N_SHOWN: usize = 6;
@@ -69,7 +69,8 @@ impl App {
             return Ok(Ok(Found { query, parts: vec![], all }));
         }
         let known = self.summaries(Units::Features, &dictionary)?;
-        let labels = self.label_texts(Units::Features, dictionary.meta());
+        let mut labelled = self.all_labels(Units::Features, dictionary.meta());
+        let labels: HashMap<u32, String> = labelled.iter().cloned().collect();
         let view = |id: u32| known.get(id as usize).map(|s| self.unit_view(Units::Features, s, &labels));
         let hit = |id: u32, text: String, note: String| view(id).map(|unit| FoundUnit { unit, text, note });
         let mut parts = vec![];
@@ -78,7 +79,7 @@ impl App {
         parts.push(FoundPart { title: "Number", hits: by_number });
 
         // What any author says of it, not only the newest.
-        let mut labelled = self.labels_with(Units::Features, dictionary.meta(), &wanted);
+        labelled.retain(|(_, text)| text.to_lowercase().contains(&wanted));
         labelled.sort_by_key(|(id, text)| {
             let text = text.to_lowercase();
             (!has_word(&text, &wanted), !text.starts_with(&wanted), text.len(), *id)

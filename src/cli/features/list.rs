@@ -2,11 +2,12 @@
 
 use super::super::Global;
 use super::text::{concept, percent, top_tokens, unit_name};
-use super::{Which, label_texts, labels_of, open_text, print};
+use super::{Which, labels_of, open_text, print};
 use crate::artifact::RunDir;
 use crate::features::Dictionary;
 use crate::features::shares::{self, Card};
 use crate::features::store::{Category, FeatureSummary, Flag, ListPage, ListQuery, Sort};
+use crate::labels::Label;
 use std::collections::BTreeSet;
 
 #[derive(Debug, clap::Args)]
@@ -66,8 +67,8 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         anyhow::bail!("a density is a share of tokens from 0 to 1, not {density}\n  5 % is 0.05");
     }
     let dictionary = which.dictionary(run)?;
-    let labels = label_texts(which, run, dictionary.meta())?;
-    let ids = chosen(&args, which, run, &dictionary)?;
+    let labels = labels_of(which, run, dictionary.meta(), None)?;
+    let ids = chosen(&args, which, run, &dictionary, &labels)?;
     let query = ListQuery {
         sort: args.sort,
         descending: (args.sort != Sort::Id) != args.reverse,
@@ -87,7 +88,7 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
     print(global, &listed, |out| {
         writeln!(out, "{:>7} {:>9} {:>8} {:>7} {:>6}  {:LABEL_WIDTH$} tokens", "id", "density", "max", "tokens", "poly", "label or concept")?;
         for (i, f) in page.features.iter().enumerate() {
-            let label = labels.iter().rev().find(|l| l.0 == f.id).map(|l| l.1.clone()).or_else(|| concept(f)).unwrap_or_default();
+            let label = labels.iter().rev().find(|l| l.latent == f.id).map(|l| l.text.clone()).or_else(|| concept(f)).unwrap_or_default();
             let label: String = label.chars().take(LABEL_WIDTH).collect();
             let name = unit_name(f);
             let (density, tokens) = (percent(f.density), top_tokens(f, 6));
@@ -105,10 +106,9 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
 }
 
 /// The features that pass the filters which the dictionary itself does not have; none: it has them all.
-fn chosen(args: &Args, which: &Which, run: &RunDir, dictionary: &Dictionary) -> anyhow::Result<Option<Vec<u32>>> {
+fn chosen(args: &Args, which: &Which, run: &RunDir, dictionary: &Dictionary, labels: &[Label]) -> anyhow::Result<Option<Vec<u32>>> {
     let meta = dictionary.meta();
     let mut sets: Vec<BTreeSet<u32>> = vec![];
-    let labels = labels_of(which, run, meta, None)?;
     let labelled: BTreeSet<u32> = labels.iter().map(|l| l.latent).collect();
     if let Some(author) = &args.author {
         sets.push(labels.iter().filter(|l| l.author == *author).map(|l| l.latent).collect());

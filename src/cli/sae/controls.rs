@@ -1,11 +1,9 @@
 //! `monosem sae controls`: an SAE beside what learned less, or nothing.
 
 use super::super::{Global, Interrupted, Terminal, again};
-use super::{load, open_lm, open_stream};
-use crate::artifact::{Manifest, RunDir, grouped, write_json};
-use crate::lm::{self, HookPoint};
+use super::Subject;
+use crate::artifact::{RunDir, grouped, write_json};
 use crate::pipeline::{self, ControlKind, ControlRow, EvalConfig, controls};
-use crate::sae;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -26,13 +24,7 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let _lock = run.lock()?;
     let dir = run.sae(&args.name);
-    let (sae, origin) = (load(run, &args.name)?, sae::read_origin(&dir)?);
-    let hook: HookPoint = origin.hook_name.parse().map_err(|e| anyhow::anyhow!("{}: {e}", dir.join("cfg.json").display()))?;
-    let stream = open_stream(run)?;
-    let rerun = format!("monosem sae train --name {} {}", args.name, run.flags());
-    let trained = Manifest::read(&dir, "sae", sae::SAE_FORMAT_VERSION)?;
-    trained.check_input(&dir, "lm", &Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)?, &rerun)?;
-    let mut engine = lm::CpuEngine::new(open_lm(run, &stream)?);
+    let Subject { sae, hook, stream, mut engine } = Subject::open(run, &args.name)?;
     tell!("trains {0}-frozen, {0}-soft-frozen and {0}-shuffled where they are not there, each on as many rows as {0}", args.name);
     let config = EvalConfig { hook, tokens: args.tokens, ce_tokens: args.ce_tokens, neurons: EvalConfig::neurons_for(&sae.select), seed: args.seed };
     let rows = match controls(&mut engine, &stream, run, &args.name, &config, &mut Terminal::new()) {

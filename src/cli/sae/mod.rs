@@ -110,16 +110,7 @@ fn recipes(global: &Global) -> anyhow::Result<()> {
 fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let _lock = run.lock()?;
     let dir = run.sae(&args.name);
-    let (sae, origin) = (load(run, &args.name)?, sae::read_origin(&dir)?);
-    let hook: HookPoint = origin.hook_name.parse().map_err(|e| anyhow::anyhow!("{}: {e}", dir.join("cfg.json").display()))?;
-    let stream = open_stream(run)?;
-    let rerun = format!("monosem sae train --name {} {}", args.name, run.flags());
-    let trained = Manifest::read(&dir, "sae", sae::SAE_FORMAT_VERSION)?;
-    trained.check_input(&dir, "lm", &Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)?, &rerun)?;
-    let mut engine = lm::CpuEngine::new(open_lm(run, &stream)?);
-    if hook.d_in(lm::Engine::config(&engine)) != sae.d_in {
-        bail!("the SAE reads rows of {} numbers, {hook} of this model has {}\n  rerun: {rerun}", sae.d_in, hook.d_in(lm::Engine::config(&engine)));
-    }
+    let Subject { sae, hook, stream, mut engine } = Subject::open(run, &args.name)?;
     let config = EvalConfig {
         hook,
         tokens: args.tokens,
@@ -179,6 +170,33 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
         false => tell!("next: monosem features build --sae {} {}", args.name, run.flags()),
     }
     Ok(())
+}
+
+/// What an SAE is measured on.
+struct Subject {
+    sae: Sae,
+    hook: HookPoint,
+    stream: TokenStream,
+    engine: lm::CpuEngine,
+}
+
+impl Subject {
+    /// Refuses an SAE of another model than the run's.
+    fn open(run: &RunDir, name: &str) -> anyhow::Result<Self> {
+        let dir = run.sae(name);
+        let (sae, origin) = (load(run, name)?, sae::read_origin(&dir)?);
+        let hook: HookPoint = origin.hook_name.parse().map_err(|e| anyhow::anyhow!("{}: {e}", dir.join("cfg.json").display()))?;
+        let stream = open_stream(run)?;
+        let rerun = format!("monosem sae train --name {name} {}", run.flags());
+        let trained = Manifest::read(&dir, "sae", sae::SAE_FORMAT_VERSION)?;
+        trained.check_input(&dir, "lm", &Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)?, &rerun)?;
+        let engine = lm::CpuEngine::new(open_lm(run, &stream)?);
+        let d_in = hook.d_in(lm::Engine::config(&engine));
+        if d_in != sae.d_in {
+            bail!("the SAE reads rows of {} numbers, {hook} of this model has {d_in}\n  rerun: {rerun}", sae.d_in);
+        }
+        Ok(Subject { sae, hook, stream, engine })
+    }
 }
 
 fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
