@@ -38,8 +38,15 @@ document.addEventListener("DOMContentLoaded", () => {
   const filter = $("#filter");
   if (filter) {
     const refresh = () => { address(filter); load(filter.dataset.rows + "?" + query(filter), $("#rows")); };
-    const changed = soon(120, refresh);
-    for (const kind of ["input", "change"]) filter.addEventListener(kind, changed);
+    const later = soon(120, refresh);
+    // Links beside the rows (flags, sorting, pages) carry the filter the rows were made with: until the new rows are there they would bring the old filter back.
+    const changed = () => {
+      for (const part of $("#rows").querySelectorAll(".chips, thead, .pages")) part.inert = true;
+      later();
+    };
+    filter.addEventListener("input", changed);
+    // Of choices alone: a field of text says it again when it is left, which a click on such a link does.
+    filter.addEventListener("change", (event) => { if (event.target.matches("select, [type=checkbox]")) changed(); });
     filter.addEventListener("submit", (event) => { event.preventDefault(); refresh(); });
   }
 

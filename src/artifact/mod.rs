@@ -1,4 +1,4 @@
-//! What every stage needs to meet in files: run folders, manifests with hashes, atomic writes, safetensors in and out, seeds.
+//! What every stage needs to meet in files: run folders, manifests with hashes, atomic writes, safetensors in and out, logs of trainings, seeds.
 //! Knows no stage.
 
 mod atomic;
@@ -9,6 +9,7 @@ pub mod seed;
 pub mod settings;
 mod spell;
 mod tensors;
+mod train_log;
 
 pub use atomic::{move_file, read_json, remove_if_there, write_atomic, write_json, write_together};
 pub use manifest::{Manifest, hash_file};
@@ -17,6 +18,7 @@ pub use run::{RunDir, RunLock};
 pub use settings::Start;
 pub use spell::{grouped, shell_word, size, time};
 pub use tensors::{Dtype, Tensor, TensorFile, write_tensors};
+pub use train_log::TrainLog;
 
 use std::path::{Path, PathBuf};
 

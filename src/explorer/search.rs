@@ -5,10 +5,13 @@ use super::app::{App, Page, Part};
 use super::list::{MAX_QUERY, url_text};
 use super::text;
 use super::view::{UnitView, Units, percent};
-use crate::features::store::{ON_WORD_FROM, has_word};
+use super::summaries::Summaries;
+use crate::features::Dictionary;
+use crate::features::store::{BestConcept, FeatureSummary, ON_WORD_FROM, has_word};
 use crate::features::text::StreamText;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 /// Of each kind.
 const N_SHOWN: usize = 6;
@@ -56,6 +59,53 @@ impl OnTokens<'_> {
     }
 }
 
+/// What is known of the units of one kind.
+struct Known<'a> {
+    app: &'a App,
+    units: Units,
+    all: Arc<Summaries>,
+    /// Every label in force, of every author.
+    labelled: Vec<(u32, String)>,
+    /// The newest of each unit.
+    labels: HashMap<u32, String>,
+}
+
+impl<'a> Known<'a> {
+    fn new(app: &'a App, units: Units, dictionary: &Dictionary) -> Page<Self> {
+        let labelled = app.all_labels(units, dictionary.meta());
+        let labels = labelled.iter().cloned().collect();
+        Ok(Known { app, units, all: app.summaries(units, dictionary)?, labelled, labels })
+    }
+
+    fn hit(&self, id: u32, text: String, note: String) -> Option<FoundUnit> {
+        let summary = self.all.get(id as usize)?;
+        Some(FoundUnit { unit: self.app.unit_view(self.units, summary, &self.labels), text, note })
+    }
+
+    /// Those of which any author says what is looked for, not only the newest label.
+    fn labelled(&self, wanted: &str) -> Vec<FoundUnit> {
+        let mut labelled: Vec<(u32, &str, String)> = self
+            .labelled
+            .iter()
+            .map(|(id, text)| (*id, text.as_str(), text.to_lowercase()))
+            .filter(|(_, _, lower)| lower.contains(wanted))
+            .collect();
+        labelled.sort_by_key(|(id, text, lower)| (!has_word(lower, wanted), !lower.starts_with(wanted), text.len(), *id));
+        let mut seen = HashSet::new();
+        labelled.retain(|(id, ..)| seen.insert(*id));
+        labelled.into_iter().take(N_SHOWN).filter_map(|(id, text, _)| self.hit(id, text.into(), String::new())).collect()
+    }
+
+    /// Those whose best known concept has what is looked for in its name, the surest first.
+    fn of_concept(&self, wanted: &str) -> Vec<FoundUnit> {
+        let named = |s: &&FeatureSummary| s.concept.as_ref().is_some_and(|c| c.name.to_lowercase().contains(wanted));
+        let mut concepts: Vec<(&BestConcept, u32)> = self.all.iter().filter(named).filter_map(|s| Some((s.concept.as_ref()?, s.id))).collect();
+        let is_part = |name: &str| !has_word(&name.to_lowercase(), wanted);
+        concepts.sort_by(|a, b| is_part(&a.0.name).cmp(&is_part(&b.0.name)).then(b.0.f1.total_cmp(&a.0.f1)).then(a.1.cmp(&b.1)));
+        concepts.into_iter().take(N_SHOWN).filter_map(|(c, id)| self.hit(id, c.name.clone(), format!("F1 {:.2}", c.f1))).collect()
+    }
+}
+
 impl App {
     pub fn search(&self, asked: &str) -> Page<Part<Found>> {
         let dictionary = match self.dictionary(Units::Features) {
@@ -68,39 +118,16 @@ impl App {
         if wanted.is_empty() {
             return Ok(Ok(Found { query, parts: vec![], all }));
         }
-        let known = self.summaries(Units::Features, &dictionary)?;
-        let mut labelled = self.all_labels(Units::Features, dictionary.meta());
-        let labels: HashMap<u32, String> = labelled.iter().cloned().collect();
-        let view = |id: u32| known.get(id as usize).map(|s| self.unit_view(Units::Features, s, &labels));
-        let hit = |id: u32, text: String, note: String| view(id).map(|unit| FoundUnit { unit, text, note });
+        let known = Known::new(self, Units::Features, &dictionary)?;
         let mut parts = vec![];
-
-        let by_number: Vec<FoundUnit> = wanted.parse::<u32>().ok().and_then(|id| hit(id, String::new(), String::new())).into_iter().collect();
-        parts.push(FoundPart { title: "Number", hits: by_number });
-
-        // What any author says of it, not only the newest.
-        labelled.retain(|(_, text)| text.to_lowercase().contains(&wanted));
-        labelled.sort_by_key(|(id, text)| {
-            let text = text.to_lowercase();
-            (!has_word(&text, &wanted), !text.starts_with(&wanted), text.len(), *id)
-        });
-        let mut seen = HashSet::new();
-        labelled.retain(|(id, _)| seen.insert(*id));
-        let labelled = labelled.into_iter().take(N_SHOWN).filter_map(|(id, text)| hit(id, text, String::new())).collect();
-        parts.push(FoundPart { title: "Labels", hits: labelled });
-
-        let mut concepts: Vec<(f64, u32, &str)> = known
-            .iter()
-            .filter_map(|s| s.concept.as_ref().filter(|c| c.name.to_lowercase().contains(&wanted)).map(|c| (c.f1, s.id, c.name.as_str())))
-            .collect();
-        let is_part = |name: &str| !has_word(&name.to_lowercase(), &wanted);
-        concepts.sort_by(|a, b| is_part(a.2).cmp(&is_part(b.2)).then(b.0.total_cmp(&a.0)).then(a.1.cmp(&b.1)));
-        let concepts = concepts.into_iter().take(N_SHOWN).filter_map(|(f1, id, name)| hit(id, name.into(), format!("F1 {f1:.2}"))).collect();
-        parts.push(FoundPart { title: "Known concepts", hits: concepts });
+        let by_number = wanted.parse::<u32>().ok().and_then(|id| known.hit(id, String::new(), String::new()));
+        parts.push(FoundPart { title: "Number", hits: by_number.into_iter().collect() });
+        parts.push(FoundPart { title: "Labels", hits: known.labelled(&wanted) });
+        parts.push(FoundPart { title: "Known concepts", hits: known.of_concept(&wanted) });
 
         // The text as typed, with a space in front where it has one: " the" is another token than "the".
         let mut firing: BTreeMap<u32, OnTokens> = BTreeMap::new();
-        for token in known.tokens_with(query.trim_end()) {
+        for token in known.all.tokens_with(query.trim_end()) {
             let is_word = token.lower.trim() == wanted;
             for &(id, mass) in &token.units {
                 let on = firing.entry(id).or_default();
@@ -115,7 +142,7 @@ impl App {
         firing.sort_by(|a, b| b.1.key().partial_cmp(&a.1.key()).expect("shares are numbers").then(a.0.cmp(&b.0)));
         let in_tokens: HashSet<u32> = firing.iter().take(N_SHOWN).map(|f| f.0).collect();
         let firing = firing.into_iter().take(N_SHOWN);
-        let firing = firing.filter_map(|(id, on)| hit(id, text::plain(on.token.as_bytes()), format!("{} of it", percent(on.all))));
+        let firing = firing.filter_map(|(id, on)| known.hit(id, text::plain(on.token.as_bytes()), format!("{} of it", percent(on.all))));
         parts.push(FoundPart { title: "Tokens", hits: firing.collect() });
 
         if wanted.len() >= MIN_WORDS {
@@ -124,9 +151,18 @@ impl App {
             let seen = seen.into_iter().filter(|s| !in_tokens.contains(&s.feature)).take(N_SHOWN);
             let hits = seen.filter_map(|s| {
                 let words = text::plain(dictionary.around(s.t, &wanted, &stream).as_bytes());
-                hit(s.feature, words, format!("in {} contexts", s.n))
+                known.hit(s.feature, words, format!("in {} contexts", s.n))
             });
             parts.push(FoundPart { title: if complete { "Contexts" } else { "Contexts of the first features" }, hits: hits.collect() });
+        }
+        // The model's own neurons, by what somebody or an exam says of them.
+        if let Ok(neurons) = self.dictionary(Units::Neurons) {
+            let known = Known::new(self, Units::Neurons, &neurons)?;
+            let mut hits = known.labelled(&wanted);
+            let labelled: HashSet<u32> = hits.iter().map(|h| h.unit.summary.id).collect();
+            hits.extend(known.of_concept(&wanted).into_iter().filter(|h| !labelled.contains(&h.unit.summary.id)));
+            hits.truncate(N_SHOWN);
+            parts.push(FoundPart { title: "Neurons", hits });
         }
         parts.retain(|p| !p.hits.is_empty());
         Ok(Ok(Found { query, parts, all }))

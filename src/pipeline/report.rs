@@ -5,7 +5,7 @@ use super::exam::{ExamSummary, summarise};
 use super::report_text;
 use super::stages::{Took, lm_manifest};
 use super::{ConceptGap, Evaluated, Recipe, Result};
-use crate::artifact::{Manifest, RunDir};
+use crate::artifact::{Manifest, RunDir, TrainLog};
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::features::Dictionary;
 use crate::features::exam::ExamReport;
@@ -237,17 +237,13 @@ impl LmFigures {
 impl Curves {
     /// Reads the logs; a log that is missing or damaged gives an empty curve, the figures do not depend on it.
     fn read(run: &RunDir, sae: &str) -> Self {
-        let lines = |path: std::path::PathBuf| -> Vec<serde_json::Value> {
-            let text = std::fs::read_to_string(path).unwrap_or_default();
-            text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-        };
-        let curve = |lines: &[serde_json::Value], x: &str, y: &str| lines.iter().filter_map(|l| Some((l[x].as_f64()?, l[y].as_f64()?))).collect();
-        let (lm, sae) = (lines(run.lm().join("train.jsonl")), lines(run.sae(sae).join("train.jsonl")));
+        let log = |path: std::path::PathBuf| TrainLog::read(&path).unwrap_or_default();
+        let (lm, sae) = (log(run.lm().join("train.jsonl")), log(run.sae(sae).join("train.jsonl")));
         Curves {
-            lm: curve(&lm, "tokens", "loss"),
-            lm_held_out: curve(&lm, "tokens", "held_out_loss"),
-            fvu: curve(&sae, "rows", "fvu"),
-            dead: curve(&sae, "rows", "dead_frac"),
+            lm: lm.curve("tokens", "loss"),
+            lm_held_out: lm.curve("tokens", "held_out_loss"),
+            fvu: sae.curve("rows", "fvu"),
+            dead: sae.curve("rows", "dead_frac"),
         }
     }
 }

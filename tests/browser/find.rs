@@ -10,7 +10,12 @@ use std::path::Path;
 #[test]
 fn what_is_typed_into_the_search_box_is_found_in_labels_tokens_and_contexts_and_opened_by_keyboard() {
     in_browser(
-        |dir| demo::make(dir, false),
+        |dir| {
+            let run = demo::make(dir, true);
+            let mut labels = monosem::labels::Labels::open(&run.labels(monosem::features::NEURONS)).unwrap();
+            labels.set("weights of neurons", 2, "a mixture of scripts", "Ada").unwrap();
+            run
+        },
         async |browser: &Browser| -> Visit {
             browser.goto("/live").await?;
             browser.type_in("body", "/").await?;
@@ -32,6 +37,11 @@ fn what_is_typed_into_the_search_box_is_found_in_labels_tokens_and_contexts_and_
             browser.until("#found", "the label is found", |t| t.contains("Labels") && t.contains("Hebrew letters")).await?;
             browser.type_in("#search", &(Key::Escape + "")).await?;
             assert!(!browser.client.find(Locator::Css("#found")).await?.is_displayed().await?, "Escape closes");
+            // A neuron by what somebody says of it.
+            browser.client.find(Locator::Css("#search")).await?.clear().await?;
+            browser.type_in("#search", "mixture").await?;
+            browser.until("#found", "the neuron is found", |t| t.contains("Neurons") && t.contains("a mixture of scripts")).await?;
+            assert_eq!(browser.count("#found a[href='/neurons/2']").await?, 1);
             browser.client.find(Locator::Css("#search")).await?.clear().await?;
             browser.type_in("#search", "zzqq").await?;
             browser.until("#found", "nothing is said to be nothing", |t| t.contains("Nothing has")).await

@@ -120,8 +120,8 @@ impl Browser {
     }
 
     async fn click(&self, css: &str) -> Visit {
-        // A page that is redrawn may take the element away between looking and clicking.
-        for _ in 0..20 {
+        // A page that is redrawn may take the element away between looking and clicking; what waits for an answer of the server cannot be clicked.
+        for _ in 0..100 {
             let element = self.client.wait().at_most(PATIENCE).for_element(Locator::Css(css)).await?;
             // Not under the head of the page, which stays where it is.
             let into_view = self.client.execute("arguments[0].scrollIntoView({block: 'center'})", vec![serde_json::to_value(&element)?]).await;

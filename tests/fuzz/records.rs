@@ -3,7 +3,7 @@
 use crate::change::changed;
 use crate::harness::{fuzz, fuzz_in};
 use crate::run::Whole;
-use monosem::artifact::read_json;
+use monosem::artifact::{TrainLog, read_json};
 use monosem::features::exam::ExamReport;
 use monosem::features::map;
 use monosem::labels::{Format, Import, Labels};
@@ -44,6 +44,16 @@ struct Scores {
 fn scores() {
     assert!(read_json::<Scores>(&Whole::new().path("scores.json")).is_ok());
     fuzz("scores.json", |path| drop(read_json::<Scores>(path)));
+}
+
+#[test]
+fn logs_of_trainings() {
+    fuzz("train.jsonl", |path| {
+        if let Some(log) = TrainLog::read(path) {
+            let points = log.fields.iter().map(|field| log.curve("step", field).len());
+            assert!(points.max().unwrap_or(0) <= log.len());
+        }
+    });
 }
 
 #[test]

@@ -82,8 +82,9 @@ impl Whole {
             w_dec,
             b_dec: vec![0.5; d_in],
             apply_b_dec_to_input: false,
+            transcoder: None,
         };
-        let origin = Origin { model_name: "m".into(), hook_name: "blocks.0.mlp.hook_post".into(), context_size: 8, dataset: "d".into() };
+        let origin = Origin { model_name: "m".into(), hook_name: "blocks.0.mlp.hook_post".into(), hook_name_out: None, context_size: 8, dataset: "d".into() };
         sae.save(&self.run().sae("main"), &origin, &numbers(4 * d_in)).unwrap();
         let gated = Sae { select: Select::Gated { b_mag: numbers(d_sae), r_mag: numbers(d_sae) }, ..sae.clone() };
         gated.save(&self.run().sae("gated"), &origin, &numbers(4 * d_in)).unwrap();
@@ -118,6 +119,7 @@ impl Whole {
         let write = |name: &str, what: &str| std::fs::write(self.path(name), what).unwrap();
         write("run/run.toml", &Recipe::tiny(3).to_toml());
         write("hook", "blocks.0.mlp.hook_post");
+        write("train.jsonl", "{\"step\":1,\"loss\":3.5,\"l0\":null}\n{\"step\":2,\"loss\":1e-3,\"note\":[{}]}\n{\"st");
         let file = serde_json::json!({ "bytes": 5, "modified": 7, "blake3": "ab" });
         write("run/tokens/sources.json", &serde_json::json!({ "files": { "a.txt": file }, "datasets": { "d": "c" } }).to_string());
         let unit = serde_json::json!({ "id": 1, "positive": true, "threshold": 0.5, "f1_a": 0.5, "f1_b": 0.5, "precision": 0.5, "recall": 0.5 });

@@ -7,7 +7,7 @@ use monosem::features::export::dashboard::Feature;
 use monosem::features::export::saedashboard::{Batch, read as read_batches};
 use monosem::features::export::{Format, LabelText, Source, export, jsonl, neuronpedia};
 use monosem::features::import;
-use monosem::features::store::{Example, FeatureDetail, Flag, GroupKind};
+use monosem::features::store::{Example, FeatureDetail, Flag, GroupKind, LogitEffect, TokenText};
 use monosem::features::text::StreamText;
 use monosem::features::{Dictionary, axes};
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -290,9 +290,18 @@ fn a_neuronpedia_tree_reads_back_and_every_line_of_a_file_has_the_same_keys() {
     let ids: std::collections::BTreeSet<&str> = tree.activations.iter().map(|a| a.id.as_str()).collect();
     assert_eq!(ids.len(), tree.activations.len(), "no two activations have one id");
     assert!(ids.iter().all(|id| id.len() == 25 && id.starts_with(|c: char| c.is_ascii_lowercase())));
-    for name in ["release.jsonl", "model.jsonl", "sourceset.jsonl", "source.jsonl"] {
-        assert_eq!(std::fs::read_to_string(root.join(name)).unwrap().lines().count(), 1, "{name}");
-    }
+    // What it belongs to: one line each, and each names the next.
+    let line = |name: &str| -> Value {
+        let text = std::fs::read_to_string(root.join(name)).unwrap();
+        assert_eq!(text.lines().count(), 1, "{name}");
+        serde_json::from_str(&text).unwrap()
+    };
+    let (release, model, set, source) = (line("release.jsonl"), line("model.jsonl"), line("sourceset.jsonl"), line("source.jsonl"));
+    assert_eq!(source, tree.source);
+    assert_eq!(
+        [&model["id"], &set["name"], &set["modelId"], &set["releaseName"], &source["modelId"], &source["setName"]],
+        [&Value::from("demo"), &Value::from("main"), &model["id"], &release["name"], &model["id"], &set["name"]]
+    );
 }
 
 #[derive(serde::Deserialize)]
@@ -373,8 +382,24 @@ fn the_site_holds_every_feature_finds_its_words_and_has_nothing_inline() {
     assert_eq!((meta["n_units"].as_u64(), list["rows"].as_array().unwrap().len()), (Some(9), 9));
     assert_eq!(list["rows"][2][4], serde_json::json!(["עברית"]));
     let shard = called(&out.join("data/feature-0.js"), "features");
-    for detail in opened.details() {
-        let feature = &shard["features"][detail.summary.id.to_string()];
+    for (detail, row) in opened.details().iter().zip(list["rows"].as_array().unwrap()) {
+        let (s, plain) = (&detail.summary, |t: &TokenText| monosem::features::render::plain(&t.bytes));
+        let said: Vec<LabelText> = labels().into_iter().filter(|l| l.latent == s.id).collect();
+        let texts: Vec<&str> = said.iter().map(|l| l.text.as_str()).collect();
+        let flags: Vec<&str> = s.flags.iter().map(|f| f.name()).collect();
+        let tops: Vec<String> = s.top_tokens.iter().take(6).map(|t| plain(&t.token)).collect();
+        let concept = s.concept.as_ref().map(|c| (c.name.clone(), c.f1));
+        same(row, &serde_json::json!([s.id, s.density, s.max_act, flags, texts, concept, tops]), "row");
+        let feature = &shard["features"][s.id.to_string()];
+        let tokens: Vec<_> = s.top_tokens.iter().map(|t| (plain(&t.token), t.n, t.mass)).collect();
+        let effects = |of: &[LogitEffect]| of.iter().map(|e| (plain(&e.token), e.effect)).collect::<Vec<_>>();
+        let mut figures = feature.clone();
+        figures.as_object_mut().unwrap().remove("groups");
+        let want = serde_json::json!({
+            "n": s.n_active, "mean": s.mean_act, "effective": s.effective_tokens, "polysemantic": s.polysemantic, "cosine": s.enc_dec_cosine,
+            "tokens": tokens, "up": effects(&detail.logits_up), "down": effects(&detail.logits_down), "histogram": detail.histogram, "labels": said,
+        });
+        same(&figures, &want, "figures");
         let groups = feature["groups"].as_array().unwrap();
         let shown: Vec<_> = detail.groups.iter().filter(|g| !g.examples.is_empty()).collect();
         assert_eq!(groups.len(), shown.len());
@@ -384,6 +409,12 @@ fn the_site_holds_every_feature_finds_its_words_and_has_nothing_inline() {
             assert_eq!(contexts.len(), want.examples.len());
             for (context, example) in contexts.iter().zip(&want.examples) {
                 assert_eq!((context[0].as_f64().unwrap() as f32, context[1].as_u64()), (example.act, Some(example.t)));
+                assert_eq!(context.as_array().unwrap()[2..6], serde_json::json!([example.doc, example.focus, example.window.0, example.window.1]).as_array().unwrap()[..]);
+                let mut acts = vec![0f32; example.acts.len()];
+                for pair in context[7].as_array().unwrap().chunks(2) {
+                    acts[pair[0].as_u64().unwrap() as usize] = pair[1].as_f64().unwrap() as f32;
+                }
+                assert_eq!(acts, example.acts, "what fires, and how strongly");
                 let text: String =
                     context[6].as_array().unwrap().iter().map(|p| shard["texts"][p.as_u64().unwrap() as usize].as_str().unwrap()).collect();
                 let bytes: Vec<u8> = example.tokens.iter().flat_map(|t| t.bytes.clone()).collect();
