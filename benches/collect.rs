@@ -151,6 +151,7 @@ fn sae(d: usize, f: usize, k: usize) -> Sae {
         w_dec,
         b_dec: vec![0.0; d],
         apply_b_dec_to_input: false,
+            transcoder: None,
     }
 }
 

@@ -30,7 +30,7 @@ fn main() {
             Recipe::named(name, &settings).expect("a whole k")
         }
     };
-    let mut config = TrainConfig::short(SaeConfig { d_in: d, d_sae: f, recipe }, 1 << 30, batch, 0);
+    let mut config = TrainConfig::short(SaeConfig::new(d, f, recipe), 1 << 30, batch, 0);
     config.clip = Some(1.0);
     let mut w_dec = random(f * d, 1);
     w_dec.chunks_exact_mut(d).for_each(|w| {

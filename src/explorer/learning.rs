@@ -394,6 +394,7 @@ mod tests {
                 w_dec,
                 b_dec: vec![0.0; d_in],
                 apply_b_dec_to_input: true,
+            transcoder: None,
             }
         };
         let then = sae(2, vec![1.0, 0.0, 0.0, 3.0, 0.0, 0.0, -1.0, 0.0]);

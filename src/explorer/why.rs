@@ -381,7 +381,7 @@ fn silent(sae: &Sae, latent: u32, pre_act: f64, act: f32) -> String {
 fn exactness(asked: &Asked, model: &Model) -> String {
     let config = model.engine.config();
     let gates = match (asked.hook.site, config.activation) {
-        (Site::ResidPre | Site::ResidMid | Site::MlpPre, _) => "",
+        (Site::ResidPre | Site::ResidMid | Site::MlpIn | Site::MlpPre, _) => "",
         (_, Activation::Relu) => ", and which neurons are on",
         (_, Activation::Gelu) => ", and each neuron's gate Φ(pre)",
     };
@@ -502,6 +502,7 @@ mod tests {
             w_dec: vec![1.0; 2],
             b_dec: vec![0.0],
             apply_b_dec_to_input: false,
+            transcoder: None,
         };
         assert!(silent(&sae(Select::TopK { k: 1 }), 0, 0.5, 0.0).contains("1 other latents"));
         assert!(silent(&sae(Select::JumpRelu { threshold: vec![0.75, 2.0] }), 1, 0.5, 0.0).contains("2.00"));

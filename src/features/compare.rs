@@ -182,6 +182,7 @@ mod tests {
             w_dec,
             b_dec: vec![0.0; 3],
             apply_b_dec_to_input: false,
+            transcoder: None,
         }
     }
 

@@ -20,12 +20,19 @@ pub fn extremes(lm: &Lm, hook: HookPoint, directions: &[f32], n: usize, n_tokens
     let mut found = Vec::with_capacity(directions.len() / d_in);
     for batch in directions.chunks(BATCH * d_in) {
         let rows = batch.len() / d_in;
+        let block = &lm.weights.blocks[hook.layer];
+        let through_mlp = |neurons: &[f32]| {
+            let mut out = vec![0.0; rows * d];
+            matmul_nn(rows, d, lm.config.d_mlp, neurons, &block.mlp_proj_w, &mut out, false);
+            out
+        };
         let mut residual = match hook.site {
-            Site::MlpPre | Site::MlpPost => {
-                let mut out = vec![0.0; rows * d];
-                matmul_nn(rows, d, d_in, batch, &lm.weights.blocks[hook.layer].mlp_proj_w, &mut out, false);
-                out
+            Site::MlpIn => {
+                let mut neurons = vec![0.0; rows * lm.config.d_mlp];
+                matmul_nn(rows, lm.config.d_mlp, d, batch, &block.c_fc_w, &mut neurons, false);
+                through_mlp(&neurons)
             }
+            Site::MlpPre | Site::MlpPost => through_mlp(batch),
             _ => batch.to_vec(),
         };
         for row in residual.chunks_mut(d) {

@@ -57,12 +57,19 @@ pub enum Error {
 
 /// Refuses an SAE of another width than the hook.
 pub(crate) fn check_width(config: &crate::lm::LmConfig, hook: HookPoint, sae: &crate::sae::Sae) -> Result<()> {
-    let model = hook.d_in(config);
-    if hook.layer >= config.n_layers {
-        return Err(Error::Check { hook, what: format!("it has {} layers", config.n_layers) });
-    }
-    if sae.d_in != model {
-        return Err(Error::Width { sae: sae.d_in, model, hook });
+    check_widths(config, (hook, hook), sae)
+}
+
+/// Refuses a transcoder of other widths than the hooks that it reads and writes.
+pub(crate) fn check_widths(config: &crate::lm::LmConfig, (from, to): (HookPoint, HookPoint), sae: &crate::sae::Sae) -> Result<()> {
+    for (hook, sae) in [(from, sae.d_in), (to, sae.d_out())] {
+        if hook.layer >= config.n_layers {
+            return Err(Error::Check { hook, what: format!("it has {} layers", config.n_layers) });
+        }
+        let model = hook.d_in(config);
+        if sae != model {
+            return Err(Error::Width { sae, model, hook });
+        }
     }
     Ok(())
 }

@@ -9,11 +9,11 @@
 //! `<|endoftext|>`, where no SAE was trained.
 
 use super::measure::{batches, mean_activation};
-use super::{Error, Result, check_width};
+use super::{Error, Result, check_width, check_widths};
 use crate::artifact::Progress;
 use crate::corpus::{Split, TokenStream};
 use crate::lm::{Edit, Engine, HookPoint};
-use crate::sae::{Sae, SparseRows};
+use crate::sae::{Encoder, Sae, SparseRows};
 use serde::{Deserialize, Serialize};
 
 /// Tokens of training text that the mean activation is taken over.
@@ -23,8 +23,8 @@ pub const KL_TOKENS: usize = 2048;
 /// Of these, so many in one window: two blocks of positions x vocabulary logits are held at once.
 const KL_PER_WINDOW: usize = 16;
 
-/// A change to the rows (N, D) of a batch, which is told what tokens count.
-type Change<'a> = dyn FnMut(&[bool], &mut [f32]) + 'a;
+/// A change to the rows (N, D) of a batch, which is told what tokens count and, of a transcoder, what the rows (N, d_in) are that it reads.
+type Change<'a> = dyn FnMut(&[bool], &[f32], &mut [f32]) + 'a;
 
 /// What splicing an SAE does to the model's predictions. Nats per token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,11 +101,11 @@ impl Baseline {
         }
         let mean = mean_activation(engine, stream, hook, MEAN_TOKENS, progress)?;
         let mut base = Baseline { hook, windows, mean, ce_clean: 0.0, ce_zero: 0.0, ce_mean: 0.0, n_tokens: 0 };
-        (base.ce_clean, base.n_tokens) = base.ce(engine, stream, "clean", None, progress)?;
-        base.ce_zero = base.ce(engine, stream, "zero-ablated", Some(&mut |_, rows| rows.fill(0.0)), progress)?.0;
+        (base.ce_clean, base.n_tokens) = base.ce(engine, stream, "clean", (None, None), progress)?;
+        base.ce_zero = base.ce(engine, stream, "zero-ablated", (None, Some(&mut |_, _, rows| rows.fill(0.0))), progress)?.0;
         let mean = base.mean.clone();
-        let to_mean = &mut |_: &[bool], rows: &mut [f32]| rows.chunks_exact_mut(mean.len()).for_each(|row| row.copy_from_slice(&mean));
-        base.ce_mean = base.ce(engine, stream, "mean-ablated", Some(to_mean), progress)?.0;
+        let to_mean = &mut |_: &[bool], _: &[f32], rows: &mut [f32]| rows.chunks_exact_mut(mean.len()).for_each(|row| row.copy_from_slice(&mean));
+        base.ce_mean = base.ce(engine, stream, "mean-ablated", (None, Some(to_mean)), progress)?.0;
         Ok(base)
     }
 
@@ -117,14 +117,37 @@ impl Baseline {
     /// The model with `sae` spliced in. Takes any SAE, so also a control with random decoder directions.
     pub fn spliced(&self, engine: &mut dyn Engine, stream: &TokenStream, sae: &Sae, progress: &mut dyn Progress) -> Result<CeReport> {
         check_width(engine.config(), self.hook, sae)?;
+        self.measure_with(engine, stream, sae, None, progress)
+    }
+
+    /// The model with what a transcoder makes of the rows at `from` in place of those at the baseline's hook.
+    pub fn transcoded(
+        &self,
+        engine: &mut dyn Engine,
+        stream: &TokenStream,
+        sae: &Sae,
+        from: HookPoint,
+        progress: &mut dyn Progress,
+    ) -> Result<CeReport> {
+        check_widths(engine.config(), (from, self.hook), sae)?;
+        self.measure_with(engine, stream, sae, Some(from), progress)
+    }
+
+    fn measure_with(
+        &self,
+        engine: &mut dyn Engine,
+        stream: &TokenStream,
+        sae: &Sae,
+        from: Option<HookPoint>,
+        progress: &mut dyn Progress,
+    ) -> Result<CeReport> {
         let (mut encoder, mut acts, mut n_active) = (sae.encoder(), SparseRows::default(), 0u64);
-        let splice = &mut |counted: &[bool], rows: &mut [f32]| {
-            encoder.encode(rows, &mut acts);
-            sae.decode(&acts, rows);
+        let splice = &mut |counted: &[bool], input: &[f32], rows: &mut [f32]| {
+            replace(sae, &mut encoder, &mut acts, input, rows);
             n_active += (0..counted.len()).filter(|&r| counted[r]).map(|r| acts.row(r).0.len() as u64).sum::<u64>();
         };
-        let (ce_spliced, n_tokens) = self.ce(engine, stream, "spliced", Some(splice), progress)?;
-        let (kl, n_kl_tokens) = self.kl(engine, stream, sae, progress)?;
+        let (ce_spliced, n_tokens) = self.ce(engine, stream, "spliced", (from, Some(splice)), progress)?;
+        let (kl, n_kl_tokens) = self.kl(engine, stream, sae, from, progress)?;
         Ok(CeReport {
             ce_clean: self.ce_clean,
             ce_spliced,
@@ -143,10 +166,10 @@ impl Baseline {
     /// The model with only the k neurons of each token kept that are farthest from their mean; the rest are at it.
     pub fn largest_neurons(&self, engine: &mut dyn Engine, stream: &TokenStream, k: usize, progress: &mut dyn Progress) -> Result<NeuronsReport> {
         let mut order = Vec::new();
-        let keep = &mut |_: &[bool], rows: &mut [f32]| {
+        let keep = &mut |_: &[bool], _: &[f32], rows: &mut [f32]| {
             rows.chunks_exact_mut(self.mean.len()).for_each(|row| keep_largest(row, &self.mean, k, &mut order));
         };
-        let (ce, _) = self.ce(engine, stream, "largest neurons", Some(keep), progress)?;
+        let (ce, _) = self.ce(engine, stream, "largest neurons", (None, Some(keep)), progress)?;
         Ok(NeuronsReport {
             k,
             ce,
@@ -156,13 +179,13 @@ impl Baseline {
         })
     }
 
-    /// Mean cross-entropy over tokens that count, with `change` made to their rows; and how many they are.
+    /// Mean cross-entropy over tokens that count, with `change` made to their rows, told those at `from`; and how many they are.
     fn ce(
         &self,
         engine: &mut dyn Engine,
         stream: &TokenStream,
         what: &str,
-        mut change: Option<&mut Change<'_>>,
+        (from, mut change): (Option<HookPoint>, Option<&mut Change<'_>>),
         progress: &mut dyn Progress,
     ) -> Result<(f64, u64)> {
         let n_ctx = engine.config().n_ctx;
@@ -176,7 +199,8 @@ impl Baseline {
             match change.as_deref_mut() {
                 None => engine.nll(&batch.ids, &batch.targets, n_ctx, None, &mut nll),
                 Some(change) => {
-                    let mut apply = |rows: &mut [f32]| where_counted(&batch.counted, rows, change);
+                    let input = rows_at(engine, from, &batch.ids, n_ctx);
+                    let mut apply = |rows: &mut [f32]| where_counted(&batch.counted, &input, rows, change);
                     engine.nll(&batch.ids, &batch.targets, n_ctx, Some(Edit { hook: self.hook, apply: &mut apply }), &mut nll);
                 }
             }
@@ -194,7 +218,14 @@ impl Baseline {
     }
 
     /// Mean KL(clean || spliced) over a sample of the tokens that count: 16 evenly spaced positions in each of evenly spaced windows.
-    fn kl(&self, engine: &mut dyn Engine, stream: &TokenStream, sae: &Sae, progress: &mut dyn Progress) -> Result<(f64, u64)> {
+    fn kl(
+        &self,
+        engine: &mut dyn Engine,
+        stream: &TokenStream,
+        sae: &Sae,
+        from: Option<HookPoint>,
+        progress: &mut dyn Progress,
+    ) -> Result<(f64, u64)> {
         let (n_ctx, d_vocab) = (engine.config().n_ctx, engine.config().d_vocab);
         let n_windows = (KL_TOKENS / KL_PER_WINDOW).min(self.windows.len());
         let sample: Vec<u64> = (0..n_windows).map(|i| self.windows[i * self.windows.len() / n_windows]).collect();
@@ -210,11 +241,9 @@ impl Baseline {
             let positions: Vec<usize> = (0..n_positions).map(|i| counted[i * counted.len() / n_positions]).collect();
             clean.resize(n_positions * d_vocab, 0.0);
             spliced.resize(n_positions * d_vocab, 0.0);
-            let splice = &mut |_: &[bool], rows: &mut [f32]| {
-                encoder.encode(rows, &mut acts);
-                sae.decode(&acts, rows);
-            };
-            let mut apply = |rows: &mut [f32]| where_counted(&batch.counted, rows, splice);
+            let input = rows_at(engine, from, &batch.ids, n_ctx);
+            let splice = &mut |_: &[bool], input: &[f32], rows: &mut [f32]| replace(sae, &mut encoder, &mut acts, input, rows);
+            let mut apply = |rows: &mut [f32]| where_counted(&batch.counted, &input, rows, splice);
             engine.logits(&batch.ids, n_ctx, &positions, None, &mut clean);
             engine.logits(&batch.ids, n_ctx, &positions, Some(Edit { hook: self.hook, apply: &mut apply }), &mut spliced);
             for (p, q) in clean.chunks_exact(d_vocab).zip(spliced.chunks_exact(d_vocab)) {
@@ -226,12 +255,31 @@ impl Baseline {
     }
 }
 
+/// The rows that a transcoder reads; none where the hook's own are read.
+fn rows_at(engine: &mut dyn Engine, from: Option<HookPoint>, ids: &[u32], n_ctx: usize) -> Vec<f32> {
+    let Some(from) = from else { return Vec::new() };
+    let mut rows = vec![0.0; ids.len() * from.d_in(engine.config())];
+    engine.forward_to(ids, n_ctx, from, &mut rows);
+    rows
+}
+
+/// The reconstruction in place of the rows: of themselves, or of a transcoder's `input`.
+fn replace(sae: &Sae, encoder: &mut Encoder, acts: &mut SparseRows, input: &[f32], rows: &mut [f32]) {
+    if sae.transcoder.is_some() {
+        encoder.encode(input, acts);
+        sae.reconstruct(input, acts, rows);
+    } else {
+        encoder.encode(rows, acts);
+        sae.decode(acts, rows);
+    }
+}
+
 /// Applies `change` and puts the rows that do not count back as they were.
-fn where_counted(counted: &[bool], rows: &mut [f32], change: &mut Change<'_>) {
+fn where_counted(counted: &[bool], input: &[f32], rows: &mut [f32], change: &mut Change<'_>) {
     let d_in = rows.len() / counted.len();
     let kept: Vec<(usize, Vec<f32>)> =
         counted.iter().enumerate().filter(|&(_, &c)| !c).map(|(i, _)| (i, rows[i * d_in..][..d_in].to_vec())).collect();
-    change(counted, rows);
+    change(counted, input, rows);
     for (i, row) in kept {
         rows[i * d_in..][..d_in].copy_from_slice(&row);
     }

@@ -290,7 +290,7 @@ impl Engine for Leaky {
 fn the_checks_pass_at_every_hook_and_catch_an_edit_at_the_wrong_position() {
     let ids: Vec<u32> = (0..2 * N_CTX as u32).map(|i| (i * 5 + 1) % 16).collect();
     for layer in 0..2 {
-        for site in [Site::ResidPre, Site::ResidMid, Site::MlpPre, Site::MlpPost, Site::MlpOut, Site::ResidPost] {
+        for site in Site::ALL {
             splice::check(&mut CpuEngine::new(model(2, 17)), HookPoint { layer, site }, &ids, N_CTX).unwrap();
         }
     }

@@ -216,7 +216,7 @@ fn back_to_residual(lm: &Lm, hook: HookPoint, direction: &[f64], held: &Held) ->
     let (mut e, mut constant) = (vec![0.0; d], 0.0);
     // At the MLP's pre-activations, (P,): what each neuron's counts for.
     let neurons: Option<Vec<f64>> = match hook.site {
-        Site::ResidPre | Site::ResidMid => None,
+        Site::ResidPre | Site::ResidMid | Site::MlpIn => None,
         Site::MlpPre => Some(direction.to_vec()),
         Site::MlpPost => Some(direction.iter().zip(&held.gates).map(|(u, g)| u * g).collect()),
         Site::MlpOut | Site::ResidPost => {
@@ -227,9 +227,15 @@ fn back_to_residual(lm: &Lm, hook: HookPoint, direction: &[f64], held: &Held) ->
     if matches!(hook.site, Site::ResidPre | Site::ResidMid | Site::ResidPost) {
         e.copy_from_slice(direction);
     }
-    if let Some(neurons) = neurons {
-        constant += dot(&neurons, &wide(&w.c_fc_b));
-        let q: Vec<f64> = (0..d).map(|i| dot(&neurons, &wide(&w.c_fc_w[i * p..][..p]))).collect();
+    // At the output of the LayerNorm, (D,).
+    let normed: Option<Vec<f64>> = match neurons {
+        Some(neurons) => {
+            constant += dot(&neurons, &wide(&w.c_fc_b));
+            Some((0..d).map(|i| dot(&neurons, &wide(&w.c_fc_w[i * p..][..p]))).collect())
+        }
+        None => (hook.site == Site::MlpIn).then(|| direction.to_vec()),
+    };
+    if let Some(q) = normed {
         constant += dot(&q, &wide(&w.ln_2_b));
         e.iter_mut().zip(before_norm(&q, &w.ln_2_w)).for_each(|(e, q)| *e += held.scale * q);
     }

@@ -8,8 +8,6 @@ use super::*;
 use crate::lm::{CpuEngine, LmConfig};
 
 const IDS: [u32; 7] = [16, 3, 9, 3, 11, 0, 5];
-const SITES: [Site; 6] = [Site::ResidPre, Site::ResidMid, Site::MlpPre, Site::MlpPost, Site::MlpOut, Site::ResidPost];
-
 fn lm(activation: Activation, n_layers: usize) -> Lm {
     let lm = model(n_layers, 17);
     Lm { config: LmConfig { activation, ..lm.config }, weights: lm.weights }
@@ -64,6 +62,7 @@ fn without(lm: &Lm, hook: HookPoint, direction: &[f32], gone: Option<(usize, boo
     let at_hook: Vec<f64> = match hook.site {
         Site::ResidPre => unreachable!("nothing arrives there through attention"),
         Site::ResidMid => mid,
+        Site::MlpIn => y,
         Site::MlpPre => pre,
         Site::MlpPost => post,
         Site::MlpOut => out,
@@ -77,7 +76,7 @@ fn the_parts_add_up_to_the_pre_activation_of_the_forward_pass_at_every_hook() {
     for activation in [Activation::Relu, Activation::Gelu] {
         let mut engine = CpuEngine::new(lm(activation, 2));
         for layer in 0..2 {
-            for (i, site) in SITES.into_iter().enumerate() {
+            for (i, site) in Site::ALL.into_iter().enumerate() {
                 let hook = HookPoint { layer, site };
                 let direction = random(hook.d_in(engine.config()), 200 + i as u64);
                 for n in 1..=IDS.len() {
@@ -96,7 +95,7 @@ fn taking_one_source_away_with_all_else_held_changes_the_pre_activation_by_its_p
     for activation in [Activation::Relu, Activation::Gelu] {
         let lm = lm(activation, 1);
         let mut engine = CpuEngine::new(lm.clone());
-        for (i, site) in SITES.into_iter().enumerate().skip(1) {
+        for (i, site) in Site::ALL.into_iter().enumerate().skip(1) {
             let hook = HookPoint { layer: 0, site };
             let direction = random(hook.d_in(&lm.config), 300 + i as u64);
             let found = why(&mut engine, &IDS, reader(hook, &direction)).unwrap();

@@ -59,6 +59,18 @@ pub trait Engine {
     /// Activations at `hook`, shape rows (ids.len(), d_in). Does no work above the hook.
     fn forward_to(&mut self, ids: &[u32], window: usize, hook: HookPoint, rows: &mut [f32]);
 
+    /// Activations at two hooks of one pass, the one behind the other in each row: shape rows (ids.len(), d_in + d_in). The first hook comes before the second.
+    fn forward_to_both(&mut self, ids: &[u32], window: usize, (first, last): (HookPoint, HookPoint), rows: &mut [f32]) {
+        let (d, e) = (first.d_in(self.config()), last.d_in(self.config()));
+        let (mut x, mut y) = (vec![0.0; ids.len() * d], vec![0.0; ids.len() * e]);
+        self.forward_to(ids, window, first, &mut x);
+        self.forward_to(ids, window, last, &mut y);
+        for ((row, x), y) in rows.chunks_exact_mut(d + e).zip(x.chunks_exact(d)).zip(y.chunks_exact(e)) {
+            row[..d].copy_from_slice(x);
+            row[d..].copy_from_slice(y);
+        }
+    }
+
     /// Cross-entropy in nats of `targets[i]` after `ids[i]`, shape nll (ids.len(),), optionally with an edit at a hook.
     /// Tokens x vocabulary logits never exist at once.
     fn nll(&mut self, ids: &[u32], targets: &[u32], window: usize, edit: Option<Edit>, nll: &mut [f32]);

@@ -170,7 +170,7 @@ mod tests {
     fn cached_logits_equal_uncached_ones_with_and_without_an_edit_at_every_hook() {
         let lm = model();
         let ids = [3u32, 1, 4, 1, 5, 9, 2, 6];
-        for site in [Site::ResidPre, Site::ResidMid, Site::MlpPre, Site::MlpPost, Site::MlpOut, Site::ResidPost] {
+        for site in Site::ALL {
             let hook = HookPoint { layer: 1, site };
             for strength in [0.0, 1.5] {
                 let mut apply = |rows: &mut [f32]| rows.iter_mut().for_each(|x| *x += strength * x.cos());

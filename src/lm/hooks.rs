@@ -20,6 +20,8 @@ pub enum Site {
     ResidPre,
     /// After attention has been added (d_model).
     ResidMid,
+    /// What the MLP reads: the residual stream after attention, normalised, with the LayerNorm's gain and bias (d_model).
+    MlpIn,
     /// MLP pre-activations (d_mlp).
     MlpPre,
     /// MLP post-activations, the "neurons" (d_mlp).
@@ -30,9 +32,16 @@ pub enum Site {
     ResidPost,
 }
 
-const NAMES: [(Site, &str); 6] = [
+impl Site {
+    /// In the order in which a block computes them.
+    pub const ALL: [Site; 7] =
+        [Site::ResidPre, Site::ResidMid, Site::MlpIn, Site::MlpPre, Site::MlpPost, Site::MlpOut, Site::ResidPost];
+}
+
+const NAMES: [(Site, &str); 7] = [
     (Site::ResidPre, "hook_resid_pre"),
     (Site::ResidMid, "hook_resid_mid"),
+    (Site::MlpIn, "ln2.hook_normalized"),
     (Site::MlpPre, "mlp.hook_pre"),
     (Site::MlpPost, "mlp.hook_post"),
     (Site::MlpOut, "hook_mlp_out"),
@@ -42,6 +51,12 @@ const NAMES: [(Site, &str); 6] = [
 impl HookPoint {
     pub fn mlp_post(layer: usize) -> Self {
         HookPoint { layer, site: Site::MlpPost }
+    }
+
+    /// Whether the model computes this before `other`.
+    pub fn is_before(&self, other: &HookPoint) -> bool {
+        let place = |hook: &HookPoint| (hook.layer, Site::ALL.iter().position(|site| *site == hook.site));
+        place(self) < place(other)
     }
 
     /// Width of the activations read here.

@@ -237,17 +237,24 @@ impl Lm {
     /// The direction in logit space of adding a vector at a hook: `direction` (d_in) through the rest of the block's MLP and the
     /// unembedding, with the final LayerNorm's gain applied and its centring, its scale left out. Shape (d_vocab,).
     ///
-    /// At `mlp.hook_pre` the non-linearity is taken as the identity; attention of later positions and blocks above are left out.
+    /// At `mlp.hook_pre` and `ln2.hook_normalized` the non-linearity is taken as the identity; attention of later positions and blocks above are left out.
     pub fn logit_effects(&self, hook: HookPoint, direction: &[f32]) -> Vec<f32> {
         let (d, m, v) = (self.config.d_model, self.config.d_mlp, self.config.d_vocab);
         assert_eq!(direction.len(), hook.d_in(&self.config), "direction of the wrong width for {hook}");
         assert!(hook.layer < self.config.n_layers, "{hook} of a model with {} layers", self.config.n_layers);
+        let block = &self.weights.blocks[hook.layer];
+        let through_mlp = |neurons: &[f32]| {
+            let mut out = vec![0.0; d];
+            matmul_nn(1, d, m, neurons, &block.mlp_proj_w, &mut out, false);
+            out
+        };
         let mut residual = match hook.site {
-            Site::MlpPre | Site::MlpPost => {
-                let mut out = vec![0.0; d];
-                matmul_nn(1, d, m, direction, &self.weights.blocks[hook.layer].mlp_proj_w, &mut out, false);
-                out
+            Site::MlpIn => {
+                let mut neurons = vec![0.0; m];
+                matmul_nn(1, m, d, direction, &block.c_fc_w, &mut neurons, false);
+                through_mlp(&neurons)
             }
+            Site::MlpPre | Site::MlpPost => through_mlp(direction),
             _ => direction.to_vec(),
         };
         let mean = (residual.iter().map(|&x| x as f64).sum::<f64>() / d as f64) as f32;

@@ -80,6 +80,9 @@ impl KeyValues {
                 return x;
             }
             layer_norm_forward(&x, &w.ln_2_w, &w.ln_2_b, &mut normed, &mut stats);
+            if at(Site::MlpIn, &mut normed) {
+                return normed;
+            }
             let mut pre = linear(&normed, &w.c_fc_w, &w.c_fc_b, m);
             if at(Site::MlpPre, &mut pre) {
                 return pre;
@@ -204,7 +207,7 @@ mod tests {
             (&[], 0),
             (&[7, 2, 3, 4, 5, 11], 0),
         ];
-        for site in [Site::ResidPre, Site::ResidMid, Site::MlpPre, Site::MlpPost, Site::MlpOut, Site::ResidPost] {
+        for site in Site::ALL {
             let hook = HookPoint { layer: 1, site };
             let mut reader = Reader::new(&config, hook);
             for (ids, same) in texts {

@@ -2,7 +2,7 @@
 
 use super::stages::lm_manifest;
 use super::{Error, Result};
-use crate::activations::Sequential;
+use crate::activations::{Sequential, counts};
 use crate::artifact::{Manifest, Progress, RunDir, write_json};
 use crate::corpus::{Split, TokenStream};
 use crate::intervene::{Baseline, CeReport, NeuronsReport};
@@ -68,6 +68,13 @@ pub(super) fn inputs_of_sae_results(run: &RunDir, sae: &str, stream: &TokenStrea
     Ok([("lm", lm_manifest(run)?.hash()), ("sae", sae.hash()), ("tokens", stream.manifest().hash())].map(|(k, v)| (k.into(), v)).into())
 }
 
+/// Writes `eval.json` of a transcoder into its folder, then the record of what it was made from.
+pub fn write_eval(dir: &Path, eval: &Eval, mut record: Manifest) -> Result<()> {
+    write_json(&dir.join("eval.json"), eval)?;
+    record.record_file(dir, "eval.json")?;
+    Ok(record.write_beside(dir)?)
+}
+
 /// Writes `eval.json` and `controls.json` into the SAE's folder `dir`, then the record of what they were made from.
 pub fn write_evaluated(dir: &Path, evaluated: &Evaluated, mut record: Manifest) -> Result<()> {
     write_json(&dir.join("eval.json"), &evaluated.eval)?;
@@ -82,6 +89,80 @@ pub fn write_evaluated(dir: &Path, evaluated: &Evaluated, mut record: Manifest) 
 pub struct Evaluated {
     pub eval: Eval,
     pub controls: Controls,
+}
+
+/// Measures a transcoder: how well it makes the rows at `target` out of those at the hook, and what the model says with them in place of its own. The
+/// controls of an SAE do not apply.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_transcoder(
+    engine: &mut dyn Engine,
+    stream: &TokenStream,
+    sae: &Sae,
+    target: HookPoint,
+    config: &EvalConfig,
+    progress: &mut dyn Progress,
+) -> Result<Eval> {
+    let hook = config.hook;
+    let (d, e) = (hook.d_in(engine.config()), target.d_in(engine.config()));
+    let baseline = Baseline::measure(engine, stream, Split::HeldOutB, target, config.ce_tokens, progress)?;
+    let ce = baseline.transcoded(engine, stream, sae, hook, progress)?;
+    let (mut encoder, mut metrics) = (sae.encoder(), Metrics::new(sae));
+    let (mut x, mut y, mut y_hat, mut acts) = (Vec::new(), Vec::new(), Vec::new(), SparseRows::default());
+    let (n_ctx, end_of_text) = (engine.config().n_ctx, stream.end_of_text());
+    let mut left = config.tokens;
+    progress.begin("reconstruction of held-out text", left.min(held_out(stream)), "tokens");
+    for split in [Split::HeldOutA, Split::HeldOutB] {
+        let windows = stream.windows(split, n_ctx);
+        let per_batch = (4096 / n_ctx).max(1);
+        for first in windows.clone().step_by(per_batch) {
+            if left == 0 {
+                break;
+            }
+            if progress.interrupted() {
+                return Err(Error::Interrupted);
+            }
+            let n = (windows.end - first).min(per_batch as u64) as usize * n_ctx;
+            let mut ids = vec![0; n];
+            stream.read(first * n_ctx as u64, &mut ids);
+            let mut rows = vec![0.0; n * (d + e)];
+            engine.forward_to_both(&ids, n_ctx, (hook, target), &mut rows);
+            x.clear();
+            y.clear();
+            let counted = (0..n).filter(|&i| counts(ids[i], i % n_ctx, end_of_text)).take(left as usize);
+            for row in counted.map(|i| &rows[i * (d + e)..][..d + e]) {
+                x.extend_from_slice(&row[..d]);
+                y.extend_from_slice(&row[d..]);
+            }
+            encoder.encode(&x, &mut acts);
+            y_hat.resize(y.len(), 0.0);
+            sae.reconstruct(&x, &acts, &mut y_hat);
+            metrics.add(&y, &y_hat, &acts);
+            left -= acts.n_rows() as u64;
+            progress.advance(acts.n_rows() as u64);
+        }
+    }
+    progress.end();
+    let mut eval = metrics.finish(sae);
+    with_cross_entropies(&mut eval, &ce);
+    Ok(eval)
+}
+
+fn held_out(stream: &TokenStream) -> u64 {
+    [Split::HeldOutA, Split::HeldOutB].map(|split| stream.range(split)).iter().map(|range| range.end - range.start).sum()
+}
+
+fn with_cross_entropies(eval: &mut Eval, ce: &CeReport) {
+    eval.ce_clean = Some(ce.ce_clean);
+    eval.ce_spliced = Some(ce.ce_spliced);
+    eval.ce_zero = Some(ce.ce_zero);
+    eval.ce_mean = Some(ce.ce_mean);
+    eval.ce_recovered_zero = ce.ce_recovered_zero;
+    eval.ce_recovered_mean = ce.ce_recovered_mean;
+    eval.kl = Some(ce.kl);
+    (eval.n_ce_tokens, eval.n_kl_tokens) = (Some(ce.n_tokens), Some(ce.n_kl_tokens));
+    eval.ce_split = Some(Split::HeldOutB.name().into());
 }
 
 /// Measures `sae` and its controls.
@@ -102,16 +183,7 @@ pub fn evaluate(engine: &mut dyn Engine, stream: &TokenStream, sae: &Sae, config
         random_decoder_explained_variance: random_eval.explained_variance,
         sae: ce,
     };
-    let ce = &controls.sae;
-    eval.ce_clean = Some(ce.ce_clean);
-    eval.ce_spliced = Some(ce.ce_spliced);
-    eval.ce_zero = Some(ce.ce_zero);
-    eval.ce_mean = Some(ce.ce_mean);
-    eval.ce_recovered_zero = ce.ce_recovered_zero;
-    eval.ce_recovered_mean = ce.ce_recovered_mean;
-    eval.kl = Some(ce.kl);
-    (eval.n_ce_tokens, eval.n_kl_tokens) = (Some(ce.n_tokens), Some(ce.n_kl_tokens));
-    eval.ce_split = Some(Split::HeldOutB.name().into());
+    with_cross_entropies(&mut eval, &controls.sae);
     Ok(Evaluated { eval, controls })
 }
 
@@ -129,8 +201,7 @@ pub(super) fn reconstruction(
     let mut metrics: Vec<Metrics> = saes.iter().map(|sae| Metrics::new(sae)).collect();
     let (mut x, mut x_hat, mut acts) = (Vec::new(), Vec::new(), SparseRows::default());
     let mut left = n_tokens;
-    let there: u64 = [Split::HeldOutA, Split::HeldOutB].map(|split| stream.range(split)).iter().map(|r| r.end - r.start).sum();
-    progress.begin("reconstruction of held-out text", n_tokens.min(there), "tokens");
+    progress.begin("reconstruction of held-out text", n_tokens.min(held_out(stream)), "tokens");
     for split in [Split::HeldOutA, Split::HeldOutB] {
         let mut windows = Sequential::open(engine, stream, hook, split, None)?;
         while left > 0 {

@@ -86,7 +86,7 @@ impl Recipe {
     pub fn tiny(seed: u64) -> Self {
         let model = LmConfig::tiny();
         let train = lm::TrainConfig { tokens: 300_000, ..Default::default() };
-        let sae = sae::SaeConfig { d_in: model.d_mlp, d_sae: 512, recipe: sae::Recipe::topk(16, true) };
+        let sae = sae::SaeConfig::new(model.d_mlp, 512, sae::Recipe::topk(16, true));
         Self::assemble(seed, planted(model.d_vocab, 2_000_000), LmStage { model, train }, sae, (200_000, 1024), 50_000, 50_000)
     }
 
@@ -102,7 +102,7 @@ impl Recipe {
     /// The `laptop` model and its SAE of 4,096 latents.
     fn laptop(seed: u64, corpus: CorpusConfig, train: lm::TrainConfig, rows: u64) -> Self {
         let model = LmConfig::laptop();
-        let sae = sae::SaeConfig { d_in: model.d_mlp, d_sae: 4096, recipe: sae::Recipe::topk(32, true) };
+        let sae = sae::SaeConfig::new(model.d_mlp, 4096, sae::Recipe::topk(32, true));
         Self::assemble(seed, corpus, LmStage { model, train }, sae, (rows, 2048), reconstruction_tokens(), 1_000_000)
     }
 
@@ -119,7 +119,7 @@ impl Recipe {
         // The paper leaves the vocabulary open; the planted corpus fills no more than this.
         let model = LmConfig { d_vocab: 4096, ..LmConfig::bricken_a1() };
         let train = lm::TrainConfig { tokens: 100_000_000, batch: 32, ..Default::default() };
-        let config = sae::SaeConfig { d_in: model.d_mlp, d_sae: 4096, recipe: sae::Relu2023 { l1: 1e-3 }.into() };
+        let config = sae::SaeConfig::new(model.d_mlp, 4096, sae::Relu2023 { l1: 1e-3 }.into());
         let (rows, batch) = (40_000_000, 8192);
         let corpus = planted(model.d_vocab, 400_000_000);
         let mut recipe = Self::assemble(seed, corpus, LmStage { model, train }, config.clone(), (rows, batch), reconstruction_tokens(), 1_000_000);

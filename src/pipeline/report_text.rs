@@ -72,7 +72,7 @@ impl Report {
             "            dead {:.1} %, ultra-rare {:.1} %, junk {:.1} % of {} latents",
             100.0 * eval.dead_frac,
             100.0 * eval.ultra_rare_frac,
-            100.0 * eval.junk_frac,
+            100.0 * eval.junk_frac.unwrap_or(0.0),
             grouped(eval.n_latents)
         )?;
         for (name, census) in [("latents", &self.dictionary.census), ("neurons", &self.neuron_census)] {

@@ -191,6 +191,7 @@ impl<'a> Stages<'a> {
             checkpoints: self.run.checkpoints(&format!("sae-{}", stage.name)),
             start: Start::Resume,
             origin: Origin {
+                hook_name_out: None,
                 model_name: self.run.name(),
                 hook_name: stage.hook.to_string(),
                 context_size: self.recipe.lm.model.n_ctx,

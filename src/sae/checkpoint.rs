@@ -1,8 +1,8 @@
 //! Checkpoints of a training: everything that the next step depends on, in one safetensors file, written atomically, the last two kept.
 
 use super::control::Control;
-use super::init::Normaliser;
-use super::{Error, Params, Result, State};
+use super::init::{Normaliser, Scales};
+use super::{Error, Params, Result, SaeConfig, State};
 use crate::artifact::{self, Tensor, TensorFile, settings, write_tensors};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
     pub state: State,
-    pub normaliser: Normaliser,
+    pub scales: Scales,
     /// (F,): rows that had been trained on when the latent last fired or was replaced.
     pub last_fired: Vec<u64>,
     /// (F,), or empty: running mean of the share of rows that each latent fires on.
     pub frequency: Vec<f32>,
     pub control: Control,
-    /// (n, D): raw rows kept for the self-test.
+    /// (n, D) or (n, D + E): raw rows kept for the self-test.
     pub sample: Vec<f32>,
     pub step: u64,
     /// Position of the source where the next step reads, and where training began.
@@ -34,22 +34,32 @@ impl Checkpoint {
     pub fn write(&self, dir: &Path) -> Result<PathBuf> {
         let path = dir.join(format!("step-{:010}.safetensors", self.step));
         let State { params, first, second, steps, kept } = &self.state;
-        let (d, f) = (params.b_dec.len(), params.b_enc.len());
+        let (e, f) = (params.b_dec.len(), params.b_enc.len());
+        let d = params.w_enc.len() / f;
         let mut tensors = Vec::new();
         for (part, params) in PARTS.iter().zip([params, first, second]) {
             tensors.push(Tensor::f32(format!("{part}/w_enc"), &[f, d], &params.w_enc));
             tensors.push(Tensor::f32(format!("{part}/b_enc"), &[f], &params.b_enc));
-            tensors.push(Tensor::f32(format!("{part}/w_dec"), &[f, d], &params.w_dec));
-            tensors.push(Tensor::f32(format!("{part}/b_dec"), &[d], &params.b_dec));
+            tensors.push(Tensor::f32(format!("{part}/w_dec"), &[f, e], &params.w_dec));
+            tensors.push(Tensor::f32(format!("{part}/b_dec"), &[e], &params.b_dec));
+            if !params.w_skip.is_empty() {
+                tensors.push(Tensor::f32(format!("{part}/w_skip"), &[e, d], &params.w_skip));
+            }
             for (i, vector) in params.vectors.iter().enumerate() {
                 tensors.push(Tensor::f32(format!("{part}/vector-{i}"), &[f], vector));
             }
         }
         let numbers = [*steps, self.step, self.position, self.start, kept.to_bits(), self.control.factor.to_bits(), self.control.l0.to_bits()];
-        let scale = [self.normaliser.scale];
-        tensors.push(Tensor::f32("mean", &[d], &self.normaliser.mean));
-        tensors.push(Tensor::f32("scale", &[1], &scale));
-        tensors.push(Tensor::f32("sample", &[self.sample.len() / d, d], &self.sample));
+        let Scales { input, target } = &self.scales;
+        let scale = [input.scale, self.scales.output().scale];
+        tensors.push(Tensor::f32("mean", &[d], &input.mean));
+        tensors.push(Tensor::f32("scale", &[1], &scale[..1]));
+        if let Some(target) = target {
+            tensors.push(Tensor::f32("target_mean", &[e], &target.mean));
+            tensors.push(Tensor::f32("target_scale", &[1], &scale[1..]));
+        }
+        let width = d + if target.is_some() { e } else { 0 };
+        tensors.push(Tensor::f32("sample", &[self.sample.len() / width, width], &self.sample));
         tensors.push(Tensor::u64("last_fired", &[f], &self.last_fired));
         tensors.push(Tensor::f32("frequency", &[self.frequency.len()], &self.frequency));
         tensors.push(Tensor::u64("numbers", &[7], &numbers));
@@ -64,10 +74,10 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::OtherRun`] when it was written under other settings or from other inputs.
-    pub fn newest(dir: &Path, (d, f): (usize, usize), run: &str, limit: u64) -> Result<Option<Self>> {
+    pub fn newest(dir: &Path, config: &SaeConfig, run: &str, limit: u64) -> Result<Option<Self>> {
         let mut damaged = None;
         for path in all(dir)?.iter().rev().filter(|path| step_of(path) <= limit) {
-            match Self::read(path, d, f, run) {
+            match Self::read(path, config, run) {
                 Ok(checkpoint) => return Ok(Some(checkpoint)),
                 Err(Error::Artifact(error)) => damaged = damaged.or(Some(error)),
                 Err(error) => return Err(error),
@@ -76,7 +86,8 @@ impl Checkpoint {
         damaged.map_or(Ok(None), |error| Err(error.into()))
     }
 
-    fn read(path: &Path, d: usize, f: usize, run: &str) -> Result<Self> {
+    fn read(path: &Path, config: &SaeConfig, run: &str) -> Result<Self> {
+        let (d, e, f) = (config.d_in, config.d_out(), config.d_sae);
         let file = TensorFile::open(path)?;
         let found = file.metadata().get("run").cloned().unwrap_or_default();
         if let Some((what, settings)) = settings::other_identity(&found, run) {
@@ -91,10 +102,14 @@ impl Checkpoint {
             Ok(Params {
                 w_enc: file.f32(&format!("{part}/w_enc"), &[f, d])?,
                 b_enc: file.f32(&format!("{part}/b_enc"), &[f])?,
-                w_dec: file.f32(&format!("{part}/w_dec"), &[f, d])?,
-                b_dec: file.f32(&format!("{part}/b_dec"), &[d])?,
+                w_dec: file.f32(&format!("{part}/w_dec"), &[f, e])?,
+                b_dec: file.f32(&format!("{part}/b_dec"), &[e])?,
+                w_skip: if config.skip() { file.f32(&format!("{part}/w_skip"), &[e, d])? } else { Vec::new() },
                 vectors: vectors(part)?,
             })
+        };
+        let normaliser = |mean: &str, scale: &str, width: usize| -> Result<Normaliser> {
+            Ok(Normaliser { mean: file.f32(mean, &[width])?, scale: file.f32(scale, &[1])?[0] })
         };
         let numbers = file.u64s("numbers")?;
         let last_fired = file.u64s("last_fired")?;
@@ -115,11 +130,14 @@ impl Checkpoint {
         let n_sample = file.shape("sample")?.first().copied().unwrap_or(0);
         Ok(Checkpoint {
             state: State { params: params(PARTS[0])?, first: params(PARTS[1])?, second: params(PARTS[2])?, steps, kept: f64::from_bits(kept) },
-            normaliser: Normaliser { mean: file.f32("mean", &[d])?, scale: file.f32("scale", &[1])?[0] },
+            scales: Scales {
+                input: normaliser("mean", "scale", d)?,
+                target: config.target.map(|target| normaliser("target_mean", "target_scale", target.d_out)).transpose()?,
+            },
             last_fired,
             frequency: file.f32("frequency", &[n_frequency])?,
             control: Control { factor: f64::from_bits(factor), l0: f64::from_bits(l0) },
-            sample: file.f32("sample", &[n_sample, d])?,
+            sample: file.f32("sample", &[n_sample, config.d_row()])?,
             step,
             position,
             start,

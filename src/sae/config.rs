@@ -1,6 +1,6 @@
 //! What is trained and how: the recipe, the sizes, the schedules. Every schedule is a fraction of the run, so that short runs exercise everything.
 
-use super::{Error, Recipe, Result};
+use super::{Error, Recipe, Result, Target};
 use serde::{Deserialize, Serialize};
 
 /// Sizes and recipe of one SAE.
@@ -12,6 +12,35 @@ pub struct SaeConfig {
     /// Number of latents.
     pub d_sae: usize,
     pub recipe: Recipe,
+    /// What is reconstructed in place of the input (a transcoder); none: the input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+}
+
+impl SaeConfig {
+    /// An autoencoder.
+    pub fn new(d_in: usize, d_sae: usize, recipe: Recipe) -> Self {
+        SaeConfig { d_in, d_sae, recipe, target: None }
+    }
+
+    /// Width of what is reconstructed.
+    pub fn d_out(&self) -> usize {
+        self.target.map_or(self.d_in, |target| target.d_out)
+    }
+
+    /// Numbers to a row of the source: the input, and behind it the target of a transcoder.
+    pub fn d_row(&self) -> usize {
+        self.d_in + self.target.map_or(0, |target| target.d_out)
+    }
+
+    /// Whether b_dec is subtracted from the input before encoding.
+    pub fn pre_bias(&self) -> bool {
+        self.recipe.pre_bias() && self.target.is_none()
+    }
+
+    pub fn skip(&self) -> bool {
+        self.target.is_some_and(|target| target.skip)
+    }
 }
 
 /// Resampling of dead latents (Bricken et al. 2023, "Neuron Resampling").
@@ -148,11 +177,14 @@ impl TrainConfig {
     /// Refuses settings that contradict each other, and a run in which the chosen cure for dead latents can never fire.
     pub fn check(&self) -> Result<()> {
         let refuse = |what: String| Err(Error::Config { what });
-        let SaeConfig { d_in, d_sae, ref recipe } = self.sae;
+        let SaeConfig { d_in, d_sae, ref recipe, target } = self.sae;
         if d_in == 0 || d_sae == 0 || d_sae > u32::MAX as usize / 2 {
             return refuse(format!("d_in {d_in} and d_sae {d_sae} must be positive and d_sae below 2^31"));
         }
         recipe.check(d_in, d_sae).or_else(refuse)?;
+        if let Some(target) = target {
+            target.check(recipe).or_else(refuse)?;
+        }
         if self.batch == 0 || self.steps() == 0 {
             return refuse(format!("{} rows in batches of {} make no step; raise rows or lower batch", self.rows, self.batch));
         }

@@ -74,6 +74,7 @@ mod tests {
             w_dec,
             b_dec: vec![0.0; d],
             apply_b_dec_to_input: true,
+            transcoder: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the training loop asks of the device that does the numbers. Schedules, data, resampling decisions, logging and checkpoints are outside.
 //!
-//! B = rows in the batch, D = d_in, F = d_sae. All matrices are row-major.
+//! B = rows in the batch, D = d_in, E = d_out (= D but for transcoders), F = d_sae. All matrices are row-major.
 
 use super::{Recipe, SparseRows};
 
@@ -11,10 +11,12 @@ pub struct Params {
     pub w_enc: Vec<f32>,
     /// (F,)
     pub b_enc: Vec<f32>,
-    /// (F, D)
+    /// (F, E)
     pub w_dec: Vec<f32>,
-    /// (D,)
+    /// (E,)
     pub b_dec: Vec<f32>,
+    /// (E, D): the linear path of a skip transcoder; empty where there is none.
+    pub w_skip: Vec<f32>,
     /// What else the architecture trains ([`super::architectures::Architecture::vectors`]), (F,) each.
     pub vectors: Vec<Vec<f32>>,
 }
@@ -48,7 +50,7 @@ pub struct StepSettings<'a> {
 pub struct StepReport {
     /// mse + sparsity coefficient * penalty + aux + other.
     pub loss: f64,
-    /// Squared error summed over d_in.
+    /// Squared error summed over d_out.
     pub mse: f64,
     /// What the sparsity coefficient weighs, e.g. the sum of activations; weighted by decoder norms where these are free. 0 where there is no penalty.
     pub penalty: f64,
@@ -60,7 +62,7 @@ pub struct StepReport {
     pub other: f64,
     /// Norm of the whole gradient before clipping.
     pub grad_norm: f64,
-    /// Mean squared distance of the rows from the mean of the batch.
+    /// Mean squared distance of what is reconstructed from its mean over the batch.
     pub variance: f64,
 }
 
@@ -71,7 +73,7 @@ pub struct Replacement {
     /// (D,)
     pub w_enc: Vec<f32>,
     pub b_enc: f32,
-    /// (D,)
+    /// (E,)
     pub w_dec: Vec<f32>,
 }
 
@@ -83,16 +85,16 @@ pub trait Engine {
     /// The architecture as its schedule has it from now on.
     fn set_recipe(&mut self, recipe: &Recipe);
 
-    /// One step on rows x (B, D).
-    fn step(&mut self, x: &[f32], settings: &StepSettings) -> StepReport;
+    /// One step on rows (B, D); of a transcoder (B, D + E), the target behind the input.
+    fn step(&mut self, rows: &[f32], settings: &StepSettings) -> StepReport;
 
     /// How many rows of the last step each latent fired on, (F,).
     fn fires(&self) -> &[u32];
 
     fn encode(&mut self, x: &[f32], out: &mut SparseRows);
 
-    /// x_hat (B, D) of rows that were encoded.
-    fn decode(&mut self, rows: &SparseRows, x_hat: &mut [f32]);
+    /// x_hat (B, E) of rows x (B, D) that were encoded.
+    fn decode(&mut self, x: &[f32], rows: &SparseRows, x_hat: &mut [f32]);
 
     fn read(&self) -> State;
     fn write(&mut self, state: &State);
@@ -103,7 +105,7 @@ pub trait Engine {
     /// Puts latent `order[i]`, with its moments, at place i.
     fn permute_latents(&mut self, order: &[u32]);
 
-    /// (D,)
+    /// (E,)
     fn read_b_dec(&self) -> Vec<f32>;
 
     /// Mean norm of the encoder rows of the latents where `alive` is true.

@@ -1,21 +1,28 @@
-//! From the units of training to raw model units: the input scaling and decoder norms are folded into the weights.
+//! From the units of training to raw model units: the scaling of both ends and decoder norms are folded into the weights.
 //!
 //! With x' = s (x - m), decoder norms n_j and beta = 1 where b_dec is subtracted from the input:
 //! z' = w_enc (x' - beta b_dec) + b_enc, x_hat' = acts' w_dec + b_dec. In raw units acts = acts' n_j / s, so
 //! w_dec <- w_dec / n_j, b_dec <- b_dec / s + m, w_enc <- n_j w_enc, b_enc <- n_j b_enc / s, less n_j w_enc m where beta = 0
 //! (where beta = 1 the new b_dec holds m already).
+//!
+//! A transcoder's target is y' = t (y - q) beside x' = s (x - m), and beta = 0: acts = acts' n_j / t, so w_enc <- n_j w_enc s / t,
+//! b_enc <- n_j b_enc / t, less the new w_enc m, w_skip <- w_skip s / t, b_dec <- b_dec / t + q, less the new w_skip m.
 
 use super::architectures::Trained;
-use super::init::Normaliser;
+use super::init::Scales;
+use super::transcoder::Transcoder;
 use super::{Params, Sae, SaeConfig, Select, State};
 use rayon::prelude::*;
 
 /// The SAE as it is saved: same x_hat in raw units, activations scaled by n_j / s.
-pub(super) fn fold(config: &SaeConfig, state: &State, normaliser: &Normaliser) -> Sae {
-    let (d, f) = (config.d_in, config.d_sae);
-    let s = normaliser.scale as f64;
-    let pre_bias = config.recipe.pre_bias();
-    let Params { mut w_enc, mut b_enc, mut w_dec, b_dec, vectors } = state.params.clone();
+pub(super) fn fold(config: &SaeConfig, state: &State, scales: &Scales) -> Sae {
+    let (d, e, f) = (config.d_in, config.d_out(), config.d_sae);
+    let (input, output) = (&scales.input, scales.output());
+    let t = output.scale as f64;
+    // Of an autoencoder 1, whatever its scale.
+    let s_over_t = input.scale as f64 / t;
+    let pre_bias = config.pre_bias();
+    let Params { mut w_enc, mut b_enc, mut w_dec, b_dec, mut w_skip, vectors } = state.params.clone();
     if config.recipe.ties_encoder() {
         let read = |(e, w): (&mut [f32], &[f32])| {
             let trained = e.to_vec();
@@ -24,7 +31,7 @@ pub(super) fn fold(config: &SaeConfig, state: &State, normaliser: &Normaliser) -
         (w_enc.par_chunks_exact_mut(d), w_dec.par_chunks_exact(d)).into_par_iter().for_each(read);
     }
     let mut factors = vec![0.0; f];
-    let rows = (w_enc.par_chunks_exact_mut(d), w_dec.par_chunks_exact_mut(d), b_enc.par_iter_mut(), factors.par_iter_mut());
+    let rows = (w_enc.par_chunks_exact_mut(d), w_dec.par_chunks_exact_mut(e), b_enc.par_iter_mut(), factors.par_iter_mut());
     rows.into_par_iter().for_each(|(e, w, b, scale)| {
         let norm = w.iter().map(|&v| (v as f64).powi(2)).sum::<f64>().sqrt();
         // TopK compares latents with each other: norms that are 1 but for rounding must not reorder them.
@@ -32,24 +39,28 @@ pub(super) fn fold(config: &SaeConfig, state: &State, normaliser: &Normaliser) -
         if norm > 0.0 {
             w.iter_mut().for_each(|v| *v = (*v as f64 / norm) as f32);
         }
-        let through_mean: f64 = if pre_bias { 0.0 } else { e.iter().zip(&normaliser.mean).map(|(e, m)| *e as f64 * *m as f64).sum() };
-        *b = (factor * (*b as f64 / s - through_mean)) as f32;
-        *scale = (factor / s) as f32;
-        e.iter_mut().for_each(|v| *v = (*v as f64 * factor) as f32);
+        let through_mean: f64 = if pre_bias { 0.0 } else { e.iter().zip(&input.mean).map(|(e, m)| *e as f64 * *m as f64).sum() };
+        *b = (factor * (*b as f64 / t - s_over_t * through_mean)) as f32;
+        *scale = (factor / t) as f32;
+        e.iter_mut().for_each(|v| *v = (*v as f64 * factor * s_over_t) as f32);
     });
-    let b_dec = b_dec.iter().zip(&normaliser.mean).map(|(b, m)| (*b as f64 / s + *m as f64) as f32).collect();
+    w_skip.iter_mut().for_each(|v| *v = (*v as f64 * s_over_t) as f32);
+    let through_skip = |i: usize| -> f64 { w_skip.get(i * d..(i + 1) * d).map_or(0.0, |row| row.iter().zip(&input.mean).map(|(w, m)| *w as f64 * *m as f64).sum()) };
+    let b_dec = b_dec.iter().zip(&output.mean).enumerate().map(|(i, (b, q))| (*b as f64 / t + *q as f64 - through_skip(i)) as f32).collect();
     let select = config.recipe.select(&Trained { b_enc: &b_enc, vectors: &vectors, kept: state.kept, factors: &factors });
     // A pursuit has one matrix, to the last bit.
     if matches!(select, Select::Pursuit { .. }) {
         w_enc.clone_from(&w_dec);
     }
-    Sae { d_in: d, d_sae: f, select, w_enc, b_enc, w_dec, b_dec, apply_b_dec_to_input: pre_bias }
+    let transcoder = config.target.map(|target| Transcoder { d_out: target.d_out, w_skip });
+    Sae { d_in: d, d_sae: f, select, w_enc, b_enc, w_dec, b_dec, apply_b_dec_to_input: pre_bias, transcoder }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::artifact::seed;
+    use crate::sae::init::Normaliser;
     use crate::sae::{CpuEngine, Engine, Recipe, Relu2023, ReluApril2024, SparseRows, TrainConfig};
     use rand::RngExt;
 
@@ -59,14 +70,14 @@ mod tests {
         let mut rng = seed::rng(0, "test/fold", 0);
         let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
         for recipe in [Recipe::topk(3, false), Relu2023 { l1: 0.1 }.into(), ReluApril2024 { l1: 1.0 }.into()] {
-            let config = SaeConfig { d_in: d, d_sae: f, recipe: recipe.clone() };
-            let mut params = Params { w_enc: random(f * d), b_enc: random(f), w_dec: random(f * d), b_dec: random(d), vectors: vec![] };
+            let config = SaeConfig::new(d, f, recipe.clone());
+            let mut params = Params { w_enc: random(f * d), b_enc: random(f), w_dec: random(f * d), b_dec: random(d), ..Params::default() };
             if recipe.unit_decoder() {
                 params.w_dec.chunks_exact_mut(d).for_each(crate::sae::cpu::normalise);
             }
             let normaliser = Normaliser { mean: random(d), scale: 1.7 };
             let state = State { params, ..State::default() };
-            let sae = fold(&config, &state, &normaliser);
+            let sae = fold(&config, &state, &Scales { input: normaliser.clone(), target: None });
             let params = state.params;
             let x = random(n * d);
             let mut scaled = x.clone();
@@ -76,7 +87,7 @@ mod tests {
             let (mut rows, mut raw_rows) = (SparseRows::default(), SparseRows::default());
             let (mut x_hat, mut raw_hat) = (vec![0.0; n * d], vec![0.0; n * d]);
             engine.encode(&scaled, &mut rows);
-            engine.decode(&rows, &mut x_hat);
+            engine.decode(&scaled, &rows, &mut x_hat);
             sae.encode(&x, &mut raw_rows);
             sae.decode(&raw_rows, &mut raw_hat);
             for (i, (raw, trained)) in raw_hat.iter().zip(&x_hat).enumerate() {

@@ -31,8 +31,8 @@ pub struct Forecast {
 
 impl Forecast {
     pub fn of(config: &TrainConfig) -> Self {
-        let (d, f) = (config.sae.d_in as u64, config.sae.d_sae as u64);
-        let weights = 4 * (2 * d * f + f + d);
+        let (d, e, f) = (config.sae.d_in as u64, config.sae.d_out() as u64, config.sae.d_sae as u64);
+        let weights = 4 * ((d + e) * f + f + e + if config.sae.skip() { d * e } else { 0 });
         let penalised = config.sae.recipe.sparsity(config.sae.d_in).is_some();
         let products = 1.0 + if penalised { DENSE_SHARE * (DENSE_PRODUCTS - 1.0) } else { 0.0 };
         let l0 = config.sae.recipe.settings().iter().find(|(name, _)| name == "k").and_then(|(_, k)| k.as_f64()).or(config.target_l0);
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn sizes_are_those_of_the_weights_and_work_is_that_of_the_encoder() {
-        let of = |recipe: Recipe| Forecast::of(&TrainConfig::short(SaeConfig { d_in: 512, d_sae: 16_384, recipe }, 4096 * 100, 4096, 0));
+        let of = |recipe: Recipe| Forecast::of(&TrainConfig::short(SaeConfig::new(512, 16_384, recipe), 4096 * 100, 4096, 0));
         let topk = of(Recipe::topk(32, true));
         // 2 * 512 * 16,384 = 16.8 MFLOP a row.
         assert!((topk.flop / (16_777_216.0 * 409_600.0) - 1.0).abs() < 1e-9);

@@ -1,8 +1,12 @@
 //! `sae/<name>/` in the layout of SAELens 6: cfg.json, sae_weights.safetensors, and a self-test that every load replays.
 //!
-//! On disk W_enc is (D, F), W_dec (F, D); activations and biases are in raw model units, decoder rows have unit norm, `normalize_activations` is none.
+//! On disk W_enc is (D, F), W_dec (F, E), E = d_out (= D but for transcoders), W_skip (E, D); activations and biases are in raw model units, decoder rows
+//! have unit norm, `normalize_activations` is none.
+//!
+//! A transcoder that keeps latents by a threshold or above zero is what SAELens calls `jumprelu_transcoder` and `transcoder`, with a linear path
+//! `jumprelu_skip_transcoder` and `skip_transcoder`; SAELens has none that keeps k (`topk_transcoder`, `topk_skip_transcoder` here).
 
-use super::{Origin, SAE_FORMAT_VERSION, Sae, Select, SparseRows};
+use super::{Origin, SAE_FORMAT_VERSION, Sae, Select, SparseRows, Transcoder};
 use crate::artifact::{Error, Manifest, Result, Tensor, TensorFile, read_json, write_json, write_tensors};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -20,15 +24,18 @@ impl Sae {
     /// Writes `cfg.json`, `sae_weights.safetensors` and `selftest.safetensors`; `sample` (n, D) are raw model activations of which up to 64
     /// become the self-test.
     pub fn save(&self, dir: &Path, origin: &Origin, sample: &[f32]) -> Result<()> {
-        let (d, f) = (self.d_in, self.d_sae);
+        let (d, e, f) = (self.d_in, self.d_out(), self.d_sae);
         let w_enc = transpose(f, d, &self.w_enc);
         let b_enc = if matches!(self.select, Select::Gated { .. }) { "b_gate" } else { "b_enc" };
         let mut tensors = vec![
             Tensor::f32("W_enc", &[d, f], &w_enc),
             Tensor::f32(b_enc, &[f], &self.b_enc),
-            Tensor::f32("W_dec", &[f, d], &self.w_dec),
-            Tensor::f32("b_dec", &[d], &self.b_dec),
+            Tensor::f32("W_dec", &[f, e], &self.w_dec),
+            Tensor::f32("b_dec", &[e], &self.b_dec),
         ];
+        if let Some(w_skip) = self.skip() {
+            tensors.push(Tensor::f32("W_skip", &[e, d], w_skip));
+        }
         match &self.select {
             Select::JumpRelu { threshold } => tensors.push(Tensor::f32("threshold", &[f], threshold)),
             Select::Gated { b_mag, r_mag } => {
@@ -43,7 +50,7 @@ impl Sae {
         let n = (sample.len() / d).min(SELFTEST_ROWS);
         let x = &sample[..n * d];
         let (acts, x_hat) = self.replay(x);
-        let selftest = [Tensor::f32("x", &[n, d], x), Tensor::f32("acts", &[n, f], &acts), Tensor::f32("x_hat", &[n, d], &x_hat)];
+        let selftest = [Tensor::f32("x", &[n, d], x), Tensor::f32("acts", &[n, f], &acts), Tensor::f32("x_hat", &[n, e], &x_hat)];
         write_tensors(&dir.join("selftest.safetensors"), &selftest, &[])?;
         // Last, so that a folder with a cfg.json is complete.
         write_json(&dir.join("cfg.json"), &self.cfg(origin))
@@ -53,8 +60,20 @@ impl Sae {
     /// self-test sees only latents that fire in it.
     ///
     /// # Errors
-    /// Anything missing or changed since it was written, of the wrong shape or type, an architecture that is not read here, or a self-test that comes out differently.
+    /// Anything missing or changed since it was written, of the wrong shape or type, an architecture that is not read here, or a self-test that comes out
+    /// differently; a transcoder, which what reads autoencoders would misuse ([`Sae::load_any`] reads both).
     pub fn load(dir: &Path) -> Result<Self> {
+        let sae = Self::load_any(dir)?;
+        if sae.transcoder.is_some() {
+            let path = dir.join("cfg.json");
+            let what = "it is a transcoder: it reads one place of the model and reconstructs another".to_string();
+            return Err(Error::Refused { path, what, next: "name an SAE; sae train, eval and info are for both".into() });
+        }
+        Ok(sae)
+    }
+
+    /// As [`Sae::load`], transcoders too.
+    pub fn load_any(dir: &Path) -> Result<Self> {
         let sae = Self::load_weights(dir)?;
         if dir.join("manifest.json").exists() {
             Manifest::read(dir, "sae", SAE_FORMAT_VERSION)?.check_files(dir)?;
@@ -62,9 +81,9 @@ impl Sae {
         let path = dir.join("selftest.safetensors");
         let file = TensorFile::open(&path)?;
         let rows = file.shape("x")?.first().copied().unwrap_or(0);
-        let (d, f) = (sae.d_in, sae.d_sae);
+        let (d, e, f) = (sae.d_in, sae.d_out(), sae.d_sae);
         let (acts, x_hat) = sae.replay(&file.f32("x", &[rows, d])?);
-        for (name, got, width) in [("acts", acts, f), ("x_hat", x_hat, d)] {
+        for (name, got, width) in [("acts", acts, f), ("x_hat", x_hat, e)] {
             let want = file.f32(name, &[rows, width])?;
             let most = want.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
             let off = got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0f32, |m, v| if v > m || v.is_nan() { v } else { m });
@@ -100,14 +119,24 @@ impl Sae {
         let apply_b_dec_to_input =
             cfg["apply_b_dec_to_input"].as_bool().ok_or_else(|| corrupt(format!("apply_b_dec_to_input is {}", cfg["apply_b_dec_to_input"])))?;
         let file = TensorFile::open(&dir.join("sae_weights.safetensors"))?;
-        let select = match cfg["architecture"].as_str() {
+        let architecture = cfg["architecture"].as_str().unwrap_or_default();
+        // `skip_transcoder` and `transcoder` alone keep what is above zero.
+        let (rule, skip) = match architecture.strip_suffix("transcoder") {
+            Some(rest) => {
+                let (rest, skip) = rest.strip_suffix("skip_").map_or((rest, false), |rest| (rest, true));
+                (rest.strip_suffix('_').unwrap_or("standard"), Some(skip))
+            }
+            None => (architecture, None),
+        };
+        let d_out = if skip.is_some() { size("d_out")? } else { d_in };
+        let select = match Some(rule) {
             Some("standard") => Select::Relu,
             Some("topk") => {
                 Select::TopK { k: size("k").and_then(|k| if k <= d_sae { Ok(k) } else { Err(corrupt(format!("k is {k} of {d_sae} latents"))) })? }
             }
             Some("jumprelu") => Select::JumpRelu { threshold: file.f32("threshold", &[d_sae])? },
-            Some("gated") => Select::Gated { b_mag: file.f32("b_mag", &[d_sae])?, r_mag: file.f32("r_mag", &[d_sae])? },
-            Some("matching_pursuit") => {
+            Some("gated") if skip.is_none() => Select::Gated { b_mag: file.f32("b_mag", &[d_sae])?, r_mag: file.f32("r_mag", &[d_sae])? },
+            Some("matching_pursuit") if skip.is_none() => {
                 let least = cfg["residual_threshold"].as_f64().filter(|least| *least >= 0.0);
                 let least = least.ok_or_else(|| corrupt(format!("residual_threshold is {}", cfg["residual_threshold"])))?;
                 if cfg["stop_on_duplicate_support"] != Value::Bool(true) {
@@ -120,7 +149,7 @@ impl Sae {
                 }
             }
             _ => {
-                let known = "standard, topk, jumprelu, gated or matching_pursuit";
+                let known = "standard, topk, jumprelu, gated, matching_pursuit or a transcoder";
                 return Err(corrupt(format!("architecture is {}, expected {known}", cfg["architecture"])));
             }
         };
@@ -128,13 +157,23 @@ impl Sae {
         let tied = matches!(select, Select::Pursuit { .. });
         let w_enc = if tied { file.f32("W_dec", &[d_sae, d_in])? } else { transpose(d_in, d_sae, &file.f32("W_enc", &[d_in, d_sae])?) };
         let (b_enc, w_dec, b_dec) =
-            (if tied { vec![0.0; d_sae] } else { file.f32(b_enc_name, &[d_sae])? }, file.f32("W_dec", &[d_sae, d_in])?, file.f32("b_dec", &[d_in])?);
+            (if tied { vec![0.0; d_sae] } else { file.f32(b_enc_name, &[d_sae])? }, file.f32("W_dec", &[d_sae, d_out])?, file.f32("b_dec", &[d_out])?);
+        let w_skip = if skip == Some(true) { file.f32("W_skip", &[d_out, d_in])? } else { Vec::new() };
         if let Some((name, _)) =
-            [("W_enc", &w_enc), ("b_enc", &b_enc), ("W_dec", &w_dec), ("b_dec", &b_dec)].iter().find(|(_, t)| t.iter().any(|v| !v.is_finite()))
+            [("W_enc", &w_enc), ("b_enc", &b_enc), ("W_dec", &w_dec), ("b_dec", &b_dec), ("W_skip", &w_skip)].iter().find(|(_, t)| t.iter().any(|v| !v.is_finite()))
         {
             return Err(Error::Corrupt { path: dir.join("sae_weights.safetensors"), what: format!("{name} holds a value that is not finite") });
         }
-        Ok(Sae { d_in, d_sae, select, w_enc, b_enc, w_dec, b_dec, apply_b_dec_to_input })
+        if skip.is_some() && apply_b_dec_to_input {
+            return Err(corrupt("apply_b_dec_to_input is true, but a transcoder's b_dec belongs to what it writes".into()));
+        }
+        let transcoder = skip.map(|_| Transcoder { d_out, w_skip });
+        Ok(Sae { d_in, d_sae, select, w_enc, b_enc, w_dec, b_dec, apply_b_dec_to_input, transcoder })
+    }
+
+    /// The linear path (E, D), where there is one.
+    fn skip(&self) -> Option<&[f32]> {
+        self.transcoder.as_ref().map(|transcoder| &transcoder.w_skip[..]).filter(|w_skip| !w_skip.is_empty())
     }
 
     /// Up to [`SELFTEST_ROWS`] of the rows x (n, D), each the one on which the most latents fire that fire on none before it.
@@ -155,22 +194,28 @@ impl Sae {
         chosen
     }
 
-    /// (acts (n, F) dense, x_hat (n, D)) of rows x.
+    /// (acts (n, F) dense, x_hat (n, E)) of rows x.
     fn replay(&self, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let mut rows = SparseRows::default();
         self.encode(x, &mut rows);
-        let mut x_hat = vec![0.0; x.len()];
-        self.decode(&rows, &mut x_hat);
+        let mut x_hat = vec![0.0; rows.n_rows() * self.d_out()];
+        self.reconstruct(x, &rows, &mut x_hat);
         (rows.to_dense(self.d_sae), x_hat)
     }
 
     fn cfg(&self, origin: &Origin) -> Value {
-        let architecture = match self.select {
+        let rule = match self.select {
             Select::Relu => "standard",
             Select::TopK { .. } => "topk",
             Select::JumpRelu { .. } => "jumprelu",
             Select::Gated { .. } => "gated",
             Select::Pursuit { .. } => "matching_pursuit",
+        };
+        let kind = if self.skip().is_some() { "skip_transcoder" } else { "transcoder" };
+        let architecture = match (&self.transcoder, rule) {
+            (None, rule) => rule.to_string(),
+            (Some(_), "standard") => kind.to_string(),
+            (Some(_), rule) => format!("{rule}_{kind}"),
         };
         let mut cfg = json!({
             "architecture": architecture,
@@ -194,6 +239,11 @@ impl Sae {
                 "exclude_special_tokens": true,
             },
         });
+        if let Some(transcoder) = &self.transcoder {
+            cfg["d_out"] = transcoder.d_out.into();
+            cfg["metadata"]["hook_name_out"] = origin.hook_name_out.clone().into();
+            cfg["metadata"]["hook_head_index_out"] = Value::Null;
+        }
         if let Select::TopK { k } = self.select {
             cfg["k"] = k.into();
             cfg["rescale_acts_by_decoder_norm"] = false.into();
@@ -214,6 +264,7 @@ pub fn read_origin(dir: &Path) -> Result<Origin> {
     Ok(Origin {
         model_name: text("model_name"),
         hook_name: text("hook_name"),
+        hook_name_out: cfg["metadata"]["hook_name_out"].as_str().map(String::from),
         context_size: cfg["metadata"]["context_size"].as_u64().unwrap_or(0) as usize,
         dataset: text("dataset_path"),
     })
@@ -246,7 +297,7 @@ mod tests {
         let (d_in, d_sae) = (5, 7);
         let mut rng = seed::rng(0, "test/format", 0);
         let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
-        Sae { d_in, d_sae, select, w_enc: random(35), b_enc: random(7), w_dec: random(35), b_dec: random(5), apply_b_dec_to_input }
+        Sae { d_in, d_sae, select, w_enc: random(35), b_enc: random(7), w_dec: random(35), b_dec: random(5), apply_b_dec_to_input, transcoder: None }
     }
 
     fn sample() -> Vec<f32> {
@@ -278,7 +329,7 @@ mod tests {
         for select in [Select::Relu, Select::TopK { k: 3 }, Select::JumpRelu { threshold: vec![0.1, 0.5, 0.0, 0.9, 0.2, 0.3, 0.4] }, gated()] {
             let dir = tempfile::tempdir().unwrap();
             let sae = random_sae(select, true);
-            let origin = Origin { model_name: "m".into(), hook_name: "blocks.0.hook_mlp_out".into(), context_size: 64, dataset: "t".into() };
+            let origin = Origin { model_name: "m".into(), hook_name: "blocks.0.hook_mlp_out".into(), hook_name_out: None, context_size: 64, dataset: "t".into() };
             sae.save(dir.path(), &origin, &sample()).unwrap();
             assert_eq!(Sae::load(dir.path()).unwrap(), sae);
             assert_eq!(read_origin(dir.path()).unwrap(), origin);
@@ -293,7 +344,7 @@ mod tests {
         let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
         let (w_enc, w_dec, x) = (random(d_in * d_sae), random(d_in * d_sae), random(1500 * d_in));
         let (b_enc, b_dec) = (vec![0.0; d_sae], vec![0.0; d_in]);
-        let sae = Sae { d_in, d_sae, select: Select::TopK { k: 3 }, w_enc, b_enc, w_dec, b_dec, apply_b_dec_to_input: false };
+        let sae = Sae { d_in, d_sae, select: Select::TopK { k: 3 }, w_enc, b_enc, w_dec, b_dec, apply_b_dec_to_input: false, transcoder: None };
         let fire = |x: &[f32]| {
             let mut rows = SparseRows::default();
             sae.encode(x, &mut rows);

@@ -4,7 +4,7 @@
 //! A snapshot is the SAE as it would be saved then (folded, raw model units), its matrices in bf16. Only the explorer and comparisons read them: what a
 //! training makes is the same without them, and they may be deleted.
 
-use super::{Sae, SaeConfig, Select, TrainConfig};
+use super::{Sae, SaeConfig, Select, TrainConfig, Transcoder};
 use crate::artifact::{Error, Result, RunDir, Tensor, TensorFile, move_file, write_tensors};
 use half::bf16;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ struct Encoding {
     #[serde(default)]
     least: Option<f32>,
     apply_b_dec_to_input: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    transcoder: bool,
 }
 
 impl TrainConfig {
@@ -52,21 +54,24 @@ impl TrainConfig {
 
 /// Bytes of one snapshot, but for its header.
 pub fn bytes(config: &SaeConfig) -> u64 {
-    let (d, f) = (config.d_in as u64, config.d_sae as u64);
-    4 * d * f + 4 * (d + f)
+    let (d, e, f) = (config.d_in as u64, config.d_out() as u64, config.d_sae as u64);
+    2 * (d + e) * f + 4 * (e + f) + if config.skip() { 4 * d * e } else { 0 }
 }
 
 /// Writes the snapshot into the folder `dir` of the SAE, or of its checkpoints.
 pub fn write(dir: &Path, sae: &Sae, moment: &Moment) -> Result<()> {
-    let (d, f) = (sae.d_in, sae.d_sae);
+    let (d, e, f) = (sae.d_in, sae.d_out(), sae.d_sae);
     let narrow = |x: &[f32]| x.iter().map(|&v| bf16::from_f32(v)).collect::<Vec<_>>();
     let (w_enc, w_dec) = (narrow(&sae.w_enc), narrow(&sae.w_dec));
     let mut tensors = vec![
         Tensor::bf16("w_enc", &[f, d], &w_enc),
         Tensor::f32("b_enc", &[f], &sae.b_enc),
-        Tensor::bf16("w_dec", &[f, d], &w_dec),
-        Tensor::f32("b_dec", &[d], &sae.b_dec),
+        Tensor::bf16("w_dec", &[f, e], &w_dec),
+        Tensor::f32("b_dec", &[e], &sae.b_dec),
     ];
+    if let Some(Transcoder { w_skip, .. }) = sae.transcoder.as_ref().filter(|t| !t.w_skip.is_empty()) {
+        tensors.push(Tensor::f32("w_skip", &[e, d], w_skip));
+    }
     let (mut k, mut least) = (None, None);
     match &sae.select {
         Select::TopK { k: kept } => k = Some(*kept),
@@ -78,7 +83,7 @@ pub fn write(dir: &Path, sae: &Sae, moment: &Moment) -> Result<()> {
         }
         Select::Relu => {}
     }
-    let encoding = Encoding { k, least, apply_b_dec_to_input: sae.apply_b_dec_to_input };
+    let encoding = Encoding { k, least, apply_b_dec_to_input: sae.apply_b_dec_to_input, transcoder: sae.transcoder.is_some() };
     let json = |value: serde_json::Result<String>| value.expect("plain data");
     let metadata = [("moment", json(serde_json::to_string(moment))), ("encoding", json(serde_json::to_string(&encoding)))];
     write_tensors(&path(dir, moment.step), &tensors, &metadata)
@@ -104,9 +109,13 @@ pub fn load(dir: &Path, step: u64) -> Result<Sae> {
     let path = path(dir, step);
     let file = TensorFile::open(&path)?;
     let corrupt = |what: String| Error::Corrupt { path: path.clone(), what };
-    let shape = file.shape("w_dec")?;
-    let &[d_sae, d_in] = &shape[..] else { return Err(corrupt(format!("w_dec has the shape {shape:?}"))) };
-    let Encoding { k, least, apply_b_dec_to_input } = header(&file, "encoding")?;
+    let size = |name: &str| -> Result<(usize, usize)> {
+        let shape = file.shape(name)?;
+        if let &[f, d] = &shape[..] { Ok((f, d)) } else { Err(corrupt(format!("{name} has the shape {shape:?}"))) }
+    };
+    let (d_sae, d_in) = size("w_enc")?;
+    let Encoding { k, least, apply_b_dec_to_input, transcoder } = header(&file, "encoding")?;
+    let d_out = if transcoder { size("w_dec")?.1 } else { d_in };
     let select = match k {
         Some(k) if (1..=d_sae).contains(&k) => least.map_or(Select::TopK { k }, |least| Select::Pursuit { k, least }),
         Some(k) => return Err(corrupt(format!("k is {k} of {d_sae} latents"))),
@@ -120,8 +129,14 @@ pub fn load(dir: &Path, step: u64) -> Result<Sae> {
         let values = file.f32(name, shape)?;
         if values.iter().all(|v| v.is_finite()) { Ok(values) } else { Err(corrupt(format!("{name} holds a value that is not finite"))) }
     };
-    let (w_enc, w_dec) = (floats("w_enc", &[d_sae, d_in])?, floats("w_dec", &[d_sae, d_in])?);
-    Ok(Sae { d_in, d_sae, select, w_enc, b_enc: floats("b_enc", &[d_sae])?, w_dec, b_dec: floats("b_dec", &[d_in])?, apply_b_dec_to_input })
+    let (w_enc, w_dec) = (floats("w_enc", &[d_sae, d_in])?, floats("w_dec", &[d_sae, d_out])?);
+    let transcoder = match transcoder {
+        true if file.names().iter().any(|name| name == "w_skip") => Some(Transcoder { d_out, w_skip: floats("w_skip", &[d_out, d_in])? }),
+        true => Some(Transcoder { d_out, w_skip: Vec::new() }),
+        false => None,
+    };
+    let (b_enc, b_dec) = (floats("b_enc", &[d_sae])?, floats("b_dec", &[d_out])?);
+    Ok(Sae { d_in, d_sae, select, w_enc, b_enc, w_dec, b_dec, apply_b_dec_to_input, transcoder })
 }
 
 fn header<T: for<'a> Deserialize<'a>>(file: &TensorFile, key: &str) -> Result<T> {
@@ -171,7 +186,7 @@ mod tests {
         let (d_in, d_sae) = (5, 7);
         let mut rng = seed::rng(0, "test/history", 0);
         let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
-        Sae { d_in, d_sae, select, w_enc: random(35), b_enc: random(7), w_dec: random(35), b_dec: random(5), apply_b_dec_to_input: true }
+        Sae { d_in, d_sae, select, w_enc: random(35), b_enc: random(7), w_dec: random(35), b_dec: random(5), apply_b_dec_to_input: true, transcoder: None }
     }
 
     fn moment(step: u64) -> Moment {
@@ -224,7 +239,7 @@ mod tests {
 
     #[test]
     fn snapshots_stand_at_halves_of_halves_of_the_run() {
-        let sae = SaeConfig { d_in: 5, d_sae: 7, recipe: Recipe::topk(2, false) };
+        let sae = SaeConfig::new(5, 7, Recipe::topk(2, false));
         let mut config = TrainConfig::short(sae, 976 * 10, 10, 0);
         assert_eq!(config.snapshot_steps(), [15, 30, 61, 122, 244, 488]);
         (config.rows, config.snapshots) = (50, 100);

@@ -1,10 +1,11 @@
 //! What is estimated from a first sample of rows, and the weights before the first step.
 //!
-//! N = rows of the sample, D = d_in, F = d_sae.
+//! N = rows of the sample, D = d_in, E = d_out (= D but for transcoders), F = d_sae.
 
 use super::architectures::{Init, Units};
 use super::cpu::normalise;
 use super::encode::CHUNK;
+use super::transcoder::split;
 use super::{Params, SaeConfig, TrainConfig};
 use crate::artifact::seed;
 use crate::kernels::sparse::{axpy, dot};
@@ -46,8 +47,52 @@ impl Normaliser {
         }
         let d = self.mean.len();
         rows.par_chunks_mut(CHUNK * d).for_each(|rows| {
-            for row in rows.chunks_exact_mut(d) {
-                row.iter_mut().zip(&self.mean).for_each(|(v, m)| *v = (*v - m) * self.scale);
+            rows.chunks_exact_mut(d).for_each(|row| self.apply_to_row(row));
+        });
+    }
+
+    fn apply_to_row(&self, row: &mut [f32]) {
+        row.iter_mut().zip(&self.mean).for_each(|(v, m)| *v = (*v - m) * self.scale);
+    }
+}
+
+/// The units of both ends: an autoencoder's are one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scales {
+    pub input: Normaliser,
+    /// Of what a transcoder reconstructs.
+    pub target: Option<Normaliser>,
+}
+
+impl Scales {
+    /// Estimated from rows (N, D), or (N, D + E) of a transcoder.
+    pub fn estimate(config: &SaeConfig, rows: &[f32]) -> Self {
+        let units = config.recipe.units();
+        match config.target {
+            None => Scales { input: Normaliser::estimate(units, rows, config.d_in), target: None },
+            Some(target) => {
+                let (mut x, mut y) = (vec![], vec![]);
+                split(rows, config.d_in, &mut x, &mut y, target.d_out);
+                let target = Normaliser::estimate(units, &y, target.d_out);
+                Scales { input: Normaliser::estimate(units, &x, config.d_in), target: Some(target) }
+            }
+        }
+    }
+
+    /// Of what is reconstructed.
+    pub fn output(&self) -> &Normaliser {
+        self.target.as_ref().unwrap_or(&self.input)
+    }
+
+    /// Rows in the units of training, in place.
+    pub fn apply(&self, rows: &mut [f32]) {
+        let Some(target) = &self.target else { return self.input.apply(rows) };
+        let (d, e) = (self.input.mean.len(), target.mean.len());
+        rows.par_chunks_mut(CHUNK * (d + e)).for_each(|rows| {
+            for row in rows.chunks_exact_mut(d + e) {
+                let (x, y) = row.split_at_mut(d);
+                self.input.apply_to_row(x);
+                target.apply_to_row(y);
             }
         });
     }
@@ -60,16 +105,21 @@ pub fn mean_to_spread(rows: &[f32], d: usize) -> f64 {
     norm(&mean) / (squares / (rows.len() / d).max(1) as f64).sqrt().max(f64::MIN_POSITIVE)
 }
 
-/// Weights before the first step, as [`Init`] says; `rows` (N, D) are normalised. Biases are 0 but for b_dec of [`Init::Linear`].
+/// Weights before the first step, as [`Init`] says; `rows` (N, D) or (N, D + E) are normalised. Biases are 0 but for b_dec of [`Init::Linear`], so is a linear
+/// path. A transcoder's encoder has directions of its own.
 pub fn init_params(config: &SaeConfig, run_seed: u64, rows: &[f32]) -> Params {
-    let (d, f) = (config.d_in, config.d_sae);
+    let (d, e, f) = (config.d_in, config.d_out(), config.d_sae);
     let init = config.recipe.init(d, f);
     let mut w_dec = first_directions(config, run_seed);
-    let mut b_dec = vec![0.0; d];
-    let mut w_enc = w_dec.clone();
+    let mut b_dec = vec![0.0; e];
+    let mut w_enc = if config.target.is_none() { w_dec.clone() } else { directions(init, (d, f), run_seed, "sae/init/encoder") };
     match init {
         Init::Linear => {
-            b_dec = geometric_median(rows, d);
+            let (mut x, mut target) = (vec![], vec![]);
+            if config.target.is_some() {
+                split(rows, d, &mut x, &mut target, e);
+            }
+            b_dec = geometric_median(if config.target.is_some() { &target } else { rows }, e);
             let bound = 1.0 / (d as f32).sqrt();
             w_enc.par_chunks_mut(d).enumerate().for_each(|(j, row)| {
                 let mut rng = seed::rng(run_seed, "sae/init/encoder", j as u64);
@@ -82,16 +132,20 @@ pub fn init_params(config: &SaeConfig, run_seed: u64, rows: &[f32]) -> Params {
         }
     }
     let vectors = config.recipe.vectors().iter().map(|&(_, first)| vec![first; f]).collect();
-    Params { w_enc, b_enc: vec![0.0; f], w_dec, b_dec, vectors }
+    let w_skip = vec![0.0; if config.skip() { e * d } else { 0 }];
+    Params { w_enc, b_enc: vec![0.0; f], w_dec, b_dec, w_skip, vectors }
 }
 
-/// Decoder directions (F, D) before the first step, of unit norm.
+/// Decoder directions (F, E) before the first step, of unit norm.
 pub(super) fn first_directions(config: &SaeConfig, run_seed: u64) -> Vec<f32> {
-    let (d, f) = (config.d_in, config.d_sae);
-    let init = config.recipe.init(d, f);
+    directions(config.recipe.init(config.d_in, config.d_sae), (config.d_out(), config.d_sae), run_seed, "sae/init/decoder")
+}
+
+/// Random directions (F, D) of unit norm.
+fn directions(init: Init, (d, f): (usize, usize), run_seed: u64, what: &str) -> Vec<f32> {
     let mut w_dec = vec![0.0; f * d];
     w_dec.par_chunks_mut(d).enumerate().for_each(|(j, row)| {
-        let mut rng = seed::rng(run_seed, "sae/init/decoder", j as u64);
+        let mut rng = seed::rng(run_seed, what, j as u64);
         row.iter_mut().for_each(|v| *v = if init == Init::Linear { rng.random_range(-1.0..1.0) } else { gaussian(&mut rng) });
         normalise(row);
     });
@@ -103,8 +157,8 @@ impl TrainConfig {
     /// a training that sorts its latents does not keep the numbers.
     pub fn begins_as(&self, other: &TrainConfig) -> bool {
         let start = |config: &TrainConfig| {
-            let SaeConfig { d_in, d_sae, recipe } = &config.sae;
-            (config.seed, *d_in, recipe.init(*d_in, *d_sae) == Init::Linear, recipe.sort_every().is_some())
+            let SaeConfig { d_in, d_sae, recipe, target } = &config.sae;
+            (config.seed, (*d_in, target.map(|t| t.d_out)), recipe.init(*d_in, *d_sae) == Init::Linear, recipe.sort_every().is_some())
         };
         start(self) == start(other) && !start(self).3
     }
@@ -214,7 +268,7 @@ mod tests {
     fn initial_weights_have_the_norms_of_their_recipe() {
         let sample = rows(50, 6);
         let norms = |w: &[f32]| w.chunks_exact(6).map(norm).collect::<Vec<_>>();
-        let config = |recipe| SaeConfig { d_in: 6, d_sae: 11, recipe };
+        let config = |recipe| SaeConfig::new(6, 11, recipe);
         let topk = init_params(&config(Recipe::topk(2, true)), 1, &sample);
         assert!(norms(&topk.w_dec).iter().all(|n| (n - 1.0).abs() < 1e-5));
         assert_eq!(topk.w_enc, topk.w_dec);

@@ -21,7 +21,7 @@ use crate::sae::{Recipe, SaeConfig, Select, SparseRows};
 use serde_json::json;
 
 fn config(recipe: Recipe, rows: u64) -> TrainConfig {
-    let mut config = TrainConfig::short(SaeConfig { d_in: 24, d_sae: 64, recipe }, rows, 256, 0);
+    let mut config = TrainConfig::short(SaeConfig::new(24, 64, recipe), rows, 256, 0);
     (config.lr, config.dead_window_rows, config.init_rows) = (3e-3, 20_000.min(rows / 4), 4000);
     config
 }

@@ -61,11 +61,13 @@ pub struct Eval {
     pub dead_frac: f64,
     /// Share of latents that fired, but on fewer than one in a million tokens.
     pub ultra_rare_frac: f64,
-    /// Share of latents whose encoder and decoder directions have a cosine below `junk_cosine`.
-    pub junk_frac: f64,
+    /// Share of latents whose encoder and decoder directions have a cosine below `junk_cosine`; none for a transcoder, whose ends are different places.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub junk_frac: Option<f64>,
     /// The threshold of `junk_frac`.
     pub junk_cosine: f64,
-    pub mean_encoder_decoder_cosine: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_encoder_decoder_cosine: Option<f64>,
     pub n_latents: u64,
     pub n_eval_tokens: u64,
     /// Latents by density: entry 0 never fired, entry 1 is below 1e-7, then a decade each, [1e-7, 1e-6) ... [1e-1, 1].
@@ -76,7 +78,8 @@ pub struct Eval {
 
 /// Running sums over rows, all in f64.
 pub struct Metrics {
-    d_in: usize,
+    /// Width of what is reconstructed.
+    d: usize,
     n: u64,
     /// The first row: sums of squares are taken around it, so that a large mean does not cancel them away.
     shift: Vec<f64>,
@@ -101,10 +104,10 @@ pub struct Metrics {
 impl Metrics {
     pub fn new(sae: &Sae) -> Self {
         Metrics {
-            d_in: sae.d_in,
+            d: sae.d_out(),
             n: 0,
             shift: Vec::new(),
-            sum: vec![0.0; sae.d_in],
+            sum: vec![0.0; sae.d_out()],
             shifted_squares: 0.0,
             squares: 0.0,
             squared_error: 0.0,
@@ -119,9 +122,9 @@ impl Metrics {
         }
     }
 
-    /// Adds rows x (n, D), their reconstruction x_hat (n, D) and their activations.
+    /// Adds what was to be reconstructed, x (n, E), the reconstruction x_hat (n, E) and the activations. x is the input but for transcoders.
     pub fn add(&mut self, x: &[f32], x_hat: &[f32], rows: &SparseRows) {
-        let d = self.d_in;
+        let d = self.d;
         assert!(x.len() == x_hat.len() && x.len() == rows.n_rows() * d, "{} and {} elements for {} rows", x.len(), x_hat.len(), rows.n_rows());
         if self.shift.is_empty() && !x.is_empty() {
             self.shift = x[..d].iter().map(|&v| v as f64).collect();
@@ -194,9 +197,9 @@ impl Metrics {
             near_duplicate_frac: (!nearest.is_empty()).then_some(doubles),
             dead_frac: share(self.fires.iter().filter(|&&k| k == 0).count()),
             ultra_rare_frac: share(self.fires.iter().filter(|&&k| k > 0 && density(k) < ULTRA_RARE).count()),
-            junk_frac: share(cosines.iter().filter(|&&c| (c as f64) < JUNK_COSINE).count()),
+            junk_frac: (!cosines.is_empty()).then(|| share(cosines.iter().filter(|&&c| (c as f64) < JUNK_COSINE).count())),
             junk_cosine: JUNK_COSINE,
-            mean_encoder_decoder_cosine: cosines.iter().map(|&c| c as f64).sum::<f64>() / f,
+            mean_encoder_decoder_cosine: (!cosines.is_empty()).then(|| cosines.iter().map(|&c| c as f64).sum::<f64>() / f),
             n_latents: sae.d_sae as u64,
             n_eval_tokens: self.n,
             density_histogram,
@@ -211,7 +214,7 @@ fn formulas() -> BTreeMap<String, String> {
     let list = [
         ("l0", "mean_t #{i: act_ti > 0}"),
         ("l1", "mean_t sum_i act_ti"),
-        ("mse", "mean_t |x_t - x_hat_t|^2 (summed over d_in)"),
+        ("mse", "mean_t |x_t - x_hat_t|^2 (summed over d_out; x is what is reconstructed, the input but for transcoders)"),
         ("nmse", "sum_t |x_t - x_hat_t|^2 / sum_t |x_t|^2"),
         ("fvu", "sum_t |x_t - x_hat_t|^2 / sum_t |x_t - mean(x)|^2"),
         ("explained_variance", "1 - fvu"),
@@ -260,6 +263,7 @@ mod tests {
             w_dec: eye,
             b_dec: vec![0.0; d],
             apply_b_dec_to_input: false,
+            transcoder: None,
         }
     }
 
@@ -280,7 +284,7 @@ mod tests {
         let eval = measure(&identity(5), &rows(60, 5), 7);
         assert_eq!((eval.explained_variance, eval.fvu, eval.mse, eval.l0), (1.0, 0.0, 0.0, 5.0));
         assert!((eval.cosine - 1.0).abs() < 1e-12 && (eval.l2_ratio - 1.0).abs() < 1e-12);
-        assert_eq!((eval.dead_frac, eval.junk_frac, eval.mean_encoder_decoder_cosine), (0.0, 0.0, 1.0));
+        assert_eq!((eval.dead_frac, eval.junk_frac, eval.mean_encoder_decoder_cosine), (0.0, Some(0.0), Some(1.0)));
         assert!((eval.relative_reconstruction_bias.unwrap() - 1.0).abs() < 1e-12);
         assert_eq!((eval.mean_max_decoder_cosine, eval.near_duplicate_frac), (Some(0.0), Some(0.0)));
         assert_eq!(eval.density_histogram, [0, 0, 0, 0, 0, 0, 0, 0, 5]);
@@ -297,7 +301,7 @@ mod tests {
         let eval = measure(&sae, &x, 60);
         // The mean is rounded to f32 at values of some 500: error 3e-5 beside a spread of 0.3.
         assert!(eval.explained_variance.abs() < 1e-6, "{}", eval.explained_variance);
-        assert_eq!(eval.junk_frac, 1.0);
+        assert_eq!(eval.junk_frac, Some(1.0));
     }
 
     #[test]

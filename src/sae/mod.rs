@@ -23,6 +23,7 @@ mod resample;
 mod rows;
 mod train;
 mod training;
+mod transcoder;
 
 pub use architectures::{
     Aligned, Architecture, BatchTopK, Gated, JumpRelu, MatchingPursuit, Matryoshka, PAnneal, Recipe, Relu2023, ReluApril2024, Tanh, TopK,
@@ -39,3 +40,4 @@ pub use metrics::{Eval, JUNK_COSINE, Metrics};
 pub use model::{Encoder, Sae, Select, SparseRows};
 pub use rows::RowSource;
 pub use train::{Origin, Place, SAE_FORMAT_VERSION, TrainedSae, train, train_all};
+pub use transcoder::{Target, Transcoder};

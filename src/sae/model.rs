@@ -1,5 +1,6 @@
 //! A finished SAE: folded weights in raw model units, encode and decode. Files are in `format`.
 
+use super::Transcoder;
 use super::encode::{self, EncodeScratch, EncoderView};
 use crate::kernels::gemm::matmul_nt;
 use crate::kernels::screen::Screen;
@@ -42,7 +43,7 @@ pub(super) fn unit_rows(rows: &[f32], d: usize) -> Vec<f32> {
     unit
 }
 
-/// F = d_sae, D = d_in. Unit decoder rows, no input scaling left: what SAELens calls `normalize_activations: none`.
+/// F = d_sae, D = d_in, E = d_out (= D but for transcoders). Unit decoder rows, no input scaling left: what SAELens calls `normalize_activations: none`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sae {
     pub d_in: usize,
@@ -52,12 +53,14 @@ pub struct Sae {
     pub w_enc: Vec<f32>,
     /// (F,), in units of activations
     pub b_enc: Vec<f32>,
-    /// (F, D): decoder direction of each latent.
+    /// (F, E): decoder direction of each latent.
     pub w_dec: Vec<f32>,
-    /// (D,)
+    /// (E,)
     pub b_dec: Vec<f32>,
     /// Whether b_dec is subtracted from the input before encoding.
     pub apply_b_dec_to_input: bool,
+    /// What it reconstructs in place of its input; none: its input.
+    pub transcoder: Option<Transcoder>,
 }
 
 /// Active latents of a batch of rows: row r has entries `row_start[r]..row_start[r + 1]`, latents ascending, acts > 0.
@@ -168,9 +171,24 @@ impl Sae {
         }
     }
 
-    /// x_hat (B, D) = b_dec + sum of act * decoder direction.
+    /// Width of what is reconstructed.
+    pub fn d_out(&self) -> usize {
+        self.transcoder.as_ref().map_or(self.d_in, |transcoder| transcoder.d_out)
+    }
+
+    /// x_hat (B, E) = b_dec + sum of act * decoder direction: of a skip transcoder what its latents give, without the linear path.
     pub fn decode(&self, rows: &SparseRows, x_hat: &mut [f32]) {
         encode::decode(rows, &self.w_dec, &self.b_dec, x_hat);
+    }
+
+    /// As [`Sae::decode`], the linear path of a skip transcoder included, for rows x (B, D) that were encoded.
+    pub fn reconstruct(&self, x: &[f32], rows: &SparseRows, x_hat: &mut [f32]) {
+        self.decode(rows, x_hat);
+        if let Some(Transcoder { d_out, w_skip }) = &self.transcoder
+            && !w_skip.is_empty()
+        {
+            matmul_nt(rows.n_rows(), *d_out, self.d_in, x, w_skip, x_hat, true);
+        }
     }
 
     /// The oracle of [`Sae::encode`]: all activations (B, F), by plain sums in f64.
@@ -183,13 +201,17 @@ impl Sae {
         encode::decode_dense(acts, &self.w_dec, &self.b_dec)
     }
 
-    /// Decoder direction of a latent, (D,).
+    /// Decoder direction of a latent, (E,).
     pub fn direction(&self, latent: u32) -> &[f32] {
-        &self.w_dec[latent as usize * self.d_in..][..self.d_in]
+        &self.w_dec[latent as usize * self.d_out()..][..self.d_out()]
     }
 
-    /// Cosine between encoder row and decoder direction of each latent, (F,): near 0 for junk, near 1 for real features.
+    /// Cosine between encoder row and decoder direction of each latent, (F,): near 0 for junk, near 1 for real features. Empty for a transcoder, which
+    /// reads one place and writes another.
     pub fn encoder_decoder_cosines(&self) -> Vec<f32> {
+        if self.transcoder.is_some() {
+            return Vec::new();
+        }
         let norm = |v: &[f32]| dot(v, v).sqrt();
         let cosine = |(e, d): (&[f32], &[f32])| if norm(e) * norm(d) > 0.0 { dot(e, d) / (norm(e) * norm(d)) } else { 0.0 };
         self.w_enc.chunks_exact(self.d_in).zip(self.w_dec.chunks_exact(self.d_in)).map(cosine).collect()
@@ -197,7 +219,7 @@ impl Sae {
 
     /// For at most `most` latents at even distances the largest cosine of its decoder direction with that of another latent; empty where there is one latent.
     pub fn nearest_directions(&self, most: usize) -> Vec<f32> {
-        let (d, f) = (self.d_in, self.d_sae);
+        let (d, f) = (self.d_out(), self.d_sae);
         if f < 2 {
             return Vec::new();
         }

@@ -3,8 +3,8 @@
 //! 1. Find the latents that fired on nothing in the last window.
 //! 2. Evaluate the loss on many rows.
 //! 3. Draw rows with probability proportional to loss squared.
-//! 4. The decoder row becomes the drawn input at unit norm.
-//! 5. The encoder row becomes the same direction at 0.2 times the mean encoder norm of the live latents, its bias 0.
+//! 4. The decoder row becomes the drawn input (of a transcoder: its target) at unit norm.
+//! 5. The encoder row becomes the direction of the input at 0.2 times the mean encoder norm of the live latents, its bias 0.
 //! 6. Every Adam moment of what was touched becomes 0.
 
 use super::{Engine, Replacement, SparseRows};
@@ -63,13 +63,13 @@ impl<R: rand::Rng> Draw<R> {
     }
 }
 
-/// Squared error plus the sparsity coefficient times the sum of activations, per row. Shapes: x (B, D); unit decoder norms.
-pub(super) fn row_losses(engine: &mut dyn Engine, x: &[f32], sparsity: f64, rows: &mut SparseRows, x_hat: &mut Vec<f32>) -> Vec<f64> {
-    let d = engine.d_in();
+/// Squared error plus the sparsity coefficient times the sum of activations, per row. Shapes: x (B, D), target (B, E); unit decoder norms.
+pub(super) fn row_losses(engine: &mut dyn Engine, x: &[f32], target: &[f32], sparsity: f64, rows: &mut SparseRows, x_hat: &mut Vec<f32>) -> Vec<f64> {
     engine.encode(x, rows);
-    x_hat.resize(x.len(), 0.0);
-    engine.decode(rows, x_hat);
-    (x.chunks_exact(d).zip(x_hat.chunks_exact(d)).enumerate())
+    x_hat.resize(target.len(), 0.0);
+    engine.decode(x, rows, x_hat);
+    let e = target.len() / rows.n_rows().max(1);
+    (target.chunks_exact(e).zip(x_hat.chunks_exact(e)).enumerate())
         .map(|(r, (x, x_hat))| {
             let squared: f64 = x.iter().zip(x_hat).map(|(x, y)| ((x - y) as f64).powi(2)).sum();
             squared + sparsity * rows.row(r).1.iter().map(|&a| a as f64).sum::<f64>()
@@ -77,22 +77,25 @@ pub(super) fn row_losses(engine: &mut dyn Engine, x: &[f32], sparsity: f64, rows
         .collect()
 }
 
-/// New weights for the dead latents from as many drawn inputs (n_dead, D), already centred where that was chosen.
-pub(super) fn replacements(engine: &dyn Engine, dead: &[u32], inputs: &[f32]) -> Vec<Replacement> {
+/// New weights for the dead latents from as many drawn rows of `width` numbers, D or D + E, already centred where that was chosen.
+pub(super) fn replacements(engine: &dyn Engine, dead: &[u32], drawn: &[f32], width: usize) -> Vec<Replacement> {
     let (d, f) = (engine.d_in(), engine.d_sae());
     let mut alive = vec![true; f];
     dead.iter().for_each(|&j| alive[j as usize] = false);
     let norm = (ENCODER_SHARE * engine.mean_encoder_norm(&alive)) as f32;
-    (dead.iter().zip(inputs.chunks_exact(d)))
-        .filter_map(|(&latent, input)| {
-            let length = input.iter().map(|&v| (v as f64).powi(2)).sum::<f64>().sqrt() as f32;
-            // An input that is exactly b_dec has no direction; the latent waits for the next resampling.
-            (length > 0.0).then(|| {
-                let w_dec: Vec<f32> = input.iter().map(|v| v / length).collect();
-                Replacement { latent, w_enc: w_dec.iter().map(|v| v * norm).collect(), b_enc: 0.0, w_dec }
-            })
+    (dead.iter().zip(drawn.chunks_exact(width)))
+        .filter_map(|(&latent, row)| {
+            let input = direction(&row[..d])?;
+            let w_dec = if width > d { direction(&row[d..])? } else { input.clone() };
+            Some(Replacement { latent, w_enc: input.iter().map(|v| v * norm).collect(), b_enc: 0.0, w_dec })
         })
         .collect()
+}
+
+/// The row at unit norm. One that is exactly b_dec has no direction; the latent waits for the next resampling.
+fn direction(row: &[f32]) -> Option<Vec<f32>> {
+    let length = row.iter().map(|&v| (v as f64).powi(2)).sum::<f64>().sqrt() as f32;
+    (length > 0.0).then(|| row.iter().map(|v| v / length).collect())
 }
 
 #[cfg(test)]
@@ -144,8 +147,8 @@ mod tests {
         let (d, f) = (5, 7);
         let mut rng = seed::rng(0, "test/resample", 0);
         let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
-        let sae = SaeConfig { d_in: d, d_sae: f, recipe: Relu2023 { l1: 1e-3 }.into() };
-        let params = Params { w_enc: random(f * d), b_enc: random(f), w_dec: random(f * d), b_dec: random(d), vectors: vec![] };
+        let sae = SaeConfig::new(d, f, Relu2023 { l1: 1e-3 }.into());
+        let params = Params { w_enc: random(f * d), b_enc: random(f), w_dec: random(f * d), b_dec: random(d), ..Params::default() };
         let mut engine = CpuEngine::new(&TrainConfig::short(sae, 1000, 10, 0), params);
         let x = random(9 * d);
         for _ in 0..3 {
@@ -153,7 +156,7 @@ mod tests {
         }
         let before = engine.read();
         let dead = [1u32, 4];
-        let new = replacements(&engine, &dead, &random(2 * d));
+        let new = replacements(&engine, &dead, &random(2 * d), d);
         engine.replace_latents(&new);
         let after = engine.read();
         let norm = |w: &[f32]| w.iter().map(|v| (*v as f64).powi(2)).sum::<f64>().sqrt();
@@ -176,7 +179,7 @@ mod tests {
             }
             assert_eq!(before.b_dec, after.b_dec);
         }
-        engine.replace_latents(&replacements(&engine, &[], &[]));
+        engine.replace_latents(&replacements(&engine, &[], &[], d));
         assert_eq!(engine.read(), after);
     }
 }

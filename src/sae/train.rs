@@ -37,6 +37,8 @@ pub struct Origin {
     pub model_name: String,
     /// e.g. `blocks.0.mlp.hook_post`
     pub hook_name: String,
+    /// What a transcoder reconstructs, e.g. `blocks.0.hook_mlp_out`.
+    pub hook_name_out: Option<String>,
     /// n_ctx
     pub context_size: usize,
     pub dataset: String,
@@ -77,8 +79,8 @@ pub fn train_all(source: &mut dyn RowSource, jobs: &[(&TrainConfig, &Place)], pr
     let mut done: Vec<Option<TrainedSae>> = Vec::new();
     for &(config, place) in jobs {
         config.check()?;
-        if source.d_in() != config.sae.d_in {
-            return Err(Error::Width { found: source.d_in(), expected: config.sae.d_in });
+        if source.d_in() != config.sae.d_row() {
+            return Err(Error::Width { found: source.d_in(), expected: config.sae.d_row() });
         }
         let (first, _) = jobs[0];
         if (config.batch, config.rows) != (first.batch, first.rows) {
@@ -115,8 +117,7 @@ fn already(config: &TrainConfig, place: &Place) -> Result<Option<TrainedSae>> {
     if place.start == Start::Replace {
         return Ok(None);
     }
-    let (d, f) = (config.sae.d_in, config.sae.d_sae);
-    let goes_on = place.start == Start::Resume && Checkpoint::newest(&place.checkpoints, (d, f), &identity(config, place), u64::MAX)?.is_some();
+    let goes_on = place.start == Start::Resume && Checkpoint::newest(&place.checkpoints, &config.sae, &identity(config, place), u64::MAX)?.is_some();
     if goes_on {
         return Ok(None);
     }
@@ -132,7 +133,7 @@ fn begin<'a>(source: &mut dyn RowSource, jobs: &[(&'a TrainConfig, &'a Place)], 
     let mut limit = u64::MAX;
     loop {
         let newest = |(config, place): &(&TrainConfig, &Place)| match place.start {
-            Start::Resume => Checkpoint::newest(&place.checkpoints, (config.sae.d_in, config.sae.d_sae), &identity(config, place), limit),
+            Start::Resume => Checkpoint::newest(&place.checkpoints, &config.sae, &identity(config, place), limit),
             _ => Ok(None),
         };
         let found = jobs.iter().map(newest).collect::<Result<Vec<_>>>()?;
@@ -163,7 +164,7 @@ fn begin<'a>(source: &mut dyn RowSource, jobs: &[(&'a TrainConfig, &'a Place)], 
 fn run(source: &mut dyn RowSource, trainings: &mut [Training], progress: &mut dyn Progress) -> Result<()> {
     let config = trainings[0].config;
     let (mut since, mut rows_since) = (Instant::now(), 0);
-    let mut rows = vec![0.0; config.batch * config.sae.d_in];
+    let mut rows = vec![0.0; config.batch * config.sae.d_row()];
     while trainings[0].step < config.steps() {
         read_batch(source, trainings[0].start, &mut rows, progress)?;
         rows_since += config.batch as u64;
@@ -279,7 +280,7 @@ fn finished(config: &TrainConfig, place: &Place) -> Result<Option<TrainedSae>> {
     let figure = |key: &str| there.details[key].as_f64().unwrap_or(f64::NAN);
     let (fvu, l0, dead_frac) = (figure("fvu"), figure("l0"), figure("dead_frac"));
     let rows = config.steps() * config.batch as u64;
-    Ok(Some(TrainedSae { sae: Sae::load(&place.out)?, steps: config.steps(), rows, fvu, l0, dead_frac }))
+    Ok(Some(TrainedSae { sae: Sae::load_any(&place.out)?, steps: config.steps(), rows, fvu, l0, dead_frac }))
 }
 
 #[cfg(test)]
@@ -287,4 +288,4 @@ fn finished(config: &TrainConfig, place: &Place) -> Result<Option<TrainedSae>> {
 mod known_bugs;
 #[cfg(test)]
 #[path = "train_tests.rs"]
-mod tests;
+pub(crate) mod tests;

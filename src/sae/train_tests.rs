@@ -61,7 +61,7 @@ impl RowSource for Synthetic {
 
 /// Interrupts after some number of batches; remembers what was noted.
 #[derive(Default)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     pub stop_after_rows: Option<u64>,
     pub rows: u64,
     pub notes: Vec<String>,
@@ -82,7 +82,7 @@ impl Progress for Watch {
     }
 }
 
-pub(super) fn place(dir: &Path) -> Place {
+pub(crate) fn place(dir: &Path) -> Place {
     Place { out: dir.join("sae"), checkpoints: dir.join("checkpoints"), ..Place::default() }
 }
 
@@ -94,7 +94,7 @@ fn next(training: &mut Training, source: &mut Synthetic, watch: &mut Watch) {
 }
 
 fn small(recipe: Recipe, rows: u64) -> TrainConfig {
-    let mut config = TrainConfig::short(SaeConfig { d_in: 12, d_sae: 40, recipe }, rows, 64, 1);
+    let mut config = TrainConfig::short(SaeConfig::new(12, 40, recipe), rows, 64, 1);
     (config.init_rows, config.log_every, config.checkpoint_every) = (500, 5, 7);
     config
 }
@@ -103,7 +103,7 @@ fn small(recipe: Recipe, rows: u64) -> TrainConfig {
 fn a_planted_dictionary_is_recovered() {
     let (d, n_features) = (32, 48);
     let mut source = Synthetic::new(d, n_features, 3, 400_000);
-    let mut config = TrainConfig::short(SaeConfig { d_in: d, d_sae: 64, recipe: Recipe::topk(3, true) }, 400_000, 256, 0);
+    let mut config = TrainConfig::short(SaeConfig::new(d, 64, Recipe::topk(3, true)), 400_000, 256, 0);
     (config.lr, config.dead_window_rows, config.init_rows) = (3e-3, 20_000, 4000);
     let dir = tempfile::tempdir().unwrap();
     let trained = train(&mut source, &config, &place(dir.path()), &mut Silent).unwrap();

@@ -6,12 +6,13 @@ use super::checkpoint::Checkpoint;
 use super::control::Control;
 use super::fold::fold;
 use super::history::{self, Moment};
-use super::init::{Normaliser, init_params, mean_to_spread};
+use super::init::{Scales, init_params, mean_to_spread};
 use super::resample::{Draw, replacements, row_losses};
 use super::train::{Place, TrainedSae};
-use super::{Architecture, CpuEngine, Engine, Error, Result, RowSource, SELFTEST_ROWS, Sae, SparseRows, StepReport, StepSettings, TrainConfig};
+use super::{Architecture, CpuEngine, Engine, Error, Result, RowSource, SELFTEST_ROWS, Sae, SaeConfig, SparseRows, StepReport, StepSettings, TrainConfig};
 use crate::artifact::{self, Progress, seed};
 use serde_json::json;
+use std::borrow::Cow;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -27,7 +28,7 @@ pub(super) struct Training<'a> {
     pub config: &'a TrainConfig,
     pub place: &'a Place,
     pub engine: Box<dyn Engine>,
-    normaliser: Normaliser,
+    scales: Scales,
     pub last_fired: Vec<u64>,
     /// (F,): running mean of the share of rows that each latent fires on, where latents are sorted by it; else empty.
     frequency: Vec<f32>,
@@ -38,7 +39,7 @@ pub(super) struct Training<'a> {
     pub start: u64,
     run: String,
     last: StepReport,
-    /// (B, D): the rows of the step in the units of training.
+    /// (B, D) or (B, D + E): the rows of the step in the units of training.
     batch: Vec<f32>,
     dead: Vec<u32>,
 }
@@ -48,7 +49,7 @@ impl<'a> Training<'a> {
     pub fn start(source: &mut dyn RowSource, config: &'a TrainConfig, place: &'a Place, run: String, progress: &mut dyn Progress) -> Result<Self> {
         Checkpoint::clear(&place.checkpoints)?;
         history::keep_until(&place.checkpoints, 0)?;
-        let d = config.sae.d_in;
+        let d = config.sae.d_row();
         let start = source.position();
         let mut rows = vec![0.0; config.init_rows.max(SELFTEST_ROWS) * d];
         let n = source.next_rows(&mut rows).map_err(|source| Error::Source { position: start, source })?;
@@ -59,14 +60,14 @@ impl<'a> Training<'a> {
         check_finite(&rows, d, start)?;
         source.seek(start).map_err(|source| Error::Source { position: start, source })?;
         let sample = rows[..n.min(SELFTEST_ROWS) * d].to_vec();
-        let spread = mean_to_spread(&rows, d);
-        if spread > 3.0 && !config.sae.recipe.pre_bias() && config.sae.recipe.units() != Units::Centred {
+        let spread = mean_to_spread(&inputs(&config.sae, &rows), config.sae.d_in);
+        if spread > 3.0 && !config.sae.pre_bias() && config.sae.recipe.units() != Units::Centred {
             progress.note(&format!(
                 "the mean of the activations is {spread:.1} times their spread and this recipe does not remove it: expect dead latents"
             ));
         }
-        let normaliser = Normaliser::estimate(config.sae.recipe.units(), &rows, d);
-        normaliser.apply(&mut rows);
+        let scales = Scales::estimate(&config.sae, &rows);
+        scales.apply(&mut rows);
         let engine = Box::new(CpuEngine::new(config, init_params(&config.sae, config.seed, &rows)));
         artifact::write_atomic(&place.checkpoints.join(LOG), |_| Ok(()))?;
         let last_fired = vec![0; config.sae.d_sae];
@@ -77,7 +78,7 @@ impl<'a> Training<'a> {
             engine,
             Checkpoint {
                 state: Default::default(),
-                normaliser,
+                scales,
                 last_fired,
                 frequency,
                 control: Control::default(),
@@ -100,13 +101,13 @@ impl<'a> Training<'a> {
     }
 
     fn new(config: &'a TrainConfig, place: &'a Place, engine: Box<dyn Engine>, from: Checkpoint) -> Self {
-        let Checkpoint { normaliser, last_fired, frequency, control, sample, step, start, run, .. } = from;
-        let batch = vec![0.0; config.batch * config.sae.d_in];
+        let Checkpoint { scales, last_fired, frequency, control, sample, step, start, run, .. } = from;
+        let batch = vec![0.0; config.batch * config.sae.d_row()];
         Training {
             config,
             place,
             engine,
-            normaliser,
+            scales,
             last_fired,
             frequency,
             control,
@@ -120,16 +121,16 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// One step on raw rows (B, D): trains, counts, resamples where it is due (from the rows that come next in `source`, which is put back); returns the
+    /// One step on raw rows (B, D) or (B, D + E): trains, counts, resamples where it is due (from the rows that come next in `source`, which is put back); returns the
     /// learning rate.
     pub fn one_step(&mut self, rows: &[f32], source: &mut dyn RowSource, progress: &mut dyn Progress) -> Result<f64> {
         let config = self.config;
         self.batch.copy_from_slice(rows);
-        self.normaliser.apply(&mut self.batch);
+        self.scales.apply(&mut self.batch);
         let done = self.step as f64 / config.steps() as f64;
         let lr = config.lr * lr_factor(config, self.step);
         self.follow_schedule(done);
-        let sparsity = config.sae.recipe.sparsity(config.sae.d_in).unwrap_or(0.0)
+        let sparsity = config.sae.recipe.sparsity(config.sae.d_out()).unwrap_or(0.0)
             * self.control.factor
             * if config.l1_warmup > 0.0 { (done / config.l1_warmup).min(1.0) } else { 1.0 };
         let rows_before = self.step * config.batch as u64;
@@ -171,7 +172,7 @@ impl<'a> Training<'a> {
             && recipe.keeps_its_penalty()
         {
             let mut rows = SparseRows::default();
-            self.engine.encode(&self.batch, &mut rows);
+            self.engine.encode(&inputs(&self.config.sae, &self.batch), &mut rows);
             let penalty = |recipe: &dyn Architecture| recipe.penalty(&mut rows.act.clone()).unwrap_or(0.0);
             self.control.keep_penalty(penalty(&*before), penalty(&*recipe));
         }
@@ -206,7 +207,7 @@ impl<'a> Training<'a> {
             progress.note(&format!("step {}: {} latents are dead; none resampled", self.step, dead.len()));
             return Ok(());
         }
-        let d = config.sae.d_in;
+        let d = config.sae.d_row();
         let position = source.position();
         let mut draw = Draw::new(seed::rng(config.seed, "sae/resample", self.step), dead.len(), d);
         let (mut encoded, mut x_hat) = (SparseRows::default(), Vec::new());
@@ -219,20 +220,23 @@ impl<'a> Training<'a> {
             if got == 0 {
                 break;
             }
-            let x = &mut buffer[..got * d];
-            self.normaliser.apply(x);
-            let losses = row_losses(&mut *self.engine, x, sparsity, &mut encoded, &mut x_hat);
-            for (x, loss) in x.chunks_exact_mut(d).zip(losses) {
+            let rows = &mut buffer[..got * d];
+            self.scales.apply(rows);
+            let (x, target) = (inputs(&config.sae, rows), targets(&config.sae, rows));
+            let losses = row_losses(&mut *self.engine, &x, &target, sparsity, &mut encoded, &mut x_hat);
+            for (row, loss) in rows.chunks_exact_mut(d).zip(losses) {
                 if settings.centred {
-                    x.iter_mut().zip(&b_dec).for_each(|(v, b)| *v -= b);
+                    // What b_dec is a mean of: the input, or the target behind it.
+                    let from = d - b_dec.len();
+                    row[from..].iter_mut().zip(&b_dec).for_each(|(v, b)| *v -= b);
                 }
-                draw.offer(x, loss * loss);
+                draw.offer(row, loss * loss);
             }
             left -= got as u64;
         }
         source.seek(position).map_err(|source| Error::Source { position, source })?;
-        let Some(inputs) = draw.finish() else { return Ok(()) };
-        let new = replacements(&*self.engine, &dead, &inputs);
+        let Some(drawn) = draw.finish() else { return Ok(()) };
+        let new = replacements(&*self.engine, &dead, &drawn, d);
         self.engine.replace_latents(&new);
         for replacement in &new {
             self.last_fired[replacement.latent as usize] = rows;
@@ -243,7 +247,7 @@ impl<'a> Training<'a> {
 
     /// Raw rows for the self-test, out of those that would come next; where none come, the first ones of all.
     fn telling_sample(&mut self, sae: &Sae, source: &mut dyn RowSource) -> Vec<f32> {
-        let d = self.config.sae.d_in;
+        let d = self.config.sae.d_row();
         let position = source.position();
         let mut rows = vec![0.0; SELFTEST_CANDIDATES * d];
         // What the training does not use must not cost its result.
@@ -255,7 +259,7 @@ impl<'a> Training<'a> {
             rows.clear();
         }
         rows.extend_from_slice(&self.sample);
-        sae.telling_rows(&rows)
+        sae.telling_rows(&inputs(&self.config.sae, &rows))
     }
 
     fn dead_frac(&self) -> f64 {
@@ -286,7 +290,7 @@ impl<'a> Training<'a> {
 
     /// Keeps the SAE as it is now, for people who watch it learn.
     pub fn snapshot(&self) -> Result<()> {
-        let sae = fold(&self.config.sae, &self.engine.read(), &self.normaliser);
+        let sae = fold(&self.config.sae, &self.engine.read(), &self.scales);
         let moment = Moment {
             step: self.step,
             steps: self.config.steps(),
@@ -305,7 +309,7 @@ impl<'a> Training<'a> {
     pub fn checkpoint(&self, position: u64) -> Checkpoint {
         Checkpoint {
             state: self.engine.read(),
-            normaliser: self.normaliser.clone(),
+            scales: self.scales.clone(),
             last_fired: self.last_fired.clone(),
             frequency: self.frequency.clone(),
             control: self.control,
@@ -319,7 +323,7 @@ impl<'a> Training<'a> {
 
     /// Folds and saves.
     pub fn finish(mut self, source: &mut dyn RowSource) -> Result<TrainedSae> {
-        let sae = fold(&self.config.sae, &self.engine.read(), &self.normaliser);
+        let sae = fold(&self.config.sae, &self.engine.read(), &self.scales);
         self.sample = self.telling_sample(&sae, source);
         let out = &self.place.out;
         // What was said of the weights that were here before is not said of these, its manifest first: from here to the new one the folder
@@ -341,6 +345,22 @@ impl<'a> Training<'a> {
         let rows = self.step * self.config.batch as u64;
         Ok(TrainedSae { steps: self.step, rows, fvu: self.fvu(), l0: self.last.l0, dead_frac: self.dead_frac(), sae })
     }
+}
+
+/// The inputs (n, D) of rows as the source serves them.
+fn inputs<'a>(config: &SaeConfig, rows: &'a [f32]) -> Cow<'a, [f32]> {
+    if config.target.is_none() {
+        return rows.into();
+    }
+    rows.chunks_exact(config.d_row()).flat_map(|row| &row[..config.d_in]).copied().collect::<Vec<f32>>().into()
+}
+
+/// What is to be reconstructed of them, (n, E).
+fn targets<'a>(config: &SaeConfig, rows: &'a [f32]) -> Cow<'a, [f32]> {
+    if config.target.is_none() {
+        return rows.into();
+    }
+    rows.chunks_exact(config.d_row()).flat_map(|row| &row[config.d_in..]).copied().collect::<Vec<f32>>().into()
 }
 
 /// Linear warm-up from 0 at the beginning times linear decay to 0 at the end; step counts from 0.

@@ -242,6 +242,7 @@ mod tests {
             w_dec: decoder,
             b_dec: bias.to_vec(),
             apply_b_dec_to_input: true,
+            transcoder: None,
         }
     }
 

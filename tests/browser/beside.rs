@@ -2,6 +2,7 @@
 
 use super::{Browser, Visit, demo, in_browser};
 use fantoccini::Locator;
+use monosem::sae::{Origin, Sae};
 
 #[test]
 fn a_dictionary_beside_another_of_the_same_weights_matches_and_has_nothing_new() {
@@ -59,4 +60,35 @@ fn an_sae_beside_a_snapshot_of_its_own_training_says_what_was_kept_and_what_is_n
         assert!(browser.count("#matched tbody tr").await? <= near && browser.count("#here tbody tr, #there tbody tr").await? > 0);
         Ok(())
     });
+}
+
+#[test]
+fn a_feature_that_another_dictionary_has_in_two_is_shown_as_split() {
+    in_browser(
+        |dir| {
+            let run = demo::make_full(dir);
+            // Latents 0 and 1 of the other lean to either side of 0 here; nothing there is like 1 here.
+            let mut finer = Sae::load(&run.sae("main")).unwrap();
+            let (d, aside) = (finer.d_in, finer.w_dec[2 * finer.d_in..3 * finer.d_in].to_vec());
+            let whole = finer.w_dec[..d].to_vec();
+            for (latent, sign) in [(0, 0.3), (1, -0.3)] {
+                for i in 0..d {
+                    finer.w_dec[latent * d + i] = whole[i] + sign * aside[i];
+                }
+            }
+            let origin = Origin { model_name: "demo".into(), hook_name: "blocks.0.mlp.hook_post".into(), hook_name_out: None, context_size: demo::N_CTX, dataset: "demo".into() };
+            finer.save(&run.sae("finer"), &origin, &vec![0.5; 2 * d]).unwrap();
+            run
+        },
+        async |browser: &Browser| -> Visit {
+            browser.goto("/compare?with=finer").await?;
+            browser.until(".figures", "the figures", |t| t.contains("split")).await?;
+            let parts = "[...document.querySelectorAll('#split tbody td:nth-child(3) div')].map((d) => d.textContent.match(/\\d+/)[0]).sort().join() == '0,1'";
+            browser.is_true("both parts are named", parts).await?;
+            assert_eq!(browser.text("#split tbody td").await?, "2");
+            assert_eq!(browser.count("#here a[href='/features/1']").await?, 1, "what is gone is only here");
+            browser.click("#split tbody a").await?;
+            browser.at("/features/0").await
+        },
+    );
 }

@@ -10,7 +10,7 @@ use monosem::corpus::TokenStream;
 use monosem::features;
 use monosem::features::collect::{CollectSettings, Collector, Shape, Windows};
 use monosem::lm::{self, CpuEngine, Engine, HookPoint, Lm, Sampling, generate};
-use monosem::sae::{self, RowSource, Sae, SparseRows, history, read_origin};
+use monosem::sae::{self, Recipe, RowSource, Sae, SaeConfig, SparseRows, history, read_origin};
 use std::path::Path;
 
 #[test]
@@ -104,7 +104,8 @@ fn sae_checkpoints() {
         tensors.push(Tensor::f32(format!("{part}/vector-0"), &[D_SAE], &b));
     }
     write_tensors(&dir.join("step-0000000003.safetensors"), &tensors, &[("run", "{}".into())]).unwrap();
-    let read = |_: &Path| sae::Checkpoint::newest(&dir, (D_IN, D_SAE), "{}", u64::MAX).is_ok();
+    let config = SaeConfig::new(D_IN, D_SAE, Recipe::topk(2, true));
+    let read = |_: &Path| sae::Checkpoint::newest(&dir, &config, "{}", u64::MAX).is_ok();
     assert!(read(&dir));
     fuzz_in(&whole, "run/checkpoints/sae-main/step-0000000003.safetensors", changed, |path| {
         let _ = read(path);

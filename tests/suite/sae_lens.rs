@@ -50,9 +50,9 @@ fn sae_lens_reads_every_architecture_that_is_trained_here() {
     ];
     let mut folders = Vec::new();
     for (i, recipe) in recipes.into_iter().enumerate() {
-        let mut config = TrainConfig::short(SaeConfig { d_in: 12, d_sae: 40, recipe }, 6400, 64, 0);
+        let mut config = TrainConfig::short(SaeConfig::new(12, 40, recipe), 6400, 64, 0);
         config.resample = None;
-        let origin = Origin { model_name: "tiny".into(), hook_name: "blocks.0.mlp.hook_post".into(), context_size: 64, dataset: "planted".into() };
+        let origin = Origin { model_name: "tiny".into(), hook_name: "blocks.0.mlp.hook_post".into(), hook_name_out: None, context_size: 64, dataset: "planted".into() };
         let out = dir.path().join(i.to_string());
         let place = Place { out: out.clone(), checkpoints: dir.path().join("checkpoints"), origin, ..Place::default() };
         train(&mut Rows(0), &config, &place, &mut Silent).unwrap();

@@ -11,6 +11,7 @@ use crate::lm::{self, HookPoint, Lm};
 use crate::pipeline::{self, EvalConfig, Evaluated};
 use crate::sae::{self, Eval, Recipe, Sae, Select};
 use anyhow::{Context, bail};
+use std::path::Path;
 
 /// Train, evaluate and inspect sparse autoencoders
 #[derive(Debug, clap::Args)]
@@ -110,7 +111,7 @@ fn recipes(global: &Global) -> anyhow::Result<()> {
 fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let _lock = run.lock()?;
     let dir = run.sae(&args.name);
-    let Subject { sae, hook, stream, mut engine } = Subject::open(run, &args.name)?;
+    let Subject { sae, hook, target, stream, mut engine } = Subject::open(run, &args.name)?;
     let config = EvalConfig {
         hook,
         tokens: args.tokens,
@@ -125,6 +126,14 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
         grouped(args.ce_tokens)
     );
     let mut progress = Terminal::new();
+    if let Some(target) = target {
+        let eval = match pipeline::evaluate_transcoder(&mut engine, &stream, &sae, target, &config, &mut progress) {
+            Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
+            done => done?,
+        };
+        pipeline::write_eval(&dir, &eval, record)?;
+        return say_transcoder(&dir, &eval, global);
+    }
     let evaluated = match pipeline::evaluate(&mut engine, &stream, &sae, &config, &mut progress) {
         Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
         done => done?,
@@ -135,21 +144,7 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
         say!("{}", serde_json::json!({"eval": eval, "controls": controls}));
         return Ok(());
     }
-    say!("{} on {} held-out tokens", dir.display(), grouped(eval.n_eval_tokens));
-    for (name, figure) in [
-        ("l0", eval.l0),
-        ("explained_variance", eval.explained_variance),
-        ("nmse", eval.nmse),
-        ("cosine", eval.cosine),
-        ("l2_ratio", eval.l2_ratio),
-        ("relative_reconstruction_bias", eval.relative_reconstruction_bias.unwrap_or(f64::NAN)),
-        ("dead_frac", eval.dead_frac),
-        ("ultra_rare_frac", eval.ultra_rare_frac),
-        ("junk_frac", eval.junk_frac),
-        ("mean_max_decoder_cosine", eval.mean_max_decoder_cosine.unwrap_or(f64::NAN)),
-    ] {
-        say!("  {name:28} {figure:9.4}   {}", eval.formulas[name]);
-    }
+    say_figures(&dir, &eval)?;
     let (ours, random, neurons) = (&controls.sae, &controls.random_decoder, &controls.largest_neurons);
     say!(
         "cross-entropy of the next token on {} held-out tokens, nats: {:.4} unchanged, {:.4} with zeros",
@@ -172,10 +167,47 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
     Ok(())
 }
 
+/// The figures that need no model, with their formulas.
+fn say_figures(dir: &Path, eval: &Eval) -> anyhow::Result<()> {
+    say!("{} on {} held-out tokens", dir.display(), grouped(eval.n_eval_tokens));
+    for (name, figure) in [
+        ("l0", Some(eval.l0)),
+        ("explained_variance", Some(eval.explained_variance)),
+        ("nmse", Some(eval.nmse)),
+        ("cosine", Some(eval.cosine)),
+        ("l2_ratio", Some(eval.l2_ratio)),
+        ("relative_reconstruction_bias", eval.relative_reconstruction_bias),
+        ("dead_frac", Some(eval.dead_frac)),
+        ("ultra_rare_frac", Some(eval.ultra_rare_frac)),
+        ("junk_frac", eval.junk_frac),
+        ("mean_max_decoder_cosine", eval.mean_max_decoder_cosine),
+    ] {
+        if let Some(figure) = figure {
+            say!("  {name:28} {figure:9.4}   {}", eval.formulas[name]);
+        }
+    }
+    Ok(())
+}
+
+fn say_transcoder(dir: &Path, eval: &Eval, global: &Global) -> anyhow::Result<()> {
+    if global.json {
+        say!("{}", serde_json::json!({ "eval": eval }));
+        return Ok(());
+    }
+    say_figures(dir, eval)?;
+    for name in ["ce_clean", "ce_spliced", "ce_zero", "ce_mean", "ce_recovered_zero", "ce_recovered_mean", "kl"] {
+        let figure = serde_json::to_value(eval)?[name].as_f64();
+        say!("  {name:28} {:>9}   {}", figure.map_or("-".into(), |f| format!("{f:.4}")), eval.formulas[name]);
+    }
+    Ok(())
+}
+
 /// What an SAE is measured on.
 struct Subject {
     sae: Sae,
     hook: HookPoint,
+    /// What a transcoder reconstructs.
+    target: Option<HookPoint>,
     stream: TokenStream,
     engine: lm::CpuEngine,
 }
@@ -185,7 +217,9 @@ impl Subject {
     fn open(run: &RunDir, name: &str) -> anyhow::Result<Self> {
         let dir = run.sae(name);
         let (sae, origin) = (load(run, name)?, sae::read_origin(&dir)?);
-        let hook: HookPoint = origin.hook_name.parse().map_err(|e| anyhow::anyhow!("{}: {e}", dir.join("cfg.json").display()))?;
+        let parse = |name: &str| name.parse::<HookPoint>().map_err(|e| anyhow::anyhow!("{}: {e}", dir.join("cfg.json").display()));
+        let hook = parse(&origin.hook_name)?;
+        let target = sae.transcoder.is_some().then(|| parse(origin.hook_name_out.as_deref().unwrap_or_default())).transpose()?;
         let stream = open_stream(run)?;
         let rerun = format!("monosem sae train --name {name} {}", run.flags());
         let trained = Manifest::read(&dir, "sae", sae::SAE_FORMAT_VERSION)?;
@@ -195,7 +229,7 @@ impl Subject {
         if d_in != sae.d_in {
             bail!("the SAE reads rows of {} numbers, {hook} of this model has {d_in}\n  rerun: {rerun}", sae.d_in);
         }
-        Ok(Subject { sae, hook, stream, engine })
+        Ok(Subject { sae, hook, target, stream, engine })
     }
 }
 
@@ -217,6 +251,10 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         Select::Pursuit { k, .. } => format!("matching pursuit of {k}"),
     };
     say!("{}: {} latents ({select}) of {} numbers at {} of {}", dir.display(), sae.d_sae, sae.d_in, origin.hook_name, origin.model_name);
+    if let Some(transcoder) = &sae.transcoder {
+        let linear = if transcoder.w_skip.is_empty() { "" } else { ", with a linear path" };
+        say!("  a transcoder: reconstructs the {} numbers at {}{linear}", transcoder.d_out, origin.hook_name_out.unwrap_or_default());
+    }
     say!(
         "  trained on {} rows in {} steps, seed {}, {:.0} s",
         manifest.counts["rows"],
@@ -240,7 +278,7 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
 
 fn load(run: &RunDir, name: &str) -> anyhow::Result<Sae> {
     let dir = run.sae(name);
-    Sae::load(&dir).with_context(|| {
+    Sae::load_any(&dir).with_context(|| {
         format!("cannot read the SAE {name} of {}\n  train it with: monosem sae train --name {name} {}", run.root.display(), run.flags())
     })
 }

@@ -5,7 +5,7 @@ use crate::activations::{Cached, ShuffleConfig, Shuffled, Streamed, WindowRows};
 use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, size};
 use crate::cli::{Global, Interrupted, Terminal, again};
 use crate::lm::{self, HookPoint};
-use crate::sae::{self, Decoder, Origin, Place, Recipe, SaeConfig, TrainConfig};
+use crate::sae::{self, Decoder, Origin, Place, Recipe, SaeConfig, Target, TrainConfig};
 use anyhow::Context;
 use std::collections::BTreeMap;
 
@@ -16,6 +16,7 @@ Examples:
   monosem sae train --run mine --name relu --recipe relu-2023 --l1 0.002
   monosem sae train --run mine --name sweep --k 16,32,64  three, sweep-k16 to sweep-k64, on one pass over the activations
   monosem sae train --run mine --name jump --recipe jump-relu --target-l0 32
+  monosem sae train --run mine --name mlp --recipe batch-topk --hook blocks.0.ln2.hook_normalized --target blocks.0.hook_mlp_out
   monosem harvest --run mine                              once, then --cached reads the rows from disk";
 
 #[derive(Debug, clap::Args)]
@@ -26,6 +27,13 @@ pub(super) struct Train {
     /// Where activations are read
     #[arg(long, default_value = "blocks.0.mlp.hook_post", value_name = "HOOK")]
     hook: HookPoint,
+    /// Train a transcoder: read at --hook, reconstruct what the model computes here, later. E.g. what the MLP does:
+    /// --hook blocks.0.ln2.hook_normalized --target blocks.0.hook_mlp_out
+    #[arg(long, value_name = "HOOK", conflicts_with = "cached")]
+    target: Option<HookPoint>,
+    /// Give the transcoder a linear path beside its latents
+    #[arg(long, requires = "target")]
+    skip: bool,
     /// Read the rows that `monosem harvest` cached instead of running the model
     #[arg(long)]
     cached: bool,
@@ -159,8 +167,10 @@ impl Train {
         Ok(Recipe::named(&self.recipe, &settings)?)
     }
 
-    fn config(&self, choice: &Choice, d_in: usize) -> anyhow::Result<TrainConfig> {
-        let sae = SaeConfig { d_in, d_sae: choice.d_sae.unwrap_or(8 * d_in), recipe: self.recipe(choice)? };
+    fn config(&self, choice: &Choice, lm: &lm::LmConfig) -> anyhow::Result<TrainConfig> {
+        let d_in = self.hook.d_in(lm);
+        let target = self.target.map(|hook| Target { d_out: hook.d_in(lm), skip: self.skip });
+        let sae = SaeConfig { target, ..SaeConfig::new(d_in, choice.d_sae.unwrap_or(8 * d_in), self.recipe(choice)?) };
         let preset = if self.paper { TrainConfig::paper } else { TrainConfig::short };
         let mut config = preset(sae, self.rows, self.batch, choice.seed);
         config.lr = self.lr.unwrap_or(config.lr);
@@ -185,12 +195,11 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
     let stream = open_stream(run)?;
     let lm = open_lm(run, &stream)?;
     let lm_manifest = Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)?;
-    let d_in = args.hook.d_in(&lm.config);
     let choices = args.choices();
-    let configs = choices.iter().map(|choice| args.config(choice, d_in)).collect::<anyhow::Result<Vec<_>>>()?;
+    let configs = choices.iter().map(|choice| args.config(choice, &lm.config)).collect::<anyhow::Result<Vec<_>>>()?;
     let shuffle = ShuffleConfig { seed: args.seed[0], buffer_mib: args.buffer_mib, visits: None, max_rows: Some(args.rows) };
-    let mut inputs =
-        BTreeMap::from([("lm".into(), lm_manifest.hash()), ("tokens".into(), stream.manifest().hash()), ("rows".into(), shuffle.rows(args.hook))]);
+    let rows = args.target.map_or(shuffle.rows(args.hook), |target| format!("{} to {target}", shuffle.rows(args.hook)));
+    let mut inputs = BTreeMap::from([("lm".into(), lm_manifest.hash()), ("tokens".into(), stream.manifest().hash()), ("rows".into(), rows)]);
     let cache = run.activations(&args.hook.to_string());
     if args.cached {
         // Rows in bf16 are not those of the model, so a checkpoint on one must not go on with the other.
@@ -198,7 +207,13 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
     }
     let place = |choice: &Choice, inputs: &BTreeMap<String, String>| {
         let name = format!("{}{}", args.name, choice.suffix);
-        let origin = Origin { model_name: run.name(), hook_name: args.hook.to_string(), context_size: lm.config.n_ctx, dataset: run.name() };
+        let origin = Origin {
+            model_name: run.name(),
+            hook_name: args.hook.to_string(),
+            hook_name_out: args.target.map(|hook| hook.to_string()),
+            context_size: lm.config.n_ctx,
+            dataset: run.name(),
+        };
         let start = Start::from_flags(args.resume, args.yes);
         Place { out: run.sae(&name), checkpoints: run.checkpoints(&format!("sae-{name}")), start, origin, inputs: inputs.clone() }
     };
@@ -211,7 +226,7 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
     } else {
         let jobs: Vec<(TrainConfig, Place)> = configs.into_iter().zip(choices.iter().map(|choice| place(choice, &inputs))).collect();
         let mut engine = lm::CpuEngine::new(lm);
-        let source = Streamed::open(&mut engine, &stream, args.hook, shuffle)?;
+        let source = Streamed::open_both(&mut engine, &stream, args.hook, args.target, shuffle)?;
         train_on(source, "computed while they are read", &jobs, args, global, run)
     }
 }
@@ -225,14 +240,20 @@ fn train_on<S: WindowRows>(
     global: &Global,
     run: &RunDir,
 ) -> anyhow::Result<()> {
-    tell!("rows are {rows_are}: {} of {}, batch {}", grouped(args.rows), args.hook, args.batch);
+    let to = args.target.map(|hook| format!(" with {hook}")).unwrap_or_default();
+    tell!("rows are {rows_are}: {} of {}{to}, batch {}", grouped(args.rows), args.hook, args.batch);
     tell!("  {}", source.describe());
     let mut seconds = 0.0;
     let speed = sae::Forecast::product_speed();
     for (config, place) in jobs {
         let forecast = sae::Forecast::of(config);
         seconds += forecast.seconds(speed);
-        tell!("training {}: {} latents of {} numbers, seed {}", config.sae.recipe.in_words(), config.sae.d_sae, config.sae.d_in, config.seed);
+        let kind = match config.sae.target {
+            None => "",
+            Some(Target { skip: false, .. }) => " as a transcoder",
+            Some(Target { skip: true, .. }) => " as a skip transcoder",
+        };
+        tell!("training {}{kind}: {} latents of {} numbers, seed {}", config.sae.recipe.in_words(), config.sae.d_sae, config.sae.d_in, config.seed);
         tell!("  {}", forecast.in_words());
         let checkpoints = size(forecast.checkpoint_bytes);
         tell!(

@@ -132,7 +132,7 @@ mod tests {
         let recipe = Recipe::named(recipe, &[]).unwrap();
         // Weights of its own.
         let own = seed as f32 + inputs.len() as f32 / 8.0 + hook.len() as f32 / 64.0 + recipe.name().len() as f32;
-        let config = TrainConfig::short(SaeConfig { d_in: 2, d_sae: 3, recipe }, 640, 64, seed);
+        let config = TrainConfig::short(SaeConfig::new(2, 3, recipe), 640, 64, seed);
         let sae = Sae {
             d_in: 2,
             d_sae: 3,
@@ -142,6 +142,7 @@ mod tests {
             w_dec: vec![0.0; 6],
             b_dec: vec![0.0; 2],
             apply_b_dec_to_input: false,
+            transcoder: None,
         };
         let inputs = inputs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         Named { sae, dictionary: None, alive: None, trained: Some(Trained { config, inputs }), hook: Some(hook.into()) }

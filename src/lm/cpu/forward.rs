@@ -102,6 +102,9 @@ pub(in super::super) fn forward(lm: &Lm, acts: &mut Acts, ids: &[u32], window: u
         }
         let ln_2 = sized(&mut b.ln_2, n * d);
         layer_norm_forward(mid, &w.ln_2_w, &w.ln_2_b, ln_2, sized(&mut b.ln_2_stats, 2 * n));
+        if at(Site::MlpIn, ln_2) {
+            return;
+        }
         let pre = sized(&mut b.pre, n * m);
         broadcast_rows(&w.c_fc_b, pre);
         matmul_nn(n, m, d, ln_2, &w.c_fc_w, pre, true);

@@ -34,6 +34,19 @@ impl CpuEngine {
         let training = training.get_or_insert_with(|| Box::new(Training::new(Moments::zeros(&lm.config), &lm.config)));
         (lm, acts, training)
     }
+
+    /// What a pass that stopped at `hook` left there, (n, d_in).
+    fn rows_at(&self, hook: HookPoint, n: usize) -> &[f32] {
+        let (acts, n) = (&self.acts, n * hook.d_in(&self.lm.config));
+        match hook.site {
+            Site::ResidPre | Site::ResidPost => &acts.x[..n],
+            Site::ResidMid => &acts.blocks[0].mid[..n],
+            Site::MlpIn => &acts.blocks[0].ln_2[..n],
+            Site::MlpPre => &acts.blocks[0].pre[..n],
+            Site::MlpPost => &acts.blocks[0].post[..n],
+            Site::MlpOut => &acts.mlp_out[..n],
+        }
+    }
 }
 
 impl Engine for CpuEngine {
@@ -47,15 +60,23 @@ impl Engine for CpuEngine {
         let chunk = chunk_tokens(window);
         for (ids, rows) in ids.chunks(chunk).zip(rows.chunks_mut(chunk * width)) {
             forward(&self.lm, &mut self.acts, ids, window, Keep::Nothing, Some(hook), &mut None);
-            let n = ids.len();
-            let acts = &self.acts;
-            rows.copy_from_slice(match hook.site {
-                Site::ResidPre | Site::ResidPost => &acts.x[..n * width],
-                Site::ResidMid => &acts.blocks[0].mid[..n * width],
-                Site::MlpPre => &acts.blocks[0].pre[..n * width],
-                Site::MlpPost => &acts.blocks[0].post[..n * width],
-                Site::MlpOut => &acts.mlp_out[..n * width],
-            });
+            rows.copy_from_slice(self.rows_at(hook, ids.len()));
+        }
+    }
+
+    fn forward_to_both(&mut self, ids: &[u32], window: usize, (first, last): (HookPoint, HookPoint), rows: &mut [f32]) {
+        let (d, e) = (first.d_in(&self.lm.config), last.d_in(&self.lm.config));
+        assert!(first.is_before(&last), "{first} is not before {last}");
+        assert_eq!(rows.len(), ids.len() * (d + e), "{} rows at {first} and {last}: elements", ids.len());
+        let chunk = chunk_tokens(window);
+        for (ids, rows) in ids.chunks(chunk).zip(rows.chunks_mut(chunk * (d + e))) {
+            // An edit that changes nothing, and looks.
+            let mut look = |seen: &mut [f32]| {
+                rows.chunks_exact_mut(d + e).zip(seen.chunks_exact(d)).for_each(|(row, seen)| row[..d].copy_from_slice(seen));
+            };
+            forward(&self.lm, &mut self.acts, ids, window, Keep::Nothing, Some(last), &mut Some(Edit { hook: first, apply: &mut look }));
+            let seen = self.rows_at(last, ids.len());
+            rows.chunks_exact_mut(d + e).zip(seen.chunks_exact(e)).for_each(|(row, seen)| row[d..].copy_from_slice(seen));
         }
     }
 

@@ -73,7 +73,9 @@ fn naive(lm: &Lm, ids: &[u32], window: usize, hook: HookPoint, offset: Option<(u
             })
             .collect();
         see(layer, Site::ResidMid, &mut mid);
-        let mut pre: Vec<Vec<f64>> = mid.iter().map(|x| linear(&norm(x, &w.ln_2_w, &w.ln_2_b), &w.c_fc_w, &w.c_fc_b)).collect();
+        let mut normed: Vec<Vec<f64>> = mid.iter().map(|x| norm(x, &w.ln_2_w, &w.ln_2_b)).collect();
+        see(layer, Site::MlpIn, &mut normed);
+        let mut pre: Vec<Vec<f64>> = normed.iter().map(|x| linear(x, &w.c_fc_w, &w.c_fc_b)).collect();
         see(layer, Site::MlpPre, &mut pre);
         let act = |x: &f64| if lm.config.activation == Activation::Relu { x.max(0.0) } else { gelu_naive(*x) };
         let mut post: Vec<Vec<f64>> = pre.iter().map(|row| row.iter().map(act).collect()).collect();
@@ -91,8 +93,6 @@ fn naive(lm: &Lm, ids: &[u32], window: usize, hook: HookPoint, offset: Option<(u
     (logits.collect(), hooked)
 }
 
-const SITES: [Site; 6] = [Site::ResidPre, Site::ResidMid, Site::MlpPre, Site::MlpPost, Site::MlpOut, Site::ResidPost];
-
 fn close(a: &[f32], b: &[f64], tolerance: f64) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (*a as f64 - b).abs() < tolerance)
 }
@@ -104,11 +104,22 @@ fn rows_at_every_hook_of_every_layer_equal_the_naive_forward() {
         let (ids, _) = tokens(10, 11);
         let mut engine = CpuEngine::new(lm.clone());
         for layer in 0..2 {
-            for site in SITES {
+            for site in Site::ALL {
                 let hook = HookPoint { layer, site };
                 let mut rows = vec![9.0; 10 * hook.d_in(&lm.config)];
                 engine.forward_to(&ids, 5, hook, &mut rows);
                 assert!(close(&rows, &naive(&lm, &ids, 5, hook, None).1, 2e-5), "{hook}");
+                // The same beside those of an earlier hook, in one pass.
+                let first = HookPoint { layer: 0, site: Site::ResidPre };
+                if first.is_before(&hook) {
+                    let (d, e) = (first.d_in(&lm.config), hook.d_in(&lm.config));
+                    let (mut both, mut earlier) = (vec![9.0; 10 * (d + e)], vec![9.0; 10 * d]);
+                    engine.forward_to_both(&ids, 5, (first, hook), &mut both);
+                    engine.forward_to(&ids, 5, first, &mut earlier);
+                    for ((both, earlier), row) in both.chunks(d + e).zip(earlier.chunks(d)).zip(rows.chunks(e)) {
+                        assert_eq!((&both[..d], &both[d..]), (earlier, row), "{hook}");
+                    }
+                }
             }
         }
     }
@@ -124,7 +135,7 @@ fn adding_a_vector_at_one_token_changes_the_logits_as_the_naive_forward_says_and
         let mut clean = vec![0.0; 110];
         engine.logits(&ids, 5, &positions, None, &mut clean);
         for layer in 0..2 {
-            for site in SITES {
+            for site in Site::ALL {
                 let hook = HookPoint { layer, site };
                 let vector = random(hook.d_in(&lm.config), 70);
                 let mut apply = |rows: &mut [f32]| rows[6 * vector.len()..7 * vector.len()].iter_mut().zip(&vector).for_each(|(x, v)| *x += v);
@@ -145,7 +156,7 @@ fn an_edit_that_changes_nothing_changes_no_logit() {
     let mut engine = CpuEngine::new(lm);
     let (mut clean, mut edited) = (vec![0.0; 22], vec![0.0; 22]);
     engine.logits(&ids, 7, &[2, 6], None, &mut clean);
-    for site in SITES {
+    for site in Site::ALL {
         engine.logits(&ids, 7, &[2, 6], Some(Edit { hook: HookPoint { layer: 1, site }, apply: &mut |_| {} }), &mut edited);
         assert_eq!(clean, edited);
     }

@@ -49,6 +49,10 @@ impl Architecture for Aligned {
         Init::Tied { norm: 1.0, encoder: 0.0 }
     }
 
+    fn transcodes(&self) -> bool {
+        false
+    }
+
     fn selection(&self) -> Selection {
         Selection::TopK { k: self.k }
     }

@@ -41,6 +41,10 @@ impl Architecture for Gated {
         (config.lr, config.beta1) = (3e-4, 0.0);
     }
 
+    fn transcodes(&self) -> bool {
+        false
+    }
+
     fn selection(&self) -> Selection {
         Selection::Positive
     }

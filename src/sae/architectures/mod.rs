@@ -71,6 +71,11 @@ pub trait Architecture: fmt::Debug + Sync {
         true
     }
 
+    /// Whether what it reconstructs may be another place than what it reads ([`super::transcoder`]).
+    fn transcodes(&self) -> bool {
+        true
+    }
+
     /// Whether decoder rows have unit norm all through training: the gradient is projected before the step, rows are normalised after it.
     fn unit_decoder(&self) -> bool {
         true

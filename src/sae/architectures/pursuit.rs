@@ -45,6 +45,10 @@ impl Architecture for MatchingPursuit {
         config.lr = 3e-4;
     }
 
+    fn transcodes(&self) -> bool {
+        false
+    }
+
     fn selection(&self) -> Selection {
         Selection::Pursuit { k: self.k, least: self.residual_threshold }
     }

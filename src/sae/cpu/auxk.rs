@@ -1,8 +1,8 @@
 //! AuxK: dead latents reconstruct what the live ones left over (Gao et al. 2024, section 2.4), so that they come back to life.
 //!
-//! B = rows, D = d_in, N = dead latents. z = xc w_enc[dead]^T + b_enc[dead]; the k_aux = min(D/2, N) largest raw z of a row are kept, negative
+//! B = rows, D = d_in, E = d_out (= D but for transcoders), N = dead latents. z = xc w_enc[dead]^T + b_enc[dead]; the k_aux = min(E/2, N) largest raw z of a row are kept, negative
 //! ones too (rectified values could never revive a latent that is negative everywhere); x_aux = kept w_dec[dead], without b_dec.
-//! aux = 1/32 * min(N / (D/2), 1) * mean over rows of |x_aux - (x - x_hat)|^2, with x_hat held fixed.
+//! aux = 1/32 * min(N / (E/2), 1) * mean over rows of |x_aux - (x - x_hat)|^2, with x_hat held fixed.
 //!
 //! Some 15 % or more of the dead latents are kept per row, so dense products over the N dead ones are the fast way.
 
@@ -23,11 +23,12 @@ pub(super) struct AuxK<'a> {
     pub dead: &'a [u32],
     /// (B, D): what the encoder saw.
     pub centred: &'a [f32],
-    /// (B, D): 2 weight (x_hat - x) / B.
+    /// (B, E): 2 weight (x_hat - x) / B.
     pub g: &'a [f32],
     pub weight: f64,
     pub batch: usize,
     pub d: usize,
+    pub e: usize,
     pub f: usize,
 }
 
@@ -52,7 +53,7 @@ pub(super) struct AuxWork {
 impl AuxWork {
     /// Computes the loss, returned with its coefficient, and the gradients of the dead latents.
     pub fn run(&mut self, input: AuxK) -> f64 {
-        let AuxK { params, w_enc, dead, centred, g, weight: main_weight, batch, d, f } = input;
+        let AuxK { params, w_enc, dead, centred, g, weight: main_weight, batch, d, e, f } = input;
         let n_dead = dead.len();
         self.slot.clear();
         self.slot.resize(f, u32::MAX);
@@ -61,45 +62,44 @@ impl AuxWork {
         for (slot, &j) in dead.iter().enumerate() {
             self.slot[j as usize] = slot as u32;
             self.w_enc.extend_from_slice(&w_enc[j as usize * d..][..d]);
-            self.w_dec.extend_from_slice(&params.w_dec[j as usize * d..][..d]);
+            self.w_dec.extend_from_slice(&params.w_dec[j as usize * e..][..e]);
         }
         let bias: Vec<f32> = dead.iter().map(|&j| params.b_enc[j as usize]).collect();
-        let half = (d / 2).max(1);
+        let half = (e / 2).max(1);
         let k_aux = half.min(n_dead);
         let weight = COEFFICIENT * (n_dead as f64 / half as f64).min(1.0);
-        for gradient in [&mut self.d_w_enc, &mut self.d_w_dec] {
-            gradient.resize(n_dead * d, 0.0);
-        }
+        self.d_w_enc.resize(n_dead * d, 0.0);
+        self.d_w_dec.resize(n_dead * e, 0.0);
         self.d_b_enc.clear();
         self.d_b_enc.resize(n_dead, 0.0);
         let rows = block_rows(n_dead);
         let to_residual = -(batch as f32) / (2.0 * main_weight as f32);
         let scale = (2.0 * weight / batch as f64) as f32;
         let mut squared_error = 0.0;
-        for (block, (centred, g_main)) in centred.chunks(rows * d).zip(g.chunks(rows * d)).enumerate() {
+        for (block, (centred, g_main)) in centred.chunks(rows * d).zip(g.chunks(rows * e)).enumerate() {
             let n = centred.len() / d;
             for buffer in [&mut self.acts, &mut self.d_acts] {
                 grow(buffer, n * n_dead);
             }
             for buffer in [&mut self.g, &mut self.residual] {
-                grow(buffer, n * d);
+                grow(buffer, n * e);
             }
             let (acts, d_acts) = (&mut self.acts[..n * n_dead], &mut self.d_acts[..n * n_dead]);
-            let (g, residual) = (&mut self.g[..n * d], &mut self.residual[..n * d]);
+            let (g, residual) = (&mut self.g[..n * e], &mut self.residual[..n * e]);
             matmul_nt(n, n_dead, d, centred, &self.w_enc, acts, false);
             acts.par_chunks_mut(CHUNK * n_dead).for_each_init(Vec::new, |keys, acts| {
                 acts.chunks_exact_mut(n_dead).for_each(|acts| keep_largest(acts, &bias, k_aux, keys));
             });
-            matmul_nn(n, d, n_dead, acts, &self.w_dec, g, false);
-            let errors: Vec<f64> = (g.par_chunks_mut(CHUNK * d), residual.par_chunks_mut(CHUNK * d), g_main.par_chunks(CHUNK * d))
+            matmul_nn(n, e, n_dead, acts, &self.w_dec, g, false);
+            let errors: Vec<f64> = (g.par_chunks_mut(CHUNK * e), residual.par_chunks_mut(CHUNK * e), g_main.par_chunks(CHUNK * e))
                 .into_par_iter()
                 .map(|(g, residual, g_main)| {
                     residual.iter_mut().zip(g_main).for_each(|(r, g)| *r = g * to_residual);
-                    g.chunks_exact_mut(d).zip(residual.chunks_exact(d)).map(|(g, residual)| error_row(residual, scale, g)).sum::<f64>()
+                    g.chunks_exact_mut(e).zip(residual.chunks_exact(e)).map(|(g, residual)| error_row(residual, scale, g)).sum::<f64>()
                 })
                 .collect();
             squared_error += errors.iter().sum::<f64>();
-            matmul_nt(n, n_dead, d, g, &self.w_dec, d_acts, false);
+            matmul_nt(n, n_dead, e, g, &self.w_dec, d_acts, false);
             let sums: Vec<Vec<f32>> = (d_acts.par_chunks_mut(CHUNK * n_dead), acts.par_chunks(CHUNK * n_dead))
                 .into_par_iter()
                 .map(|(d_acts, acts)| {
@@ -114,7 +114,7 @@ impl AuxWork {
                 })
                 .collect();
             sums.iter().for_each(|sum| axpy(1.0, sum, &mut self.d_b_enc));
-            matmul_tn(n_dead, d, n, acts, g, &mut self.d_w_dec, block > 0);
+            matmul_tn(n_dead, e, n, acts, g, &mut self.d_w_dec, block > 0);
             matmul_tn(n_dead, d, n, d_acts, centred, &mut self.d_w_enc, block > 0);
         }
         weight * squared_error / batch as f64
@@ -124,9 +124,9 @@ impl AuxWork {
     pub fn add(&self, j: usize, d_w_enc: &mut [f32], d_w_dec: &mut [f32], d_b_enc: &mut f32) {
         let slot = self.slot[j];
         if slot != u32::MAX {
-            let (slot, d) = (slot as usize, d_w_enc.len());
+            let (slot, d, e) = (slot as usize, d_w_enc.len(), d_w_dec.len());
             axpy(1.0, &self.d_w_enc[slot * d..][..d], d_w_enc);
-            axpy(1.0, &self.d_w_dec[slot * d..][..d], d_w_dec);
+            axpy(1.0, &self.d_w_dec[slot * e..][..e], d_w_dec);
             *d_b_enc += self.d_b_enc[slot];
         }
     }

@@ -25,14 +25,14 @@ pub(crate) fn rows() -> Vec<f32> {
 }
 
 pub(crate) fn config(recipe: &Recipe, d_in: usize, d_sae: usize) -> TrainConfig {
-    TrainConfig::short(SaeConfig { d_in, d_sae, recipe: recipe.clone() }, 1_000_000, 100, 0)
+    TrainConfig::short(SaeConfig::new(d_in, d_sae, recipe.clone()), 1_000_000, 100, 0)
 }
 
 /// Random weights; vectors as the architecture begins with, a little apart from each other.
 pub(crate) fn params(recipe: &Recipe, d: usize, f: usize, unit: bool) -> Params {
     let vector = |(i, (_, first)): (usize, &(&str, f32))| random(f, 6 + i as u64).iter().map(|v| first * (1.0 + 0.3 * v) + 0.01 * v).collect();
     let vectors = recipe.vectors().iter().enumerate().map(vector).collect();
-    let mut params = Params { w_enc: random(f * d, 1), b_enc: random(f, 2), w_dec: random(f * d, 3), b_dec: random(d, 4), vectors };
+    let mut params = Params { w_enc: random(f * d, 1), b_enc: random(f, 2), w_dec: random(f * d, 3), b_dec: random(d, 4), w_skip: vec![], vectors };
     if unit {
         params.w_dec.chunks_exact_mut(d).for_each(normalise);
     }

@@ -43,8 +43,9 @@ impl DenseSums {
 
 /// n = rows of the block.
 pub(super) struct DensePass<'a> {
+    /// (n, E)
+    pub target: &'a [f32],
     /// (n, D)
-    pub x: &'a [f32],
     pub centred: &'a [f32],
     pub context: StepContext<'a>,
     /// Overwrites the gradients instead of adding to them.
@@ -53,7 +54,7 @@ pub(super) struct DensePass<'a> {
 
 impl DensePass<'_> {
     /// `acts` (n, F) holds products without biases and becomes activations; `z` (n, F) is used where the architecture shapes activations; `d_acts` (n, F);
-    /// `g` (n, D) becomes the gradient of the reconstruction. Adds to `sums` and `gradient`.
+    /// `g` (n, E) becomes the gradient of the reconstruction. Adds to `sums` and `gradient`.
     #[allow(clippy::too_many_arguments)]
     pub fn run(
         &self,
@@ -66,24 +67,27 @@ impl DensePass<'_> {
         clock: &mut Clock,
     ) -> Sums {
         let Params { w_dec, b_dec, b_enc, .. } = self.context.params;
-        let (d, f) = (b_dec.len(), b_enc.len());
-        let n = self.x.len() / d;
+        let (e, f) = (b_dec.len(), b_enc.len());
+        let n = self.target.len() / e;
+        let d = self.centred.len() / n;
         clock.phase("dense activations", || self.activate(acts, z));
         let errors: Vec<f64> = clock.phase("dense decode", || {
-            g.chunks_exact_mut(d).for_each(|g| g.copy_from_slice(b_dec));
-            matmul_nn(n, d, f, acts, w_dec, g, true);
-            (g.par_chunks_mut(CHUNK * d), self.x.par_chunks(CHUNK * d))
+            if self.context.params.w_skip.is_empty() {
+                g.chunks_exact_mut(e).for_each(|g| g.copy_from_slice(b_dec));
+            }
+            matmul_nn(n, e, f, acts, w_dec, g, true);
+            (g.par_chunks_mut(CHUNK * e), self.target.par_chunks(CHUNK * e))
                 .into_par_iter()
-                .map(|(g, x)| g.chunks_exact_mut(d).zip(x.chunks_exact(d)).map(|(g, x)| error_row(x, self.context.scale, g)).sum())
+                .map(|(g, y)| g.chunks_exact_mut(e).zip(y.chunks_exact(e)).map(|(g, y)| error_row(y, self.context.scale, g)).sum())
                 .collect()
         });
         let mut done = Sums { squared_error: errors.iter().sum(), ..Sums::default() };
         clock.phase("dense backward", || {
-            matmul_nt(n, f, d, g, w_dec, d_acts, false);
+            matmul_nt(n, f, e, g, w_dec, d_acts, false);
             let z: Vec<&[f32]> = if z.is_empty() { vec![&[]; n.div_ceil(CHUNK)] } else { z.chunks(CHUNK * f).collect() };
-            let parts: Vec<(DenseSums, Sums)> = (d_acts.par_chunks_mut(CHUNK * f), acts.par_chunks_mut(CHUNK * f), z, self.x.par_chunks(CHUNK * d))
+            let parts: Vec<(DenseSums, Sums)> = (d_acts.par_chunks_mut(CHUNK * f), acts.par_chunks_mut(CHUNK * f), z, self.target.par_chunks(CHUNK * e))
                 .into_par_iter()
-                .map(|(d_acts, acts, z, x)| self.back(d_acts, acts, z, x))
+                .map(|(d_acts, acts, z, target)| self.back(d_acts, acts, z, target))
                 .collect();
             for (part, part_sums) in &parts {
                 sums.add(part);
@@ -91,7 +95,7 @@ impl DensePass<'_> {
             }
         });
         clock.phase("dense gradients", || {
-            matmul_tn(f, d, n, acts, g, &mut gradient.w_dec, !self.first);
+            matmul_tn(f, e, n, acts, g, &mut gradient.w_dec, !self.first);
             matmul_tn(f, d, n, d_acts, self.centred, &mut gradient.w_enc, !self.first);
         });
         done
@@ -117,10 +121,10 @@ impl DensePass<'_> {
     }
 
     /// The gradients of some rows' pre-activations in place of those of their activations, and their sums.
-    fn back(&self, d_acts: &mut [f32], acts: &mut [f32], z: &[f32], x: &[f32]) -> (DenseSums, Sums) {
+    fn back(&self, d_acts: &mut [f32], acts: &mut [f32], z: &[f32], target: &[f32]) -> (DenseSums, Sums) {
         let StepContext { recipe, params, norms, sparsity, .. } = self.context;
         let f = norms.len();
-        let d = self.context.params.b_dec.len();
+        let e = self.context.params.b_dec.len();
         let mut sums = DenseSums::default();
         sums.clear(f, params.vectors.len(), self.context.pulls());
         let mut done = Sums::default();
@@ -160,7 +164,7 @@ impl DensePass<'_> {
             if z.is_empty() {
                 d_acts.iter_mut().zip(&*acts).for_each(|(d, &a)| *d = if a > 0.0 { *d } else { 0.0 });
             } else {
-                let mut entries = self.entries(&latent, &z[r * f..][..f], acts, d_acts, &mut d_vectors, &x[r * d..][..d]);
+                let mut entries = self.entries(&latent, &z[r * f..][..f], acts, d_acts, &mut d_vectors, &target[r * e..][..e]);
                 recipe.backward(&mut entries, &params.vectors);
                 done.penalty += entries.penalty;
                 done.other += entries.other;

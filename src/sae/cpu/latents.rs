@@ -88,7 +88,7 @@ pub(super) struct LatentPass<'a> {
     /// (F, D): the encoder that was read with.
     pub w_enc: &'a [f32],
     pub by_latent: &'a ByLatent,
-    /// (B, L, D): gradients of the reconstructions.
+    /// (B, L, E): gradients of the reconstructions.
     pub g: &'a [f32],
     /// (B, D): what the encoder saw.
     pub centred: &'a [f32],
@@ -103,17 +103,21 @@ pub(super) struct LatentPass<'a> {
 }
 
 impl LatentPass<'_> {
+    fn d_in(&self) -> usize {
+        self.params.w_enc.len() / self.params.b_enc.len()
+    }
+
     /// Fills (or, after dense blocks, adds to) `gradient` but for b_dec; returns its squared norm, minus the sum over latents of (sum of d_z) w_enc (D,), and
     /// the architecture's own terms of the loss.
     pub fn run(&self, gradient: &mut Params) -> (f64, Vec<f32>, f64) {
-        let d = self.params.b_dec.len();
+        let (d, e) = (self.d_in(), self.params.b_dec.len());
         let n_vectors = gradient.vectors.len();
         // One row of vectors to a latent, so that blocks of latents can be handed out; copied back below.
         let stride = n_vectors.max(1);
         let mut d_vectors = vec![0.0; gradient.b_enc.len() * stride];
         let parts: Vec<(f64, Vec<f32>, f64)> = (
             gradient.w_enc.par_chunks_mut(LATENTS * d),
-            gradient.w_dec.par_chunks_mut(LATENTS * d),
+            gradient.w_dec.par_chunks_mut(LATENTS * e),
             gradient.b_enc.par_chunks_mut(LATENTS),
             d_vectors.par_chunks_mut(LATENTS * stride),
         )
@@ -130,12 +134,12 @@ impl LatentPass<'_> {
     }
 
     fn block(&self, first: usize, d_w_enc: &mut [f32], d_w_dec: &mut [f32], d_b_enc: &mut [f32], d_vectors: &mut [f32]) -> (f64, Vec<f32>, f64) {
-        let d = self.params.b_dec.len();
+        let (d, e) = (self.d_in(), self.params.b_dec.len());
         let (stride, n_vectors) = (d_vectors.len() / d_b_enc.len(), self.params.vectors.len());
         let (mut squared, mut loss) = (0.0, 0.0);
         let mut through_bias = vec![0.0; d];
         for (i, d_b) in d_b_enc.iter_mut().enumerate() {
-            let (d_enc, d_dec) = (&mut d_w_enc[i * d..][..d], &mut d_w_dec[i * d..][..d]);
+            let (d_enc, d_dec) = (&mut d_w_enc[i * d..][..d], &mut d_w_dec[i * e..][..e]);
             let d_vectors = &mut d_vectors[i * stride..][..n_vectors];
             let sum_d_pre = self.latent(first + i, d_enc, d_dec, d_b, d_vectors, &mut loss);
             if sum_d_pre != 0.0 {
@@ -149,7 +153,7 @@ impl LatentPass<'_> {
 
     /// The gradients of latent j; returns the sum of d_z over the rows.
     fn latent(&self, j: usize, d_enc: &mut [f32], d_dec: &mut [f32], d_b: &mut f32, d_vectors: &mut [f32], loss: &mut f64) -> f32 {
-        let d = d_enc.len();
+        let (d, e) = (d_enc.len(), d_dec.len());
         let entries = self.by_latent;
         if self.dense.is_none() {
             d_enc.fill(0.0);
@@ -166,7 +170,7 @@ impl LatentPass<'_> {
             aux.add(j, d_enc, d_dec, d_b);
             sum_d_pre = *d_b;
         }
-        let w_dec = &self.params.w_dec[j * d..][..d];
+        let w_dec = &self.params.w_dec[j * e..][..e];
         if !entries.pull.is_empty() || self.dense.is_some_and(|sums| !sums.pull.is_empty()) {
             let sparse = entries.pull.get(range.clone()).map_or(0.0, |pull| pull.iter().sum::<f32>());
             let pull = sparse + self.dense.and_then(|sums| sums.pull.get(j).copied()).unwrap_or(0.0);

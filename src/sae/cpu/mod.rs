@@ -1,6 +1,6 @@
 //! The training step on the CPU: a screened encoder (TopK) or one dense product, exact sparse gradients after it, a dense path while activations are dense.
 //!
-//! B = rows in the batch, D = d_in, F = d_sae, K = latents kept per row, L = nested reconstructions (1 for most). All matrices are row-major, weights
+//! B = rows in the batch, D = d_in, E = d_out (= D but for transcoders), F = d_sae, K = latents kept per row, L = nested reconstructions (1 for most). All matrices are row-major, weights
 //! have one latent per row. The equations are those of [`super::architectures`]; `step` has the way from rows to gradients, `latents` the gradients of
 //! one latent after the other, `dense` the steps in which much is active, `batch_topk` the selection over a whole batch, `auxk` the dead latents.
 //!
@@ -19,7 +19,8 @@ mod step;
 use super::architectures::{Architecture, Selection, Trained};
 use super::encode::{EncoderView, decode, encode};
 use super::init::first_directions;
-use super::{Decoder, Engine, Params, Recipe, Replacement, SparseRows, State, StepReport, StepSettings, TrainConfig};
+use super::{Decoder, Engine, Params, Recipe, Replacement, SaeConfig, SparseRows, State, StepReport, StepSettings, TrainConfig};
+use crate::kernels::gemm::matmul_nt;
 use crate::kernels::screen::{Screen, ScreenCount};
 use crate::kernels::sparse::{AdamStep, adam, axpy, dot};
 use rayon::prelude::*;
@@ -34,16 +35,15 @@ const LATENTS: usize = 32;
 
 /// Trains one SAE on the CPU; bitwise repeatable at any number of threads.
 pub struct CpuEngine {
-    d_in: usize,
-    d_sae: usize,
-    recipe: Recipe,
+    /// With the recipe as its schedule has it.
+    config: SaeConfig,
     seed: u64,
     clip: Option<f64>,
     beta1: f64,
     beta2: f64,
     eps: f64,
     decoder: Decoder,
-    /// (F, D): what a decoder that is held began with; else empty.
+    /// (F, E): what a decoder that is held began with; else empty.
     first_directions: Vec<f32>,
     state: State,
     /// Gradient of the last step; decoder rows projected where the recipe projects.
@@ -72,8 +72,8 @@ impl PreparedEncoder {
         if self.is_current {
             return;
         }
-        let d = params.b_dec.len();
         if recipe.ties_encoder() {
+            let d = params.b_dec.len();
             self.rows.resize(params.w_enc.len(), 0.0);
             (self.rows.par_chunks_mut(d), params.w_enc.par_chunks(d), params.w_dec.par_chunks(d))
                 .into_par_iter()
@@ -94,20 +94,18 @@ impl PreparedEncoder {
 impl CpuEngine {
     /// An engine with these weights and no Adam history.
     pub fn new(config: &TrainConfig, params: Params) -> Self {
-        let (d_in, d_sae) = (config.sae.d_in, config.sae.d_sae);
+        let (d_in, d_out, d_sae) = (config.sae.d_in, config.sae.d_out(), config.sae.d_sae);
         let zeros = || Params {
             w_enc: vec![0.0; d_sae * d_in],
             b_enc: vec![0.0; d_sae],
-            w_dec: vec![0.0; d_sae * d_in],
-            b_dec: vec![0.0; d_in],
+            w_dec: vec![0.0; d_sae * d_out],
+            b_dec: vec![0.0; d_out],
+            w_skip: vec![0.0; if config.sae.skip() { d_out * d_in } else { 0 }],
             vectors: vec![vec![0.0; d_sae]; params.vectors.len()],
         };
-        let recipe = config.sae.recipe.clone();
-        assert_shapes(&params, d_in, d_sae, recipe.vectors().len());
+        assert_shapes(&params, &config.sae);
         CpuEngine {
-            d_in,
-            d_sae,
-            recipe,
+            config: config.sae.clone(),
             seed: config.seed,
             clip: config.clip,
             beta1: config.beta1,
@@ -126,6 +124,12 @@ impl CpuEngine {
         }
     }
 
+    /// An engine that takes the dense path above this share of active latents, for tests.
+    #[cfg(test)]
+    pub(in crate::sae) fn forced(config: &TrainConfig, params: Params, dense_above: f64) -> Self {
+        CpuEngine { dense_above, ..Self::new(config, params) }
+    }
+
     /// Seconds spent in each phase of the last step.
     pub fn phases(&self) -> &[(&'static str, f64)] {
         &self.phases
@@ -140,7 +144,7 @@ impl CpuEngine {
         &self.state.params
     }
 
-    /// Loss and gradient on rows x (B, D), before projection, clipping and update.
+    /// Loss and gradient on rows (B, D) or (B, D + E), before projection, clipping and update.
     pub fn gradients(&mut self, x: &[f32], settings: &StepSettings) -> (StepReport, &Params) {
         let mut clock = Clock::default();
         let (mut report, _) = self.backward(x, settings, false, &mut clock);
@@ -153,8 +157,8 @@ impl CpuEngine {
         self.encoder.is_current = false;
         self.state.steps += 1;
         let step = &AdamStep::new(lr, self.beta1, self.beta2, self.eps, self.state.steps);
-        let d = self.d_in;
-        let unit_decoder = self.recipe.unit_decoder();
+        let (d, d_out) = (self.config.d_in, self.config.d_out());
+        let unit_decoder = self.config.recipe.unit_decoder();
         let State { params, first, second, .. } = &mut self.state;
         let gradient = &self.gradient;
         let n = LATENTS * d;
@@ -162,6 +166,7 @@ impl CpuEngine {
             .into_par_iter()
             .for_each(|(p, m, v, g)| adam(step, grad_scale, p, m, v, g));
         let held = &self.first_directions;
+        let n = LATENTS * d_out;
         if self.decoder != Decoder::Frozen {
             (params.w_dec.par_chunks_mut(n), first.w_dec.par_chunks_mut(n), second.w_dec.par_chunks_mut(n), gradient.w_dec.par_chunks(n))
                 .into_par_iter()
@@ -169,15 +174,16 @@ impl CpuEngine {
                 .for_each(|(block, (p, m, v, g))| {
                     adam(step, grad_scale, p, m, v, g);
                     if unit_decoder {
-                        p.chunks_exact_mut(d).for_each(normalise);
+                        p.chunks_exact_mut(d_out).for_each(normalise);
                     }
                     if !held.is_empty() {
-                        p.chunks_exact_mut(d).zip(held[block * n..].chunks_exact(d)).for_each(|(row, first)| hold(row, first));
+                        p.chunks_exact_mut(d_out).zip(held[block * n..].chunks_exact(d_out)).for_each(|(row, first)| hold(row, first));
                     }
                 });
         }
         adam(step, grad_scale, &mut params.b_enc, &mut first.b_enc, &mut second.b_enc, &gradient.b_enc);
         adam(step, grad_scale, &mut params.b_dec, &mut first.b_dec, &mut second.b_dec, &gradient.b_dec);
+        adam(step, grad_scale, &mut params.w_skip, &mut first.w_skip, &mut second.w_skip, &gradient.w_skip);
         for (((p, m), v), g) in params.vectors.iter_mut().zip(&mut first.vectors).zip(&mut second.vectors).zip(&gradient.vectors) {
             adam(step, grad_scale, p, m, v, g);
         }
@@ -186,21 +192,21 @@ impl CpuEngine {
 
 impl Engine for CpuEngine {
     fn d_in(&self) -> usize {
-        self.d_in
+        self.config.d_in
     }
 
     fn d_sae(&self) -> usize {
-        self.d_sae
+        self.config.d_sae
     }
 
     fn set_recipe(&mut self, recipe: &Recipe) {
-        self.recipe.clone_from(recipe);
+        self.config.recipe.clone_from(recipe);
     }
 
-    fn step(&mut self, x: &[f32], settings: &StepSettings) -> StepReport {
+    fn step(&mut self, rows: &[f32], settings: &StepSettings) -> StepReport {
         let mut clock = Clock::default();
-        let (mut report, squared) = self.backward(x, settings, true, &mut clock);
-        let squared = squared + self.gradient.b_dec.iter().map(|&g| (g as f64).powi(2)).sum::<f64>();
+        let (mut report, squared) = self.backward(rows, settings, true, &mut clock);
+        let squared = squared + self.gradient.b_dec.iter().chain(&self.gradient.w_skip).map(|&g| (g as f64).powi(2)).sum::<f64>();
         report.grad_norm = squared.sqrt();
         // PyTorch's clip_grad_norm_: the small constant keeps a zero gradient finite.
         let grad_scale = self.clip.map_or(1.0, |clip| (clip / (report.grad_norm + 1e-6)).min(1.0) as f32);
@@ -215,15 +221,19 @@ impl Engine for CpuEngine {
 
     fn encode(&mut self, x: &[f32], out: &mut SparseRows) {
         let params = &self.state.params;
-        self.encoder.update(&*self.recipe, params);
-        let select = self.recipe.select(&Trained { b_enc: &params.b_enc, vectors: &params.vectors, kept: self.state.kept, factors: &[] });
-        let pre_bias = self.recipe.pre_bias().then_some(&params.b_dec[..]);
+        self.encoder.update(&*self.config.recipe, params);
+        let select = self.config.recipe.select(&Trained { b_enc: &params.b_enc, vectors: &params.vectors, kept: self.state.kept, factors: &[] });
+        let pre_bias = self.config.pre_bias().then_some(&params.b_dec[..]);
         let view = EncoderView { w_enc: self.encoder.w_enc(params), b_enc: &params.b_enc, pre_bias, select: &select };
         encode(view, &self.encoder.screen, x, &mut self.work.encode, out);
     }
 
-    fn decode(&mut self, rows: &SparseRows, x_hat: &mut [f32]) {
-        decode(rows, &self.state.params.w_dec, &self.state.params.b_dec, x_hat);
+    fn decode(&mut self, x: &[f32], rows: &SparseRows, x_hat: &mut [f32]) {
+        let Params { w_dec, b_dec, w_skip, .. } = &self.state.params;
+        decode(rows, w_dec, b_dec, x_hat);
+        if !w_skip.is_empty() {
+            matmul_nt(rows.n_rows(), b_dec.len(), self.config.d_in, x, w_skip, x_hat, true);
+        }
     }
 
     fn read(&self) -> State {
@@ -232,27 +242,27 @@ impl Engine for CpuEngine {
 
     fn write(&mut self, state: &State) {
         for params in [&state.params, &state.first, &state.second] {
-            assert_shapes(params, self.d_in, self.d_sae, self.recipe.vectors().len());
+            assert_shapes(params, &self.config);
         }
         self.state.clone_from(state);
         self.encoder.is_current = false;
     }
 
     fn replace_latents(&mut self, replacements: &[Replacement]) {
-        let d = self.d_in;
+        let (d, d_out) = (self.config.d_in, self.config.d_out());
         self.encoder.is_current = false;
-        let fresh = self.recipe.vectors();
+        let fresh = self.config.recipe.vectors();
         for replacement in replacements {
             let j = replacement.latent as usize;
-            let row = j * d..(j + 1) * d;
+            let (enc_row, dec_row) = (j * d..(j + 1) * d, j * d_out..(j + 1) * d_out);
             let State { params, first, second, .. } = &mut self.state;
-            params.w_enc[row.clone()].copy_from_slice(&replacement.w_enc);
-            params.w_dec[row.clone()].copy_from_slice(&replacement.w_dec);
+            params.w_enc[enc_row.clone()].copy_from_slice(&replacement.w_enc);
+            params.w_dec[dec_row.clone()].copy_from_slice(&replacement.w_dec);
             params.b_enc[j] = replacement.b_enc;
             params.vectors.iter_mut().zip(&fresh).for_each(|(vector, (_, value))| vector[j] = *value);
             for moments in [first, second] {
-                moments.w_enc[row.clone()].fill(0.0);
-                moments.w_dec[row.clone()].fill(0.0);
+                moments.w_enc[enc_row.clone()].fill(0.0);
+                moments.w_dec[dec_row.clone()].fill(0.0);
                 moments.b_enc[j] = 0.0;
                 moments.vectors.iter_mut().for_each(|vector| vector[j] = 0.0);
             }
@@ -260,11 +270,11 @@ impl Engine for CpuEngine {
     }
 
     fn permute_latents(&mut self, order: &[u32]) {
-        let d = self.d_in;
+        let (d, d_out) = (self.config.d_in, self.config.d_out());
         self.encoder.is_current = false;
         let State { params, first, second, .. } = &mut self.state;
         for Params { w_enc, b_enc, w_dec, vectors, .. } in [params, first, second] {
-            for rows in [w_enc, w_dec] {
+            for (rows, d) in [(w_enc, d), (w_dec, d_out)] {
                 *rows = order.iter().flat_map(|&j| &rows[j as usize * d..][..d]).copied().collect();
             }
             for vector in std::iter::once(b_enc).chain(vectors) {
@@ -278,7 +288,7 @@ impl Engine for CpuEngine {
     }
 
     fn mean_encoder_norm(&self, alive: &[bool]) -> f64 {
-        let rows = self.state.params.w_enc.chunks_exact(self.d_in).zip(alive);
+        let rows = self.state.params.w_enc.chunks_exact(self.config.d_in).zip(alive);
         let norms: Vec<f64> = rows.filter(|(_, alive)| **alive).map(|(w, _)| w.iter().map(|&v| (v as f64).powi(2)).sum::<f64>().sqrt()).collect();
         norms.iter().sum::<f64>() / norms.len().max(1) as f64
     }
@@ -325,22 +335,17 @@ pub(super) fn normalise(row: &mut [f32]) {
 }
 
 fn squared_norm(params: &Params) -> f64 {
-    let Params { w_enc, b_enc, w_dec, b_dec, vectors } = params;
-    [w_enc, b_enc, w_dec, b_dec].into_iter().chain(vectors).flatten().map(|&g| (g as f64).powi(2)).sum()
+    let Params { w_enc, b_enc, w_dec, b_dec, w_skip, vectors } = params;
+    [w_enc, b_enc, w_dec, b_dec, w_skip].into_iter().chain(vectors).flatten().map(|&g| (g as f64).powi(2)).sum()
 }
 
-fn assert_shapes(params: &Params, d: usize, f: usize, n_vectors: usize) {
-    let Params { w_enc, b_enc, w_dec, b_dec, vectors } = params;
-    assert!(
-        w_enc.len() == f * d && b_enc.len() == f && w_dec.len() == f * d && b_dec.len() == d,
-        "weights of {} by {} latents: got {}, {}, {} and {} elements",
-        d,
-        f,
-        w_enc.len(),
-        b_enc.len(),
-        w_dec.len(),
-        b_dec.len()
-    );
+fn assert_shapes(params: &Params, config: &SaeConfig) {
+    let (d, e, f) = (config.d_in, config.d_out(), config.d_sae);
+    let Params { w_enc, b_enc, w_dec, b_dec, w_skip, vectors } = params;
+    let got = [w_enc, b_enc, w_dec, b_dec, w_skip].map(Vec::len);
+    let want = [f * d, f, f * e, e, if config.skip() { e * d } else { 0 }];
+    assert_eq!(got, want, "elements of the weights of {f} latents from {d} to {e}");
+    let n_vectors = config.recipe.vectors().len();
     assert!(
         vectors.len() == n_vectors && vectors.iter().all(|v| v.len() == f),
         "{n_vectors} vectors of {f} elements: got {:?}",

@@ -4,25 +4,31 @@ use super::auxk::{AuxK, AuxWork};
 use super::dense::{DensePass, DenseSums};
 use super::latents::{ByLatent, LatentPass};
 use super::{Clock, CpuEngine, batch_topk, pursuit};
-use crate::kernels::gemm::matmul_nt;
+use crate::kernels::gemm::{matmul_nt, matmul_tn};
 use crate::kernels::screen::TopK;
 use crate::kernels::select::{SelectScratch, count_above_zero};
 use crate::kernels::sparse::{axpy, dot, error_row, gather_axpy, gather_dot};
 use crate::sae::architectures::{Architecture, Entries, Levels, Nesting, Selection};
 use crate::sae::encode::{CHUNK, EncodeScratch, Pool, block_rows, encode_topk, grow, select_rows, subtract};
+use crate::sae::transcoder::split;
 use crate::sae::{Params, SparseRows, StepReport, StepSettings};
 use rayon::prelude::*;
 
 /// Buffers kept between steps.
 #[derive(Default)]
 pub(super) struct Work {
+    /// (B, D) and (B, E): what a transcoder reads and reconstructs.
+    x: Vec<f32>,
+    target: Vec<f32>,
+    /// (B, E): what a skip transcoder reconstructs without latents; then the gradient of it.
+    base: Vec<f32>,
     centred: Vec<f32>,
     pre: Vec<f32>,
     d_pre: Vec<f32>,
     z: Vec<f32>,
-    /// (B, L, D): x_hat, then the gradient of each reconstruction.
+    /// (B, L, E): x_hat, then the gradient of each reconstruction.
     g: Vec<f32>,
-    /// (B, D): that of the SAE's own, where L > 1 and dead latents ask for it.
+    /// (B, E): that of the SAE's own, where L > 1 and dead latents ask for it.
     last_g: Vec<f32>,
     chunks: Vec<Chunk>,
     by_latent: ByLatent,
@@ -58,7 +64,7 @@ struct LevelScratch {
     act: Vec<f32>,
     d_act: Vec<f32>,
     order: Vec<u32>,
-    /// (D,)
+    /// (E,)
     x_hat: Vec<f32>,
 }
 
@@ -113,21 +119,30 @@ impl StepContext<'_> {
 
 impl CpuEngine {
     /// Fills `self.gradient`; returns its squared norm over everything but b_dec.
-    pub(super) fn backward(&mut self, x: &[f32], settings: &StepSettings, project: bool, clock: &mut Clock) -> (StepReport, f64) {
-        let (d, f) = (self.d_in, self.d_sae);
-        assert!(!x.is_empty() && x.len().is_multiple_of(d), "{} elements are not rows of width {d}", x.len());
-        let batch = x.len() / d;
-        let CpuEngine { state, recipe, encoder, work, gradient, fires, .. } = self;
-        let recipe: &dyn Architecture = &**recipe;
+    pub(super) fn backward(&mut self, rows: &[f32], settings: &StepSettings, project: bool, clock: &mut Clock) -> (StepReport, f64) {
+        let CpuEngine { config, seed, dense_above, screened, state, encoder, work, gradient, fires, .. } = self;
+        let (d, e, f) = (config.d_in, config.d_out(), config.d_sae);
+        let width = config.d_row();
+        assert!(!rows.is_empty() && rows.len().is_multiple_of(width), "{} elements are not rows of width {width}", rows.len());
+        let batch = rows.len() / width;
+        let recipe: &dyn Architecture = &*config.recipe;
+        let pre_bias = config.pre_bias();
         let params = &state.params;
         clock.phase("prepare encoder", || encoder.update(recipe, params));
-        let Work { centred, pre, d_pre, z, g, last_g, chunks, by_latent, norms, dense, aux, screens, batch_floor, .. } = work;
+        let Work { x, target, base, centred, pre, d_pre, z, g, last_g, chunks, by_latent, norms, dense, aux, screens, batch_floor, .. } = work;
         norms.resize(f, 1.0);
         if !recipe.unit_decoder() {
-            norms.par_iter_mut().zip(params.w_dec.par_chunks_exact(d)).for_each(|(norm, w)| *norm = dot(w, w).sqrt());
+            norms.par_iter_mut().zip(params.w_dec.par_chunks_exact(e)).for_each(|(norm, w)| *norm = dot(w, w).sqrt());
         }
-        let levels = recipe.levels(f, state.steps, self.seed);
-        let coefficient = recipe.sparsity(d).map_or(0.0, |_| settings.sparsity);
+        let levels = recipe.levels(f, state.steps, *seed);
+        let (x, target) = match config.target {
+            None => (rows, rows),
+            Some(_) => {
+                split(rows, d, x, target, e);
+                (&x[..], &target[..])
+            }
+        };
+        let coefficient = recipe.sparsity(e).map_or(0.0, |_| settings.sparsity);
         let w_enc = encoder.w_enc(params);
         let context = StepContext {
             recipe,
@@ -140,14 +155,17 @@ impl CpuEngine {
         };
         let n_levels = context.n_levels();
         fires.fill(0);
-        let centred: &[f32] = if recipe.pre_bias() { subtract(x, &params.b_dec, centred) } else { x };
+        let centred: &[f32] = if pre_bias { subtract(x, &params.b_dec, centred) } else { x };
         if let Selection::Pursuit { k, least } = recipe.selection() {
             let done = clock.phase("pursue", || pursuit::backward(params, (k, least), centred, pre, project, gradient, fires));
             let (mse, l0) = (done.squared_error / batch as f64, done.active as f64 / batch as f64);
-            let report = StepReport { loss: mse, mse, l0, variance: variance(x, d), ..StepReport::default() };
+            let report = StepReport { loss: mse, mse, l0, variance: variance(target, e), ..StepReport::default() };
             return (report, done.squared_norm);
         }
-        let g = grow(g, batch * n_levels * d);
+        let g = grow(g, batch * n_levels * e);
+        if config.skip() {
+            clock.phase("skip", || begin_with_skip(params, x, grow(base, batch * e), g, n_levels));
+        }
         let n_chunks = batch.div_ceil(CHUNK);
         if chunks.len() < n_chunks {
             chunks.resize_with(n_chunks, Chunk::default);
@@ -160,7 +178,7 @@ impl CpuEngine {
             Selection::TopK { k } => {
                 let top = TopK { w: w_enc, bias: &params.b_enc, k };
                 let mut parts: Vec<&mut SparseRows> = chunks.iter_mut().map(|chunk| &mut chunk.rows).collect();
-                self.screened = clock.phase("encode", || encode_topk(top, &encoder.screen, centred, pre, screens, &mut parts));
+                *screened = clock.phase("encode", || encode_topk(top, &encoder.screen, centred, pre, screens, &mut parts));
             }
             Selection::BatchTopK { k } => {
                 let wanted = (k * batch as f64).round() as usize;
@@ -168,14 +186,14 @@ impl CpuEngine {
             }
             Selection::Pursuit { .. } => unreachable!("it has a step of its own"),
             Selection::Positive | Selection::Above { .. } => {
-                dense_sums = elementwise(context, x, centred, self.dense_above, (pre, d_pre, z, g), chunks, gradient, dense, clock);
+                dense_sums = elementwise(context, target, centred, *dense_above, (pre, d_pre, z, g), chunks, gradient, dense, clock);
             }
         }
         if matches!(recipe.selection(), Selection::TopK { .. } | Selection::BatchTopK { .. }) {
             clock.phase("decode", || {
-                (&mut *chunks, x.par_chunks(CHUNK * d), g.par_chunks_mut(CHUNK * n_levels * d))
+                (&mut *chunks, target.par_chunks(CHUNK * e), g.par_chunks_mut(CHUNK * n_levels * e))
                     .into_par_iter()
-                    .for_each(|(chunk, x, g)| chunk.decode_backward(context, x, g))
+                    .for_each(|(chunk, target, g)| chunk.decode_backward(context, target, g))
             });
         }
 
@@ -186,18 +204,18 @@ impl CpuEngine {
                 let (g, weight): (&[f32], f64) = match &levels {
                     None => (g, 1.0),
                     Some(levels) => {
-                        let (last_g, main) = (grow(last_g, batch * d), levels.main());
-                        for (to, g) in last_g.chunks_exact_mut(d).zip(g.chunks_exact(n_levels * d)) {
-                            to.copy_from_slice(&g[main * d..][..d]);
+                        let (last_g, main) = (grow(last_g, batch * e), levels.main());
+                        for (to, g) in last_g.chunks_exact_mut(e).zip(g.chunks_exact(n_levels * e)) {
+                            to.copy_from_slice(&g[main * e..][..e]);
                             // Without what later levels have added to it.
                             if !levels.detached && main + 1 < n_levels {
-                                axpy(-1.0, &g[(main + 1) * d..][..d], to);
+                                axpy(-1.0, &g[(main + 1) * e..][..e], to);
                             }
                         }
                         (last_g, levels.weights[main])
                     }
                 };
-                aux_loss = Some(aux.run(AuxK { params, w_enc, dead: settings.dead, centred, g, weight, batch, d, f }));
+                aux_loss = Some(aux.run(AuxK { params, w_enc, dead: settings.dead, centred, g, weight, batch, d, e, f }));
             });
         }
         let (squared, through_bias, latents_loss) = clock.phase("latent gradients", || {
@@ -223,13 +241,20 @@ impl CpuEngine {
         clock.phase("bias", || {
             // What b_dec adds is part of every reconstruction: in nested ones the first level has gathered the gradients of all.
             match &levels {
-                Some(levels) if levels.detached => sum_rows(g, d, d, &mut gradient.b_dec),
-                _ => sum_rows(g, d, n_levels * d, &mut gradient.b_dec),
+                Some(levels) if levels.detached => sum_rows(g, e, e, &mut gradient.b_dec),
+                _ => sum_rows(g, e, n_levels * e, &mut gradient.b_dec),
             }
-            if recipe.pre_bias() {
+            if pre_bias {
                 axpy(1.0, &through_bias, &mut gradient.b_dec);
             }
         });
+        if config.skip() {
+            clock.phase("skip", || {
+                let detached = levels.as_ref().is_some_and(|levels| levels.detached);
+                let g_base = gradient_of_base(g, n_levels, e, detached, grow(base, batch * e));
+                matmul_tn(e, d, batch, g_base, x, &mut gradient.w_skip, false);
+            });
+        }
         by_latent.count_fires(fires, n_levels, levels.as_ref().map_or(0, Levels::main));
         if dense_sums.is_some() {
             fires.iter_mut().zip(&dense.fires).for_each(|(n, m)| *n += m);
@@ -243,7 +268,7 @@ impl CpuEngine {
         let (mse, penalty, aux) = (sums.squared_error / n, sums.penalty / n, aux_loss.unwrap_or(0.0));
         let other = (sums.nested + sums.other + latents_loss) / n;
         let loss = mse + coefficient * penalty + other + aux;
-        (StepReport { loss, mse, penalty, l0: sums.active / n, aux, other, grad_norm: 0.0, variance: variance(x, d) }, squared)
+        (StepReport { loss, mse, penalty, l0: sums.active / n, aux, other, grad_norm: 0.0, variance: variance(target, e) }, squared)
     }
 }
 
@@ -251,7 +276,7 @@ impl CpuEngine {
 #[allow(clippy::too_many_arguments)]
 fn elementwise(
     context: StepContext,
-    x: &[f32],
+    target: &[f32],
     centred: &[f32],
     dense_above: f64,
     (pre, d_pre, z, g): (&mut Vec<f32>, &mut Vec<f32>, &mut Vec<f32>, &mut [f32]),
@@ -261,18 +286,19 @@ fn elementwise(
     clock: &mut Clock,
 ) -> Option<Sums> {
     let params = context.params;
-    let (d, f) = (params.b_dec.len(), params.b_enc.len());
+    let (e, f) = (params.b_dec.len(), params.b_enc.len());
+    let d = params.w_enc.len() / f;
     let rows = block_rows(f);
     let threshold: Option<Vec<f32>> = match context.recipe.selection() {
         Selection::Above { margin } => Some(params.vectors[0].iter().map(|t| t - margin).collect()),
         _ => None,
     };
     let mut sums: Option<Sums> = None;
-    for (block, (x, centred)) in x.chunks(rows * d).zip(centred.chunks(rows * d)).enumerate() {
-        let n = x.len() / d;
+    for (block, (target, centred)) in target.chunks(rows * e).zip(centred.chunks(rows * d)).enumerate() {
+        let n = target.len() / e;
         let pre = grow(pre, n * f);
         clock.phase("encode", || matmul_nt(n, f, d, centred, context.w_enc, pre, false));
-        let g = &mut g[block * rows * d..][..n * d];
+        let g = &mut g[block * rows * e..][..n * e];
         let chunks = &mut chunks[block * rows / CHUNK..][..n.div_ceil(CHUNK)];
         if density(&pre[..CHUNK.min(n) * f], &params.b_enc, threshold.as_deref()) > dense_above {
             chunks.iter_mut().for_each(Chunk::clear);
@@ -281,16 +307,16 @@ fn elementwise(
             }
             let d_pre = grow(d_pre, n * f);
             let z = if context.recipe.is_elementwise() { grow(z, n * f) } else { &mut [] };
-            let pass = DensePass { x, centred, context, first: sums.is_none() };
+            let pass = DensePass { target, centred, context, first: sums.is_none() };
             let done = pass.run(pre, z, d_pre, g, dense, gradient, clock);
             sums = Some(sums.unwrap_or_default().plus(done));
         } else {
-            let one_chunk = |scratch: &mut SelectScratch, (pre, x, g, chunk): (&[f32], &[f32], &mut [f32], &mut Chunk)| {
+            let one_chunk = |scratch: &mut SelectScratch, (pre, target, g, chunk): (&[f32], &[f32], &mut [f32], &mut Chunk)| {
                 select_rows(&params.b_enc, threshold.as_deref(), pre, scratch, &mut chunk.rows);
-                chunk.decode_backward(context, x, g);
+                chunk.decode_backward(context, target, g);
             };
             clock.phase("select, decode", || {
-                (pre.par_chunks(CHUNK * f), x.par_chunks(CHUNK * d), g.par_chunks_mut(CHUNK * d), chunks.par_iter_mut())
+                (pre.par_chunks(CHUNK * f), target.par_chunks(CHUNK * e), g.par_chunks_mut(CHUNK * e), chunks.par_iter_mut())
                     .into_par_iter()
                     .for_each_init(SelectScratch::default, one_chunk)
             });
@@ -313,8 +339,8 @@ impl Chunk {
     }
 
     /// x_hat, errors, loss and the gradient of each active latent, row by row while the row's decoder directions are in cache.
-    /// `g` (rows, L, D) becomes the gradients of the reconstructions.
-    pub fn decode_backward(&mut self, context: StepContext, x: &[f32], g: &mut [f32]) {
+    /// `g` (rows, L, E) becomes the gradients of the reconstructions; of a skip transcoder its first E numbers are what a row is without latents.
+    pub fn decode_backward(&mut self, context: StepContext, target: &[f32], g: &mut [f32]) {
         let StepContext { recipe, params, norms, sparsity, scale, .. } = context;
         let d = params.b_dec.len();
         let n = self.rows.n_active();
@@ -335,7 +361,7 @@ impl Chunk {
         if recipe.is_elementwise() {
             z.extend_from_slice(&rows.act);
         }
-        for (r, (x, g)) in x.chunks_exact(d).zip(g.chunks_exact_mut(context.n_levels() * d)).enumerate() {
+        for (r, (target, g)) in target.chunks_exact(d).zip(g.chunks_exact_mut(context.n_levels() * d)).enumerate() {
             let range = rows.row_start[r]..rows.row_start[r + 1];
             let (latent, act) = (&rows.latent[range.clone()], &mut rows.act[range.clone()]);
             let d_pre = &mut d_pre[range.clone()];
@@ -348,7 +374,7 @@ impl Chunk {
                 range: range.clone(),
                 sparsity,
                 scale,
-                target: x,
+                target,
                 b_enc: &params.b_enc,
                 w_dec: &params.w_dec,
                 b_dec: &params.b_dec,
@@ -360,12 +386,14 @@ impl Chunk {
             }
             match context.levels {
                 None => {
-                    g.copy_from_slice(&params.b_dec);
+                    if params.w_skip.is_empty() {
+                        g.copy_from_slice(&params.b_dec);
+                    }
                     gather_axpy(latent, entries.act, &params.w_dec, g);
-                    sums.squared_error += error_row(x, scale, g);
+                    sums.squared_error += error_row(target, scale, g);
                     gather_dot(latent, &params.w_dec, g, entries.d_pre);
                 }
-                Some(levels) => nested(levels, context, &mut entries, x, g, &mut level[range.clone()], scratch, sums),
+                Some(levels) => nested(levels, context, &mut entries, target, g, &mut level[range.clone()], scratch, sums),
             }
             let main = context.levels.map_or(0, Levels::main) as u8;
             sums.active +=
@@ -397,21 +425,21 @@ impl Chunk {
     }
 }
 
-/// As the plain case of [`Chunk::decode_backward`] for nested reconstructions: g (L, D) becomes, level by level, the gradient with respect to what a latent of
+/// As the plain case of [`Chunk::decode_backward`] for nested reconstructions: g (L, E) becomes, level by level, the gradient with respect to what a latent of
 /// that level adds: its own loss and, unless detached, those of all later levels.
 #[allow(clippy::too_many_arguments)]
 fn nested(
     levels: &Levels,
     context: StepContext,
     entries: &mut Entries,
-    x: &[f32],
+    target: &[f32],
     g: &mut [f32],
     level: &mut [u8],
     scratch: &mut LevelScratch,
     sums: &mut Sums,
 ) {
     let w_dec = &context.params.w_dec;
-    let d = x.len();
+    let d = target.len();
     let n_levels = levels.ends.len();
     let LevelScratch { latent, act, d_act, order, x_hat } = scratch;
     match levels.nesting {
@@ -433,7 +461,7 @@ fn nested(
     let level = &*level;
     let of_level = |l: usize| (0..level.len()).filter(move |&i| level[i] as usize == l);
     x_hat.clear();
-    x_hat.extend_from_slice(&context.params.b_dec);
+    x_hat.extend_from_slice(if context.params.w_skip.is_empty() { &context.params.b_dec } else { &g[..d] });
     for l in 0..n_levels {
         latent.clear();
         act.clear();
@@ -444,7 +472,7 @@ fn nested(
         gather_axpy(latent, act, w_dec, x_hat);
         let g = &mut g[l * d..][..d];
         g.copy_from_slice(x_hat);
-        let squared = error_row(x, context.scale * levels.weights[l] as f32, g);
+        let squared = error_row(target, context.scale * levels.weights[l] as f32, g);
         if l == levels.main() {
             sums.squared_error += squared;
             sums.nested -= squared;
@@ -467,6 +495,29 @@ fn nested(
             entries.d_pre[i] = d;
         }
     }
+}
+
+/// b_dec + w_skip x of each row, at the beginning of its (L, E) in `g`.
+fn begin_with_skip(params: &Params, x: &[f32], base: &mut [f32], g: &mut [f32], n_levels: usize) {
+    let e = params.b_dec.len();
+    let n = base.len() / e;
+    base.chunks_exact_mut(e).for_each(|base| base.copy_from_slice(&params.b_dec));
+    matmul_nt(n, e, x.len() / n, x, &params.w_skip, base, true);
+    g.chunks_exact_mut(n_levels * e).zip(base.chunks_exact(e)).for_each(|(g, base)| g[..e].copy_from_slice(base));
+}
+
+/// (B, E): the gradient of what every reconstruction of a row begins with, out of g (B, L, E).
+fn gradient_of_base<'a>(g: &'a [f32], n_levels: usize, e: usize, detached: bool, base: &'a mut [f32]) -> &'a [f32] {
+    if n_levels == 1 {
+        return g;
+    }
+    for (base, g) in base.chunks_exact_mut(e).zip(g.chunks_exact(n_levels * e)) {
+        base.copy_from_slice(&g[..e]);
+        if detached {
+            g[e..].chunks_exact(e).for_each(|g| axpy(1.0, g, base));
+        }
+    }
+    base
 }
 
 /// Share of the latents of some rows that are above zero and above their threshold.

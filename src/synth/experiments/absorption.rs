@@ -42,7 +42,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     for architecture in ask.architectures(&own) {
         let chosen = architecture.as_it_is()?;
         let (is_plain, is_nested) = (architecture.recipe.starts_with("relu"), architecture.recipe == "matryoshka");
-        let sae = SaeConfig { d_in: D, d_sae: 4, recipe: chosen.recipe.clone() };
+        let sae = SaeConfig::new(D, 4, chosen.recipe.clone());
         let mut seen: Vec<[f64; 6]> = Vec::new();
         for &seed in &ask.seeds {
             let config = TrainConfig {

@@ -76,7 +76,7 @@ fn run(experiment: &Experiment, data: &ForestConfig, size: &Size, ask: &Ask, pro
     let chosen = ask.architectures(&own).iter().map(|a| a.at_l0(k)).collect::<Result<Vec<Chosen>>>()?;
     let rows = ask.rows(experiment);
     let config = |chosen: &Chosen, seed: u64| {
-        let sae = SaeConfig { d_in: data.d_in, d_sae, recipe: chosen.recipe.clone() };
+        let sae = SaeConfig::new(data.d_in, d_sae, chosen.recipe.clone());
         let penalised = chosen.target_l0.is_some() && chosen.recipe.name() != "jump-relu";
         TrainConfig {
             lr,

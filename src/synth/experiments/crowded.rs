@@ -49,7 +49,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         let mut all: Vec<Vec<Scores>> = vec![Vec::new(); chosen.len()];
         for &seed in &ask.seeds {
             let config = |chosen: &Chosen| {
-                let sae = SaeConfig { d_in: D, d_sae: N, recipe: chosen.recipe.clone() };
+                let sae = SaeConfig::new(D, N, chosen.recipe.clone());
                 TrainConfig { target_l0: chosen.target_l0, snapshots: 0, ..TrainConfig::short(sae, ask.rows(&CROWDED), 1024, seed) }
             };
             let jobs: Vec<(String, TrainConfig)> = chosen.iter().map(|chosen| (label(chosen), config(chosen))).collect();

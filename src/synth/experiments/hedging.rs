@@ -34,7 +34,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         let chosen = architecture.as_it_is()?;
         let mut cosines: Vec<[f64; 2]> = Vec::new();
         for &seed in &ask.seeds {
-            let sae = SaeConfig { d_in: D, d_sae: 1, recipe: chosen.recipe.clone() };
+            let sae = SaeConfig::new(D, 1, chosen.recipe.clone());
             let config =
                 TrainConfig { lr: 3e-3, lr_decay: 0.3, resample: None, snapshots: 0, ..TrainConfig::short(sae, ask.rows(&HEDGING), 1024, seed) };
             let jobs = [(chosen.label.clone(), config)];

@@ -61,7 +61,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
                 let mut mmcs: Vec<Vec<f64>> = vec![Vec::new(); L1.len()];
                 for &seed in &ask.seeds {
                     let config = |chosen: &Chosen| {
-                        let sae = SaeConfig { d_in: D, d_sae, recipe: chosen.recipe.clone() };
+                        let sae = SaeConfig::new(D, d_sae, chosen.recipe.clone());
                         TrainConfig { lr: 1e-3, lr_decay: 0.2, snapshots: 0, ..TrainConfig::short(sae, ask.rows(&SHARKEY), 1024, seed) }
                     };
                     let jobs: Vec<(String, TrainConfig)> = grid.iter().zip(L1).map(|(chosen, l1)| (label(l1), config(chosen))).collect();

@@ -43,7 +43,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         let label = chosen.label;
         let mut seen: Vec<[f64; 4]> = Vec::new();
         for &seed in &ask.seeds {
-            let sae = SaeConfig { d_in: N, d_sae: N, recipe: chosen.recipe.clone() };
+            let sae = SaeConfig::new(N, N, chosen.recipe.clone());
             let config = TrainConfig {
                 lr: 3e-2,
                 lr_decay: 0.3,

@@ -62,7 +62,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
             let mut projections = Vec::new();
             let mut at = [0.0; 6];
             let config = |chosen: &Chosen| {
-                let sae = SaeConfig { d_in: D, d_sae: N, recipe: chosen.recipe.clone() };
+                let sae = SaeConfig::new(D, N, chosen.recipe.clone());
                 let short = TrainConfig::short(sae, ask.rows(&WRONG_L0), 1024, seed);
                 TrainConfig { lr: 3e-4, lr_decay: 0.2, target_l0: chosen.target_l0, snapshots: 0, ..short }
             };
@@ -114,6 +114,7 @@ fn true_sae(data: &Plain, k: usize) -> Sae {
         w_dec: directions.clone(),
         b_dec: vec![0.0; D],
         apply_b_dec_to_input: true,
+            transcoder: None,
     }
 }
 
