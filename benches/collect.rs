@@ -89,7 +89,7 @@ fn whole_build() {
     let mut engine = CpuEngine::new(Lm::init(&config, 0));
     let build_config = BuildConfig { n_tokens: n_tokens as u64, ..Default::default() };
     let inputs = Inputs { engine: &mut engine, lm_hash: "", stream: &stream, tokenizer: &tokenizer, hook, checkpoint: None };
-    let units = Units::Latents { sae: &sae, name: "bench", manifest_hash: "" };
+    let units = Units::Latents { sae: &sae, name: "bench", manifest_hash: "", target: None };
     let mut parts = Parts { began: Instant::now(), parts: vec![] };
     let path = dir.join("bench.sqlite");
     let meta = build(&path, inputs, units, &build_config, &mut parts).expect("a dictionary");
@@ -151,7 +151,7 @@ fn sae(d: usize, f: usize, k: usize) -> Sae {
         w_dec,
         b_dec: vec![0.0; d],
         apply_b_dec_to_input: false,
-            transcoder: None,
+        transcoder: None,
     }
 }
 

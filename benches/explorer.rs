@@ -237,9 +237,15 @@ fn sae(run: &RunDir, d_in: usize, d_sae: usize) {
         w_dec,
         b_dec: vec![0.0; d_in],
         apply_b_dec_to_input: true,
-            transcoder: None,
+        transcoder: None,
     };
-    let origin = Origin { model_name: "bench".into(), hook_name: "blocks.0.mlp.hook_post".into(), hook_name_out: None, context_size: 128, dataset: "planted".into() };
+    let origin = Origin {
+        model_name: "bench".into(),
+        hook_name: "blocks.0.mlp.hook_post".into(),
+        hook_name_out: None,
+        context_size: 128,
+        dataset: "planted".into(),
+    };
     let sample: Vec<f32> = (0..8 * d_in).map(|i| (i % 7) as f32 * 0.1).collect();
     sae.save(&run.sae("main"), &origin, &sample).expect("the SAE is written");
 }

@@ -41,7 +41,7 @@ fn main() {
     let vectors = config.sae.recipe.vectors().iter().map(|&(_, first)| vec![first; f]).collect();
     let b_dec = random(d, 3).iter().map(|v| v * 0.01).collect();
     let b_enc = vec![if l0_asked > 0 { -exceeded_by(l0_asked as f64 / f as f64, &x, &w_dec, d) } else { 0.0 }; f];
-    let mut engine = CpuEngine::new(&config, Params { w_enc: w_dec.clone(), b_enc, w_dec, b_dec, vectors });
+    let mut engine = CpuEngine::new(&config, Params { w_enc: w_dec.clone(), b_enc, w_dec, b_dec, vectors, ..Params::default() });
     // The first latents stand for dead ones where that is asked for.
     let dead: Vec<u32> = (0..n_dead as u32).collect();
     // Small, so that L0 stays where it is.

@@ -39,7 +39,9 @@ pub enum Error {
     NoRows { n_windows: u64, n_ctx: usize },
     #[error("hook {hook} is not in a model of {n_layers} layers\n  choose blocks.0 to blocks.{}", n_layers - 1)]
     NoSuchLayer { hook: crate::lm::HookPoint, n_layers: usize },
-    #[error("{target} is not computed after {hook}\n  a transcoder reads what comes first: e.g. blocks.0.ln2.hook_normalized and the target blocks.0.hook_mlp_out")]
+    #[error(
+        "{target} is not computed after {hook}\n  a transcoder reads what comes first: e.g. blocks.0.ln2.hook_normalized and the target blocks.0.hook_mlp_out"
+    )]
     Order { hook: crate::lm::HookPoint, target: crate::lm::HookPoint },
     #[error(
         "the cache would take {}, more than the {max_gb} GB allowed\n  raise --max-gb, cache fewer --tokens, or stream instead: monosem sae train needs no cache",

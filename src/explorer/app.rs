@@ -309,7 +309,7 @@ impl App {
             self.made_from("lm", &self.run.lm(), Some(&meta.lm_hash))?;
             self.made_from("SAE", &self.run.sae(&self.sae), meta.sae_hash.as_deref())?;
             let lm = Lm::load(&self.run.lm()).map_err(|e| failed(&e))?;
-            let sae = Sae::load(&self.run.sae(&self.sae)).map_err(|e| failed(&e))?;
+            let sae = Sae::load_any(&self.run.sae(&self.sae)).map_err(|e| failed(&e))?;
             let hook: HookPoint = meta.hook.parse().map_err(|e: String| failed(&e))?;
             let d_in = hook.d_in(&lm.config);
             if sae.d_in != d_in || lm.config.d_vocab != self.stream.d_vocab() {

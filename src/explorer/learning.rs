@@ -275,7 +275,7 @@ impl App {
         if kept.as_ref().is_none_or(|loaded| loaded.key != key) {
             *kept = None;
             let load = |point: &Point| {
-                let sae = if point.finished { Sae::load(&self.run.sae(name)) } else { history::load(&way.dir, point.step) };
+                let sae = if point.finished { Sae::load_any(&self.run.sae(name)) } else { history::load(&way.dir, point.step) };
                 sae.map_err(|e| Problem::new(500, "The SAE of this step cannot be read", &e))
             };
             let sae = load(there)?;
@@ -373,7 +373,7 @@ fn cosines(then: &Sae, newest: &Sae) -> Page<Vec<f32>> {
         let norms = (dot(a, a) * dot(b, b)).sqrt();
         if norms > 0.0 { (dot(a, b) / norms).clamp(-1.0, 1.0) } else { 0.0 }
     };
-    Ok(then.w_dec.chunks_exact(then.d_in).zip(newest.w_dec.chunks_exact(then.d_in)).map(cosine).collect())
+    Ok(then.w_dec.chunks_exact(then.d_out()).zip(newest.w_dec.chunks_exact(then.d_out())).map(cosine).collect())
 }
 
 #[cfg(test)]
@@ -394,7 +394,7 @@ mod tests {
                 w_dec,
                 b_dec: vec![0.0; d_in],
                 apply_b_dec_to_input: true,
-            transcoder: None,
+                transcoder: None,
             }
         };
         let then = sae(2, vec![1.0, 0.0, 0.0, 3.0, 0.0, 0.0, -1.0, 0.0]);

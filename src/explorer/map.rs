@@ -77,7 +77,7 @@ impl App {
                     let alive: Vec<u32> = self.summaries(Units::Features, &dictionary)?.iter().filter(|s| s.n_active > 0).map(|s| s.id).collect();
                     let (rows, d) = self.with_model(&meta, |model| {
                         let rows: Vec<f32> = alive.iter().flat_map(|&l| model.sae.direction(l)).copied().collect();
-                        Ok((rows, model.sae.d_in))
+                        Ok((rows, model.sae.d_out()))
                     })?;
                     state.step = Step::Working(Work::default());
                     let (shared, hash) = (self.map.clone(), meta.weights_hash.clone());

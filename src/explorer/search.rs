@@ -3,9 +3,9 @@
 
 use super::app::{App, Page, Part};
 use super::list::{MAX_QUERY, url_text};
+use super::summaries::Summaries;
 use super::text;
 use super::view::{UnitView, Units, percent};
-use super::summaries::Summaries;
 use crate::features::Dictionary;
 use crate::features::store::{BestConcept, FeatureSummary, ON_WORD_FROM, has_word};
 use crate::features::text::StreamText;
@@ -84,12 +84,8 @@ impl<'a> Known<'a> {
 
     /// Those of which any author says what is looked for, not only the newest label.
     fn labelled(&self, wanted: &str) -> Vec<FoundUnit> {
-        let mut labelled: Vec<(u32, &str, String)> = self
-            .labelled
-            .iter()
-            .map(|(id, text)| (*id, text.as_str(), text.to_lowercase()))
-            .filter(|(_, _, lower)| lower.contains(wanted))
-            .collect();
+        let mut labelled: Vec<(u32, &str, String)> =
+            self.labelled.iter().map(|(id, text)| (*id, text.as_str(), text.to_lowercase())).filter(|(_, _, lower)| lower.contains(wanted)).collect();
         labelled.sort_by_key(|(id, text, lower)| (!has_word(lower, wanted), !lower.starts_with(wanted), text.len(), *id));
         let mut seen = HashSet::new();
         labelled.retain(|(id, ..)| seen.insert(*id));

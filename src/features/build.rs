@@ -40,8 +40,8 @@ impl Default for BuildConfig {
 /// Whose units.
 #[derive(Clone, Copy)]
 pub enum Units<'a> {
-    /// Of an SAE: its name and the hash of its manifest.
-    Latents { sae: &'a Sae, name: &'a str, manifest_hash: &'a str },
+    /// Of an SAE: its name and the hash of its manifest. A transcoder's latents write at `target`: there their directions and effects are.
+    Latents { sae: &'a Sae, name: &'a str, manifest_hash: &'a str, target: Option<HookPoint> },
     /// The model's own neurons: positive sides, then negative sides where the hook can be negative.
     Neurons,
 }
@@ -65,7 +65,7 @@ pub fn build(path: &Path, inputs: Inputs, units: Units, config: &BuildConfig, pr
     let began = Instant::now();
     let Inputs { engine, lm_hash, stream, tokenizer, hook, checkpoint } = inputs;
     let (kind, name, sae_hash, weights_hash) = match units {
-        Units::Latents { sae, name, manifest_hash } => (Kind::Latent, name, Some(manifest_hash.to_string()), weights_hash(sae)),
+        Units::Latents { sae, name, manifest_hash, .. } => (Kind::Latent, name, Some(manifest_hash.to_string()), weights_hash(sae)),
         Units::Neurons => (Kind::Neuron, super::NEURONS, None, format!("{lm_hash}/{hook}")),
     };
     let inputs = [("tokens", stream.manifest().hash()), ("lm", lm_hash.to_string()), ("units", weights_hash.clone()), ("hook", hook.to_string())];
@@ -82,15 +82,20 @@ pub fn build(path: &Path, inputs: Inputs, units: Units, config: &BuildConfig, pr
     progress.begin("neighbours and logit effects", n_units as u64, "units");
     let is_live: Vec<bool> = findings.units.iter().map(|u| u.n_active > 0).collect();
     let (cosines, directions) = match units {
+        Units::Latents { sae, target: Some(_), .. } => (vec![None; n_units], sae.w_dec.clone()),
         Units::Latents { sae, .. } => (sae.encoder_decoder_cosines().into_iter().map(Some).collect(), sae.w_dec.clone()),
         Units::Neurons => (vec![None; n_units], axes(d_in, n_units)),
     };
     let geometry = match units {
-        Units::Latents { .. } => geometry::of(&directions, d_in, &is_live),
+        Units::Latents { sae, .. } => geometry::of(&directions, sae.d_out(), &is_live),
         // Axes are at right angles to each other, and each is aligned with itself.
         Units::Neurons => vec![Geometry::default(); n_units],
     };
-    let effects = logits::extremes(&lm, hook, &directions, config.n_logits, tokenizer.d_vocab());
+    let writes = match units {
+        Units::Latents { target: Some(target), .. } => target,
+        _ => hook,
+    };
+    let effects = logits::extremes(&lm, writes, &directions, config.n_logits, tokenizer.d_vocab());
     let range = stream.range(split(config));
     let Measured { scores: polysemantic, alike_from, chance: polysemantic_chance } =
         polysemantic::measure(&findings, &text, range, &lm, config.collect.seed);
@@ -117,7 +122,7 @@ pub fn build(path: &Path, inputs: Inputs, units: Units, config: &BuildConfig, pr
     progress.advance(n_units as u64);
     progress.end();
     let mut shown: Vec<_> = rows.iter_mut().map(|row| &mut row.collected).collect();
-    let loss_effects = loss::measure(engine, stream, hook, &directions, &mut shown, progress)?;
+    let loss_effects = loss::measure(engine, stream, writes, &directions, &mut shown, progress)?;
     let n_with = |flag| rows.iter().filter(|r| r.flags.contains(&flag)).count() as u64;
     let meta = Meta {
         kind,
@@ -179,6 +184,9 @@ pub fn weights_hash(sae: &Sae) -> String {
         crate::sae::Select::Gated { b_mag, r_mag } => hasher.update(bytemuck::cast_slice(b_mag)).update(bytemuck::cast_slice(r_mag)),
         other => hasher.update(format!("{other:?}").as_bytes()),
     };
+    if let Some(transcoder) = &sae.transcoder {
+        hasher.update(format!("to {}", transcoder.d_out).as_bytes()).update(bytemuck::cast_slice(&transcoder.w_skip));
+    }
     hasher.finalize().to_hex()[..16].to_string()
 }
 

@@ -134,7 +134,7 @@ mod tests {
         let mut config = BuildConfig { n_tokens: 1003, batch_tokens: 80, ..Default::default() };
         config.collect.seed = seed;
         let checkpoint = Checkpoint::new(dir.join("checkpoints"), start);
-        let units = Units::Latents { sae: &sae, name: "x", manifest_hash: "" };
+        let units = Units::Latents { sae: &sae, name: "x", manifest_hash: "", target: None };
         let mut progress = StopAt(Cell::new(stop_at));
         let identity = settings::identity(&serde_json::json!({ "n": 1 }), &Default::default());
         pass(&mut FakeEngine::new(), &stream, HookPoint::mlp_post(0), units, &config, Some((&checkpoint, &identity)), &mut progress)

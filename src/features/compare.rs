@@ -7,7 +7,7 @@
 //! more of B with cos >= [`RELATED`]; **lost** or **new** is what has no nearest with cos >= [`RELATED`]. Source: feature splitting by
 //! decoder geometry, Bricken et al. 2023; mean max cosine similarity, Sharkey et al. 2022.
 //!
-//! F = d_sae, D = d_in. Nothing of size F x F is held: a block of rows of A meets all of B, and only the nearest are kept.
+//! F = d_sae, D = width of the directions. Nothing of size F x F is held: a block of rows of A meets all of B, and only the nearest are kept.
 
 mod side;
 
@@ -78,8 +78,8 @@ pub struct Comparison {
 /// # Errors
 /// They read rows of different widths, or one has no latent that counts.
 pub fn compare(a: Side, b: Side) -> Result<Comparison> {
-    if a.sae.d_in != b.sae.d_in {
-        let what = format!("the SAEs read {} and {} numbers\n  compare SAEs of the same hook and model width", a.sae.d_in, b.sae.d_in);
+    if a.sae.d_out() != b.sae.d_out() {
+        let what = format!("the SAEs write {} and {} numbers\n  compare SAEs of the same hook and model width", a.sae.d_out(), b.sae.d_out());
         return Err(Error::Invalid(what));
     }
     let (of_a, of_b) = (Directions::new(a)?, Directions::new(b)?);
@@ -128,7 +128,7 @@ struct Directions {
 
 impl Directions {
     fn new(side: Side) -> Result<Self> {
-        let d = side.sae.d_in;
+        let d = side.sae.d_out();
         if let Some(alive) = side.alive.filter(|alive| alive.len() != side.sae.d_sae) {
             return Err(Error::Invalid(format!("{} latents are known alive or dead, the SAE has {}", alive.len(), side.sae.d_sae)));
         }

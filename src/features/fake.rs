@@ -86,6 +86,6 @@ pub fn sae() -> Sae {
         w_dec: w,
         b_dec: vec![0.0; 4],
         apply_b_dec_to_input: false,
-            transcoder: None,
+        transcoder: None,
     }
 }

@@ -207,7 +207,17 @@ mod tests {
         let mut rng = seed::rng(0, "test/loss", 0);
         let mut draw = |n: usize| (0..n).map(|_| rng.random_range(-1.0..1.0f32)).collect::<Vec<f32>>();
         let (w_enc, w_dec) = (draw(5 * d_in), draw(5 * d_in));
-        Sae { d_in, d_sae: 5, select: Select::Relu, w_enc, b_enc: vec![0.0; 5], w_dec, b_dec: vec![0.0; d_in], apply_b_dec_to_input: false, transcoder: None }
+        Sae {
+            d_in,
+            d_sae: 5,
+            select: Select::Relu,
+            w_enc,
+            b_enc: vec![0.0; 5],
+            w_dec,
+            b_dec: vec![0.0; d_in],
+            apply_b_dec_to_input: false,
+            transcoder: None,
+        }
     }
 
     /// Every firing of every latent in the first six windows, as an example of its own with all others around it.

@@ -51,12 +51,19 @@ pub enum Error {
         "the effect of an edit at {hook} is not exact: later layers read it\n  generate instead, or take a hook after the attention of the last layer"
     )]
     NotExact { hook: HookPoint },
+    #[error(
+        "this is a transcoder: it reads {hook} and writes elsewhere, so there is no reconstruction of {hook} to put in place\n  name an SAE of {hook}"
+    )]
+    Transcoder { hook: HookPoint },
     #[error("interrupted")]
     Interrupted,
 }
 
 /// Refuses an SAE of another width than the hook.
 pub(crate) fn check_width(config: &crate::lm::LmConfig, hook: HookPoint, sae: &crate::sae::Sae) -> Result<()> {
+    if sae.transcoder.is_some() {
+        return Err(Error::Transcoder { hook });
+    }
     check_widths(config, (hook, hook), sae)
 }
 

@@ -28,7 +28,17 @@ pub(crate) fn sae(d_in: usize, d_sae: usize, select: Select) -> Sae {
         let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
         row.iter_mut().for_each(|x| *x /= norm);
     }
-    Sae { d_in, d_sae, select, w_enc: random(d_sae * d_in, 2), b_enc: random(d_sae, 3), w_dec, b_dec: random(d_in, 4), apply_b_dec_to_input: true, transcoder: None }
+    Sae {
+        d_in,
+        d_sae,
+        select,
+        w_enc: random(d_sae * d_in, 2),
+        b_enc: random(d_sae, 3),
+        w_dec,
+        b_dec: random(d_in, 4),
+        apply_b_dec_to_input: true,
+        transcoder: None,
+    }
 }
 
 /// An SAE that reconstructs every input: latent j is x_j where positive, latent d_in + j is -x_j where negative.
@@ -47,7 +57,7 @@ pub(crate) fn perfect(d_in: usize) -> Sae {
         w_dec: w,
         b_dec: vec![0.0; d_in],
         apply_b_dec_to_input: false,
-            transcoder: None,
+        transcoder: None,
     }
 }
 

@@ -34,8 +34,7 @@ pub enum Site {
 
 impl Site {
     /// In the order in which a block computes them.
-    pub const ALL: [Site; 7] =
-        [Site::ResidPre, Site::ResidMid, Site::MlpIn, Site::MlpPre, Site::MlpPost, Site::MlpOut, Site::ResidPost];
+    pub const ALL: [Site; 7] = [Site::ResidPre, Site::ResidMid, Site::MlpIn, Site::MlpPre, Site::MlpPost, Site::MlpOut, Site::ResidPost];
 }
 
 const NAMES: [(Site, &str); 7] = [

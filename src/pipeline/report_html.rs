@@ -111,7 +111,11 @@ impl Report {
                 format!("against zeroing {}; {} against the mean; gap {:.4} nat", self.sae.hook, share(ce.ce_recovered_mean), ce.gap_nats),
             ),
             ("explained variance", percent(eval.explained_variance), format!("on {} held-out tokens", grouped(eval.n_eval_tokens))),
-            ("dead", percent(eval.dead_frac), format!("ultra-rare {}, junk {}", percent(eval.ultra_rare_frac), percent(eval.junk_frac.unwrap_or(0.0)))),
+            (
+                "dead",
+                percent(eval.dead_frac),
+                format!("ultra-rare {}, junk {}", percent(eval.ultra_rare_frac), percent(eval.junk_frac.unwrap_or(0.0))),
+            ),
             (
                 "concepts found",
                 format!("{} of {}", self.summary.by_union, self.summary.n_scored),

@@ -256,7 +256,7 @@ impl<'a> Stages<'a> {
             // A pass of other settings, or of a model that is no more, is not gone on with.
             let place = |start| Some(Checkpoint::new(self.run.checkpoints(&format!("features-{name}")), start));
             let units = match (sae, &sae_hash) {
-                (Some(sae), Some(manifest_hash)) => Units::Latents { sae, name, manifest_hash },
+                (Some(sae), Some(manifest_hash)) => Units::Latents { sae, name, manifest_hash, target: None },
                 _ => Units::Neurons,
             };
             let mut build = |start| {

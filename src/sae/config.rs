@@ -55,6 +55,9 @@ pub struct Resample {
     pub sample_rows: u64,
     /// The new direction is x - b_dec (true) or x itself: the paper's "input" leaves it open.
     pub centred: bool,
+    /// Random directions in place of drawn inputs: a simple re-initialisation, to see what drawing them is worth.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub random: bool,
 }
 
 /// What training may do to decoder directions. All but the first are controls: SAEs that learn little and look better than one would think (Korznikov et al. 2026).

@@ -28,10 +28,13 @@ pub struct Consistency {
 /// # Errors
 /// Rows of different widths, or more than [`MOST_COSINES`] pairs of latents.
 pub fn consistency(a: &Sae, b: &Sae) -> Result<Consistency> {
-    let d = a.d_in;
+    let d = a.d_out();
     let refuse = |what: String| Err(Error::Config { what });
-    if b.d_in != d {
-        return refuse(format!("the SAEs read {d} and {} numbers: their directions are not of one space\n  compare SAEs of the same hook", b.d_in));
+    if b.d_out() != d {
+        return refuse(format!(
+            "the SAEs write {d} and {} numbers: their directions are not of one space\n  compare SAEs of the same hook",
+            b.d_out()
+        ));
     }
     let (small, large) = if a.d_sae <= b.d_sae { (a, b) } else { (b, a) };
     if small.d_sae * large.d_sae > MOST_COSINES {

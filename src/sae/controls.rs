@@ -32,7 +32,7 @@ pub fn random_decoder(sae: &Sae, l0: f64, sample: &[f32], run_seed: u64) -> Sae 
         w_dec,
         b_dec: mean,
         apply_b_dec_to_input: true,
-            transcoder: None,
+        transcoder: None,
     };
     let mut rows = SparseRows::default();
     let mut x_hat = vec![0.0; sample.len()];
@@ -78,7 +78,17 @@ pub fn pca(sample: &[f32], d: usize, k: usize) -> Sae {
     }
     let w_dec: Vec<f32> = basis.chunks_exact(d).take(k).flat_map(|v| v.iter().copied().chain(v.iter().map(|x| -x))).collect();
     let zeros = vec![0.0; 2 * k];
-    Sae { d_in: d, d_sae: 2 * k, select: Select::Relu, w_enc: w_dec.clone(), b_enc: zeros, w_dec, b_dec: mean, apply_b_dec_to_input: true, transcoder: None }
+    Sae {
+        d_in: d,
+        d_sae: 2 * k,
+        select: Select::Relu,
+        w_enc: w_dec.clone(),
+        b_enc: zeros,
+        w_dec,
+        b_dec: mean,
+        apply_b_dec_to_input: true,
+        transcoder: None,
+    }
 }
 
 /// Steps of the subspace iteration at most.

@@ -327,7 +327,17 @@ mod tests {
 
     fn topk_sae() -> Sae {
         let (w_enc, w_dec) = (random(F * D, 1), random(F * D, 2));
-        Sae { d_in: D, d_sae: F, select: Select::TopK { k: K }, w_enc, b_enc: random(F, 3), w_dec, b_dec: random(D, 4), apply_b_dec_to_input: true, transcoder: None }
+        Sae {
+            d_in: D,
+            d_sae: F,
+            select: Select::TopK { k: K },
+            w_enc,
+            b_enc: random(F, 3),
+            w_dec,
+            b_dec: random(D, 4),
+            apply_b_dec_to_input: true,
+            transcoder: None,
+        }
     }
 
     /// More rows than one block of the screen, some of which it cannot decide.

@@ -156,11 +156,15 @@ impl Sae {
         let b_enc_name = if matches!(select, Select::Gated { .. }) { "b_gate" } else { "b_enc" };
         let tied = matches!(select, Select::Pursuit { .. });
         let w_enc = if tied { file.f32("W_dec", &[d_sae, d_in])? } else { transpose(d_in, d_sae, &file.f32("W_enc", &[d_in, d_sae])?) };
-        let (b_enc, w_dec, b_dec) =
-            (if tied { vec![0.0; d_sae] } else { file.f32(b_enc_name, &[d_sae])? }, file.f32("W_dec", &[d_sae, d_out])?, file.f32("b_dec", &[d_out])?);
+        let (b_enc, w_dec, b_dec) = (
+            if tied { vec![0.0; d_sae] } else { file.f32(b_enc_name, &[d_sae])? },
+            file.f32("W_dec", &[d_sae, d_out])?,
+            file.f32("b_dec", &[d_out])?,
+        );
         let w_skip = if skip == Some(true) { file.f32("W_skip", &[d_out, d_in])? } else { Vec::new() };
-        if let Some((name, _)) =
-            [("W_enc", &w_enc), ("b_enc", &b_enc), ("W_dec", &w_dec), ("b_dec", &b_dec), ("W_skip", &w_skip)].iter().find(|(_, t)| t.iter().any(|v| !v.is_finite()))
+        if let Some((name, _)) = [("W_enc", &w_enc), ("b_enc", &b_enc), ("W_dec", &w_dec), ("b_dec", &b_dec), ("W_skip", &w_skip)]
+            .iter()
+            .find(|(_, t)| t.iter().any(|v| !v.is_finite()))
         {
             return Err(Error::Corrupt { path: dir.join("sae_weights.safetensors"), what: format!("{name} holds a value that is not finite") });
         }
@@ -329,7 +333,13 @@ mod tests {
         for select in [Select::Relu, Select::TopK { k: 3 }, Select::JumpRelu { threshold: vec![0.1, 0.5, 0.0, 0.9, 0.2, 0.3, 0.4] }, gated()] {
             let dir = tempfile::tempdir().unwrap();
             let sae = random_sae(select, true);
-            let origin = Origin { model_name: "m".into(), hook_name: "blocks.0.hook_mlp_out".into(), hook_name_out: None, context_size: 64, dataset: "t".into() };
+            let origin = Origin {
+                model_name: "m".into(),
+                hook_name: "blocks.0.hook_mlp_out".into(),
+                hook_name_out: None,
+                context_size: 64,
+                dataset: "t".into(),
+            };
             sae.save(dir.path(), &origin, &sample()).unwrap();
             assert_eq!(Sae::load(dir.path()).unwrap(), sae);
             assert_eq!(read_origin(dir.path()).unwrap(), origin);

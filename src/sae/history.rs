@@ -186,7 +186,17 @@ mod tests {
         let (d_in, d_sae) = (5, 7);
         let mut rng = seed::rng(0, "test/history", 0);
         let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
-        Sae { d_in, d_sae, select, w_enc: random(35), b_enc: random(7), w_dec: random(35), b_dec: random(5), apply_b_dec_to_input: true, transcoder: None }
+        Sae {
+            d_in,
+            d_sae,
+            select,
+            w_enc: random(35),
+            b_enc: random(7),
+            w_dec: random(35),
+            b_dec: random(5),
+            apply_b_dec_to_input: true,
+            transcoder: None,
+        }
     }
 
     fn moment(step: u64) -> Moment {

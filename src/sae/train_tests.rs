@@ -269,8 +269,14 @@ fn an_interrupted_training_goes_on_bit_for_bit() {
 
 #[test]
 fn dead_latents_are_resampled_on_time_come_alive_and_cost_no_rows() {
+    for random in [false, true] {
+        resampled_on_time(random);
+    }
+}
+
+fn resampled_on_time(random: bool) {
     let mut config = small(Relu2023 { l1: 1e-3 }.into(), 64 * 200);
-    config.resample = Some(Resample { at: vec![0.3], window: 0.1, sample_rows: 1000, centred: true });
+    config.resample = Some(Resample { at: vec![0.3], window: 0.1, sample_rows: 1000, centred: true, random });
     let dir = tempfile::tempdir().unwrap();
     let place = place(dir.path());
     let mut source = Synthetic::new(12, 30, 3, 1 << 40);

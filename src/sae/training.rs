@@ -6,10 +6,12 @@ use super::checkpoint::Checkpoint;
 use super::control::Control;
 use super::fold::fold;
 use super::history::{self, Moment};
-use super::init::{Scales, init_params, mean_to_spread};
+use super::init::{Scales, gaussian, init_params, mean_to_spread};
 use super::resample::{Draw, replacements, row_losses};
 use super::train::{Place, TrainedSae};
-use super::{Architecture, CpuEngine, Engine, Error, Result, RowSource, SELFTEST_ROWS, Sae, SaeConfig, SparseRows, StepReport, StepSettings, TrainConfig};
+use super::{
+    Architecture, CpuEngine, Engine, Error, Result, RowSource, SELFTEST_ROWS, Sae, SaeConfig, SparseRows, StepReport, StepSettings, TrainConfig,
+};
 use crate::artifact::{self, Progress, seed};
 use serde_json::json;
 use std::borrow::Cow;
@@ -208,6 +210,12 @@ impl<'a> Training<'a> {
             return Ok(());
         }
         let d = config.sae.d_row();
+        if settings.random {
+            let mut rng = seed::rng(config.seed, "sae/resample", self.step);
+            let directions: Vec<f32> = (0..dead.len() * d).map(|_| gaussian(&mut rng)).collect();
+            self.replace(&dead, &directions, progress);
+            return Ok(());
+        }
         let position = source.position();
         let mut draw = Draw::new(seed::rng(config.seed, "sae/resample", self.step), dead.len(), d);
         let (mut encoded, mut x_hat) = (SparseRows::default(), Vec::new());
@@ -235,14 +243,22 @@ impl<'a> Training<'a> {
             left -= got as u64;
         }
         source.seek(position).map_err(|source| Error::Source { position, source })?;
-        let Some(drawn) = draw.finish() else { return Ok(()) };
-        let new = replacements(&*self.engine, &dead, &drawn, d);
+        if let Some(drawn) = draw.finish() {
+            self.replace(&dead, &drawn, progress);
+        }
+        Ok(())
+    }
+
+    /// Puts new latents, made of rows (n_dead, D) or (n_dead, D + E), in the place of the dead ones.
+    fn replace(&mut self, dead: &[u32], rows: &[f32], progress: &mut dyn Progress) {
+        let config = self.config;
+        let rows_done = self.step * config.batch as u64;
+        let new = replacements(&*self.engine, dead, rows, config.sae.d_row());
         self.engine.replace_latents(&new);
         for replacement in &new {
-            self.last_fired[replacement.latent as usize] = rows;
+            self.last_fired[replacement.latent as usize] = rows_done;
         }
         progress.note(&format!("step {}: resampled {} dead latents of {}", self.step, new.len(), config.sae.d_sae));
-        Ok(())
     }
 
     /// Raw rows for the self-test, out of those that would come next; where none come, the first ones of all.

@@ -35,7 +35,10 @@ impl Target {
             return Err("d_out is 0; it is the width of what is reconstructed".into());
         }
         if !recipe.transcodes() {
-            return Err(format!("{} has no transcoder: its equations know one place alone; use topk, batch-topk, jump-relu or a relu", recipe.name()));
+            return Err(format!(
+                "{} has no transcoder: its equations know one place alone; use topk, batch-topk, jump-relu or a relu",
+                recipe.name()
+            ));
         }
         Ok(())
     }
@@ -54,12 +57,14 @@ pub(super) fn split(rows: &[f32], d: usize, x: &mut Vec<f32>, target: &mut Vec<f
     let n = rows.len() / (d + d_out);
     x.resize(n * d, 0.0);
     target.resize(n * d_out, 0.0);
-    (rows.par_chunks(CHUNK * (d + d_out)), x.par_chunks_mut(CHUNK * d), target.par_chunks_mut(CHUNK * d_out)).into_par_iter().for_each(|(rows, x, target)| {
-        for ((row, x), target) in rows.chunks_exact(d + d_out).zip(x.chunks_exact_mut(d)).zip(target.chunks_exact_mut(d_out)) {
-            x.copy_from_slice(&row[..d]);
-            target.copy_from_slice(&row[d..]);
-        }
-    });
+    (rows.par_chunks(CHUNK * (d + d_out)), x.par_chunks_mut(CHUNK * d), target.par_chunks_mut(CHUNK * d_out)).into_par_iter().for_each(
+        |(rows, x, target)| {
+            for ((row, x), target) in rows.chunks_exact(d + d_out).zip(x.chunks_exact_mut(d)).zip(target.chunks_exact_mut(d_out)) {
+                x.copy_from_slice(&row[..d]);
+                target.copy_from_slice(&row[d..]);
+            }
+        },
+    );
 }
 
 #[cfg(test)]

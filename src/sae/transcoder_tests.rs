@@ -6,8 +6,8 @@ use crate::sae::fold::fold;
 use crate::sae::init::{Normaliser, Scales};
 use crate::sae::train::tests::{Watch, place};
 use crate::sae::{
-    BatchTopK, CpuEngine, Engine, Gated, JumpRelu, Matryoshka, Params, Place, ReluApril2024, RowSource, Sae, SaeConfig, Select, SparseRows, State, StepSettings,
-    TopK, TrainConfig, history, train,
+    BatchTopK, CpuEngine, Engine, Gated, JumpRelu, Matryoshka, Params, Place, ReluApril2024, RowSource, Sae, SaeConfig, Select, SparseRows, State,
+    StepSettings, TopK, TrainConfig, history, train,
 };
 use rand::RngExt;
 use std::io;
@@ -120,9 +120,7 @@ fn dead_latents_learn_what_is_left_of_the_target() {
         order.sort_by(|&a, &b| z[b].total_cmp(&z[a]));
         z.iter_mut().enumerate().for_each(|(j, z)| *z = if order[..2].contains(&j) { z.max(0.0) } else { 0.0 });
         for i in 0..E {
-            let y_hat = p.b_dec[i]
-                + (0..D).map(|c| x[c] * p.w_skip[i * D + c]).sum::<f32>()
-                + (0..F).map(|j| z[j] * p.w_dec[j * E + i]).sum::<f32>();
+            let y_hat = p.b_dec[i] + (0..D).map(|c| x[c] * p.w_skip[i * D + c]).sum::<f32>() + (0..F).map(|j| z[j] * p.w_dec[j * E + i]).sum::<f32>();
             want += f64::from(y[i] - y_hat - kept * p.w_dec[dead * E + i]).powi(2);
         }
     }
@@ -143,10 +141,8 @@ fn the_folded_transcoder_gives_the_reconstruction_of_training_in_raw_units_and_i
             if config.recipe.unit_decoder() {
                 state.params.w_dec.chunks_exact_mut(E).for_each(crate::sae::cpu::normalise);
             }
-            let scales = Scales {
-                input: Normaliser { mean: random(D, 20), scale: 1.7 },
-                target: Some(Normaliser { mean: random(E, 21), scale: 0.4 }),
-            };
+            let scales =
+                Scales { input: Normaliser { mean: random(D, 20), scale: 1.7 }, target: Some(Normaliser { mean: random(E, 21), scale: 0.4 }) };
             let sae = fold(&config, &state, &scales);
             let (n, mut rows) = (9, random(9 * (D + E), 22));
             let x: Vec<f32> = rows.chunks(D + E).flat_map(|row| row[..D].to_vec()).collect();
@@ -263,7 +259,8 @@ fn a_linear_path_takes_over_what_is_linear_and_latents_what_is_not() {
     let mean = write.chunks_exact(Known::E).map(best).sum::<f32>() / Known::N as f32;
     assert!(mean > 0.9, "mean max cosine {mean}");
     let snapshot_dir = tempfile::tempdir().unwrap();
-    let moment = history::Moment { step: 1, steps: 2, rows: 3, loss: 0.0, fvu: 0.0, l0: 3.0, dead_frac: 0.0, hook: String::new(), run: String::new() };
+    let moment =
+        history::Moment { step: 1, steps: 2, rows: 3, loss: 0.0, fvu: 0.0, l0: 3.0, dead_frac: 0.0, hook: String::new(), run: String::new() };
     history::write(snapshot_dir.path(), &with.sae, &moment).unwrap();
     let read = history::load(snapshot_dir.path(), 1).unwrap();
     assert_eq!((read.transcoder, read.b_dec), (with.sae.transcoder.clone(), with.sae.b_dec.clone()));

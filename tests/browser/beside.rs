@@ -76,7 +76,13 @@ fn a_feature_that_another_dictionary_has_in_two_is_shown_as_split() {
                     finer.w_dec[latent * d + i] = whole[i] + sign * aside[i];
                 }
             }
-            let origin = Origin { model_name: "demo".into(), hook_name: "blocks.0.mlp.hook_post".into(), hook_name_out: None, context_size: demo::N_CTX, dataset: "demo".into() };
+            let origin = Origin {
+                model_name: "demo".into(),
+                hook_name: "blocks.0.mlp.hook_post".into(),
+                hook_name_out: None,
+                context_size: demo::N_CTX,
+                dataset: "demo".into(),
+            };
             finer.save(&run.sae("finer"), &origin, &vec![0.5; 2 * d]).unwrap();
             run
         },

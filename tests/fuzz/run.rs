@@ -84,7 +84,8 @@ impl Whole {
             apply_b_dec_to_input: false,
             transcoder: None,
         };
-        let origin = Origin { model_name: "m".into(), hook_name: "blocks.0.mlp.hook_post".into(), hook_name_out: None, context_size: 8, dataset: "d".into() };
+        let origin =
+            Origin { model_name: "m".into(), hook_name: "blocks.0.mlp.hook_post".into(), hook_name_out: None, context_size: 8, dataset: "d".into() };
         sae.save(&self.run().sae("main"), &origin, &numbers(4 * d_in)).unwrap();
         let gated = Sae { select: Select::Gated { b_mag: numbers(d_sae), r_mag: numbers(d_sae) }, ..sae.clone() };
         gated.save(&self.run().sae("gated"), &origin, &numbers(4 * d_in)).unwrap();

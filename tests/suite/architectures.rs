@@ -114,3 +114,54 @@ fn a_setting_that_a_recipe_does_not_have_is_refused_with_those_it_has() {
     let error = fails(dir, &["sae", "train", "--recipe", "matryoshka", "--set", "prefixes=[9,3]", "--name", "new", "--run", "small"]);
     assert!(error.contains("prefixes are [9, 3]; they must ascend"), "{error}");
 }
+
+#[test]
+fn a_transcoder_goes_through_the_program_and_what_cannot_use_it_says_so() {
+    let copied = copied();
+    let dir = copied.path();
+    let train = [
+        "sae",
+        "train",
+        "--hook",
+        "blocks.0.ln2.hook_normalized",
+        "--target",
+        "blocks.0.hook_mlp_out",
+        "--d-sae",
+        "64",
+        "--batch",
+        "256",
+        "--run",
+        "small",
+    ];
+    let trained = |name: &str, more: &[&str]| {
+        let done = call(dir, &[&train[..], &["--rows", "20000", "--k", "8", "--name", name], more].concat());
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        assert!(done.stderr.contains("transcoder") && done.stderr.contains("with blocks.0.hook_mlp_out"), "{}", done.stderr);
+        json(dir, &["sae", "eval", "--name", name, "--tokens", "4000", "--ce-tokens", "2000", "--run", "small"])["eval"].clone()
+    };
+    let (plain, skip) = (trained("mlp", &[]), trained("linear", &["--skip", "--recipe", "batch-topk"]));
+    for eval in [&plain, &skip] {
+        let figure = |name: &str| eval[name].as_f64().unwrap();
+        // Better than nothing, and than the mean of what the MLP says.
+        assert!(figure("explained_variance") > 0.0 && figure("l0") > 1.0 && eval["junk_frac"].is_null(), "{eval}");
+        assert!(figure("ce_spliced") < figure("ce_zero") && figure("ce_spliced") >= figure("ce_clean") - 0.01, "{eval}");
+    }
+    assert!(skip["explained_variance"].as_f64() > plain["explained_variance"].as_f64(), "{plain} {skip}");
+    let info = works(dir, &["sae", "info", "--name", "linear", "--run", "small"]);
+    assert!(info.contains("a transcoder: reconstructs the") && info.contains("with a linear path") && info.contains("agrees"), "{info}");
+
+    works(dir, &["features", "build", "--sae", "mlp", "--tokens", "3000", "--run", "small"]);
+    let list = json(dir, &["features", "list", "--sae", "mlp", "--without", "dead", "--run", "small"]);
+    let id = list["features"][0]["id"].to_string();
+    let shown = json(dir, &["features", "show", &id, "--sae", "mlp", "--run", "small"]);
+    assert!(shown["feature"]["logits_up"].as_array().or(shown["logits_up"].as_array()).is_some_and(|up| !up.is_empty()), "{shown}");
+    let error = fails(dir, &["steer", "run", "--sae", "mlp", "--latent", &id, "--prompt", "The", "--run", "small"]);
+    assert!(error.contains("transcoder") && error.contains("sae"), "{error}");
+    let error = fails(dir, &["sae", "controls", "--name", "mlp", "--run", "small"]);
+    assert!(error.contains("transcoder"), "{error}");
+    let error = fails(dir, &[&train[..], &["--rows", "2000", "--recipe", "gated", "--name", "no"]].concat());
+    assert!(error.contains("gated has no transcoder"), "{error}");
+    let error =
+        fails(dir, &["sae", "train", "--hook", "blocks.0.hook_mlp_out", "--target", "blocks.0.mlp.hook_post", "--name", "no", "--run", "small"]);
+    assert!(error.contains("is not computed after"), "{error}");
+}

@@ -108,7 +108,13 @@ fn add_model(run: &RunDir) {
     }
     let b_enc = vec![0.01; d_sae];
     let sae = Sae { d_in, d_sae, select: Select::Relu, w_enc, b_enc, w_dec, b_dec: vec![0.0; d_in], apply_b_dec_to_input: true, transcoder: None };
-    let origin = Origin { model_name: "demo".into(), hook_name: "blocks.0.mlp.hook_post".into(), hook_name_out: None, context_size: N_CTX, dataset: "demo".into() };
+    let origin = Origin {
+        model_name: "demo".into(),
+        hook_name: "blocks.0.mlp.hook_post".into(),
+        hook_name_out: None,
+        context_size: N_CTX,
+        dataset: "demo".into(),
+    };
     let sample: Vec<f32> = (0..8 * d_in).map(|i| (i % 7) as f32 * 0.1).collect();
     sae.save(&run.sae("main"), &origin, &sample).unwrap();
     // It was another when half of its training was done, and less like itself before.

@@ -409,7 +409,10 @@ fn the_site_holds_every_feature_finds_its_words_and_has_nothing_inline() {
             assert_eq!(contexts.len(), want.examples.len());
             for (context, example) in contexts.iter().zip(&want.examples) {
                 assert_eq!((context[0].as_f64().unwrap() as f32, context[1].as_u64()), (example.act, Some(example.t)));
-                assert_eq!(context.as_array().unwrap()[2..6], serde_json::json!([example.doc, example.focus, example.window.0, example.window.1]).as_array().unwrap()[..]);
+                assert_eq!(
+                    context.as_array().unwrap()[2..6],
+                    serde_json::json!([example.doc, example.focus, example.window.0, example.window.1]).as_array().unwrap()[..]
+                );
                 let mut acts = vec![0f32; example.acts.len()];
                 for pair in context[7].as_array().unwrap().chunks(2) {
                     acts[pair[0].as_u64().unwrap() as usize] = pair[1].as_f64().unwrap() as f32;

@@ -3,31 +3,34 @@
 
 use monosem::artifact::{Silent, seed};
 use monosem::sae::{
-    BatchTopK, Gated, JumpRelu, MatchingPursuit, Origin, Place, Recipe, Relu2023, ReluApril2024, RowSource, SaeConfig, TrainConfig, train,
+    BatchTopK, Gated, JumpRelu, MatchingPursuit, Origin, Place, Recipe, Relu2023, ReluApril2024, RowSource, SaeConfig, Target, TrainConfig, train,
 };
 use rand::RngExt;
 use std::process::Command;
 
-/// Positive rows of width 12 around a mean.
-struct Rows(u64);
+/// Positive rows of this width around a mean.
+struct Rows {
+    width: usize,
+    position: u64,
+}
 
 impl RowSource for Rows {
     fn d_in(&self) -> usize {
-        12
+        self.width
     }
     fn next_rows(&mut self, out: &mut [f32]) -> std::io::Result<usize> {
-        for row in out.chunks_exact_mut(12) {
-            let mut rng = seed::rng(1, "test/sae_lens", self.0);
+        for row in out.chunks_exact_mut(self.width) {
+            let mut rng = seed::rng(1, "test/sae_lens", self.position);
             row.iter_mut().for_each(|v| *v = 3.0 + rng.random_range(-2.0..2.0f32));
-            self.0 += 1;
+            self.position += 1;
         }
-        Ok(out.len() / 12)
+        Ok(out.len() / self.width)
     }
     fn position(&self) -> u64 {
-        self.0
+        self.position
     }
     fn seek(&mut self, position: u64) -> std::io::Result<()> {
-        self.0 = position;
+        self.position = position;
         Ok(())
     }
 }
@@ -39,23 +42,35 @@ fn sae_lens_reads_every_architecture_that_is_trained_here() {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let recipes = [
-        Recipe::topk(3, true),
-        Relu2023 { l1: 1e-3 }.into(),
-        ReluApril2024 { l1: 0.2 }.into(),
-        BatchTopK { k: 3.0, auxk: false, k_start: None }.into(),
-        JumpRelu { l0: 0.1, ..JumpRelu::default() }.into(),
-        Gated { l1: 0.1 }.into(),
-        MatchingPursuit { k: 3, residual_threshold: 0.0 }.into(),
+    let batch_topk = || BatchTopK { k: 3.0, auxk: false, k_start: None }.into();
+    let transcoder = |skip| Some(Target { d_out: 9, skip });
+    let recipes: [(Recipe, Option<Target>); 11] = [
+        (Recipe::topk(3, true), None),
+        (Relu2023 { l1: 1e-3 }.into(), None),
+        (ReluApril2024 { l1: 0.2 }.into(), None),
+        (batch_topk(), None),
+        (JumpRelu { l0: 0.1, ..JumpRelu::default() }.into(), None),
+        (Gated { l1: 0.1 }.into(), None),
+        (MatchingPursuit { k: 3, residual_threshold: 0.0 }.into(), None),
+        (batch_topk(), transcoder(false)),
+        (batch_topk(), transcoder(true)),
+        (ReluApril2024 { l1: 0.2 }.into(), transcoder(false)),
+        (ReluApril2024 { l1: 0.2 }.into(), transcoder(true)),
     ];
     let mut folders = Vec::new();
-    for (i, recipe) in recipes.into_iter().enumerate() {
-        let mut config = TrainConfig::short(SaeConfig::new(12, 40, recipe), 6400, 64, 0);
+    for (i, (recipe, target)) in recipes.into_iter().enumerate() {
+        let mut config = TrainConfig::short(SaeConfig { target, ..SaeConfig::new(12, 40, recipe) }, 6400, 64, 0);
         config.resample = None;
-        let origin = Origin { model_name: "tiny".into(), hook_name: "blocks.0.mlp.hook_post".into(), hook_name_out: None, context_size: 64, dataset: "planted".into() };
+        let origin = Origin {
+            model_name: "tiny".into(),
+            hook_name: "blocks.0.ln2.hook_normalized".into(),
+            hook_name_out: target.map(|_| "blocks.0.hook_mlp_out".into()),
+            context_size: 64,
+            dataset: "planted".into(),
+        };
         let out = dir.path().join(i.to_string());
         let place = Place { out: out.clone(), checkpoints: dir.path().join("checkpoints"), origin, ..Place::default() };
-        train(&mut Rows(0), &config, &place, &mut Silent).unwrap();
+        train(&mut Rows { width: config.sae.d_row(), position: 0 }, &config, &place, &mut Silent).unwrap();
         folders.push(out);
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/check_sae_lens.py");

@@ -1,7 +1,7 @@
 //! `monosem features build`
 
 use super::super::{Global, Interrupted, Terminal, again};
-use super::{Loaded, Which, open_model, open_sae, print};
+use super::{Loaded, OpenedSae, Which, open_model, open_sae, print};
 use crate::artifact::{RunDir, Start};
 use crate::features::store::Meta;
 use crate::features::{self, BuildConfig, Checkpoint, Units};
@@ -35,20 +35,20 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
     let _lock = run.lock()?;
     let sae = if which.neurons { None } else { Some(open_sae(run, &which.sae, &lm_manifest)?) };
     let hook = match (&sae, args.hook) {
-        (Some((_, trained, _)), Some(asked)) if *trained != asked => bail!("SAE {} was trained on {trained}, not on {asked}", which.sae),
-        (Some((_, trained, _)), _) => *trained,
+        (Some(OpenedSae { hook, .. }), Some(asked)) if *hook != asked => bail!("SAE {} was trained on {hook}, not on {asked}", which.sae),
+        (Some(OpenedSae { hook, .. }), _) => *hook,
         (None, asked) => asked.unwrap_or(HookPoint::mlp_post(0)),
     };
     if hook.layer >= lm.config.n_layers {
         bail!("{hook} is not in a model of {} layers", lm.config.n_layers);
     }
-    let sae_hash = sae.as_ref().map(|(_, _, manifest)| manifest.hash()).unwrap_or_default();
+    let sae_hash = sae.as_ref().map(|opened| opened.manifest.hash()).unwrap_or_default();
     let units = match &sae {
-        Some((sae, _, _)) => Units::Latents { sae, name: &which.sae, manifest_hash: &sae_hash },
+        Some(OpenedSae { sae, target, .. }) => Units::Latents { sae, name: &which.sae, manifest_hash: &sae_hash, target: *target },
         None => Units::Neurons,
     };
     let path = run.features(which.name());
-    let n_units = sae.as_ref().map_or(hook.d_in(&lm.config), |(sae, _, _)| sae.d_sae);
+    let n_units = sae.as_ref().map_or(hook.d_in(&lm.config), |opened| opened.sae.d_sae);
     tell!(
         "features of {n_units} {} at {hook} over {} tokens of {}, seed {}\n  writes {} (about {} MB)",
         if sae.is_some() { "latents" } else { "neurons" },

@@ -162,16 +162,26 @@ fn open_model(run: &RunDir) -> anyhow::Result<Loaded> {
     Ok(Loaded { stream, tokenizer, lm, lm_manifest })
 }
 
-/// The SAE, the hook it was trained on, and its manifest, checked against the model.
-fn open_sae(run: &RunDir, name: &str, lm: &Manifest) -> anyhow::Result<(Sae, HookPoint, Manifest)> {
+/// An SAE or transcoder with where it reads and, of a transcoder, writes.
+struct OpenedSae {
+    sae: Sae,
+    hook: HookPoint,
+    target: Option<HookPoint>,
+    manifest: Manifest,
+}
+
+/// Opens an SAE and checks it against the model.
+fn open_sae(run: &RunDir, name: &str, lm: &Manifest) -> anyhow::Result<OpenedSae> {
     let dir = run.sae(name);
     let rerun = format!("monosem sae train --name {name} {}", run.flags());
     let next = || format!("cannot open the SAE {name} of {}\n  train one with: {rerun}", run.root.display());
     let manifest = Manifest::read(&dir, "sae", crate::sae::SAE_FORMAT_VERSION).with_context(next)?;
     manifest.check_input(&dir, "lm", lm, &rerun)?;
-    let hook = read_origin(&dir).with_context(next)?.hook_name;
-    let hook = hook.parse().map_err(|e: String| anyhow::anyhow!(e)).with_context(next)?;
-    Ok((Sae::load(&dir).with_context(next)?, hook, manifest))
+    let origin = read_origin(&dir).with_context(next)?;
+    let parse = |hook: &str| hook.parse::<HookPoint>().map_err(|e| anyhow::anyhow!(e)).with_context(next);
+    let sae = Sae::load_any(&dir).with_context(next)?;
+    let target = sae.transcoder.is_some().then(|| parse(origin.hook_name_out.as_deref().unwrap_or_default())).transpose()?;
+    Ok(OpenedSae { sae, hook: parse(&origin.hook_name)?, target, manifest })
 }
 
 /// Labels in force; none, and no file made, where there is no file yet.

@@ -74,6 +74,9 @@ pub(super) struct Train {
     /// Do not resample dead latents (relu-2023)
     #[arg(long)]
     no_resample: bool,
+    /// Resample dead latents with random directions instead of inputs of high loss, to see what these are worth (relu-2023)
+    #[arg(long, conflicts_with = "no_resample")]
+    reinit: bool,
     /// For controls: hold decoder directions where they were drawn (frozen) or within a cosine of 0.8 (soft-frozen)
     #[arg(long, value_enum, default_value_t = HeldDecoder::Free)]
     decoder: HeldDecoder,
@@ -184,6 +187,9 @@ impl Train {
         };
         if self.no_resample {
             config.resample = None;
+        }
+        if self.reinit {
+            config.resample.as_mut().with_context(|| format!("--reinit: {} does not resample", self.recipe))?.random = true;
         }
         config.check()?;
         Ok(config)

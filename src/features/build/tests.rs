@@ -70,7 +70,7 @@ fn an_sae_of_another_width_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let stream = fake::stream(dir.path());
     let sae = Sae { d_in: 3, ..fake::sae() };
-    let units = Units::Latents { sae: &sae, name: "x", manifest_hash: "" };
+    let units = Units::Latents { sae: &sae, name: "x", manifest_hash: "", target: None };
     let error = pass(&mut FakeEngine::new(), &stream, HookPoint::mlp_post(0), units, &BuildConfig::default(), None, &mut Silent).unwrap_err();
     assert!(error.to_string().contains("reads 3 numbers"), "{error}");
 }

@@ -49,7 +49,7 @@ pub fn open(run: &RunDir, name: &str) -> Result<Named> {
         return Ok(Named { sae, dictionary: None, alive: None, trained, hook: Some(moment.hook.clone()) });
     }
     let dir = run.sae(name);
-    let sae = Sae::load(&dir)?;
+    let sae = Sae::load_any(&dir)?;
     let dictionary = Dictionary::open(&run.features(name)).ok();
     let alive = dictionary.as_ref().map(Dictionary::alive).transpose()?.filter(|alive| alive.len() == sae.d_sae);
     let trained = read_json::<Manifest>(&dir.join("manifest.json")).ok().and_then(|m| Trained::read(&m.config, m.inputs));

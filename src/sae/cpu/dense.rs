@@ -85,10 +85,11 @@ impl DensePass<'_> {
         clock.phase("dense backward", || {
             matmul_nt(n, f, e, g, w_dec, d_acts, false);
             let z: Vec<&[f32]> = if z.is_empty() { vec![&[]; n.div_ceil(CHUNK)] } else { z.chunks(CHUNK * f).collect() };
-            let parts: Vec<(DenseSums, Sums)> = (d_acts.par_chunks_mut(CHUNK * f), acts.par_chunks_mut(CHUNK * f), z, self.target.par_chunks(CHUNK * e))
-                .into_par_iter()
-                .map(|(d_acts, acts, z, target)| self.back(d_acts, acts, z, target))
-                .collect();
+            let parts: Vec<(DenseSums, Sums)> =
+                (d_acts.par_chunks_mut(CHUNK * f), acts.par_chunks_mut(CHUNK * f), z, self.target.par_chunks(CHUNK * e))
+                    .into_par_iter()
+                    .map(|(d_acts, acts, z, target)| self.back(d_acts, acts, z, target))
+                    .collect();
             for (part, part_sums) in &parts {
                 sums.add(part);
                 done = done.plus(*part_sums);

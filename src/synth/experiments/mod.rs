@@ -233,7 +233,13 @@ impl Ask {
             Place {
                 checkpoints: out.join("checkpoints"),
                 start: self.start,
-                origin: Origin { model_name: "synth".into(), hook_name: "none".into(), hook_name_out: None, context_size: 1, dataset: data.to_string() },
+                origin: Origin {
+                    model_name: "synth".into(),
+                    hook_name: "none".into(),
+                    hook_name_out: None,
+                    context_size: 1,
+                    dataset: data.to_string(),
+                },
                 inputs: BTreeMap::from([("rows".into(), data.to_string())]),
                 out,
             }

@@ -114,7 +114,7 @@ fn true_sae(data: &Plain, k: usize) -> Sae {
         w_dec: directions.clone(),
         b_dec: vec![0.0; D],
         apply_b_dec_to_input: true,
-            transcoder: None,
+        transcoder: None,
     }
 }
 
