@@ -4,7 +4,7 @@ use super::app::{App, Missing, Page, Part, Problem};
 use super::view::{UnitView, Units, text_of};
 use crate::artifact::grouped;
 use crate::features::Dictionary;
-use crate::features::store::{FeatureSummary, Flag, ListQuery, Meta, Sort};
+use crate::features::store::{Flag, ListQuery, Meta, Sort};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -137,39 +137,39 @@ impl App {
         let only = self.only(units, &dictionary, &ask, &said)?;
         let ids = only.map(|ids| ids.into_iter().collect());
         let mut query = ListQuery { sort, descending, with, without, min_density, max_density, ids, limit: PER_PAGE, ..Default::default() };
-        let mut named: Vec<FeatureSummary> = vec![];
+        let known = self.summaries(units, &dictionary)?;
+        let mut named: Vec<u32> = vec![];
         if !ask.q.is_empty() {
             let wanted = ask.q.to_lowercase();
             let by_label = said.all.iter().filter(|(_, text)| text.to_lowercase().contains(&wanted)).map(|&(id, _)| id);
             let by_number = ask.q.parse::<u32>().ok().filter(|&n| n < meta.n_units);
             let allowed: Option<HashSet<u32>> = query.ids.as_ref().map(|ids| ids.iter().copied().collect());
-            let by_concept = dictionary.with_concept(&wanted, MAX_NAMED)?.into_iter().map(|hit| hit.feature);
+            let by_concept = known.of_concept(&wanted).into_iter().take(MAX_NAMED).map(|s| s.id);
             let ids: BTreeSet<u32> =
                 by_label.chain(by_number).chain(by_concept).filter(|id| allowed.as_ref().is_none_or(|a| a.contains(id))).collect();
             let ids: Vec<u32> = ids.into_iter().take(MAX_NAMED).collect();
             if !ids.is_empty() {
-                named = dictionary.list(&ListQuery { ids: Some(ids), limit: MAX_NAMED as u64, ..query.clone() })?.features;
+                named = dictionary.list_ids(&ListQuery { ids: Some(ids), limit: MAX_NAMED as u64, ..query.clone() })?.1;
             }
             query.text = Some(ask.q.clone());
         }
         query.offset = (ask.page - 1) * PER_PAGE;
-        let mut found = dictionary.list(&query)?;
-        let last = found.total.div_ceil(PER_PAGE).max(1);
+        let (mut total, mut found) = dictionary.list_ids(&query)?;
+        let last = total.div_ceil(PER_PAGE).max(1);
         if ask.page > last {
             ask.page = last;
-            found = dictionary.list(&ListQuery { offset: (last - 1) * PER_PAGE, ..query })?;
+            (total, found) = dictionary.list_ids(&ListQuery { offset: (last - 1) * PER_PAGE, ..query })?;
         }
-        let named_ids: HashSet<u32> = named.iter().map(|s| s.id).collect();
         let first = if ask.page == 1 { named.as_slice() } else { &[] };
-        let shown = first.iter().chain(found.features.iter().filter(|s| !named_ids.contains(&s.id)));
-        let rows: Vec<UnitView> = shown.map(|s| self.unit_view(units, s, &said.labels)).collect();
+        let shown = first.iter().chain(found.iter().filter(|id| !named.contains(id)));
+        let rows: Vec<UnitView> = shown.filter_map(|&id| known.get(id as usize)).map(|s| self.unit_view(units, s, &said.labels)).collect();
 
-        let n_pages = found.total.div_ceil(PER_PAGE).max(1);
+        let n_pages = total.div_ceil(PER_PAGE).max(1);
         let turn = |page: u64| address(units, &Ask { page, ..ask.clone() });
         let names = |pairs: &[(String, u32)]| pairs.iter().map(|p| p.0.clone()).collect::<BTreeSet<_>>().into_iter().collect();
         Ok(Ok(ListView {
-            summary: summary(&ask, found.total, named.len(), &meta),
-            total: found.total,
+            summary: summary(&ask, total, named.len(), &meta),
+            total,
             page: ask.page,
             n_pages,
             previous: (ask.page > 1).then(|| turn((ask.page - 1).min(n_pages))),

@@ -7,7 +7,7 @@ use super::summaries::Summaries;
 use super::text;
 use super::view::{UnitView, Units, percent};
 use crate::features::Dictionary;
-use crate::features::store::{BestConcept, FeatureSummary, ON_WORD_FROM, has_word};
+use crate::features::store::{FeatureSummary, ON_WORD_FROM, has_word};
 use crate::features::text::StreamText;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -94,11 +94,9 @@ impl<'a> Known<'a> {
 
     /// Those whose best known concept has what is looked for in its name, the surest first.
     fn of_concept(&self, wanted: &str) -> Vec<FoundUnit> {
-        let named = |s: &&FeatureSummary| s.concept.as_ref().is_some_and(|c| c.name.to_lowercase().contains(wanted));
-        let mut concepts: Vec<(&BestConcept, u32)> = self.all.iter().filter(named).filter_map(|s| Some((s.concept.as_ref()?, s.id))).collect();
-        let is_part = |name: &str| !has_word(&name.to_lowercase(), wanted);
-        concepts.sort_by(|a, b| is_part(&a.0.name).cmp(&is_part(&b.0.name)).then(b.0.f1.total_cmp(&a.0.f1)).then(a.1.cmp(&b.1)));
-        concepts.into_iter().take(N_SHOWN).filter_map(|(c, id)| self.hit(id, c.name.clone(), format!("F1 {:.2}", c.f1))).collect()
+        let concept = |s: &FeatureSummary| s.concept.as_ref().map(|c| (c.name.clone(), format!("F1 {:.2}", c.f1)));
+        let found = self.all.of_concept(wanted).into_iter().take(N_SHOWN);
+        found.filter_map(|s| concept(s).and_then(|(name, f1)| self.hit(s.id, name, f1))).collect()
     }
 }
 

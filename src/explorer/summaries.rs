@@ -1,6 +1,6 @@
 //! What the pages keep in memory of a dictionary: every unit's summary, and which units fire on a token. Pure data.
 
-use crate::features::store::FeatureSummary;
+use crate::features::store::{FeatureSummary, has_word};
 use std::collections::BTreeMap;
 use std::ops::Deref;
 
@@ -41,6 +41,21 @@ impl Summaries {
             }
         }
         Summaries { all, tokens: tokens.into_values().collect() }
+    }
+
+    /// Units whose best known concept has `wanted` (in lower case) in its name: as a word of its own first, then by F1.
+    pub fn of_concept(&self, wanted: &str) -> Vec<&FeatureSummary> {
+        let mut found: Vec<(bool, f64, &FeatureSummary)> = self
+            .all
+            .iter()
+            .filter_map(|s| {
+                let concept = s.concept.as_ref()?;
+                let name = concept.name.to_lowercase();
+                name.contains(wanted).then(|| (!has_word(&name, wanted), concept.f1, s))
+            })
+            .collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)).then(a.2.id.cmp(&b.2.id)));
+        found.into_iter().map(|(_, _, s)| s).collect()
     }
 
     /// Tokens that hold `text`, whatever the case.

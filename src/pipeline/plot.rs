@@ -1,10 +1,19 @@
-//! Plots of the report: SVG text that takes its ink from the page, so that it reads on light and dark.
+//! Plots of the report and of trainings: SVG text that takes its ink from the page, so that it reads on light and dark.
 
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (560, 260);
-const COLOURS: [RGBColor; 4] = [RGBColor(217, 95, 2), RGBColor(50, 110, 180), RGBColor(27, 140, 100), RGBColor(150, 90, 170)];
+const COLOURS: [RGBColor; 8] = [
+    RGBColor(217, 95, 2),
+    RGBColor(50, 110, 180),
+    RGBColor(27, 140, 100),
+    RGBColor(150, 90, 170),
+    RGBColor(190, 150, 20),
+    RGBColor(220, 80, 130),
+    RGBColor(110, 110, 110),
+    RGBColor(20, 160, 180),
+];
 
 /// One curve of a [`lines`] plot.
 pub struct Series<'a> {
@@ -30,6 +39,18 @@ pub fn lines(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> St
         }
         Ok(())
     })
+}
+
+/// Plots in rows of so many, as one picture.
+pub fn side_by_side(plots: &[String], in_a_row: usize) -> String {
+    let (width, height) = SIZE;
+    let place = |(i, plot): (usize, &String)| {
+        let (x, y) = ((i % in_a_row) as u32 * width, (i / in_a_row) as u32 * height);
+        plot.replacen("<svg ", &format!("<svg x=\"{x}\" y=\"{y}\" "), 1)
+    };
+    let (w, h) = (width * in_a_row.min(plots.len()) as u32, height * plots.len().div_ceil(in_a_row) as u32);
+    let inside: String = plots.iter().enumerate().map(place).collect();
+    format!("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{w}\" height=\"{h}\" viewBox=\"0 0 {w} {h}\">\n{inside}</svg>\n")
 }
 
 /// Bars of a histogram: `edges` has one element more than `counts`.
@@ -122,6 +143,17 @@ mod tests {
             &[Series { name: "train", points: vec![(0.0, 3.0), (1e6, 2.0), (2e6, f64::NAN)] }, Series { name: "held out", points: vec![] }],
         );
         assert!(svg.contains("held out") && svg.contains("currentColor") && !svg.contains("NaN"), "{svg}");
+    }
+
+    #[test]
+    fn plots_side_by_side_are_one_picture_with_each_in_its_place() {
+        let one = lines("t", "x", "y", &[Series { name: "a", points: vec![(0.0, 1.0), (1.0, 2.0)] }]);
+        let all = side_by_side(&[one.clone(), one.clone(), one], 2);
+        assert!(
+            all.contains("viewBox=\"0 0 1120 520\"") && all.contains("<svg x=\"560\" y=\"0\"") && all.contains("<svg x=\"0\" y=\"260\""),
+            "{all}"
+        );
+        assert_eq!((all.matches("<svg ").count(), all.matches("</svg>").count()), (4, 4));
     }
 
     #[test]

@@ -37,6 +37,12 @@ fn several_values_train_several_saes_on_one_pass_each_as_if_alone() {
     works(dir, &["sae", "eval", "--name", "alone", "--tokens", "5000", "--ce-tokens", "2000", "--run", "small"]);
     let table = works(dir, &["sae", "compare", "alone", "s-k4-s2", "--run", "small"]);
     assert!(table.contains("relative_reconstruction_bias") && table.contains("pw_mcc") && table.contains("sum_t |x_hat_t|^2"), "{table}");
+    let drawn = works(dir, &["sae", "curves", "s-k4-s1", "alone", "--run", "small"]);
+    let picture = fs::read_to_string(dir.join("small/sae/s-k4-s1/curves.svg")).unwrap();
+    assert!(drawn.contains("curves.svg") && picture.contains("s-k4-s1") && picture.contains("dead latents") && picture.matches("<svg").count() == 5);
+    let curves = json(dir, &["sae", "curves", "alone", "--run", "small"]);
+    assert!(curves["saes"][0]["curves"]["fvu"].as_array().unwrap().len() > 3, "{curves}");
+    assert!(fails(dir, &["sae", "curves", "nosuch", "--run", "small"]).contains("no log of a training of nosuch"));
     let error = fails(dir, &["sae", "compare", "alone", "nosuch", "--run", "small"]);
     assert!(error.contains("cannot open the SAE nosuch") && error.contains("s-k4-s1"), "{error}");
     assert!(fails(dir, &["sae", "compare", "alone", "alone", "--run", "small"]).contains("twice"));

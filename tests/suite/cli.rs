@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&[&str]; 28] = [
+const COMMANDS: [&[&str]; 29] = [
     &[],
     &["quickstart"],
     &["run"],
@@ -23,6 +23,7 @@ const COMMANDS: [&[&str]; 28] = [
     &["sae", "info"],
     &["sae", "controls"],
     &["sae", "compare"],
+    &["sae", "curves"],
     &["features"],
     &["features", "build"],
     &["features", "list"],

@@ -2,6 +2,7 @@
 
 mod compare;
 mod controls;
+mod curves;
 mod train;
 
 use super::{Global, Interrupted, Terminal, again};
@@ -51,6 +52,10 @@ enum Command {
     /// Reads eval.json of each (make it with monosem sae eval) and the decoders. Two SAEs that differ in nothing but --seed tell how
     /// much of a dictionary is found again.
     Compare(compare::Args),
+    /// Draw how trainings went: variance left, active and dead latents, loss over rows, several SAEs in one plot
+    ///
+    /// Reads train.jsonl, of a training that goes on too; writes an SVG.
+    Curves(curves::Args),
     /// List the recipes with their settings and defaults
     Recipes,
 }
@@ -89,6 +94,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         Command::Info(args) => info(&args, global, &run),
         Command::Controls(args) => controls::run(&args, global, &run),
         Command::Compare(args) => compare::run(&args, global, &run),
+        Command::Curves(args) => curves::run(&args, global, &run),
         Command::Recipes => recipes(global),
     }
 }

@@ -44,6 +44,13 @@ impl Numbers {
 
 impl Dictionary {
     pub fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        let (total, ids) = self.list_ids(query)?;
+        let features = ids.into_iter().map(|id| self.summary(id)).collect::<Result<Vec<FeatureSummary>>>()?;
+        Ok(ListPage { total, features })
+    }
+
+    /// How many units there are, and the numbers of those on the page: for whoever has the summaries in memory.
+    pub fn list_ids(&self, query: &ListQuery) -> Result<(u64, Vec<u32>)> {
         let columns = self.numbers()?;
         let mut only = query.ids.as_ref().map(|ids| self.marked(ids));
         if let Some(text) = query.text.as_deref().filter(|t| !t.trim().is_empty()) {
@@ -81,8 +88,7 @@ impl Dictionary {
             listed.truncate(end);
         }
         listed.sort_unstable_by(order);
-        let features = listed[start..].iter().map(|u| self.summary(u.id)).collect::<Result<Vec<FeatureSummary>>>()?;
-        Ok(ListPage { total: total as u64, features })
+        Ok((total as u64, listed[start..].iter().map(|u| u.id).collect()))
     }
 
     /// For each unit whether it is among `ids`; numbers that are no unit's are passed over.
