@@ -8,6 +8,7 @@ use crate::intervene::measure::max_activations;
 use crate::intervene::steer::{Rig, SafeStrength, caution, safe_strength, steer};
 use crate::intervene::{LatentEdit, Rule, Scope, Steered, Steering};
 use crate::lm::{CpuEngine, Engine, HookPoint, Lm, Sampling};
+use crate::pipeline::saes;
 use crate::sae::{Sae, read_origin};
 use anyhow::{Context, anyhow, bail};
 use std::io::Write;
@@ -104,7 +105,10 @@ fn run_one(args: &Run, global: &Global) -> anyhow::Result<()> {
     let sae_dir = run.sae(&name);
     tell!("reads {} and {}", run.lm().display(), sae_dir.display());
     let tokenizer = Tokenizer::load(&run.tokens().join("tokenizer.json")).context("cannot read the run's tokenizer")?;
-    let sae = Sae::load(&sae_dir)?;
+    let sae = Sae::load(&sae_dir).with_context(|| {
+        let known = saes(&run).join(", ");
+        format!("cannot open the SAE {name} of {}\n  those that are there: {}", run.root.display(), if known.is_empty() { "none" } else { &known })
+    })?;
     let manifest = |dir: &std::path::Path| read_json::<Manifest>(&dir.join("manifest.json"));
     let rerun = format!("monosem sae train --name {name} {}", run.flags());
     manifest(&sae_dir)?.check_input(&sae_dir, "lm", &manifest(&run.lm())?, &rerun)?;

@@ -42,6 +42,9 @@ impl Labelled {
 
     /// Its label, or its strongest tokens.
     fn title(&self, latent: u32) -> String {
+        if self.of.dictionary.is_none() && self.labels.is_empty() {
+            return "(no dictionary)".into();
+        }
         let tokens = || self.of.dictionary.as_ref().and_then(|d| d.summary(latent).ok()).map(|s| top_tokens(&s, 2));
         self.labels.get(&latent).cloned().or_else(tokens).unwrap_or_default()
     }
@@ -63,6 +66,9 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         Some((other, name)) => (RunDir::new(&global.dir, other), name),
         None => (run.clone(), args.other.as_str()),
     };
+    if other_run.root == run.root && name == which.sae {
+        tell!("note: {name} is compared with itself; a snapshot of its training is {name}@STEP");
+    }
     let ours = Labelled::open(run, &which.sae)?;
     let theirs = Labelled::open(&other_run, name)?;
     let comparison = compare(ours.of.side(), theirs.of.side())?;
@@ -101,6 +107,7 @@ fn pairs(out: &mut dyn Write, title: &str, all: &[Nearest], falling: bool, (a, b
         return Ok(());
     }
     writeln!(out, "\n{title}")?;
+    writeln!(out, "{:>7} {:>7} {:>6}  label, or strongest tokens, of each", "latent", "nearest", "cosine")?;
     let mut all = all.to_vec();
     all.sort_by(|x, y| x.cosine.total_cmp(&y.cosine).then(x.latent.cmp(&y.latent)));
     if falling {

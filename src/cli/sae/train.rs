@@ -2,7 +2,7 @@
 
 use super::{open_lm, open_stream};
 use crate::activations::{Cached, ShuffleConfig, Shuffled, Streamed, WindowRows};
-use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, size};
+use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, size, time};
 use crate::cli::{Global, Interrupted, Terminal, again};
 use crate::lm::{self, HookPoint};
 use crate::sae::{self, Decoder, Origin, Place, Recipe, SaeConfig, Target, TrainConfig};
@@ -269,7 +269,7 @@ fn train_on<S: WindowRows>(
             size(forecast.snapshot_bytes)
         );
     }
-    tell!("  some {:.0} minutes for the steps, by a product measured just now ({:.0} GFLOP/s)", (seconds / 60.0).max(1.0), speed / 1e9);
+    tell!("  some {} for the steps, by a product measured just now ({:.0} GFLOP/s)", time(seconds), speed / 1e9);
     let borrowed: Vec<(&TrainConfig, &Place)> = jobs.iter().map(|(config, place)| (config, place)).collect();
     let trained = match sae::train_all(&mut source, &borrowed, &mut Terminal::new()) {
         Err(sae::Error::Interrupted { .. }) => return Err(Interrupted { resume: again("--resume") }.into()),
