@@ -66,9 +66,6 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         Some((other, name)) => (RunDir::new(&global.dir, other), name),
         None => (run.clone(), args.other.as_str()),
     };
-    if other_run.root == run.root && name == which.sae {
-        tell!("note: {name} is compared with itself; a snapshot of its training is {name}@STEP");
-    }
     let ours = Labelled::open(run, &which.sae)?;
     let theirs = Labelled::open(&other_run, name)?;
     let comparison = compare(ours.of.side(), theirs.of.side())?;
