@@ -371,6 +371,7 @@ fn silent(sae: &Sae, latent: u32, pre_act: f64, act: f32) -> String {
         Select::JumpRelu { threshold } => {
             format!("It is silent: its threshold is {}.", significant(f64::from(threshold[latent as usize])))
         }
+        Select::Refined { .. } => "It is silent: what the first reading left of the row decided against it.".into(),
         Select::Pursuit { .. } => "It is silent: other latents were taken before it.".into(),
         Select::Gated { .. } => "It is silent: its gate is open, but its magnitude is not above 0.".into(),
         Select::Relu => String::new(),

@@ -49,7 +49,7 @@ impl EvalConfig {
     pub fn neurons_for(select: &Select) -> usize {
         match select {
             Select::TopK { k } | Select::Pursuit { k, .. } => (*k).max(40),
-            Select::Relu | Select::JumpRelu { .. } | Select::Gated { .. } => 40,
+            Select::Relu | Select::JumpRelu { .. } | Select::Refined { .. } | Select::Gated { .. } => 40,
         }
     }
 

@@ -33,7 +33,7 @@ impl Checkpoint {
     /// Writes `dir/step-<step>.safetensors` and deletes all but the last two.
     pub fn write(&self, dir: &Path) -> Result<PathBuf> {
         let path = dir.join(format!("step-{:010}.safetensors", self.step));
-        let State { params, first, second, steps, kept } = &self.state;
+        let State { params, first, second, steps, kept, kept_first } = &self.state;
         let (e, f) = (params.b_dec.len(), params.b_enc.len());
         let d = params.w_enc.len() / f;
         let mut tensors = Vec::new();
@@ -63,6 +63,8 @@ impl Checkpoint {
         tensors.push(Tensor::u64("last_fired", &[f], &self.last_fired));
         tensors.push(Tensor::f32("frequency", &[self.frequency.len()], &self.frequency));
         tensors.push(Tensor::u64("numbers", &[7], &numbers));
+        let kept_first = [kept_first.to_bits()];
+        tensors.push(Tensor::u64("kept_first", &[1], &kept_first));
         write_tensors(&path, &tensors, &[("run", self.run.clone())])?;
         for old in all(dir)?.iter().rev().skip(2) {
             fs::remove_file(old).map_err(|e| artifact::Error::io("delete", old, e))?;
@@ -112,6 +114,8 @@ impl Checkpoint {
             Ok(Normaliser { mean: file.f32(mean, &[width])?, scale: file.f32(scale, &[1])?[0] })
         };
         let numbers = file.u64s("numbers")?;
+        // Absent in a checkpoint of an older program.
+        let kept_first = if names.iter().any(|name| name == "kept_first") { file.u64s("kept_first")?.first().copied().unwrap_or(0) } else { 0 };
         let last_fired = file.u64s("last_fired")?;
         let &[steps, step, position, start, kept, factor, l0] = &numbers[..] else {
             return Err(artifact::Error::Corrupt { path: path.into(), what: format!("it holds {} numbers, expected 7", numbers.len()) }.into());
@@ -129,7 +133,14 @@ impl Checkpoint {
         }
         let n_sample = file.shape("sample")?.first().copied().unwrap_or(0);
         Ok(Checkpoint {
-            state: State { params: params(PARTS[0])?, first: params(PARTS[1])?, second: params(PARTS[2])?, steps, kept: f64::from_bits(kept) },
+            state: State {
+                params: params(PARTS[0])?,
+                first: params(PARTS[1])?,
+                second: params(PARTS[2])?,
+                steps,
+                kept: f64::from_bits(kept),
+                kept_first: f64::from_bits(kept_first),
+            },
             scales: Scales {
                 input: normaliser("mean", "scale", d)?,
                 target: config.target.map(|target| normaliser("target_mean", "target_scale", target.d_out)).transpose()?,

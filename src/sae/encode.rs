@@ -26,11 +26,13 @@ pub(super) fn block_rows(d_sae: usize) -> usize {
     (BLOCK_ELEMENTS / d_sae.max(1) / CHUNK * CHUNK).max(CHUNK)
 }
 
-/// The encoder's weights, borrowed. Shapes: w_enc (F, D), b_enc (F,), pre_bias (D,).
+/// The encoder's weights, borrowed. Shapes: w_enc (F, D), b_enc (F,), w_dec (F, E), pre_bias (D,).
 #[derive(Clone, Copy)]
 pub(super) struct EncoderView<'a> {
     pub w_enc: &'a [f32],
     pub b_enc: &'a [f32],
+    /// Read by a refining step alone.
+    pub w_dec: &'a [f32],
     /// What is subtracted from the input first.
     pub pre_bias: Option<&'a [f32]>,
     pub select: &'a Select,
@@ -70,6 +72,15 @@ pub(super) fn encode(view: EncoderView, screen: &Screen, x: &[f32], scratch: &mu
             return pursuit::encode(view.w_enc, x, d, (*k, *least), &mut scratch.pre, out);
         }
         Select::JumpRelu { threshold } => Some(&threshold[..]),
+        Select::Refined { step, first, threshold } => {
+            let u = {
+                let select = &Select::JumpRelu { threshold: first.clone() };
+                encode(EncoderView { select, ..view }, screen, x, scratch, out);
+                refined(*step, centre(x, view.pre_bias, &mut scratch.centred), out, view.w_dec)
+            };
+            let select = &Select::JumpRelu { threshold: threshold.clone() };
+            return encode(EncoderView { select, pre_bias: None, ..view }, screen, &u, scratch, out);
+        }
     };
     for x in x.chunks(block_rows(f) * d) {
         let n = x.len() / d;
@@ -85,6 +96,22 @@ pub(super) fn encode(view: EncoderView, screen: &Screen, x: &[f32], scratch: &mu
         }
         parts.iter().for_each(|part| out.append(part));
     }
+}
+
+/// u (n, D) = xc + step (xc - acts w_dec): the rows xc (n, D) with what their activations leave of them added.
+pub(super) fn refined(step: f32, centred: &[f32], rows: &SparseRows, w_dec: &[f32]) -> Vec<f32> {
+    let mut u = vec![0.0; centred.len()];
+    if !centred.is_empty() {
+        let d = centred.len() / rows.n_rows();
+        (u.par_chunks_mut(CHUNK * d), centred.par_chunks(CHUNK * d)).into_par_iter().enumerate().for_each(|(chunk, (u, xc))| {
+            for (r, (u, xc)) in u.chunks_exact_mut(d).zip(xc.chunks_exact(d)).enumerate() {
+                let (latent, act) = rows.row(chunk * CHUNK + r);
+                gather_axpy(latent, act, w_dec, u);
+                u.iter_mut().zip(xc).for_each(|(u, x)| *u = x + step * (x - *u));
+            }
+        });
+    }
+    u
 }
 
 /// The activations of open gates in place of the gates; latents without a magnitude drop out.
@@ -226,6 +253,19 @@ pub(super) fn encode_dense(view: EncoderView, x: &[f32]) -> Vec<f32> {
     let d = view.w_enc.len() / f;
     let mut acts = vec![0.0; x.len() / d * f];
     for (x, acts) in x.chunks_exact(d).zip(acts.chunks_exact_mut(f)) {
+        if let Select::Refined { step, first, threshold } = view.select {
+            let mut row: Vec<f32> = (0..d).map(|i| x[i] - view.pre_bias.map_or(0.0, |b| b[i])).collect();
+            let once = |row: &[f32], threshold: &[f32]| {
+                let select = &Select::JumpRelu { threshold: threshold.to_vec() };
+                encode_dense(EncoderView { select, pre_bias: None, ..view }, row)
+            };
+            let before = once(&row, first);
+            let left: Vec<f64> =
+                (0..d).map(|i| row[i] as f64 - (0..f).map(|j| before[j] as f64 * view.w_dec[j * d + i] as f64).sum::<f64>()).collect();
+            row.iter_mut().zip(left).for_each(|(x, left)| *x = (*x as f64 + *step as f64 * left) as f32);
+            acts.copy_from_slice(&once(&row, threshold));
+            continue;
+        }
         if let Some(rule) = view.select.pursuit() {
             let centred: Vec<f64> = (0..d).map(|i| (x[i] - view.pre_bias.map_or(0.0, |b| b[i])) as f64).collect();
             acts.copy_from_slice(&pursuit::encode_naive(view.w_enc, &centred, rule));
@@ -244,7 +284,7 @@ pub(super) fn encode_dense(view: EncoderView, x: &[f32]) -> Vec<f32> {
                     acts[j as usize] = a;
                 }
             }
-            Select::Pursuit { .. } => unreachable!("it is encoded above"),
+            Select::Pursuit { .. } | Select::Refined { .. } => unreachable!("it is encoded above"),
             Select::Relu => (0..f).for_each(|j| acts[j] = (z[j] + view.b_enc[j]).max(0.0)),
             Select::JumpRelu { threshold } => (0..f).for_each(|j| {
                 let z = z[j] + view.b_enc[j];
@@ -356,7 +396,7 @@ mod tests {
     #[test]
     fn topk_rows_are_the_same_bits_with_and_without_the_screen_at_any_thread_count_and_in_any_batches() {
         let (sae, x) = (topk_sae(), rows());
-        let view = EncoderView { w_enc: &sae.w_enc, b_enc: &sae.b_enc, pre_bias: Some(&sae.b_dec), select: &sae.select };
+        let view = EncoderView { w_enc: &sae.w_enc, b_enc: &sae.b_enc, w_dec: &sae.w_dec, pre_bias: Some(&sae.b_dec), select: &sae.select };
         let mut want = SparseRows::default();
         encode_few(view, K, &x, &mut want);
         assert_eq!((want.n_rows(), want.n_active()), (1500, 1500 * K));

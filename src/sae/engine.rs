@@ -33,6 +33,8 @@ pub struct State {
     pub steps: u64,
     /// Running mean of the least activation that a selection over the batch kept; 0 where there is none.
     pub kept: f64,
+    /// The same of the selection before a refining step.
+    pub kept_first: f64,
 }
 
 /// What one step needs beside the rows.

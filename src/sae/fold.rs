@@ -48,7 +48,8 @@ pub(super) fn fold(config: &SaeConfig, state: &State, scales: &Scales) -> Sae {
     let through_skip =
         |i: usize| -> f64 { w_skip.get(i * d..(i + 1) * d).map_or(0.0, |row| row.iter().zip(&input.mean).map(|(w, m)| *w as f64 * *m as f64).sum()) };
     let b_dec = b_dec.iter().zip(&output.mean).enumerate().map(|(i, (b, q))| (*b as f64 / t + *q as f64 - through_skip(i)) as f32).collect();
-    let select = config.recipe.select(&Trained { b_enc: &b_enc, vectors: &vectors, kept: state.kept, factors: &factors });
+    let select =
+        config.recipe.select(&Trained { b_enc: &b_enc, vectors: &vectors, kept: state.kept, kept_first: state.kept_first, factors: &factors });
     // A pursuit has one matrix, to the last bit.
     if matches!(select, Select::Pursuit { .. }) {
         w_enc.clone_from(&w_dec);

@@ -38,6 +38,10 @@ impl Sae {
         }
         match &self.select {
             Select::JumpRelu { threshold } => tensors.push(Tensor::f32("threshold", &[f], threshold)),
+            Select::Refined { first, threshold, .. } => {
+                tensors.push(Tensor::f32("first_threshold", &[f], first));
+                tensors.push(Tensor::f32("threshold", &[f], threshold));
+            }
             Select::Gated { b_mag, r_mag } => {
                 tensors.push(Tensor::f32("b_mag", &[f], b_mag));
                 tensors.push(Tensor::f32("r_mag", &[f], r_mag));
@@ -135,6 +139,11 @@ impl Sae {
                 Select::TopK { k: size("k").and_then(|k| if k <= d_sae { Ok(k) } else { Err(corrupt(format!("k is {k} of {d_sae} latents"))) })? }
             }
             Some("jumprelu") => Select::JumpRelu { threshold: file.f32("threshold", &[d_sae])? },
+            Some("refined_jumprelu") if skip.is_none() => {
+                let step = cfg["refine_step"].as_f64().filter(|step| (0.0..=1.0).contains(step));
+                let step = step.ok_or_else(|| corrupt(format!("refine_step is {}", cfg["refine_step"])))? as f32;
+                Select::Refined { step, first: file.f32("first_threshold", &[d_sae])?, threshold: file.f32("threshold", &[d_sae])? }
+            }
             Some("gated") if skip.is_none() => Select::Gated { b_mag: file.f32("b_mag", &[d_sae])?, r_mag: file.f32("r_mag", &[d_sae])? },
             Some("matching_pursuit") if skip.is_none() => {
                 let least = cfg["residual_threshold"].as_f64().filter(|least| *least >= 0.0);
@@ -149,7 +158,7 @@ impl Sae {
                 }
             }
             _ => {
-                let known = "standard, topk, jumprelu, gated, matching_pursuit or a transcoder";
+                let known = "standard, topk, jumprelu, refined_jumprelu, gated, matching_pursuit or a transcoder";
                 return Err(corrupt(format!("architecture is {}, expected {known}", cfg["architecture"])));
             }
         };
@@ -212,6 +221,8 @@ impl Sae {
             Select::Relu => "standard",
             Select::TopK { .. } => "topk",
             Select::JumpRelu { .. } => "jumprelu",
+            // Known to no other program.
+            Select::Refined { .. } => "refined_jumprelu",
             Select::Gated { .. } => "gated",
             Select::Pursuit { .. } => "matching_pursuit",
         };
@@ -251,6 +262,9 @@ impl Sae {
         if let Select::TopK { k } = self.select {
             cfg["k"] = k.into();
             cfg["rescale_acts_by_decoder_norm"] = false.into();
+        }
+        if let Select::Refined { step, .. } = self.select {
+            cfg["refine_step"] = step.into();
         }
         if let Select::Pursuit { k, least } = self.select {
             cfg["max_iterations"] = k.into();
@@ -313,6 +327,10 @@ mod tests {
         Select::Gated { b_mag: vec![0.1, -0.2, 0.3, 0.0, 0.5, -0.1, 0.2], r_mag: vec![0.2, 0.0, -0.3, 0.1, 0.4, 0.0, -0.1] }
     }
 
+    fn refined() -> Select {
+        Select::Refined { step: 0.3, first: vec![0.1; 7], threshold: vec![0.2, 0.0, 0.3, 0.1, 0.4, 0.0, 0.2] }
+    }
+
     #[test]
     fn a_pursuit_is_saved_by_its_directions_alone_and_loaded() {
         let dir = tempfile::tempdir().unwrap();
@@ -330,7 +348,8 @@ mod tests {
 
     #[test]
     fn what_is_saved_is_loaded_for_every_architecture() {
-        for select in [Select::Relu, Select::TopK { k: 3 }, Select::JumpRelu { threshold: vec![0.1, 0.5, 0.0, 0.9, 0.2, 0.3, 0.4] }, gated()] {
+        let jump = Select::JumpRelu { threshold: vec![0.1, 0.5, 0.0, 0.9, 0.2, 0.3, 0.4] };
+        for select in [Select::Relu, Select::TopK { k: 3 }, jump, gated(), refined()] {
             let dir = tempfile::tempdir().unwrap();
             let sae = random_sae(select, true);
             let origin = Origin {
@@ -407,9 +426,13 @@ mod tests {
 
     #[test]
     fn encode_and_decode_equal_their_dense_oracles() {
-        for (select, pre_bias) in
-            [(Select::Relu, true), (Select::TopK { k: 3 }, false), (Select::JumpRelu { threshold: vec![0.5; 7] }, true), (gated(), true)]
-        {
+        for (select, pre_bias) in [
+            (Select::Relu, true),
+            (Select::TopK { k: 3 }, false),
+            (Select::JumpRelu { threshold: vec![0.5; 7] }, true),
+            (gated(), true),
+            (refined(), true),
+        ] {
             let sae = random_sae(select, pre_bias);
             let (acts, x_hat) = sae.replay(&sample());
             let dense = sae.encode_dense(&sample());

@@ -37,6 +37,9 @@ struct Encoding {
     /// Of matching pursuit, whose latents these k are.
     #[serde(default)]
     least: Option<f32>,
+    /// Size of the refining step between two thresholds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refine: Option<f32>,
     apply_b_dec_to_input: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     transcoder: bool,
@@ -77,13 +80,18 @@ pub fn write(dir: &Path, sae: &Sae, moment: &Moment) -> Result<()> {
         Select::TopK { k: kept } => k = Some(*kept),
         Select::Pursuit { k: taken, least: norm } => (k, least) = (Some(*taken), Some(*norm)),
         Select::JumpRelu { threshold } => tensors.push(Tensor::f32("threshold", &[f], threshold)),
+        Select::Refined { first, threshold, .. } => {
+            tensors.push(Tensor::f32("first_threshold", &[f], first));
+            tensors.push(Tensor::f32("threshold", &[f], threshold));
+        }
         Select::Gated { b_mag, r_mag } => {
             tensors.push(Tensor::f32("b_mag", &[f], b_mag));
             tensors.push(Tensor::f32("r_mag", &[f], r_mag));
         }
         Select::Relu => {}
     }
-    let encoding = Encoding { k, least, apply_b_dec_to_input: sae.apply_b_dec_to_input, transcoder: sae.transcoder.is_some() };
+    let refine = if let Select::Refined { step, .. } = sae.select { Some(step) } else { None };
+    let encoding = Encoding { k, least, refine, apply_b_dec_to_input: sae.apply_b_dec_to_input, transcoder: sae.transcoder.is_some() };
     let json = |value: serde_json::Result<String>| value.expect("plain data");
     let metadata = [("moment", json(serde_json::to_string(moment))), ("encoding", json(serde_json::to_string(&encoding)))];
     write_tensors(&path(dir, moment.step), &tensors, &metadata)
@@ -114,11 +122,15 @@ pub fn load(dir: &Path, step: u64) -> Result<Sae> {
         if let &[f, d] = &shape[..] { Ok((f, d)) } else { Err(corrupt(format!("{name} has the shape {shape:?}"))) }
     };
     let (d_sae, d_in) = size("w_enc")?;
-    let Encoding { k, least, apply_b_dec_to_input, transcoder } = header(&file, "encoding")?;
+    let Encoding { k, least, refine, apply_b_dec_to_input, transcoder } = header(&file, "encoding")?;
     let d_out = if transcoder { size("w_dec")?.1 } else { d_in };
     let select = match k {
         Some(k) if (1..=d_sae).contains(&k) => least.map_or(Select::TopK { k }, |least| Select::Pursuit { k, least }),
         Some(k) => return Err(corrupt(format!("k is {k} of {d_sae} latents"))),
+        None if refine.is_some() => {
+            let step = refine.unwrap_or_default();
+            Select::Refined { step, first: file.f32("first_threshold", &[d_sae])?, threshold: file.f32("threshold", &[d_sae])? }
+        }
         None if file.names().iter().any(|name| name == "threshold") => Select::JumpRelu { threshold: file.f32("threshold", &[d_sae])? },
         None if file.names().iter().any(|name| name == "r_mag") => {
             Select::Gated { b_mag: file.f32("b_mag", &[d_sae])?, r_mag: file.f32("r_mag", &[d_sae])? }

@@ -24,6 +24,12 @@ pub enum Select {
     JumpRelu {
         threshold: Vec<f32>,
     },
+    /// `z` where `z > first[latent]`; then the row with `step` times what these leave of it added, and `z` of that where `z > threshold[latent]`.
+    Refined {
+        step: f32,
+        first: Vec<f32>,
+        threshold: Vec<f32>,
+    },
     /// Matching pursuit: up to k latents one after the other, until what is left has a norm of `least`.
     Pursuit {
         k: usize,
@@ -240,6 +246,6 @@ impl Sae {
 
     fn view(&self) -> EncoderView<'_> {
         let pre_bias = self.apply_b_dec_to_input.then_some(&self.b_dec[..]);
-        EncoderView { w_enc: &self.w_enc, b_enc: &self.b_enc, pre_bias, select: &self.select }
+        EncoderView { w_enc: &self.w_enc, b_enc: &self.b_enc, w_dec: &self.w_dec, pre_bias, select: &self.select }
     }
 }

@@ -34,7 +34,7 @@ impl Target {
         if self.d_out == 0 {
             return Err("d_out is 0; it is the width of what is reconstructed".into());
         }
-        if !recipe.transcodes() {
+        if !recipe.transcodes() || recipe.refine().is_some() {
             return Err(format!(
                 "{} has no transcoder: its equations know one place alone; use topk, batch-topk, jump-relu or a relu",
                 recipe.name()

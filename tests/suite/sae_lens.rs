@@ -42,7 +42,7 @@ fn sae_lens_reads_every_architecture_that_is_trained_here() {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let batch_topk = || BatchTopK { k: 3.0, auxk: false, k_start: None }.into();
+    let batch_topk = || BatchTopK { k: 3.0, auxk: false, ..Default::default() }.into();
     let transcoder = |skip| Some(Target { d_out: 9, skip });
     let recipes: [(Recipe, Option<Target>); 11] = [
         (Recipe::topk(3, true), None),

@@ -253,6 +253,7 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         Select::Relu => "ReLU".to_string(),
         Select::TopK { k } => format!("the {k} largest"),
         Select::JumpRelu { .. } => "JumpReLU".to_string(),
+        Select::Refined { step, .. } => format!("JumpReLU, refined by a step of {step}"),
         Select::Gated { .. } => "gated".to_string(),
         Select::Pursuit { k, .. } => format!("matching pursuit of {k}"),
     };

@@ -1,5 +1,8 @@
 //! BatchTopK: the B k largest pre-activations of a batch (Bussmann et al. 2024), so that a row may keep more latents than another.
 //!
+//! Refined (one step of ISTA, as in LISTA-Matryoshka, 2026): with a' selected so from xc and x_hat' its reconstruction, z = w_enc u + b_enc of
+//! u = xc + refine (x - x_hat') is selected from again. x_hat' is held fixed in the gradient, so a step is one on the row u.
+//!
 //! a = relu(z) where z is among the B k largest of the batch, loss = |x - x_hat|^2 + aux. Used on single rows the SAE is a JumpReLU whose one threshold is
 //! the running mean of the least activation that batches kept; it is saved as that.
 
@@ -18,11 +21,13 @@ pub struct BatchTopK {
     pub auxk: bool,
     /// k at the first step, from where it falls linearly to `k` at the last; none: always k.
     pub k_start: Option<f64>,
+    /// Size of a refining step between two selections; 0: one selection.
+    pub refine: f64,
 }
 
 impl Default for BatchTopK {
     fn default() -> Self {
-        BatchTopK { k: 32.0, auxk: true, k_start: None }
+        BatchTopK { k: 32.0, auxk: true, k_start: None, refine: 0.0 }
     }
 }
 
@@ -36,7 +41,12 @@ impl Architecture for BatchTopK {
     }
 
     fn check(&self, _: usize, d_sae: usize) -> Result<(), String> {
+        check_refine(self.refine)?;
         check_k(self.k, self.k_start, d_sae)
+    }
+
+    fn refine(&self) -> Option<f32> {
+        (self.refine > 0.0).then_some(self.refine as f32)
     }
 
     fn tune(&self, config: &mut TrainConfig) {
@@ -49,7 +59,7 @@ impl Architecture for BatchTopK {
     }
 
     fn select(&self, trained: &Trained) -> Select {
-        one_threshold(trained)
+        one_threshold(trained, self.refine())
     }
 
     fn auxk(&self) -> bool {
@@ -63,8 +73,16 @@ impl Architecture for BatchTopK {
 }
 
 /// The running mean of the least activation kept, as a threshold of each latent.
-pub(super) fn one_threshold(trained: &Trained) -> Select {
-    Select::JumpRelu { threshold: (0..trained.b_enc.len()).map(|j| trained.kept as f32 * trained.factor(j)).collect() }
+pub(super) fn one_threshold(trained: &Trained, refine: Option<f32>) -> Select {
+    let of_each = |kept: f64| (0..trained.b_enc.len()).map(|j| kept as f32 * trained.factor(j)).collect();
+    match refine {
+        None => Select::JumpRelu { threshold: of_each(trained.kept) },
+        Some(step) => Select::Refined { step, first: of_each(trained.kept_first), threshold: of_each(trained.kept) },
+    }
+}
+
+pub(super) fn check_refine(refine: f64) -> Result<(), String> {
+    if (0.0..=1.0).contains(&refine) { Ok(()) } else { Err(format!("refine is {refine}; it is the size of a step, from 0 to 1")) }
 }
 
 pub(super) fn annealed(k: f64, start: f64, done: f64) -> f64 {
@@ -104,7 +122,7 @@ mod tests {
     fn gradients_match_finite_differences() {
         // 1.5 latents a row of 3 rows: 5 of them, rounded up from 4.5.
         for k in [1.0, 1.5] {
-            let recipe: Recipe = BatchTopK { k, auxk: false, k_start: None }.into();
+            let recipe: Recipe = BatchTopK { k, auxk: false, ..Default::default() }.into();
             let n = (k * B as f64).round() as usize;
             let checked = gradient_error(&recipe, &StepSettings { lr: 0.0, sparsity: 0.0, dead: &[] }, 1.1, |p, at| {
                 let kept = kept(at, n);
@@ -117,13 +135,47 @@ mod tests {
             assert!(checked.worst < 2e-5, "{}", checked.worst);
             assert_eq!(checked.report.l0, n as f64 / B as f64);
         }
-        let recipe = BatchTopK { k: 4.0, auxk: true, k_start: None }.into();
+        let recipe = BatchTopK { k: 4.0, ..Default::default() }.into();
         assert_repeatable_at_any_thread_count(&recipe, 1.1, &[3, 8, 100]);
     }
 
     #[test]
+    fn gradients_of_refined_rows_match_finite_differences_with_the_first_reconstruction_held_fixed() {
+        let (k, step) = (1.5, 0.3);
+        let recipe: Recipe = BatchTopK { k, auxk: false, refine: step, ..Default::default() }.into();
+        let n = (k * B as f64).round() as usize;
+        // u of each row: xc moves with b_dec, what the latents of the first selection make of it does not.
+        let refined = |p: &Tensors, at: &Tensors| -> Vec<Vec<f64>> {
+            let first = kept(at, n);
+            let one = |(r, x): (usize, &[f32])| {
+                let z = pre_acts(at, x, true);
+                let made = |i: usize| first.iter().filter(|v| v.0 == r).map(|&(_, j)| z[j] * at[2][j * D + i]).sum::<f64>();
+                (0..D).map(|i| (1.0 + step as f32 as f64) * (x[i] as f64 - p[3][i]) - step as f32 as f64 * made(i)).collect()
+            };
+            rows().chunks_exact(D).enumerate().map(one).collect()
+        };
+        let read = |p: &Tensors, u: &[f64]| (0..F).map(|j| p[1][j] + (0..D).map(|i| u[i] * p[0][j * D + i]).sum::<f64>()).collect::<Vec<f64>>();
+        let checked = gradient_error(&recipe, &StepSettings { lr: 0.0, sparsity: 0.0, dead: &[] }, 1.1, |p, at| {
+            let mut all: Vec<(f64, usize, usize)> = Vec::new();
+            for (r, u) in refined(at, at).iter().enumerate() {
+                all.extend(read(at, u).into_iter().enumerate().map(|(j, z)| (z, r, j)).filter(|v| v.0 > 0.0));
+            }
+            all.sort_by(|a, b| b.0.total_cmp(&a.0));
+            all.truncate(n);
+            let u = refined(p, at);
+            let one = |(r, x): (usize, &[f32])| {
+                let z = read(p, &u[r]);
+                squared_error(p, x, &all.iter().filter(|v| v.1 == r).map(|&(_, _, j)| (j, z[j])).collect::<Vec<_>>())
+            };
+            rows().chunks_exact(D).enumerate().map(one).sum::<f64>() / B as f64
+        });
+        assert!(checked.worst < 3e-5, "{}", checked.worst);
+        assert_repeatable_at_any_thread_count(&recipe, 1.1, &[]);
+    }
+
+    #[test]
     fn k_falls_in_a_line() {
-        let recipe = BatchTopK { k: 25.0, auxk: true, k_start: Some(75.0) };
+        let recipe = BatchTopK { k: 25.0, k_start: Some(75.0), ..Default::default() };
         let k = |done| match recipe.at(done) {
             Some(Recipe::BatchTopK(BatchTopK { k, .. })) => k,
             other => panic!("{other:?}"),

@@ -6,7 +6,7 @@
 //! Random prefixes (Nabeshima 2024): the ends are drawn anew for each step, their lengths from a Pareto distribution of exponent 1/2 cut off at F.
 //! Sorting: every so many steps the latents are put in the order of how often they fire, so that those that fire most are in the first prefix.
 
-use super::batch_topk::{annealed, check_k, k_in_words, one_threshold};
+use super::batch_topk::{annealed, check_k, check_refine, k_in_words, one_threshold};
 use super::topk::topk_lr;
 use super::{Architecture, Levels, Nesting, Recipe, Select, Selection, Trained};
 use crate::artifact::seed;
@@ -34,11 +34,13 @@ pub struct Matryoshka {
     pub detached: bool,
     /// Steps after which latents are sorted by how often they fire; none: never.
     pub sort_every: Option<u64>,
+    /// Size of a refining step between two selections; 0: one selection.
+    pub refine: f64,
 }
 
 impl Default for Matryoshka {
     fn default() -> Self {
-        Matryoshka { k: 32.0, auxk: true, k_start: None, prefixes: Vec::new(), random: 0, inner_weight: 1.0, detached: false, sort_every: None }
+        Matryoshka { k: 32.0, auxk: true, k_start: None, prefixes: Vec::new(), random: 0, inner_weight: 1.0, detached: false, sort_every: None, refine: 0.0 }
     }
 }
 
@@ -80,6 +82,7 @@ impl Architecture for Matryoshka {
 
     fn check(&self, _: usize, d_sae: usize) -> Result<(), String> {
         check_k(self.k, self.k_start, d_sae)?;
+        check_refine(self.refine)?;
         if !self.prefixes.is_sorted_by(|a, b| a < b) || self.prefixes.iter().any(|&end| end == 0 || end >= d_sae) {
             return Err(format!("prefixes are {:?}; they must ascend from 1 to below d_sae = {d_sae}", self.prefixes));
         }
@@ -103,12 +106,16 @@ impl Architecture for Matryoshka {
         config.eps = 6.25e-10;
     }
 
+    fn refine(&self) -> Option<f32> {
+        (self.refine > 0.0).then_some(self.refine as f32)
+    }
+
     fn selection(&self) -> Selection {
         Selection::BatchTopK { k: self.k }
     }
 
     fn select(&self, trained: &Trained) -> Select {
-        one_threshold(trained)
+        one_threshold(trained, self.refine())
     }
 
     fn levels(&self, d_sae: usize, step: u64, run_seed: u64) -> Option<Levels> {

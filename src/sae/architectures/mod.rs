@@ -87,6 +87,11 @@ pub trait Architecture: fmt::Debug + Sync {
     /// The rule that the saved SAE selects by, in the units of `trained`.
     fn select(&self, trained: &Trained) -> Select;
 
+    /// Size of the refining step between two selections (ISTA): what is left of a row after the first is added to it, times this, before the second.
+    fn refine(&self) -> Option<f32> {
+        None
+    }
+
     /// Coefficient of the sparsity penalty beside the squared error summed over d_in; none: sparsity is not a matter of a penalty.
     fn sparsity(&self, _d_in: usize) -> Option<f64> {
         None

@@ -106,6 +106,8 @@ pub struct Trained<'a> {
     pub vectors: &'a [Vec<f32>],
     /// Running mean of the least activation that was kept (BatchTopK); 0 before the first step.
     pub kept: f64,
+    /// The same of the selection before the refining step.
+    pub kept_first: f64,
     /// (F,): activations in the units asked for over those of training; empty: all 1.
     pub factors: &'a [f32],
 }

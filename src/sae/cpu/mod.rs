@@ -114,7 +114,7 @@ impl CpuEngine {
             decoder: config.decoder,
             first_directions: if config.decoder == Decoder::Free { Vec::new() } else { first_directions(&config.sae, config.seed) },
             gradient: zeros(),
-            state: State { first: zeros(), second: zeros(), params, steps: 0, kept: 0.0 },
+            state: State { first: zeros(), second: zeros(), params, steps: 0, kept: 0.0, kept_first: 0.0 },
             fires: vec![0; d_sae],
             dense_above: DENSE_ABOVE,
             encoder: PreparedEncoder::default(),
@@ -222,9 +222,15 @@ impl Engine for CpuEngine {
     fn encode(&mut self, x: &[f32], out: &mut SparseRows) {
         let params = &self.state.params;
         self.encoder.update(&*self.config.recipe, params);
-        let select = self.config.recipe.select(&Trained { b_enc: &params.b_enc, vectors: &params.vectors, kept: self.state.kept, factors: &[] });
+        let select = self.config.recipe.select(&Trained {
+            b_enc: &params.b_enc,
+            vectors: &params.vectors,
+            kept: self.state.kept,
+            kept_first: self.state.kept_first,
+            factors: &[],
+        });
         let pre_bias = self.config.pre_bias().then_some(&params.b_dec[..]);
-        let view = EncoderView { w_enc: self.encoder.w_enc(params), b_enc: &params.b_enc, pre_bias, select: &select };
+        let view = EncoderView { w_enc: self.encoder.w_enc(params), b_enc: &params.b_enc, w_dec: &params.w_dec, pre_bias, select: &select };
         encode(view, &self.encoder.screen, x, &mut self.work.encode, out);
     }
 

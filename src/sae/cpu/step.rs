@@ -9,7 +9,7 @@ use crate::kernels::screen::TopK;
 use crate::kernels::select::{SelectScratch, count_above_zero};
 use crate::kernels::sparse::{axpy, dot, error_row, gather_axpy, gather_dot};
 use crate::sae::architectures::{Architecture, Entries, Levels, Nesting, Selection};
-use crate::sae::encode::{CHUNK, EncodeScratch, Pool, block_rows, encode_topk, grow, select_rows, subtract};
+use crate::sae::encode::{self, CHUNK, EncodeScratch, Pool, block_rows, encode_topk, grow, select_rows, subtract};
 use crate::sae::transcoder::split;
 use crate::sae::{Params, SparseRows, StepReport, StepSettings};
 use rayon::prelude::*;
@@ -38,8 +38,10 @@ pub(super) struct Work {
     aux: AuxWork,
     pub encode: EncodeScratch,
     screens: Pool,
-    /// Where the last batch's selection ended: a guess for the next one.
-    batch_floor: f32,
+    /// Where the last batch's selections ended, before and after a refining step: guesses for the next ones.
+    batch_floors: [f32; 2],
+    /// (B, D): rows after a refining step.
+    refined: Vec<f32>,
 }
 
 /// The sparse activations of [`CHUNK`] rows with their gradients. Buffers beside `rows` have an element to an active latent, or none where they are not needed.
@@ -129,7 +131,8 @@ impl CpuEngine {
         let pre_bias = config.pre_bias();
         let params = &state.params;
         clock.phase("prepare encoder", || encoder.update(recipe, params));
-        let Work { x, target, base, centred, pre, d_pre, z, g, last_g, chunks, by_latent, norms, dense, aux, screens, batch_floor, .. } = work;
+        let Work { x, target, base, centred, pre, d_pre, z, g, last_g, chunks, by_latent, norms, dense, aux, screens, batch_floors, refined, .. } =
+            work;
         norms.resize(f, 1.0);
         if !recipe.unit_decoder() {
             norms.par_iter_mut().zip(params.w_dec.par_chunks_exact(e)).for_each(|(norm, w)| *norm = dot(w, w).sqrt());
@@ -172,7 +175,8 @@ impl CpuEngine {
         }
         let chunks = &mut chunks[..n_chunks];
         let mut dense_sums = None;
-        let mut least_kept = None;
+        let (mut first_kept, mut least_kept) = (None, None);
+        let mut centred = centred;
 
         match recipe.selection() {
             Selection::TopK { k } => {
@@ -182,7 +186,17 @@ impl CpuEngine {
             }
             Selection::BatchTopK { k } => {
                 let wanted = (k * batch as f64).round() as usize;
-                least_kept = clock.phase("encode, select", || batch_topk::select((w_enc, &params.b_enc), wanted, centred, batch_floor, pre, chunks));
+                let [first_floor, floor] = batch_floors;
+                if let Some(step) = recipe.refine() {
+                    clock.phase("refine", || {
+                        first_kept = batch_topk::select((w_enc, &params.b_enc), wanted, centred, first_floor, pre, chunks);
+                        let mut rows = SparseRows::default();
+                        chunks.iter().for_each(|chunk| rows.append(&chunk.rows));
+                        *refined = encode::refined(step, centred, &rows, &params.w_dec);
+                    });
+                    centred = refined;
+                }
+                least_kept = clock.phase("encode, select", || batch_topk::select((w_enc, &params.b_enc), wanted, centred, floor, pre, chunks));
             }
             Selection::Pursuit { .. } => unreachable!("it has a step of its own"),
             Selection::Positive | Selection::Above { .. } => {
@@ -245,7 +259,8 @@ impl CpuEngine {
                 _ => sum_rows(g, e, n_levels * e, &mut gradient.b_dec),
             }
             if pre_bias {
-                axpy(1.0, &through_bias, &mut gradient.b_dec);
+                // A refined row has b_dec in it once more, as a part of what was left.
+                axpy(1.0 + recipe.refine().unwrap_or(0.0), &through_bias, &mut gradient.b_dec);
             }
         });
         if config.skip() {
@@ -260,6 +275,9 @@ impl CpuEngine {
             fires.iter_mut().zip(&dense.fires).for_each(|(n, m)| *n += m);
         }
 
+        if let Some(first) = first_kept {
+            state.kept_first = batch_topk::running_mean(state.kept_first, first, state.steps);
+        }
         if let Some(least) = least_kept {
             state.kept = batch_topk::running_mean(state.kept, least, state.steps);
         }
