@@ -70,8 +70,11 @@
       view = { scale, first: scale, cx: (x0 + x1) / 2, cy: (y0 + y1) / 2 };
       again();
     }
-    const px = (i) => (x[i] - view.cx) * view.scale + canvas.clientWidth / 2;
-    const py = (i) => (y[i] - view.cy) * view.scale + canvas.clientHeight / 2;
+    // The middle of the canvas, asked of the page once for all points.
+    let midX = 0, midY = 0;
+    const measure = () => { midX = canvas.clientWidth / 2; midY = canvas.clientHeight / 2; };
+    const px = (i) => (x[i] - view.cx) * view.scale + midX;
+    const py = (i) => (y[i] - view.cy) * view.scale + midY;
     function zoom(by, atX = canvas.clientWidth / 2, atY = canvas.clientHeight / 2) {
       const dx = (atX - canvas.clientWidth / 2) / view.scale, dy = (atY - canvas.clientHeight / 2) / view.scale;
       const scale = Math.max(view.first / 2, Math.min(view.first * 4000, view.scale * by));
@@ -85,6 +88,7 @@
     function again() { if (!queued) { queued = true; requestAnimationFrame(frame); } }
     function frame() {
       queued = false;
+      measure();
       const ratio = devicePixelRatio || 1, w = canvas.clientWidth, h = canvas.clientHeight;
       if (canvas.width !== Math.round(w * ratio) || canvas.height !== Math.round(h * ratio)) { canvas.width = Math.round(w * ratio); canvas.height = Math.round(h * ratio); }
       const g = canvas.getContext("2d");
@@ -92,15 +96,18 @@
       g.clearRect(0, 0, w, h);
       const size = Math.max(1.3, Math.min(8, 1.7 * Math.pow(view.scale / view.first, 0.35) * (n < 20000 ? 2 : 1)));
       const dim = found.size > 0;
-      g.globalAlpha = dim ? 0.25 : 0.85;
-      let colour = -1;
-      for (const i of order) {
-        const a = px(i), b = py(i);
-        if (a < -8 || b < -8 || a > w + 8 || b > h + 8) continue;
-        if (bin[i] !== colour) { colour = bin[i]; g.fillStyle = colours[colour]; }
-        g.fillRect(a - size / 2, b - size / 2, size, size);
+      if (n > MANY && size * ratio < 4) dust(g, Math.max(1, Math.round(size * ratio)), ratio, dim ? 64 : 217);
+      else {
+        g.globalAlpha = dim ? 0.25 : 0.85;
+        let colour = -1;
+        for (const i of order) {
+          const a = px(i), b = py(i);
+          if (a < -8 || b < -8 || a > w + 8 || b > h + 8) continue;
+          if (bin[i] !== colour) { colour = bin[i]; g.fillStyle = colours[colour]; }
+          g.fillRect(a - size / 2, b - size / 2, size, size);
+        }
+        g.globalAlpha = 1;
       }
-      g.globalAlpha = 1;
       g.fillStyle = style("--accent");
       for (let i = 0; dim && i < n; i++) if (found.has(latent[i])) { g.beginPath(); g.arc(px(i), py(i), size + 1.5, 0, 7); g.fill(); }
       if (here >= 0) { g.strokeStyle = style("--strong"); g.lineWidth = 1.5; g.beginPath(); g.arc(px(here), py(here), size + 3, 0, 7); g.stroke(); }
@@ -118,7 +125,27 @@
       }
     }
 
+    // Many small points, written as pixels: a hundred thousand rectangles would take a quarter of a second.
+    const MANY = 20000;
+    function dust(g, size, ratio, alpha) {
+      const w = canvas.width, h = canvas.height, image = g.createImageData(w, h), pixels = new Uint32Array(image.data.buffer);
+      // Red is the lowest byte; the canvas says every colour as #rrggbb.
+      const words = colours.map((colour) => {
+        g.fillStyle = colour;
+        const rgb = parseInt(g.fillStyle.slice(1), 16);
+        return ((alpha << 24) | ((rgb & 255) << 16) | (rgb & 0xff00) | (rgb >> 16)) >>> 0;
+      });
+      for (const i of order) {
+        const a = Math.round(px(i) * ratio - size / 2), b = Math.round(py(i) * ratio - size / 2);
+        if (a < 0 || b < 0 || a + size > w || b + size > h) continue;
+        const word = words[bin[i]];
+        for (let row = b * w + a, end = row + size * w; row < end; row += w) for (let at = row; at < row + size; at++) pixels[at] = word;
+      }
+      g.putImageData(image, 0, 0);
+    }
+
     function nearest(atX, atY, within) {
+      measure();
       let best = -1, least = within * within;
       for (let i = 0; i < n; i++) {
         const dx = px(i) - atX, dy = py(i) - atY, d = dx * dx + dy * dy;
@@ -201,6 +228,6 @@
     paint();
     // What a test may ask for: where a feature stands on the canvas.
     canvas.dataset.ready = n;
-    canvas.placeOf = (id) => { const i = latent.indexOf(id); return i < 0 ? null : [px(i), py(i)]; };
+    canvas.placeOf = (id) => { measure(); const i = latent.indexOf(id); return i < 0 ? null : [px(i), py(i)]; };
   }
 }

@@ -5,6 +5,7 @@ pub mod data;
 mod error;
 pub mod experiments;
 mod normal;
+pub mod prune;
 pub mod scores;
 pub mod source;
 

@@ -3,6 +3,7 @@
 //! F = latents, N = features, D = d_in. w_j = decoder direction of latent j, v_i = direction of feature i; near(j) = argmax_i |cos(w_j, v_i)|.
 //! Formulas are those of SynthSAEBench (arXiv 2602.14687, and SAELens) unless a field says otherwise.
 
+use super::prune::Pruned;
 use super::source::{Generator, Rows};
 use crate::artifact::Progress;
 use crate::kernels::assignment::assign;
@@ -49,6 +50,9 @@ pub struct Scores {
     pub n_features: u64,
     /// Rows that everything but the cosines was measured on.
     pub rows: u64,
+    /// With latents left out that a row can do without ([`super::prune`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<Pruned>,
 }
 
 /// [`Scores`], and what they are means of.
@@ -198,6 +202,7 @@ pub fn score(sae: &Sae, generator: &dyn Generator, seed: u64, rows: u64, progres
         n_latents: sae.d_sae as u64,
         n_features: n as u64,
         rows,
+        pruned: None,
     };
     Scored { scores, geometry, detectors }
 }

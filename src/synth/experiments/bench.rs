@@ -7,6 +7,7 @@ use crate::artifact::{self, Progress};
 use crate::sae::{SaeConfig, TrainConfig};
 use crate::synth::Result;
 use crate::synth::data::forest::{Forest, ForestConfig};
+use crate::synth::prune::Pruned;
 use crate::synth::scores::Scores;
 use serde_json::{Value, json};
 
@@ -151,6 +152,16 @@ fn figures(chosen: &Chosen, scores: &[Scores], is_published: bool, whole: bool) 
         })
         .collect();
     list.extend([of("precision", |s| s.precision), of("recall", |s| s.recall), l0, of("dead", |s| s.dead as f64), of("shrinkage", |s| s.shrinkage)]);
+    let pruned = |what: &str, value: fn(&Pruned) -> f64| {
+        let values: Vec<f64> = scores.iter().filter_map(|s| s.pruned.as_ref()).map(value).collect();
+        Figure::new(&chosen.label, what, &values)
+    };
+    list.extend([
+        pruned("f1, leave-one-out", |p| p.f1),
+        pruned("precision, leave-one-out", |p| p.precision),
+        pruned("recall, leave-one-out", |p| p.recall),
+        pruned("l0, leave-one-out", |p| p.l0),
+    ]);
     list
 }
 

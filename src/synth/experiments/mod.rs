@@ -9,6 +9,7 @@ mod sharkey;
 mod tree;
 mod wrong_l0;
 
+use super::prune;
 use super::scores::{self, Scored};
 use super::source::{Generator, Rows};
 use super::{Error, Result};
@@ -252,8 +253,10 @@ impl Ask {
         let trained = sae::train_all(&mut Rows::new(generator, first.seed, "train"), &all, progress)?;
         let mut scored = Vec::new();
         for (trained, place) in trained.iter().zip(&places) {
-            scored.push(scores::score(&trained.sae, generator, first.seed, eval_rows, progress));
-            artifact::write_json(&place.out.join("scores.json"), &scored[scored.len() - 1].scores)?;
+            let mut of = scores::score(&trained.sae, generator, first.seed, eval_rows, progress);
+            of.scores.pruned = Some(prune::pruned(&trained.sae, generator, first.seed, eval_rows, &of.geometry, progress));
+            artifact::write_json(&place.out.join("scores.json"), &of.scores)?;
+            scored.push(of);
         }
         Ok(scored)
     }
