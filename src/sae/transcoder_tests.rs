@@ -119,9 +119,9 @@ fn dead_latents_learn_what_is_left_of_the_target() {
         let mut order: Vec<usize> = (0..F).collect();
         order.sort_by(|&a, &b| z[b].total_cmp(&z[a]));
         z.iter_mut().enumerate().for_each(|(j, z)| *z = if order[..2].contains(&j) { z.max(0.0) } else { 0.0 });
-        for i in 0..E {
+        for (i, y) in y.iter().enumerate() {
             let y_hat = p.b_dec[i] + (0..D).map(|c| x[c] * p.w_skip[i * D + c]).sum::<f32>() + (0..F).map(|j| z[j] * p.w_dec[j * E + i]).sum::<f32>();
-            want += f64::from(y[i] - y_hat - kept * p.w_dec[dead * E + i]).powi(2);
+            want += f64::from(y - y_hat - kept * p.w_dec[dead * E + i]).powi(2);
         }
     }
     let want = want / B as f64 / 32.0;

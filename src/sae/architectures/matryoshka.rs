@@ -40,7 +40,17 @@ pub struct Matryoshka {
 
 impl Default for Matryoshka {
     fn default() -> Self {
-        Matryoshka { k: 32.0, auxk: true, k_start: None, prefixes: Vec::new(), random: 0, inner_weight: 1.0, detached: false, sort_every: None, refine: 0.0 }
+        Matryoshka {
+            k: 32.0,
+            auxk: true,
+            k_start: None,
+            prefixes: Vec::new(),
+            random: 0,
+            inner_weight: 1.0,
+            detached: false,
+            sort_every: None,
+            refine: 0.0,
+        }
     }
 }
 
