@@ -25,7 +25,7 @@
     const array = (i) => new Float32Array(buffer, 4 + 4 * n * i, n);
     const latent = new Uint32Array(buffer, 4, n), x = array(1), y = array(2);
     const values = { density: array(3), polysemantic: array(4), label: new Uint8Array(buffer, 4 + 20 * n, n) };
-    const N_COLOURS = 12;
+    const N_COLOURS = 12, MANY = 20000;
     let colours = [], order = new Uint32Array(n), bin = new Uint8Array(n), found = new Set(), view, here = -1, queued = false;
 
     const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -94,7 +94,7 @@
       const g = canvas.getContext("2d");
       g.setTransform(ratio, 0, 0, ratio, 0, 0);
       g.clearRect(0, 0, w, h);
-      const size = Math.max(1.3, Math.min(8, 1.7 * Math.pow(view.scale / view.first, 0.35) * (n < 20000 ? 2 : 1)));
+      const size = Math.max(1.3, Math.min(8, 1.7 * Math.pow(view.scale / view.first, 0.35) * (n > MANY ? 1 : 2)));
       const dim = found.size > 0;
       if (n > MANY && size * ratio < 4) dust(g, Math.max(1, Math.round(size * ratio)), ratio, dim ? 64 : 217);
       else {
@@ -126,7 +126,6 @@
     }
 
     // Many small points, written as pixels: a hundred thousand rectangles would take a quarter of a second.
-    const MANY = 20000;
     function dust(g, size, ratio, alpha) {
       const w = canvas.width, h = canvas.height, image = g.createImageData(w, h), pixels = new Uint32Array(image.data.buffer);
       // Red is the lowest byte; the canvas says every colour as #rrggbb.

@@ -407,7 +407,18 @@ mod tests {
 
     #[test]
     fn a_point_is_told_in_words() {
-        let m = Moment { step: 61, steps: 976, rows: 124_928, loss: 12.345, fvu: 0.25, l0: 32.0, dead_frac: 0.0, hook: "h".into(), run: "{}".into() };
+        let m = Moment {
+            step: 61,
+            steps: 976,
+            rows: 124_928,
+            loss: 12.345,
+            fvu: 0.25,
+            l0: 32.0,
+            dead_frac: 0.0,
+            hook: "h".into(),
+            hook_out: None,
+            run: "{}".into(),
+        };
         let point = point(&m);
         assert_eq!(point.when, "step 61 of 976, 6.2 %");
         assert_eq!(figures(&point), "124,928 rows: loss 12.3, fvu 0.250, l0 32.0, 0 % dead");

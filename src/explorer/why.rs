@@ -365,13 +365,15 @@ impl Asked {
 /// Why a latent whose pre-activation is above zero is silent all the same, or nothing.
 fn silent(sae: &Sae, latent: u32, pre_act: f64, act: f32) -> String {
     match &sae.select {
+        // Read twice: the pre-activation that is taken apart is the first reading's.
+        Select::Refined { .. } if act > 0.0 => "The parts are those of the first reading; the activation is of the row refined by it.".into(),
+        Select::Refined { .. } => "It is silent: what the first reading left of the row decided against it.".into(),
         _ if act > 0.0 => String::new(),
         _ if pre_act <= 0.0 => "It is silent: its pre-activation is not above 0.".into(),
         Select::TopK { k } => format!("It is silent: {k} other latents are larger here."),
         Select::JumpRelu { threshold } => {
             format!("It is silent: its threshold is {}.", significant(f64::from(threshold[latent as usize])))
         }
-        Select::Refined { .. } => "It is silent: what the first reading left of the row decided against it.".into(),
         Select::Pursuit { .. } => "It is silent: other latents were taken before it.".into(),
         Select::Gated { .. } => "It is silent: its gate is open, but its magnitude is not above 0.".into(),
         Select::Relu => String::new(),

@@ -76,7 +76,7 @@ pub struct Comparison {
 /// Compares two SAEs of the same activations.
 ///
 /// # Errors
-/// They read rows of different widths, or one has no latent that counts.
+/// Their directions have different widths, or one has no latent that counts.
 pub fn compare(a: Side, b: Side) -> Result<Comparison> {
     if a.sae.d_out() != b.sae.d_out() {
         let what = format!("the SAEs write {} and {} numbers\n  compare SAEs of the same hook and model width", a.sae.d_out(), b.sae.d_out());

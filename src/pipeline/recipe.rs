@@ -224,6 +224,10 @@ impl Recipe {
         if self.corpus.tokenizer.is_none() && text != model {
             return Err(Error::Recipe(format!("corpus.d_vocab is {text}, but lm.model.d_vocab is {model}\n  set both to the same number")));
         }
+        if self.sae.train.sae.target.is_some() {
+            let what = "sae.train.sae.target makes a transcoder, of which the later stages know no use\n  leave it out; monosem sae train --target HOOK trains one beside the run's SAE";
+            return Err(Error::Recipe(what.into()));
+        }
         let (d_in, width) = (self.sae.train.sae.d_in, self.sae.hook.d_in(&self.lm.model));
         if d_in != width {
             return Err(Error::Recipe(format!(

@@ -114,7 +114,7 @@ impl Report {
             (
                 "dead",
                 percent(eval.dead_frac),
-                format!("ultra-rare {}, junk {}", percent(eval.ultra_rare_frac), percent(eval.junk_frac.unwrap_or(0.0))),
+                format!("ultra-rare {}, junk {}", percent(eval.ultra_rare_frac), eval.junk_frac.map_or("-".into(), percent)),
             ),
             (
                 "concepts found",

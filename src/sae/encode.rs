@@ -101,6 +101,7 @@ pub(super) fn encode(view: EncoderView, screen: &Screen, x: &[f32], scratch: &mu
 /// u (n, D) = xc + step (xc - acts w_dec): the rows xc (n, D) with what their activations leave of them added.
 pub(super) fn refined(step: f32, centred: &[f32], rows: &SparseRows, w_dec: &[f32]) -> Vec<f32> {
     let mut u = vec![0.0; centred.len()];
+    debug_assert!(rows.n_rows() == 0 || w_dec.len().is_multiple_of(centred.len() / rows.n_rows()));
     if !centred.is_empty() {
         let d = centred.len() / rows.n_rows();
         (u.par_chunks_mut(CHUNK * d), centred.par_chunks(CHUNK * d)).into_par_iter().enumerate().for_each(|(chunk, (u, xc))| {

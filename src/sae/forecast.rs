@@ -33,15 +33,20 @@ impl Forecast {
     pub fn of(config: &TrainConfig) -> Self {
         let (d, e, f) = (config.sae.d_in as u64, config.sae.d_out() as u64, config.sae.d_sae as u64);
         let weights = 4 * ((d + e) * f + f + e + if config.sae.skip() { d * e } else { 0 });
-        let penalised = config.sae.recipe.sparsity(config.sae.d_in).is_some();
-        let products = 1.0 + if penalised { DENSE_SHARE * (DENSE_PRODUCTS - 1.0) } else { 0.0 };
+        let penalised = config.sae.recipe.sparsity(config.sae.d_out()).is_some();
+        // A refining step encodes twice.
+        let encodes = if config.sae.recipe.refine().is_some() { 2.0 } else { 1.0 };
+        let products = encodes + if penalised { DENSE_SHARE * (DENSE_PRODUCTS - 1.0) } else { 0.0 };
         let l0 = config.sae.recipe.settings().iter().find(|(name, _)| name == "k").and_then(|(_, k)| k.as_f64()).or(config.target_l0);
         // A block of pre-activations, its gradients where a step may be dense, and rows and errors of the batch.
         let block = (1u64 << 26) * if penalised { 2 } else { 1 };
-        let batch = 4 * config.batch as u64 * (3 * d + 6 * l0.unwrap_or(100.0) as u64);
+        let batch =
+            4 * config.batch as u64 * (d + 2 * e + 6 * l0.unwrap_or(100.0) as u64 + if config.sae.target.is_some() { 2 * (d + e) } else { 0 });
         let snapshots = config.snapshot_steps().len() as u64 * history::bytes(&config.sae);
         Forecast {
-            flop: products * 2.0 * (d * f) as f64 * (config.steps() * config.batch as u64) as f64,
+            flop: 2.0
+                * (products * (d * f) as f64 + if config.sae.skip() { 2.0 * (d * e) as f64 } else { 0.0 })
+                * (config.steps() * config.batch as u64) as f64,
             ram_bytes: 4 * weights + block + batch,
             disk_bytes: weights + snapshots,
             snapshot_bytes: snapshots,

@@ -71,7 +71,11 @@ impl Sae {
         if sae.transcoder.is_some() {
             let path = dir.join("cfg.json");
             let what = "it is a transcoder: it reads one place of the model and reconstructs another".to_string();
-            return Err(Error::Refused { path, what, next: "name an SAE; sae train, eval and info are for both".into() });
+            return Err(Error::Refused {
+                path,
+                what,
+                next: "name an SAE; a transcoder can be trained, evaluated, compared, and its features built and read".into(),
+            });
         }
         Ok(sae)
     }
@@ -128,24 +132,25 @@ impl Sae {
         let (rule, skip) = match architecture.strip_suffix("transcoder") {
             Some(rest) => {
                 let (rest, skip) = rest.strip_suffix("skip_").map_or((rest, false), |rest| (rest, true));
-                (rest.strip_suffix('_').unwrap_or("standard"), Some(skip))
+                // `skip_` and the rule before it end in an underscore.
+                (if rest.is_empty() { "standard" } else { rest.strip_suffix('_').unwrap_or(architecture) }, Some(skip))
             }
             None => (architecture, None),
         };
         let d_out = if skip.is_some() { size("d_out")? } else { d_in };
-        let select = match Some(rule) {
-            Some("standard") => Select::Relu,
-            Some("topk") => {
+        let select = match rule {
+            "standard" => Select::Relu,
+            "topk" => {
                 Select::TopK { k: size("k").and_then(|k| if k <= d_sae { Ok(k) } else { Err(corrupt(format!("k is {k} of {d_sae} latents"))) })? }
             }
-            Some("jumprelu") => Select::JumpRelu { threshold: file.f32("threshold", &[d_sae])? },
-            Some("refined_jumprelu") if skip.is_none() => {
+            "jumprelu" => Select::JumpRelu { threshold: file.f32("threshold", &[d_sae])? },
+            "refined_jumprelu" if skip.is_none() => {
                 let step = cfg["refine_step"].as_f64().filter(|step| (0.0..=1.0).contains(step));
                 let step = step.ok_or_else(|| corrupt(format!("refine_step is {}", cfg["refine_step"])))? as f32;
                 Select::Refined { step, first: file.f32("first_threshold", &[d_sae])?, threshold: file.f32("threshold", &[d_sae])? }
             }
-            Some("gated") if skip.is_none() => Select::Gated { b_mag: file.f32("b_mag", &[d_sae])?, r_mag: file.f32("r_mag", &[d_sae])? },
-            Some("matching_pursuit") if skip.is_none() => {
+            "gated" if skip.is_none() => Select::Gated { b_mag: file.f32("b_mag", &[d_sae])?, r_mag: file.f32("r_mag", &[d_sae])? },
+            "matching_pursuit" if skip.is_none() => {
                 let least = cfg["residual_threshold"].as_f64().filter(|least| *least >= 0.0);
                 let least = least.ok_or_else(|| corrupt(format!("residual_threshold is {}", cfg["residual_threshold"])))?;
                 if cfg["stop_on_duplicate_support"] != Value::Bool(true) {

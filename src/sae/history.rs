@@ -25,6 +25,9 @@ pub struct Moment {
     pub dead_frac: f64,
     /// Where the rows come from, e.g. `blocks.0.mlp.hook_post`.
     pub hook: String,
+    /// What a transcoder reconstructs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook_out: Option<String>,
     /// Settings and inputs of the training (`artifact::settings::identity`).
     pub run: String,
 }
@@ -32,7 +35,7 @@ pub struct Moment {
 /// What only loading needs.
 #[derive(Debug, Serialize, Deserialize)]
 struct Encoding {
-    /// Latents kept per row; none: ReLU, JumpReLU where the file has a threshold, gated where it has an r_mag.
+    /// Latents kept per row; none: ReLU, JumpReLU where the file has a threshold, refined where it has two, gated where it has an r_mag.
     k: Option<usize>,
     /// Of matching pursuit, whose latents these k are.
     #[serde(default)]
@@ -212,13 +215,25 @@ mod tests {
     }
 
     fn moment(step: u64) -> Moment {
-        Moment { step, steps: 64, rows: 9 * step, loss: 1.5, fvu: 0.25, l0: 3.0, dead_frac: 0.125, hook: "h".into(), run: "{}".into() }
+        Moment {
+            step,
+            steps: 64,
+            rows: 9 * step,
+            loss: 1.5,
+            fvu: 0.25,
+            l0: 3.0,
+            dead_frac: 0.125,
+            hook: "h".into(),
+            hook_out: None,
+            run: "{}".into(),
+        }
     }
 
     #[test]
     fn a_snapshot_comes_back_as_it_was_but_for_the_last_bits_of_its_matrices() {
         let dir = tempfile::tempdir().unwrap();
-        for (step, select) in [(3, Select::Relu), (20, Select::TopK { k: 2 }), (100, Select::JumpRelu { threshold: vec![0.25; 7] })] {
+        let refined = Select::Refined { step: 0.25, first: vec![0.5; 7], threshold: vec![0.25; 7] };
+        for (step, select) in [(3, Select::Relu), (20, Select::TopK { k: 2 }), (60, refined), (100, Select::JumpRelu { threshold: vec![0.25; 7] })] {
             let sae = sae(select);
             write(dir.path(), &sae, &moment(step)).unwrap();
             let read = load(dir.path(), step).unwrap();
@@ -232,7 +247,7 @@ mod tests {
             read.encode(&[5.0, -5.0, 10.0, 2.5, 20.0, -5.0, 5.0, -10.0, -2.5, -20.0], &mut rows);
             assert!((0..2).any(|i| !rows.row(i).0.is_empty()));
         }
-        assert_eq!(list(dir.path()), [3, 20, 100].map(moment));
+        assert_eq!(list(dir.path()), [3, 20, 60, 100].map(moment));
     }
 
     #[test]

@@ -4,7 +4,9 @@ use super::*;
 use crate::artifact::{Silent, seed};
 use crate::sae::init::gaussian;
 use crate::sae::training::lr_factor;
-use crate::sae::{Architecture, Matryoshka, Origin, PAnneal, Recipe, Relu2023, ReluApril2024, Resample, SELFTEST_ROWS, SaeConfig, history};
+use crate::sae::{
+    Architecture, BatchTopK, Matryoshka, Origin, PAnneal, Recipe, Relu2023, ReluApril2024, Resample, SELFTEST_ROWS, SaeConfig, SparseRows, history,
+};
 use rand::RngExt;
 use std::fs;
 use std::io;
@@ -116,6 +118,37 @@ fn a_planted_dictionary_is_recovered() {
 }
 
 #[test]
+fn a_refined_sae_keeps_as_many_as_it_was_trained_for_and_reconstructs_better_than_one_that_is_not() {
+    let trained = |refine| {
+        let mut config = TrainConfig::short(SaeConfig::new(24, 64, BatchTopK { k: 4.0, refine, ..Default::default() }.into()), 250_000, 256, 0);
+        (config.lr, config.dead_window_rows, config.init_rows) = (3e-3, 20_000, 4000);
+        let (dir, mut source) = (tempfile::tempdir().unwrap(), Synthetic::new(24, 60, 4, 1 << 40));
+        let sae = train(&mut source, &config, &place(dir.path()), &mut Silent).unwrap().sae;
+        let mut x = vec![0.0; 4000 * 24];
+        source.next_rows(&mut x).unwrap();
+        let (mut rows, mut x_hat) = (SparseRows::default(), vec![0.0; x.len()]);
+        sae.encode(&x, &mut rows);
+        sae.decode(&rows, &mut x_hat);
+        (rows.n_active() as f64 / 4000.0, x.iter().zip(&x_hat).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>())
+    };
+    let ((l0, error), (_, plain)) = (trained(Some(0.3)), trained(None));
+    assert!((l0 - 4.0).abs() < 0.4 && error < plain, "l0 {l0}, {error} and {plain}");
+}
+
+#[test]
+fn an_sae_of_an_older_program_that_knew_no_refining_is_of_the_same_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(BatchTopK { k: 3.0, ..Default::default() }.into(), 64 * 8);
+    train(&mut Synthetic::new(12, 30, 3, 4096), &config, &place(dir.path()), &mut Silent).unwrap();
+    let path = dir.path().join("sae/manifest.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let mut old: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(old["config"]["sae"]["recipe"].as_object_mut().unwrap().remove("refine").is_some());
+    fs::write(&path, old.to_string()).unwrap();
+    assert!(place(dir.path()).differences(&config).unwrap().is_empty());
+}
+
+#[test]
 fn a_finished_sae_and_a_checkpoint_are_replaced_only_when_that_is_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let source = || Synthetic::new(12, 30, 3, 4096);
@@ -209,7 +242,9 @@ fn several_saes_of_one_stream_are_those_that_are_trained_alone_also_when_interru
 #[test]
 fn an_interrupted_training_goes_on_bit_for_bit() {
     // Between them: AuxK, resampling, running thresholds, sorting and k that falls, a changing penalty, a steered coefficient, trained vectors.
-    let recipes: Vec<Recipe> = Recipe::all().into_iter().map(shrunk).collect();
+    let mut recipes: Vec<Recipe> = Recipe::all().into_iter().map(shrunk).collect();
+    recipes.push(BatchTopK { k: 3.0, refine: Some(0.3), ..Default::default() }.into());
+    recipes.push(Matryoshka { k: 3.0, refine: Some(0.2), detached: true, ..Default::default() }.into());
     for recipe in recipes {
         let mut config = small(recipe.clone(), 64 * 60);
         config.dead_window_rows = 300;

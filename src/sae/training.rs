@@ -316,6 +316,7 @@ impl<'a> Training<'a> {
             l0: self.last.l0,
             dead_frac: self.dead_frac(),
             hook: self.place.origin.hook_name.clone(),
+            hook_out: self.place.origin.hook_name_out.clone(),
             run: self.run.clone(),
         };
         Ok(history::write(&self.place.checkpoints, &sae, &moment)?)
@@ -351,6 +352,7 @@ impl<'a> Training<'a> {
                 "eval.manifest.json",
                 "controls.json",
                 "all_controls.json",
+                "curves.svg",
                 "exam.json",
                 "exam.manifest.json",
                 "gaps.json",

@@ -34,11 +34,13 @@ impl Target {
         if self.d_out == 0 {
             return Err("d_out is 0; it is the width of what is reconstructed".into());
         }
-        if !recipe.transcodes() || recipe.refine().is_some() {
-            return Err(format!(
-                "{} has no transcoder: its equations know one place alone; use topk, batch-topk, jump-relu or a relu",
-                recipe.name()
-            ));
+        if recipe.refine().is_some() {
+            return Err("refine reads what is left of the input, of which a transcoder reconstructs nothing; leave refine out".into());
+        }
+        if !recipe.transcodes() {
+            let all = Recipe::all();
+            let others: Vec<&str> = all.iter().filter(|other| other.transcodes()).map(Recipe::name).collect();
+            return Err(format!("{} has no transcoder: its equations know one place alone; use {}", recipe.name(), others.join(", ")));
         }
         Ok(())
     }

@@ -259,8 +259,18 @@ fn a_linear_path_takes_over_what_is_linear_and_latents_what_is_not() {
     let mean = write.chunks_exact(Known::E).map(best).sum::<f32>() / Known::N as f32;
     assert!(mean > 0.9, "mean max cosine {mean}");
     let snapshot_dir = tempfile::tempdir().unwrap();
-    let moment =
-        history::Moment { step: 1, steps: 2, rows: 3, loss: 0.0, fvu: 0.0, l0: 3.0, dead_frac: 0.0, hook: String::new(), run: String::new() };
+    let moment = history::Moment {
+        step: 1,
+        steps: 2,
+        rows: 3,
+        loss: 0.0,
+        fvu: 0.0,
+        l0: 3.0,
+        dead_frac: 0.0,
+        hook: String::new(),
+        hook_out: None,
+        run: String::new(),
+    };
     history::write(snapshot_dir.path(), &with.sae, &moment).unwrap();
     let read = history::load(snapshot_dir.path(), 1).unwrap();
     assert_eq!((read.transcoder, read.b_dec), (with.sae.transcoder.clone(), with.sae.b_dec.clone()));
@@ -293,6 +303,9 @@ fn what_has_no_transcoder_says_so_and_rows_of_another_width_are_refused() {
         let error = known(recipe, false, 1000).check().unwrap_err().to_string();
         assert!(error.contains("has no transcoder"), "{error}");
     }
+    let refined = BatchTopK { k: 3.0, refine: Some(0.3), ..Default::default() };
+    let error = known(refined.into(), false, 1000).check().unwrap_err().to_string();
+    assert!(error.contains("leave refine out"), "{error}");
     let mut config = known(Recipe::topk(3, false), false, 1000);
     config.sae.target = Some(Target { d_out: 5, skip: false });
     let error = train(&mut Known { position: 0 }, &config, &place(tempfile::tempdir().unwrap().path()), &mut Silent).unwrap_err().to_string();

@@ -26,7 +26,8 @@ const QUANTILES: usize = 70;
 /// The scores of an SAE with its latents pruned.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pruned {
-    pub tau: f64,
+    /// None where leaving nothing out is best.
+    pub tau: Option<f64>,
     pub f1: f64,
     pub precision: f64,
     pub recall: f64,
@@ -45,13 +46,13 @@ struct Firing {
 pub fn pruned(sae: &Sae, generator: &dyn Generator, seed: u64, rows: u64, geometry: &Geometry, progress: &mut dyn Progress) -> Pruned {
     progress.begin("leave-one-out", rows + CHOSEN_ON.min(rows), "rows");
     let tau = best_tau(firings(sae, generator, (seed, "prune"), CHOSEN_ON.min(rows), geometry, progress), sae.d_sae, geometry);
-    let (kept, features, _) = firings(sae, generator, (seed, "eval"), rows, geometry, progress);
+    let (kept, features) = firings(sae, generator, (seed, "eval"), rows, geometry, progress);
     progress.end();
-    let kept: Vec<&Firing> = kept.iter().filter(|firing| firing.gain > tau).collect();
+    let kept: Vec<&Firing> = kept.iter().filter(|firing| tau.is_none_or(|tau| firing.gain > tau)).collect();
     let detectors = detectors(kept.iter().copied(), &features, sae.d_sae, geometry);
     let mean = |of: fn(&Detector) -> f64| detectors.iter().map(of).sum::<f64>() / sae.d_sae as f64;
     Pruned {
-        tau: tau.into(),
+        tau: tau.map(f64::from),
         f1: mean(|d| d.f1),
         precision: mean(|d| d.precision),
         recall: mean(|d| d.recall),
@@ -59,17 +60,17 @@ pub fn pruned(sae: &Sae, generator: &dyn Generator, seed: u64, rows: u64, geomet
     }
 }
 
-/// The tau of the largest mean F1.
-fn best_tau((firings, features, _): (Vec<Firing>, Vec<u64>, u64), d_sae: usize, geometry: &Geometry) -> f32 {
+/// The tau of the largest mean F1; none where it is largest with nothing left out.
+fn best_tau((firings, features): (Vec<Firing>, Vec<u64>), d_sae: usize, geometry: &Geometry) -> Option<f32> {
     let mut gains: Vec<f32> = firings.iter().map(|firing| firing.gain).collect();
     gains.sort_unstable_by(f32::total_cmp);
     let tried = (0..QUANTILES).filter_map(|percent| gains.get(gains.len() * percent / 100).copied());
-    let f1 = |tau: f32| detectors(firings.iter().filter(|firing| firing.gain > tau), &features, d_sae, geometry).iter().map(|d| d.f1).sum::<f64>();
-    std::iter::once(f32::NEG_INFINITY)
-        .chain(tried)
-        .map(|tau| (tau, f1(tau)))
-        .fold((f32::NEG_INFINITY, -1.0), |best, at| if at.1 > best.1 { at } else { best })
-        .0
+    let f1 = |tau: Option<f32>| {
+        let kept = firings.iter().filter(|firing| tau.is_none_or(|tau| firing.gain > tau));
+        detectors(kept, &features, d_sae, geometry).iter().map(|d| d.f1).sum::<f64>()
+    };
+    let all = std::iter::once(None).chain(tried.map(Some)).map(|tau| (tau, f1(tau)));
+    all.fold((None, -1.0), |best, at| if at.1 > best.1 { at } else { best }).0
 }
 
 /// (F,): each latent as a detector of the feature nearest to it.
@@ -82,7 +83,7 @@ fn detectors<'a>(firings: impl Iterator<Item = &'a Firing>, features: &[u64], d_
     (0..d_sae).map(|j| Detector::new(both[j], fires[j], features[geometry.near[j] as usize])).collect()
 }
 
-/// Every firing in so many rows of a stream, how often each feature was there, (N,), and the rows.
+/// Every firing in so many rows of a stream, and how often each feature was there, (N,).
 fn firings(
     sae: &Sae,
     generator: &dyn Generator,
@@ -90,7 +91,7 @@ fn firings(
     rows: u64,
     geometry: &Geometry,
     progress: &mut dyn Progress,
-) -> (Vec<Firing>, Vec<u64>, u64) {
+) -> (Vec<Firing>, Vec<u64>) {
     let d = sae.d_in;
     let mut fires = vec![0u64; generator.dictionary().n_features()];
     let norms: Vec<f32> = sae.w_dec.chunks_exact(d).map(|w| dot(w, w)).collect();
@@ -121,7 +122,7 @@ fn firings(
         left -= batch;
         progress.advance(batch as u64);
     }
-    (found, fires, rows)
+    (found, fires)
 }
 
 #[cfg(test)]
@@ -168,6 +169,19 @@ mod tests {
         // By hand, in rows of feature 0: e = -0.28 w_1, the gain of latent 1 is -0.28 + 0.28 = 0, that of latent 0 is 1 - 0.28^2 = 0.92. In rows of
         // feature 1 latent 0 is silent, and e stands at a right angle to w_1, whose gain is its activation, 0.96.
         assert!((scored.scores.f1 - (1.0 + 2.0 / 3.0) / 2.0).abs() < 0.02 && (scored.scores.l0 - 1.5).abs() < 0.05, "{:?}", scored.scores);
-        assert!(pruned.f1 == 1.0 && pruned.precision == 1.0 && pruned.recall == 1.0 && pruned.l0 == 1.0, "{pruned:?}");
+        assert!(
+            pruned.tau.is_some_and(|tau| (0.0..0.9).contains(&tau.abs()))
+                && pruned.f1 == 1.0
+                && pruned.precision == 1.0
+                && pruned.recall == 1.0
+                && pruned.l0 == 1.0,
+            "{pruned:?}"
+        );
+        // The true directions have nothing to leave out, and that can be written and read.
+        let exact = Sae { w_enc: generator.0.directions.clone(), w_dec: generator.0.directions.clone(), ..sae };
+        let scored = score(&exact, &generator, 3, 4000, &mut Silent);
+        let pruned = super::pruned(&exact, &generator, 3, 4000, &scored.geometry, &mut Silent);
+        assert!(pruned.tau.is_none() && pruned.f1 == 1.0, "{pruned:?}");
+        assert_eq!(serde_json::from_str::<Pruned>(&serde_json::to_string(&pruned).unwrap()).unwrap(), pruned);
     }
 }

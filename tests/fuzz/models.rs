@@ -62,13 +62,28 @@ fn gated_weights() {
 }
 
 #[test]
+fn refined_weights() {
+    fuzz("run/sae/refined/sae_weights.safetensors", read_sae);
+}
+
+#[test]
+fn transcoder_weights() {
+    fuzz("run/sae/transcoder/sae_weights.safetensors", read_sae);
+}
+
+#[test]
+fn transcoder_configurations() {
+    fuzz("run/sae/transcoder/cfg.json", read_sae);
+}
+
+#[test]
 fn sae_self_tests() {
     fuzz("run/sae/main/selftest.safetensors", read_sae);
 }
 
 fn read_sae(path: &Path) {
     let folder = path.parent().unwrap();
-    let _ = (Sae::load(folder).is_ok(), read_origin(folder).is_ok());
+    let _ = (Sae::load_any(folder).is_ok(), read_origin(folder).is_ok());
 }
 
 #[test]

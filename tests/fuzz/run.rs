@@ -8,7 +8,7 @@ use monosem::labels::{Format, Labels};
 use monosem::lm::{Activation, CpuEngine, HookPoint, Lm, LmConfig};
 use monosem::pipeline::Recipe;
 use monosem::sae::history::{self, Moment};
-use monosem::sae::{Eval, Origin, Sae, Select};
+use monosem::sae::{Eval, Origin, Sae, Select, Transcoder};
 use rand::RngExt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -89,7 +89,13 @@ impl Whole {
         sae.save(&self.run().sae("main"), &origin, &numbers(4 * d_in)).unwrap();
         let gated = Sae { select: Select::Gated { b_mag: numbers(d_sae), r_mag: numbers(d_sae) }, ..sae.clone() };
         gated.save(&self.run().sae("gated"), &origin, &numbers(4 * d_in)).unwrap();
-        let moment = Moment { step: 3, steps: 8, rows: 30, loss: 2.5, fvu: 0.5, l0: 3.0, dead_frac: 0.25, hook: "h".into(), run: "{}".into() };
+        let refined = Select::Refined { step: 0.25, first: numbers(d_sae), threshold: numbers(d_sae) };
+        Sae { select: refined, ..sae.clone() }.save(&self.run().sae("refined"), &origin, &numbers(4 * d_in)).unwrap();
+        // As wide at its other end as at this one, so that the decoder fits.
+        let transcoder = Sae { transcoder: Some(Transcoder { d_out: d_in, w_skip: numbers(d_in * d_in) }), ..sae.clone() };
+        transcoder.save(&self.run().sae("transcoder"), &origin, &numbers(4 * d_in)).unwrap();
+        let moment =
+            Moment { step: 3, steps: 8, rows: 30, loss: 2.5, fvu: 0.5, l0: 3.0, dead_frac: 0.25, hook: "h".into(), hook_out: None, run: "{}".into() };
         history::write(&self.run().sae("main"), &sae, &moment).unwrap();
         let (f, n) = (vec![1.0f32, 2.0, 3.0], vec![7u64, 8]);
         write_tensors(&self.path("plain.safetensors"), &[Tensor::f32("f", &[3], &f), Tensor::u64("n", &[2], &n)], &[("k", "v".into())]).unwrap();

@@ -162,7 +162,7 @@ fn a_transcoder_goes_through_the_program_and_what_cannot_use_it_says_so() {
     let shown = json(dir, &["features", "show", &id, "--sae", "mlp", "--run", "small"]);
     assert!(shown["feature"]["logits_up"].as_array().or(shown["logits_up"].as_array()).is_some_and(|up| !up.is_empty()), "{shown}");
     let error = fails(dir, &["steer", "run", "--sae", "mlp", "--latent", &id, "--prompt", "The", "--run", "small"]);
-    assert!(error.contains("transcoder") && error.contains("sae"), "{error}");
+    assert!(error.contains("it is a transcoder") && error.contains("name an SAE"), "{error}");
     let error = fails(dir, &["sae", "controls", "--name", "mlp", "--run", "small"]);
     assert!(error.contains("transcoder"), "{error}");
     let error = fails(dir, &[&train[..], &["--rows", "2000", "--recipe", "gated", "--name", "no"]].concat());

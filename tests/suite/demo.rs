@@ -131,7 +131,7 @@ fn add_model(run: &RunDir) {
 pub fn snapshot(run: &RunDir, sae: &Sae, step: u64) {
     let hook = "blocks.0.mlp.hook_post".into();
     let training = monosem::artifact::settings::identity(&serde_json::json!({ "rows": 80 }), &Default::default());
-    let moment = Moment { step, steps: 8, rows: 10 * step, loss: 2.5, fvu: 0.5, l0: 3.0, dead_frac: 0.25, hook, run: training };
+    let moment = Moment { step, steps: 8, rows: 10 * step, loss: 2.5, fvu: 0.5, l0: 3.0, dead_frac: 0.25, hook, hook_out: None, run: training };
     history::write(&run.sae("main"), sae, &moment).unwrap();
 }
 

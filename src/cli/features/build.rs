@@ -33,7 +33,7 @@ pub struct Args {
 pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let Loaded { stream, tokenizer, lm, lm_manifest } = open_model(run)?;
     let _lock = run.lock()?;
-    let sae = if which.neurons { None } else { Some(open_sae(run, &which.sae, &lm_manifest)?) };
+    let sae = if which.neurons { None } else { Some(open_sae(run, &which.sae, &lm_manifest, &lm.config)?) };
     let hook = match (&sae, args.hook) {
         (Some(OpenedSae { hook, .. }), Some(asked)) if *hook != asked => bail!("SAE {} was trained on {hook}, not on {asked}", which.sae),
         (Some(OpenedSae { hook, .. }), _) => *hook,

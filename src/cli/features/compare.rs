@@ -42,7 +42,7 @@ impl Labelled {
 
     /// Its label, or its strongest tokens.
     fn title(&self, latent: u32) -> String {
-        if self.of.dictionary.is_none() && self.labels.is_empty() {
+        if self.of.dictionary.is_none() {
             return "(no dictionary)".into();
         }
         let tokens = || self.of.dictionary.as_ref().and_then(|d| d.summary(latent).ok()).map(|s| top_tokens(&s, 2));

@@ -69,8 +69,9 @@ fn directions(which: &Which, run: &RunDir, meta: &features::store::Meta) -> anyh
     if !dir.join("cfg.json").is_file() {
         return Ok(None);
     }
-    let sae = Sae::load(&dir)?;
-    Ok((sae.d_sae == meta.n_units as usize && sae.d_in == meta.d_in).then_some(sae.w_dec))
+    let sae = Sae::load_any(&dir)?;
+    // A transcoder's directions are those of another place than the dictionary's hook.
+    Ok((sae.transcoder.is_none() && sae.d_sae == meta.n_units as usize && sae.d_in == meta.d_in).then_some(sae.w_dec))
 }
 
 /// When the file was written, as RFC 3339.

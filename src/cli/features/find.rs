@@ -60,7 +60,7 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
     if let Some(known) = known_kind(&stream, &concept) {
         concept.kind = known;
     }
-    let OpenedSae { sae, hook, .. } = open_sae(run, &which.sae, &lm_manifest)?;
+    let OpenedSae { sae, hook, .. } = open_sae(run, &which.sae, &lm_manifest, &lm.config)?;
     // As the run's own exam, so that the same question has the same answer there and here.
     let exam_of_run = Recipe::read(&run.config()).ok();
     let n_tokens = args.n_tokens.or(exam_of_run.as_ref().map(|recipe| recipe.exam.tokens)).unwrap_or(200_000);

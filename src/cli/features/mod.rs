@@ -20,8 +20,9 @@ use crate::artifact::{Manifest, RunDir};
 use crate::corpus::{TokenStream, Tokenizer};
 use crate::features::store::Meta;
 use crate::features::{self, Dictionary, NEURONS};
+use crate::intervene::check_widths;
 use crate::labels::Labels;
-use crate::lm::{HookPoint, Lm};
+use crate::lm::{HookPoint, Lm, LmConfig};
 use crate::sae::{Sae, read_origin};
 use anyhow::{Context, bail};
 
@@ -171,7 +172,7 @@ struct OpenedSae {
 }
 
 /// Opens an SAE and checks it against the model.
-fn open_sae(run: &RunDir, name: &str, lm: &Manifest) -> anyhow::Result<OpenedSae> {
+fn open_sae(run: &RunDir, name: &str, lm: &Manifest, config: &LmConfig) -> anyhow::Result<OpenedSae> {
     let dir = run.sae(name);
     let rerun = format!("monosem sae train --name {name} {}", run.flags());
     let next = || format!("cannot open the SAE {name} of {}\n  train one with: {rerun}", run.root.display());
@@ -181,7 +182,9 @@ fn open_sae(run: &RunDir, name: &str, lm: &Manifest) -> anyhow::Result<OpenedSae
     let parse = |hook: &str| hook.parse::<HookPoint>().map_err(|e| anyhow::anyhow!(e)).with_context(next);
     let sae = Sae::load_any(&dir).with_context(next)?;
     let target = sae.transcoder.is_some().then(|| parse(origin.hook_name_out.as_deref().unwrap_or_default())).transpose()?;
-    Ok(OpenedSae { sae, hook: parse(&origin.hook_name)?, target, manifest })
+    let hook = parse(&origin.hook_name)?;
+    check_widths(config, (hook, target.unwrap_or(hook)), &sae).with_context(next)?;
+    Ok(OpenedSae { sae, hook, target, manifest })
 }
 
 /// Labels in force; none, and no file made, where there is no file yet.

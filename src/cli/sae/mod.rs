@@ -11,7 +11,7 @@ use crate::corpus::TokenStream;
 use crate::lm::{self, HookPoint, Lm};
 use crate::pipeline::{self, EvalConfig, Evaluated};
 use crate::sae::{self, Eval, Recipe, Sae, Select};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use std::path::Path;
 
 /// Train, evaluate and inspect sparse autoencoders
@@ -231,10 +231,8 @@ impl Subject {
         let trained = Manifest::read(&dir, "sae", sae::SAE_FORMAT_VERSION)?;
         trained.check_input(&dir, "lm", &Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)?, &rerun)?;
         let engine = lm::CpuEngine::new(open_lm(run, &stream)?);
-        let d_in = hook.d_in(lm::Engine::config(&engine));
-        if d_in != sae.d_in {
-            bail!("the SAE reads rows of {} numbers, {hook} of this model has {d_in}\n  rerun: {rerun}", sae.d_in);
-        }
+        crate::intervene::check_widths(lm::Engine::config(&engine), (hook, target.unwrap_or(hook)), &sae)
+            .with_context(|| format!("rerun: {rerun}"))?;
         Ok(Subject { sae, hook, target, stream, engine })
     }
 }
@@ -246,7 +244,13 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let manifest = Manifest::read(&dir, "sae", sae::SAE_FORMAT_VERSION)?;
     let eval: Option<Eval> = dir.join("eval.json").exists().then(|| read_json(&dir.join("eval.json"))).transpose()?;
     if global.json {
-        say!("{}", serde_json::json!({"d_in": sae.d_in, "d_sae": sae.d_sae, "hook": origin.hook_name, "manifest": manifest, "eval": eval}));
+        let (d_out, hook_out) = (sae.d_out(), origin.hook_name_out.as_ref());
+        say!(
+            "{}",
+            serde_json::json!({
+                "d_in": sae.d_in, "d_out": d_out, "d_sae": sae.d_sae, "hook": origin.hook_name, "hook_out": hook_out, "manifest": manifest, "eval": eval,
+            })
+        );
         return Ok(());
     }
     let select = match &sae.select {

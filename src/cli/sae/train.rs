@@ -189,7 +189,7 @@ impl Train {
             config.resample = None;
         }
         if self.reinit {
-            config.resample.as_mut().with_context(|| format!("--reinit: {} does not resample", self.recipe))?.random = true;
+            config.resample.as_mut().with_context(|| format!("--reinit: {} does not resample\n  use --recipe relu-2023", self.recipe))?.random = true;
         }
         config.check()?;
         Ok(config)

@@ -17,6 +17,7 @@ pub struct Named {
     pub alive: Option<Vec<bool>>,
     /// Absent for an SAE that another program made.
     trained: Option<Trained>,
+    /// Where its directions are: what it reconstructs.
     hook: Option<String>,
 }
 
@@ -46,14 +47,14 @@ pub fn open(run: &RunDir, name: &str) -> Result<Named> {
         let identity: serde_json::Value = serde_json::from_str(&moment.run).unwrap_or_default();
         let trained = Trained::read(&identity["config"], serde_json::from_value(identity["inputs"].clone()).unwrap_or_default());
         let sae = history::load(&dir, moment.step)?;
-        return Ok(Named { sae, dictionary: None, alive: None, trained, hook: Some(moment.hook.clone()) });
+        return Ok(Named { sae, dictionary: None, alive: None, trained, hook: Some(moment.hook_out.as_ref().unwrap_or(&moment.hook).clone()) });
     }
     let dir = run.sae(name);
     let sae = Sae::load_any(&dir)?;
     let dictionary = Dictionary::open(&run.features(name)).ok();
     let alive = dictionary.as_ref().map(Dictionary::alive).transpose()?.filter(|alive| alive.len() == sae.d_sae);
     let trained = read_json::<Manifest>(&dir.join("manifest.json")).ok().and_then(|m| Trained::read(&m.config, m.inputs));
-    let hook = sae::read_origin(&dir).ok().map(|origin| origin.hook_name);
+    let hook = sae::read_origin(&dir).ok().map(|origin| origin.hook_name_out.unwrap_or(origin.hook_name));
     Ok(Named { sae, dictionary, alive, trained, hook })
 }
 
@@ -104,7 +105,7 @@ pub fn cautions(a: &Named, b: &Named, matched: &[super::Nearest]) -> Vec<String>
     }
     match (a.hook(), b.hook()) {
         (Some(a), Some(b)) if a != b => {
-            said.push(format!("The two were trained at different places, {a} and {b}: a direction of one means nothing in the other."));
+            said.push(format!("The two have their directions at different places, {a} and {b}: a direction of one means nothing in the other."));
         }
         _ => {}
     }

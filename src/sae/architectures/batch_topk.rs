@@ -4,7 +4,7 @@
 //! u = xc + refine (x - x_hat') is selected from again. x_hat' is held fixed in the gradient, so a step is one on the row u.
 //!
 //! a = relu(z) where z is among the B k largest of the batch, loss = |x - x_hat|^2 + aux. Used on single rows the SAE is a JumpReLU whose one threshold is
-//! the running mean of the least activation that batches kept; it is saved as that.
+//! the running mean of the least activation that batches kept; it is saved as that, a refined one with the thresholds of both selections.
 
 use super::topk::topk_lr;
 use super::{Architecture, Recipe, Select, Selection, Trained};
@@ -21,13 +21,13 @@ pub struct BatchTopK {
     pub auxk: bool,
     /// k at the first step, from where it falls linearly to `k` at the last; none: always k.
     pub k_start: Option<f64>,
-    /// Size of a refining step between two selections; 0: one selection.
-    pub refine: f64,
+    /// Size of a refining step between two selections; none: one selection.
+    pub refine: Option<f64>,
 }
 
 impl Default for BatchTopK {
     fn default() -> Self {
-        BatchTopK { k: 32.0, auxk: true, k_start: None, refine: 0.0 }
+        BatchTopK { k: 32.0, auxk: true, k_start: None, refine: None }
     }
 }
 
@@ -37,7 +37,8 @@ impl Architecture for BatchTopK {
     }
 
     fn in_words(&self) -> String {
-        format!("BatchTopK ({}{})", k_in_words(self.k, self.k_start), if self.auxk { ", AuxK" } else { "" })
+        let auxk = if self.auxk { ", AuxK" } else { "" };
+        format!("BatchTopK ({}{}{auxk})", k_in_words(self.k, self.k_start), refine_in_words(self.refine))
     }
 
     fn check(&self, _: usize, d_sae: usize) -> Result<(), String> {
@@ -46,7 +47,7 @@ impl Architecture for BatchTopK {
     }
 
     fn refine(&self) -> Option<f32> {
-        (self.refine > 0.0).then_some(self.refine as f32)
+        self.refine.map(|step| step as f32)
     }
 
     fn tune(&self, config: &mut TrainConfig) {
@@ -81,8 +82,15 @@ pub(super) fn one_threshold(trained: &Trained, refine: Option<f32>) -> Select {
     }
 }
 
-pub(super) fn check_refine(refine: f64) -> Result<(), String> {
-    if (0.0..=1.0).contains(&refine) { Ok(()) } else { Err(format!("refine is {refine}; it is the size of a step, from 0 to 1")) }
+pub(super) fn check_refine(refine: Option<f64>) -> Result<(), String> {
+    match refine {
+        Some(step) if !(step > 0.0 && step <= 1.0) => Err(format!("refine is {step}; it is the size of a step, above 0 and at most 1")),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn refine_in_words(refine: Option<f64>) -> String {
+    refine.map_or(String::new(), |step| format!(", refine {step}"))
 }
 
 pub(super) fn annealed(k: f64, start: f64, done: f64) -> f64 {
@@ -142,7 +150,7 @@ mod tests {
     #[test]
     fn gradients_of_refined_rows_match_finite_differences_with_the_first_reconstruction_held_fixed() {
         let (k, step) = (1.5, 0.3);
-        let recipe: Recipe = BatchTopK { k, auxk: false, refine: step, ..Default::default() }.into();
+        let recipe: Recipe = BatchTopK { k, auxk: false, refine: Some(step), ..Default::default() }.into();
         let n = (k * B as f64).round() as usize;
         // u of each row: xc moves with b_dec, what the latents of the first selection make of it does not.
         let refined = |p: &Tensors, at: &Tensors| -> Vec<Vec<f64>> {

@@ -6,7 +6,7 @@
 //! Random prefixes (Nabeshima 2024): the ends are drawn anew for each step, their lengths from a Pareto distribution of exponent 1/2 cut off at F.
 //! Sorting: every so many steps the latents are put in the order of how often they fire, so that those that fire most are in the first prefix.
 
-use super::batch_topk::{annealed, check_k, check_refine, k_in_words, one_threshold};
+use super::batch_topk::{annealed, check_k, check_refine, k_in_words, one_threshold, refine_in_words};
 use super::topk::topk_lr;
 use super::{Architecture, Levels, Nesting, Recipe, Select, Selection, Trained};
 use crate::artifact::seed;
@@ -34,8 +34,8 @@ pub struct Matryoshka {
     pub detached: bool,
     /// Steps after which latents are sorted by how often they fire; none: never.
     pub sort_every: Option<u64>,
-    /// Size of a refining step between two selections; 0: one selection.
-    pub refine: f64,
+    /// Size of a refining step between two selections; none: one selection.
+    pub refine: Option<f64>,
 }
 
 impl Default for Matryoshka {
@@ -49,7 +49,7 @@ impl Default for Matryoshka {
             inner_weight: 1.0,
             detached: false,
             sort_every: None,
-            refine: 0.0,
+            refine: None,
         }
     }
 }
@@ -87,7 +87,8 @@ impl Architecture for Matryoshka {
     fn in_words(&self) -> String {
         let levels = if self.random > 0 { format!("{} random prefixes", self.random) } else { "fixed prefixes".into() };
         let detached = if self.detached { ", detached" } else { "" };
-        format!("Matryoshka ({}, {levels}{detached}{})", k_in_words(self.k, self.k_start), if self.auxk { ", AuxK" } else { "" })
+        let (refine, auxk) = (refine_in_words(self.refine), if self.auxk { ", AuxK" } else { "" });
+        format!("Matryoshka ({}, {levels}{detached}{refine}{auxk})", k_in_words(self.k, self.k_start))
     }
 
     fn check(&self, _: usize, d_sae: usize) -> Result<(), String> {
@@ -117,7 +118,7 @@ impl Architecture for Matryoshka {
     }
 
     fn refine(&self) -> Option<f32> {
-        (self.refine > 0.0).then_some(self.refine as f32)
+        self.refine.map(|step| step as f32)
     }
 
     fn selection(&self) -> Selection {

@@ -157,10 +157,10 @@ fn figures(chosen: &Chosen, scores: &[Scores], is_published: bool, whole: bool) 
         Figure::new(&chosen.label, what, &values)
     };
     list.extend([
-        pruned("f1, leave-one-out", |p| p.f1),
-        pruned("precision, leave-one-out", |p| p.precision),
-        pruned("recall, leave-one-out", |p| p.recall),
-        pruned("l0, leave-one-out", |p| p.l0),
+        pruned("f1_leave_one_out", |p| p.f1),
+        pruned("precision_leave_one_out", |p| p.precision),
+        pruned("recall_leave_one_out", |p| p.recall),
+        pruned("l0_leave_one_out", |p| p.l0),
     ]);
     list
 }
