@@ -156,6 +156,14 @@ fn run_name(text: &str) -> Result<String, String> {
     Ok(text.into())
 }
 
+/// An SAE's name is the name of one folder; `NAME@STEP` is a snapshot of its training, `neurons` the dictionary of the model's own neurons.
+fn sae_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.starts_with('.') || text.contains(['/', '\\', '@']) || text == crate::features::NEURONS {
+        return Err(format!("an SAE's name is one folder's name, without @, not beginning with a dot, and not {:?}", crate::features::NEURONS));
+    }
+    Ok(text.into())
+}
+
 /// The device that is there; others are refused before anything is done.
 fn device(text: &str) -> Result<String, String> {
     match text {

@@ -1,7 +1,7 @@
 //! `monosem steer`: text with features edited, beside the unedited text.
 
 use super::Global;
-use crate::artifact::{Manifest, RunDir, read_json};
+use crate::artifact::{Manifest, RunDir, read_json, shell_word};
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::features::Dictionary;
 use crate::intervene::measure::max_activations;
@@ -105,10 +105,11 @@ fn run_one(args: &Run, global: &Global) -> anyhow::Result<()> {
     let sae_dir = run.sae(&name);
     tell!("reads {} and {}", run.lm().display(), sae_dir.display());
     let tokenizer = Tokenizer::load(&run.tokens().join("tokenizer.json")).context("cannot read the run's tokenizer")?;
-    let sae = Sae::load(&sae_dir).with_context(|| {
+    if !sae_dir.is_dir() {
         let known = saes(&run).join(", ");
-        format!("cannot open the SAE {name} of {}\n  those that are there: {}", run.root.display(), if known.is_empty() { "none" } else { &known })
-    })?;
+        bail!("there is no SAE {name} in {}\n  those that are there: {}", run.root.display(), if known.is_empty() { "none" } else { &known });
+    }
+    let sae = Sae::load(&sae_dir)?;
     let manifest = |dir: &std::path::Path| read_json::<Manifest>(&dir.join("manifest.json"));
     let rerun = format!("monosem sae train --name {name} {}", run.flags());
     manifest(&sae_dir)?.check_input(&sae_dir, "lm", &manifest(&run.lm())?, &rerun)?;
@@ -165,7 +166,14 @@ fn run_one(args: &Run, global: &Global) -> anyhow::Result<()> {
     } else {
         write!(std::io::stdout(), "{}", side_by_side(&args.prompt, &both, terminal_width()))?;
     }
-    tell!("seed {}, temperature {}; look at the feature: monosem features show {} {}", args.seed, args.temperature, args.latent[0], run.flags());
+    tell!(
+        "seed {}, temperature {}; look at the feature: monosem features show {} --sae {} {}",
+        args.seed,
+        args.temperature,
+        args.latent[0],
+        shell_word(&name),
+        run.flags()
+    );
     Ok(())
 }
 

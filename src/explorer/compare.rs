@@ -7,8 +7,10 @@ use crate::artifact::{RunDir, grouped};
 use crate::features::Dictionary;
 use crate::features::compare::{Comparison, MATCHED, Nearest, RELATED, cautions, compare, names, open};
 use crate::pipeline::saes;
+use crate::sae::history;
 use serde::Serialize;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Lines of each table.
@@ -19,7 +21,7 @@ const N_PARTS: usize = 8;
 /// The last comparison.
 #[derive(Clone)]
 pub struct Kept {
-    /// The other SAE's name and the hash of this one's weights.
+    /// The other SAE's name, the hash of this one's weights, and when the other's files were written.
     key: String,
     comparison: Arc<Comparison>,
     warnings: Vec<String>,
@@ -139,7 +141,7 @@ impl App {
             None => (self.run.clone(), with),
         };
         let failed = |e: &dyn std::fmt::Display| Problem::new(400, "These cannot be compared", e);
-        let key = format!("{with} {}", meta.weights_hash);
+        let key = format!("{with} {} {}", meta.weights_hash, stamp(&run, name));
         let kept = locked(&self.compared).as_ref().filter(|kept| kept.key == key).cloned();
         let Kept { comparison, warnings, .. } = match kept {
             Some(kept) => kept,
@@ -199,6 +201,15 @@ impl App {
             only_there: by_cosine(&c.new, false).iter().filter_map(|n| pair(n.other, n.latent, n.cosine)).collect(),
         })
     }
+}
+
+/// When what a comparison reads of an SAE was written: it may be trained again, or get a dictionary, while pages are open.
+fn stamp(run: &RunDir, name: &str) -> String {
+    let plain = name.split('@').next().unwrap_or(name);
+    let sae = run.sae(plain);
+    let files = [sae.join("sae_weights.safetensors"), sae.join("manifest.json"), history::folder(run, plain).join("history"), run.features(plain)];
+    let written = |path: &PathBuf| std::fs::metadata(path).and_then(|m| Ok((m.modified()?, m.len()))).ok();
+    format!("{:?}", files.iter().map(written).collect::<Vec<_>>())
 }
 
 fn figures(c: &Comparison, this: &str, with: &str) -> Vec<Fact> {

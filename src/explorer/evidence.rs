@@ -41,6 +41,8 @@ pub struct EvidenceView {
     /// Whether there are any.
     #[serde(skip)]
     pub has_loss: bool,
+    /// Whether the hook's coordinates are neurons, which have pages of their own.
+    pub of_neurons: bool,
 }
 
 /// Another unit, as `UnitView` has it.
@@ -99,6 +101,7 @@ impl App {
             uncorrelated: units == Units::Features && meta.has_no_room_for_correlations(),
             aligned: detail.alignment.iter().map(|a| neuron(a.neuron, a.value, percent(a.share as f64))).collect(),
             loss_note: loss_note(meta),
+            of_neurons: meta.reads_neurons(),
             has_loss: meta.loss_effects == LossEffects::Exact,
         })
     }

@@ -3,6 +3,7 @@
 use super::{Error, Result};
 use crate::activations::ShuffleConfig;
 use crate::corpus::{CorpusConfig, OnError, Source};
+use crate::features::NEURONS;
 use crate::lm::{self, HookPoint, LmConfig};
 use crate::sae;
 use serde::{Deserialize, Serialize};
@@ -223,6 +224,12 @@ impl Recipe {
         let (text, model) = (self.corpus.d_vocab, self.lm.model.d_vocab);
         if self.corpus.tokenizer.is_none() && text != model {
             return Err(Error::Recipe(format!("corpus.d_vocab is {text}, but lm.model.d_vocab is {model}\n  set both to the same number")));
+        }
+        let name = &self.sae.name;
+        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '@']) || name == NEURONS {
+            let what =
+                format!("sae.name is {name:?}; it is one folder's name, without @, not beginning with a dot, and not {NEURONS:?}\n  choose another");
+            return Err(Error::Recipe(what));
         }
         if self.sae.train.sae.target.is_some() {
             let what = "sae.train.sae.target makes a transcoder, of which the later stages know no use\n  leave it out; monosem sae train --target HOOK trains one beside the run's SAE";

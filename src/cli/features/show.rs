@@ -67,7 +67,7 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
             effects.iter().map(|e| format!("{} {:+.2}", quoted_bytes(&e.token.bytes), e.effect)).collect::<Vec<_>>().join("  ")
         };
         writeln!(out, "raises   {}\nlowers   {}", effects(&detail.logits_up), effects(&detail.logits_down))?;
-        near(out, &detail)?;
+        near(out, &detail, dictionary.meta().reads_neurons())?;
         for (what, densities) in [("density over the text", &detail.over_time), ("density by position", &detail.over_position)] {
             let bars = bars(densities);
             if !bars.is_empty() {
@@ -97,7 +97,9 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
 }
 
 /// Neighbours and neurons, a line each where there are any.
-fn near(out: &mut dyn Write, detail: &FeatureDetail) -> std::io::Result<()> {
+fn near(out: &mut dyn Write, detail: &FeatureDetail, of_neurons: bool) -> std::io::Result<()> {
+    let (correlated, written) =
+        if of_neurons { ("correlated neurons", "written to neurons") } else { ("correlated coordinates", "written to coordinates") };
     let listed = |neighbors: &[Neighbor]| neighbors.iter().take(6).map(|n| format!("{} {:.2}", n.id, n.value)).collect::<Vec<_>>().join("  ");
     let neurons: Vec<String> = detail.neurons.iter().map(|n| format!("{} {:+.2}", n.neuron, n.pearson)).collect();
     let aligned: Vec<String> = detail.alignment.iter().map(|a| format!("{} {:+.2}", a.neuron, a.value)).collect();
@@ -106,8 +108,8 @@ fn near(out: &mut dyn Write, detail: &FeatureDetail) -> std::io::Result<()> {
         ("fires with", listed(&detail.coactive)),
         ("goes along with", along.join("  ")),
         ("similar", listed(&detail.similar)),
-        ("correlated neurons", neurons.join("  ")),
-        ("written to neurons", aligned.join("  ")),
+        (correlated, neurons.join("  ")),
+        (written, aligned.join("  ")),
     ];
-    lines.iter().filter(|(_, list)| !list.is_empty()).try_for_each(|(name, list)| writeln!(out, "{name:20} {list}"))
+    lines.iter().filter(|(_, list)| !list.is_empty()).try_for_each(|(name, list)| writeln!(out, "{name:22} {list}"))
 }

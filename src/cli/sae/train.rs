@@ -2,8 +2,8 @@
 
 use super::{open_lm, open_stream};
 use crate::activations::{Cached, ShuffleConfig, Shuffled, Streamed, WindowRows};
-use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, size, time};
-use crate::cli::{Global, Interrupted, Terminal, again};
+use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, shell_word, size, time};
+use crate::cli::{Global, Interrupted, Terminal, again, sae_name};
 use crate::lm::{self, HookPoint};
 use crate::sae::{self, Decoder, Origin, Place, Recipe, SaeConfig, Target, TrainConfig};
 use anyhow::Context;
@@ -22,7 +22,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 pub(super) struct Train {
     /// Name of the SAE: its files are in DIR/RUN/sae/NAME. Of several, names are NAME-k16 and the like
-    #[arg(long, visible_alias = "sae", default_value = "main", value_name = "NAME")]
+    #[arg(long, visible_alias = "sae", default_value = "main", value_name = "NAME", value_parser = sae_name)]
     name: String,
     /// Where activations are read
     #[arg(long, default_value = "blocks.0.mlp.hook_post", value_name = "HOOK")]
@@ -296,7 +296,7 @@ fn train_on<S: WindowRows>(
         [one] => say!("{one}"),
         _ => say!("{}", serde_json::json!({ "saes": lines })),
     }
-    let first = jobs[0].1.out.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let first = shell_word(&jobs[0].1.out.file_name().unwrap_or_default().to_string_lossy());
     tell!("next: monosem sae eval --name {first} {}", run.flags());
     Ok(())
 }

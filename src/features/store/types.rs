@@ -95,6 +95,11 @@ pub struct Meta {
 }
 
 impl Meta {
+    /// Whether the coordinates of the hook are the MLP's neurons.
+    pub fn reads_neurons(&self) -> bool {
+        self.hook.ends_with(".mlp.hook_pre") || self.hook.ends_with(".mlp.hook_post")
+    }
+
     /// Correlations of latents with the hook's coordinates are missing because they would have taken more memory than
     /// [`CollectSettings::max_correlation_bytes`].
     pub fn has_no_room_for_correlations(&self) -> bool {
