@@ -131,11 +131,17 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             let author = user_name();
             let defaults = Import { weights_hash: weights, n_units: meta.n_units, author: &author };
             let done = to_write()?.import(Format::of(&path), &text, defaults)?;
-            print(global, &serde_json::json!({ "path": path, "new": done.new, "known": done.known, "elsewhere": done.elsewhere }), |out| {
-                let elsewhere = if done.elsewhere > 0 { format!(", {} of them for another SAE", done.elsewhere) } else { String::new() };
-                writeln!(out, "{} new labels from {}{elsewhere}; {} were there already", done.new, path.display(), done.known)
-            })?;
-            if done.new > 0 {
+            print(
+                global,
+                &serde_json::json!({ "path": path, "new": done.new, "replaced": done.replaced, "known": done.known, "elsewhere": done.elsewhere }),
+                |out| {
+                    let some = |n: usize, what: &str| if n > 0 { format!(", {n} {what}") } else { String::new() };
+                    let (replaced, elsewhere) = (some(done.replaced, "in place of others"), some(done.elsewhere, "of them for another SAE"));
+                    let labels = if done.new == 1 { "label" } else { "labels" };
+                    writeln!(out, "{} new {labels} from {}{replaced}{elsewhere}; {} were there already", done.new, path.display(), done.known)
+                },
+            )?;
+            if done.new + done.replaced > 0 {
                 tell!("to take all of it back: monosem label undo {} {}", args.which.flags(), run.flags());
             }
             Ok(())

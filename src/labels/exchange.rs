@@ -2,8 +2,10 @@
 //! other programs wrote a number and a text are enough.
 
 use super::{Error, Label, Labels, Result};
+use regex::Regex;
 use std::io::Write;
 use std::path::Path;
+use std::sync::LazyLock;
 
 /// How labels are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,9 +55,11 @@ pub struct Import<'a> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Imported {
     pub new: usize,
+    /// In place of another text of the same author, earlier in the file or in force before.
+    pub replaced: usize,
     /// In force already.
     pub known: usize,
-    /// Of the new ones, how many are for another SAE: they are kept, and shown where that is.
+    /// Of those that were written, how many are for another SAE: they are kept, and shown where that is.
     pub elsewhere: usize,
 }
 
@@ -113,10 +117,17 @@ impl Labels {
                 done.known += 1;
                 continue;
             }
+            if !time_reads(time) {
+                let what = format!("the time of unit {} is {time:?}, expected as in 2026-01-31T12:00:00Z", line.latent);
+                return Err(Error::Import { line: number, what });
+            }
             let added = self.add(weights_hash, line.latent, &line.text, author, time);
             added.map_err(|e| if let Error::Invalid(what) = e { Error::Import { line: number, what } } else { e })?;
             first.get_or_insert(self.sql.last_insert_rowid());
-            done.new += 1;
+            match there.iter().any(|l| l.author == author) {
+                true => done.replaced += 1,
+                false => done.new += 1,
+            }
             done.elsewhere += usize::from(!is_here);
         }
         if let Some(first) = first {
@@ -124,6 +135,14 @@ impl Labels {
         }
         Ok(done)
     }
+}
+
+/// Whether a time is written as RFC 3339 has it.
+fn time_reads(time: &str) -> bool {
+    static PATTERN: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^\d{4}-(0\d|1[0-2])-[0-3]\d[Tt ][0-2]\d:[0-5]\d:[0-6]\d(\.\d+)?([Zz]|[+-][0-2]\d:[0-5]\d)$").expect("the pattern is right")
+    });
+    PATTERN.is_match(time)
 }
 
 fn jsonl(l: &Label) -> String {

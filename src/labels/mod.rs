@@ -135,6 +135,10 @@ impl Labels {
         if author.is_empty() || text.len() > MAX_TEXT {
             return Err(Error::Invalid(format!("a label of {} bytes by {author:?}: it needs an author and at most {MAX_TEXT} bytes", text.len())));
         }
+        if text.is_empty() && !self.list(weights_hash, Some(latent))?.iter().any(|l| l.author == author) {
+            // Nothing to take away: no step of the history.
+            return Ok(());
+        }
         let sql = "INSERT INTO changes (weights_hash, latent, text, author, time) VALUES (?1, ?2, ?3, ?4, ?5)";
         let done = self.sql.execute(sql, params![weights_hash, latent, text, author, time]);
         done.map(|_| ()).map_err(|source| sql_error(&self.path, source))

@@ -25,7 +25,7 @@ fn undo_takes_back_one_change_after_another() {
     let mut labels = Labels::open(&dir.path().join("x.sqlite")).unwrap();
     labels.set("w", 1, "first", "ann").unwrap();
     labels.set("w", 1, "second", "ann").unwrap();
-    labels.set("w", 2, "", "ann").unwrap();
+    labels.set("w", 2, "third", "ann").unwrap();
     assert_eq!(labels.undo("w").unwrap().unwrap().label.latent, 2);
     assert_eq!(labels.undo_of("w", 1).unwrap().unwrap().label.text, "second");
     assert_eq!(texts(&labels.list("w", None).unwrap()), [(1, "first", "ann")]);
@@ -39,7 +39,7 @@ fn an_import_is_one_step_to_take_back_and_a_single_label_of_it_another() {
     let mut labels = Labels::open(&dir.path().join("x.sqlite")).unwrap();
     labels.set("w", 1, "mine", "me").unwrap();
     let lines = "latent,text,weights_hash\n1,dogs,\n2,cats,\n3,owls,\n7,elsewhere,v\n";
-    assert_eq!(labels.import(Format::Csv, lines, HERE).unwrap(), Imported { new: 4, known: 0, elsewhere: 1 });
+    assert_eq!(labels.import(Format::Csv, lines, HERE).unwrap(), Imported { new: 3, replaced: 1, elsewhere: 1, ..Default::default() });
     labels.set("w", 3, "birds", "ann").unwrap();
     let told = |labels: &Labels| labels.steps("w", None, 9).unwrap().iter().map(|s| (s.label.text.clone(), s.n)).collect::<Vec<_>>();
     assert_eq!(told(&labels), [("birds".into(), 1), ("owls".into(), 4), ("mine".into(), 1)]);
@@ -91,9 +91,9 @@ fn a_number_and_a_text_are_enough_and_labels_for_other_weights_are_counted() {
     let dir = tempfile::tempdir().unwrap();
     let mut labels = Labels::open(&dir.path().join("a.sqlite")).unwrap();
     let done = labels.import(Format::Csv, "feature,label\r\n3,dogs\r\n", HERE).unwrap();
-    assert_eq!(done, Imported { new: 1, known: 0, elsewhere: 0 });
+    assert_eq!(done, Imported { new: 1, ..Default::default() });
     let lines = "{\"index\": 2, \"description\": \"cats\", \"author\": \"ann\"}\n\n{\"latent\": 9, \"text\": \"owls\", \"weights_hash\": \"v\"}\n";
-    assert_eq!(labels.import(Format::Jsonl, lines, HERE).unwrap(), Imported { new: 2, known: 0, elsewhere: 1 });
+    assert_eq!(labels.import(Format::Jsonl, lines, HERE).unwrap(), Imported { new: 2, elsewhere: 1, ..Default::default() });
     assert_eq!(texts(&labels.list("w", None).unwrap()), [(2, "cats", "ann"), (3, "dogs", "me")]);
     assert_eq!(texts(&labels.list("v", None).unwrap()), [(9, "owls", "me")]);
 }
@@ -218,4 +218,27 @@ fn the_newest_rating_of_a_rater_counts_and_no_question_has_more_points_than_the_
         assert!(labels.rate("w", &rating(1, "ann", points)).is_err());
     }
     assert_eq!([median(vec![]), median(vec![7]), median(vec![9, 1, 4]), median(vec![12, 0])], [None, Some(7.0), Some(4.0), Some(6.0)]);
+}
+
+#[test]
+fn an_import_says_what_it_replaces_and_refuses_a_time_that_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut labels = Labels::open(&dir.path().join("l.sqlite")).unwrap();
+    let lines = "latent,text,author\n1,one,ann\n1,two,ann\n1,one,bob\n";
+    assert_eq!(labels.import(Format::Csv, lines, HERE).unwrap(), Imported { new: 2, replaced: 1, ..Default::default() });
+    let error = labels.import(Format::Csv, "latent,text,time\n2,x,yesterday\n", HERE).unwrap_err().to_string();
+    assert!(error.contains("line 2") && error.contains("yesterday") && error.contains("2026-01-31T12:00:00Z"), "{error}");
+    assert!(labels.import(Format::Csv, "latent,text,time\n2,x,2024-02-29T23:59:60.5+02:00\n", HERE).is_ok());
+}
+
+#[test]
+fn taking_away_a_label_that_is_not_there_is_no_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut labels = Labels::open(&dir.path().join("l.sqlite")).unwrap();
+    labels.set("w", 3, "", "ann").unwrap();
+    assert!(labels.history("w", 3).unwrap().is_empty());
+    labels.set("w", 3, "x", "ann").unwrap();
+    labels.set("w", 3, "", "bob").unwrap();
+    labels.set("w", 3, "", "ann").unwrap();
+    assert_eq!(labels.history("w", 3).unwrap().len(), 2);
 }
