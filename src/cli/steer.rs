@@ -74,7 +74,7 @@ struct Run {
     /// Draw from the N likeliest tokens only
     #[arg(long, value_name = "N")]
     top_k: Option<usize>,
-    /// Name of the SAE [default: the only one of the run]
+    /// Name of the SAE [default: main, or the only one of the run]
     #[arg(long, value_name = "NAME")]
     sae: Option<String>,
 }

@@ -108,6 +108,7 @@ impl App {
         let found = match with {
             "" => None,
             _ if choices.iter().any(|c| c == with) => Some(self.compared(with)?),
+            _ if with == self.sae => return Err(Problem::bad(&format!("{with} is the SAE that is shown; compare it with another."))),
             _ => return Err(Problem::not_found(&format!("There is no SAE {with:?}; known are {}.", choices.join(", ")))),
         };
         Ok(ComparePage { this: self.sae.clone(), choices, with: with.into(), flags: self.run.flags(), found })

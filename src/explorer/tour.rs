@@ -199,7 +199,9 @@ impl App {
             figures.push(Fact::new("ultra-rare, junk", format!("{}, {}", grouped(meta.n_ultra_rare), grouped(meta.n_junk)), "features"));
         }
         if let Some(meta) = dictionary.map(Dictionary::meta) {
-            figures.push(Fact::new("hook", format!("{} wide", grouped(meta.d_in as u64)), &meta.hook));
+            let target = crate::sae::read_origin(&self.run.sae(&self.sae)).ok().and_then(|origin| origin.hook_name_out);
+            let place = target.map_or(meta.hook.clone(), |target| format!("{}, a transcoder: reconstructs {target}", meta.hook));
+            figures.push(Fact::new("hook", format!("{} wide", grouped(meta.d_in as u64)), &place));
         }
         figures
     }

@@ -52,7 +52,7 @@ pub enum Error {
     )]
     NotExact { hook: HookPoint },
     #[error(
-        "this is a transcoder: it reads {hook} and writes elsewhere, so there is no reconstruction of {hook} to put in place\n  name an SAE of {hook}"
+        "this is a transcoder: it reads {hook} and writes elsewhere, so there is no reconstruction of {hook} to put in its place\n  edits need an SAE: choose another with --sae"
     )]
     Transcoder { hook: HookPoint },
     #[error("interrupted")]

@@ -4,6 +4,7 @@ use super::super::{Global, Interrupted, Terminal, again};
 use super::Subject;
 use crate::artifact::{RunDir, grouped, write_json};
 use crate::pipeline::{self, ControlKind, ControlRow, EvalConfig, controls};
+use anyhow::bail;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -24,7 +25,10 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let _lock = run.lock()?;
     let dir = run.sae(&args.name);
-    let Subject { sae, hook, stream, mut engine, .. } = Subject::open(run, &args.name)?;
+    let Subject { sae, hook, target, stream, mut engine } = Subject::open(run, &args.name)?;
+    if target.is_some() {
+        bail!("{} is a transcoder: its controls would have to reconstruct another place than they read\n  name an SAE", args.name);
+    }
     tell!("trains {0}-frozen, {0}-soft-frozen and {0}-shuffled where they are not there, each on as many rows as {0}", args.name);
     let config = EvalConfig { hook, tokens: args.tokens, ce_tokens: args.ce_tokens, neurons: EvalConfig::neurons_for(&sae.select), seed: args.seed };
     let rows = match controls(&mut engine, &stream, run, &args.name, &config, &mut Terminal::new()) {

@@ -38,7 +38,7 @@ enum Command {
     /// Ctrl-C saves; --resume goes on, bit for bit as if it had never stopped.
     #[command(after_help = train::EXAMPLES)]
     Train(Box<train::Train>),
-    /// Measure on held-out text, write eval.json and controls.json
+    /// Measure on held-out text, write eval.json and controls.json (of a transcoder eval.json alone)
     Eval(Evaluate),
     /// Print what is in DIR/RUN/sae/NAME
     Info(Info),
