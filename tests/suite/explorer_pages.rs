@@ -148,10 +148,20 @@ fn an_sae_is_compared_with_one_that_is_listed_and_no_name_is_a_path() {
     });
     let page = served.get("/compare?with=copy").visible();
     assert!(page.contains("matched") && page.contains("of 8 (100 %)"), "an SAE beside itself: {page}");
-    for with in ["..%2Fmain", "%2Fetc", "main", "demo/../demo/main"] {
+    for with in ["..%2Fmain", "%2Fetc", "demo/../demo/main"] {
         let refused = served.get(&format!("/compare?with={with}"));
         assert!(refused.status == 404 && refused.visible().contains("known are copy"), "{with}: {}", refused.visible());
     }
+    let itself = served.get("/compare?with=main");
+    assert!(itself.status == 400 && itself.visible().contains("main is the SAE that is shown"), "{}", itself.visible());
+
+    // Another SAE in its place, while the pages are open.
+    let copy = served.dir.path().join("demo/sae/copy");
+    let mut other = monosem::sae::Sae::load(&copy).unwrap();
+    other.w_dec.reverse();
+    other.save(&copy, &monosem::sae::read_origin(&copy).unwrap(), &[]).unwrap();
+    let page = served.get("/compare?with=copy").visible();
+    assert!(page.contains("matched") && !page.contains("of 8 (100 %)"), "what was found before is shown: {page}");
 }
 
 #[test]
