@@ -151,6 +151,7 @@ impl App {
             if !ids.is_empty() {
                 named = dictionary.list_ids(&ListQuery { ids: Some(ids), limit: MAX_NAMED as u64, ..query.clone() })?.1;
             }
+            query.firing = Some(known.tokens_with(&ask.q).flat_map(|t| t.units.iter().map(|u| u.0)).collect());
             query.text = Some(ask.q.clone());
         }
         query.offset = (ask.page - 1) * PER_PAGE;

@@ -76,6 +76,7 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         without: args.without,
         category: args.category,
         text: args.text,
+        firing: None,
         min_density: args.min_density,
         max_density: args.max_density,
         ids,

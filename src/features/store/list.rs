@@ -54,7 +54,7 @@ impl Dictionary {
         let columns = self.numbers()?;
         let mut only = query.ids.as_ref().map(|ids| self.marked(ids));
         if let Some(text) = query.text.as_deref().filter(|t| !t.trim().is_empty()) {
-            let found = self.marked(&self.with_text(text)?);
+            let found = self.marked(&self.with_text(text, query.firing.as_deref())?);
             only = Some(match only {
                 Some(ids) => ids.iter().zip(&found).map(|(a, b)| *a && *b).collect(),
                 None => found,

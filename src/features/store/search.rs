@@ -43,9 +43,9 @@ struct Counted {
 
 impl Dictionary {
     /// Features that fire on a token holding `text`, or with these words in a context where `text` is long enough to be looked for there; in no
-    /// order, some more than once.
-    pub(super) fn with_text(&self, text: &str) -> Result<Vec<u32>> {
-        let mut found = self.firing_on(text)?;
+    /// order, some more than once. `firing`: the first of these, where they are known.
+    pub(super) fn with_text(&self, text: &str, firing: Option<&[u32]>) -> Result<Vec<u32>> {
+        let mut found = firing.map_or_else(|| self.firing_on(text), |known| Ok(known.to_vec()))?;
         if text.trim().len() >= MIN_WORDS {
             match self.with_word(text) {
                 Some(units) => found.extend(units),

@@ -522,6 +522,8 @@ pub struct ListQuery {
     pub category: Option<Category>,
     /// Features that fire on a token holding this text, or in a context with these words.
     pub text: Option<String>,
+    /// Units that fire on a token holding it, where the caller knows them; else they are looked up.
+    pub firing: Option<Vec<u32>>,
     pub min_density: Option<f64>,
     pub max_density: Option<f64>,
     /// Only these (for instance the labelled ones).
@@ -539,6 +541,7 @@ impl Default for ListQuery {
             without: vec![],
             category: None,
             text: None,
+            firing: None,
             min_density: None,
             max_density: None,
             ids: None,
