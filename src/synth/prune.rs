@@ -6,16 +6,13 @@
 //!
 //! tau is the one number that is chosen by the true features: on rows of their own, out of quantiles of the gains; the scores are of the rows of all other scores.
 
-use super::scores::{Detector, Geometry};
-use super::source::{Generator, Rows};
+use super::scores::{Detector, Encoded, Geometry, each_batch};
+use super::source::Generator;
 use crate::artifact::Progress;
 use crate::kernels::sparse::dot;
-use crate::sae::{Sae, SparseRows};
+use crate::sae::Sae;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-
-/// Rows that are encoded at once.
-const BATCH: usize = 2048;
 
 /// Rows that tau is chosen on, at most.
 const CHOSEN_ON: u64 = 50_000;
@@ -87,7 +84,7 @@ fn detectors<'a>(firings: impl Iterator<Item = &'a Firing>, features: &[u64], d_
 fn firings(
     sae: &Sae,
     generator: &dyn Generator,
-    (seed, stream): (u64, &'static str),
+    stream: (u64, &'static str),
     rows: u64,
     geometry: &Geometry,
     progress: &mut dyn Progress,
@@ -95,17 +92,8 @@ fn firings(
     let d = sae.d_in;
     let mut fires = vec![0u64; generator.dictionary().n_features()];
     let norms: Vec<f32> = sae.w_dec.chunks_exact(d).map(|w| dot(w, w)).collect();
-    let (mut source, mut encoder) = (Rows::new(generator, seed, stream), sae.encoder());
-    let (mut x, mut x_hat) = (vec![0.0; BATCH * d], vec![0.0; BATCH * d]);
-    let (mut features, mut latents) = (SparseRows::default(), SparseRows::default());
     let mut found = Vec::new();
-    let mut left = rows as usize;
-    while left > 0 {
-        let batch = BATCH.min(left);
-        let (x, x_hat) = (&mut x[..batch * d], &mut x_hat[..batch * d]);
-        source.next_with_features(x, &mut features);
-        encoder.encode(x, &mut latents);
-        sae.decode(&latents, x_hat);
+    each_batch(sae, generator, stream, rows, progress, |Encoded { x, x_hat, features, latents }| {
         features.latent.iter().for_each(|&i| fires[i as usize] += 1);
         let one = |(r, (x, x_hat)): (usize, (&[f32], &mut [f32]))| {
             x_hat.iter_mut().zip(x).for_each(|(y, x)| *y = x - *y);
@@ -119,9 +107,7 @@ fn firings(
         };
         let of_rows: Vec<Vec<Firing>> = x.par_chunks_exact(d).zip(x_hat.par_chunks_exact_mut(d)).enumerate().map(one).collect();
         found.extend(of_rows.into_iter().flatten());
-        left -= batch;
-        progress.advance(batch as u64);
-    }
+    });
     (found, fires)
 }
 
@@ -129,7 +115,7 @@ fn firings(
 mod tests {
     use super::*;
     use crate::artifact::Silent;
-    use crate::sae::Select;
+    use crate::sae::{Select, SparseRows};
     use crate::synth::data::Dictionary;
     use crate::synth::scores::score;
     use rand::RngExt;

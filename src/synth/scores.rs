@@ -149,17 +149,28 @@ fn matching(cosines: &[f32], f: usize, n: usize) -> Vec<(u32, u32)> {
     assign(&score, n, f).into_iter().enumerate().map(|(i, j)| (j as u32, i as u32)).collect()
 }
 
-/// Scores `sae` on `rows` rows of the stream "eval" of `seed`.
-pub fn score(sae: &Sae, generator: &dyn Generator, seed: u64, rows: u64, progress: &mut dyn Progress) -> Scored {
-    let dictionary = generator.dictionary();
-    let (d, n) = (dictionary.d_in, dictionary.n_features());
-    let geometry = Geometry::new(&sae.w_dec, &dictionary.directions, d);
-    let (mut both, mut latent_fires, mut feature_fires) = (vec![0u64; sae.d_sae], vec![0u64; sae.d_sae], vec![0u64; n]);
-    let mut is_on = vec![false; n];
-    let (mut source, mut encoder, mut metrics) = (Rows::new(generator, seed, "eval"), sae.encoder(), Metrics::new(sae));
+/// What an SAE makes of a batch of rows. n = rows.
+pub(super) struct Encoded<'a> {
+    /// (n, D)
+    pub x: &'a [f32],
+    pub x_hat: &'a mut [f32],
+    pub features: &'a SparseRows,
+    pub latents: &'a SparseRows,
+}
+
+/// Calls `work` with batch after batch of the first `rows` rows of a stream of `seed`.
+pub(super) fn each_batch(
+    sae: &Sae,
+    generator: &dyn Generator,
+    (seed, stream): (u64, &'static str),
+    rows: u64,
+    progress: &mut dyn Progress,
+    mut work: impl FnMut(Encoded),
+) {
+    let d = sae.d_in;
+    let (mut source, mut encoder) = (Rows::new(generator, seed, stream), sae.encoder());
     let (mut x, mut x_hat) = (vec![0.0; BATCH * d], vec![0.0; BATCH * d]);
     let (mut features, mut latents) = (SparseRows::default(), SparseRows::default());
-    progress.begin("scores", rows, "rows");
     let mut left = rows as usize;
     while left > 0 {
         let batch = BATCH.min(left);
@@ -167,8 +178,24 @@ pub fn score(sae: &Sae, generator: &dyn Generator, seed: u64, rows: u64, progres
         source.next_with_features(x, &mut features);
         encoder.encode(x, &mut latents);
         sae.decode(&latents, x_hat);
-        metrics.add(x, x_hat, &latents);
-        for r in 0..batch {
+        work(Encoded { x, x_hat, features: &features, latents: &latents });
+        left -= batch;
+        progress.advance(batch as u64);
+    }
+}
+
+/// Scores `sae` on `rows` rows of the stream "eval" of `seed`.
+pub fn score(sae: &Sae, generator: &dyn Generator, seed: u64, rows: u64, progress: &mut dyn Progress) -> Scored {
+    let dictionary = generator.dictionary();
+    let (d, n) = (dictionary.d_in, dictionary.n_features());
+    let geometry = Geometry::new(&sae.w_dec, &dictionary.directions, d);
+    let (mut both, mut latent_fires, mut feature_fires) = (vec![0u64; sae.d_sae], vec![0u64; sae.d_sae], vec![0u64; n]);
+    let mut is_on = vec![false; n];
+    let mut metrics = Metrics::new(sae);
+    progress.begin("scores", rows, "rows");
+    each_batch(sae, generator, (seed, "eval"), rows, progress, |Encoded { x, x_hat, features, latents }| {
+        metrics.add(x, x_hat, latents);
+        for r in 0..latents.n_rows() {
             let on = features.row(r).0;
             on.iter().for_each(|&i| (is_on[i as usize], feature_fires[i as usize]) = (true, feature_fires[i as usize] + 1));
             for &j in latents.row(r).0 {
@@ -177,9 +204,7 @@ pub fn score(sae: &Sae, generator: &dyn Generator, seed: u64, rows: u64, progres
             }
             on.iter().for_each(|&i| is_on[i as usize] = false);
         }
-        left -= batch;
-        progress.advance(batch as u64);
-    }
+    });
     progress.end();
     let detectors: Vec<Detector> =
         (0..sae.d_sae).map(|j| Detector::new(both[j], latent_fires[j], feature_fires[geometry.near[j] as usize])).collect();
