@@ -5,8 +5,9 @@ use crate::artifact::{Manifest, RunDir, read_json, shell_word};
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::features::Dictionary;
 use crate::intervene::measure::max_activations;
-use crate::intervene::steer::{Rig, SafeStrength, caution, safe_strength, steer};
-use crate::intervene::{LatentEdit, Rule, Scope, Steered, Steering};
+use crate::intervene::strength::{SafeStrength, caution, safe_strength};
+use crate::intervene::write::{Rig, Writing};
+use crate::intervene::{LatentEdit, Rule, Scope, Steered, Steering, steer};
 use crate::lm::{CpuEngine, Engine, HookPoint, Lm, Sampling};
 use crate::pipeline::saes;
 use crate::sae::{Sae, read_origin};
@@ -147,15 +148,15 @@ fn run_one(args: &Run, global: &Global) -> anyhow::Result<()> {
             }
         };
         tell!("latent {latent}: largest activation {max_act:.3} ({measured_on}); {}", spoken(&rule));
-        let edit = LatentEdit { latent, rule };
+        let edit = LatentEdit::new(latent, rule);
         if let Some(caution) = caution(rig, &edit, max_act, &prompt) {
             tell!("warning: latent {latent}: {caution}");
             cautions.push(caution);
         }
         edits.push(edit);
     }
-    let steering = Steering { edits, scope: args.scope };
-    let both = steer(rig, &steering, &prompt, args.tokens, &sampling, &mut |_, _| ControlFlow::Continue(()))?;
+    let steering = Steering { scope: args.scope, ..Steering::of(edits) };
+    let both = steer(rig, &steering, &prompt, &Writing::new(args.tokens, &sampling), &mut |_, _| ControlFlow::Continue(()))?;
     if global.json {
         let object = serde_json::json!({
             "sae": name, "hook": hook, "prompt": args.prompt, "seed": args.seed, "temperature": args.temperature, "top_k": args.top_k,
@@ -184,6 +185,10 @@ fn spoken(rule: &Rule) -> String {
         Rule::Add(act) => format!("{act:+.3} added"),
         Rule::Scale(factor) => format!("multiplied by {factor}"),
         Rule::Zero => "set to 0".into(),
+        Rule::AtLeast(act) => format!("held at {act:.3} or more"),
+        Rule::AtMost(act) => format!("held at {act:.3} or less"),
+        Rule::Project(factor) => format!("what lies along its direction multiplied by {factor}"),
+        Rule::Cap(most) => format!("what lies along its direction held at {most:.3} or less"),
     }
 }
 
@@ -301,7 +306,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intervene::steer::Continuation;
+    use crate::intervene::write::Continuation;
 
     #[test]
     fn no_line_is_wider_than_the_terminal_and_no_word_is_lost() {

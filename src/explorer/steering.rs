@@ -4,8 +4,11 @@ use super::app::{App, Model, Page, Part, Problem};
 use super::list::url_text;
 use super::text;
 use super::view::{UnitView, Units};
-use crate::intervene::edit::{LatentEdit, Scope, Steering};
-use crate::intervene::steer::{MAX_PERPLEXITY_RATIO, MIN_DISTINCT_RATIO, Rig, SafeStrength, caution, distinct_2, perplexity, safe_strength, steer};
+use crate::intervene::edit::{LatentEdit, Steering};
+use crate::intervene::quality::{distinct_2, perplexity};
+use crate::intervene::steer;
+use crate::intervene::strength::{MAX_PERPLEXITY_RATIO, MIN_DISTINCT_RATIO, SafeStrength, caution, safe_strength};
+use crate::intervene::write::{Rig, Writing};
 use crate::lm::{Engine, Sampling};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
@@ -146,9 +149,9 @@ impl App {
             let strength = found.as_ref().map(|f| f.multiple).or(given).unwrap_or_default();
             let edits = vec![LatentEdit::set_to_multiple(feature, strength, summary.max_act)];
             let caution = caution(rig, &edits[0], summary.max_act, &prompt).unwrap_or_default();
-            let steering = Steering { edits, scope: Scope::All };
+            let steering = Steering::of(edits);
             let go_on = &mut |_, _: &_| ControlFlow::Continue(());
-            let both = steer(rig, &steering, &prompt, ask.tokens, &sampling, go_on).map_err(failed)?;
+            let both = steer(rig, &steering, &prompt, &Writing::new(ask.tokens, &sampling), go_on).map_err(failed)?;
             let (unedited, edited) = (&both.unedited.tokens, &both.edited.tokens);
             let quality = Quality {
                 perplexity: (perplexity(rig.lm, &prompt, unedited), perplexity(rig.lm, &prompt, edited)),

@@ -11,16 +11,23 @@
 //! window - nothing is ever spliced, edited or averaged.
 
 pub mod ablation;
+pub mod concept;
 pub mod edit;
+pub mod effect;
 pub mod exact;
 pub mod measure;
+pub mod quality;
 pub mod splice;
 pub mod steer;
+pub mod strength;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod why;
+pub mod write;
+#[cfg(test)]
+mod write_tests;
 
 pub use edit::{Editor, LatentEdit, Rule, Scope, Steering};
 pub use splice::{Baseline, CeReport, NeuronsReport, evaluate};

@@ -1,7 +1,7 @@
 //! Claims about edits and splices, tested by intervening.
 
-use super::steer::Rig;
 use super::testing::{model, perfect, random, sae, silent};
+use super::write::Rig;
 use super::*;
 use crate::artifact::Silent;
 use crate::corpus::{EncodedDocument, ShardWriter, Split, TokenStream, Tokenizer};
@@ -99,18 +99,113 @@ fn an_edit_to_the_present_activation_changes_no_bit() {
 }
 
 #[test]
+fn latents_that_decide_alone_are_read_alone_and_agree_with_the_encoder() {
+    let selects = [Select::Relu, Select::JumpRelu { threshold: vec![0.3; 23] }, Select::Gated { b_mag: random(23, 60), r_mag: random(23, 61) }];
+    let x = random(D_IN, 62);
+    for select in selects {
+        let sae = sae(D_IN, 23, select);
+        let all: Vec<u32> = (0..23).collect();
+        let mut alone = Vec::new();
+        sae.acts_alone(&all, &x, &mut alone);
+        for (latent, &alone) in alone.iter().enumerate() {
+            let with_others = act(&sae, &x, latent as u32);
+            assert!((alone - with_others).abs() < 1e-5 && (alone > 0.0) == (with_others > 0.0), "{latent}: {alone} and {with_others}");
+            // Clamping to what the latent is changes no bit.
+            let rows = [vec![0.0; D_IN], x.clone()].concat();
+            let steering = Steering::one(latent as u32, Rule::Set(alone));
+            assert_eq!(bits(&edited(&sae, &steering, 2, &[1, 2], &rows)), bits(&rows));
+        }
+    }
+    assert!(!self::sae(D_IN, 23, Select::TopK { k: 3 }).decides_alone());
+}
+
+#[test]
+fn bounds_hold_an_activation_on_one_side_and_touch_nothing_on_the_other() {
+    let sae = sae(D_IN, 23, Select::Relu);
+    let rows = [vec![0.0; D_IN], random(D_IN, 63)].concat();
+    let mut own = Vec::new();
+    sae.acts_alone(&(0..23).collect::<Vec<_>>(), &rows[D_IN..], &mut own);
+    let latent = own.iter().position(|&a| a > 0.2).unwrap() as u32;
+    let a = own[latent as usize];
+    let with = |rule| edited(&sae, &Steering::one(latent, rule), 2, &[1, 2], &rows);
+    assert_eq!(bits(&with(Rule::AtLeast(a - 0.1))), bits(&rows));
+    assert_eq!(bits(&with(Rule::AtMost(a + 0.1))), bits(&rows));
+    assert_eq!(bits(&with(Rule::AtLeast(a + 0.1))), bits(&with(Rule::Set(a + 0.1))));
+    assert_eq!(bits(&with(Rule::AtMost(a - 0.1))), bits(&with(Rule::Set(a - 0.1))));
+}
+
+#[test]
+fn an_edit_of_active_latents_alone_leaves_silent_ones_silent() {
+    let sae = sae(D_IN, 23, Select::TopK { k: 4 });
+    let rows = [vec![0.0; D_IN], random(D_IN, 64)].concat();
+    let active = |latent| act(&sae, &rows[D_IN..], latent) > 0.0;
+    for rule in [Rule::Set(2.0), Rule::Add(1.0), Rule::Project(0.0)] {
+        for latent in 0..23 {
+            let edit = LatentEdit { only_active: true, ..LatentEdit::new(latent, rule) };
+            let got = edited(&sae, &Steering::of(vec![edit]), 2, &[1, 2], &rows);
+            assert_eq!(bits(&got) != bits(&rows), active(latent), "{latent}, {rule:?}");
+        }
+    }
+}
+
+#[test]
+fn projection_rules_change_the_part_along_the_direction_and_nothing_across_it() {
+    let mut sae = sae(D_IN, 23, Select::Relu);
+    sae.w_dec[4 * D_IN..5 * D_IN].iter_mut().for_each(|w| *w *= 3.0);
+    let rows = [vec![0.0; D_IN], random(D_IN, 65)].concat();
+    let w: Vec<f32> = sae.direction(4).iter().map(|w| w / 3.0).collect();
+    let along = |x: &[f32]| x.iter().zip(&w).map(|(x, w)| x * w).sum::<f32>();
+    let q = along(&rows[D_IN..]);
+    for (rule, expected) in
+        [(Rule::Project(0.0), 0.0), (Rule::Project(-1.0), -q), (Rule::Project(2.5), 2.5 * q), (Rule::Cap(q - 0.5), q - 0.5), (Rule::Cap(q + 0.5), q)]
+    {
+        let got = edited(&sae, &Steering::one(4, rule), 2, &[1, 2], &rows);
+        assert!((along(&got[D_IN..]) - expected).abs() < 1e-5, "{rule:?}");
+        let across = |x: &[f32]| x.iter().zip(&w).map(|(x_i, w)| x_i - along(x) * w).collect::<Vec<_>>();
+        assert!(across(&got[D_IN..]).iter().zip(across(&rows[D_IN..])).all(|(a, b)| (a - b).abs() < 1e-5), "{rule:?}");
+    }
+    assert_eq!(bits(&edited(&sae, &Steering::one(4, Rule::Project(1.0)), 2, &[1, 2], &rows)), bits(&rows));
+}
+
+#[test]
+fn without_its_error_a_row_is_the_decoded_edited_activations() {
+    let sae = sae(D_IN, 23, Select::TopK { k: 6 });
+    let rows = [vec![0.0; D_IN], random(D_IN, 66)].concat();
+    let mut acts = SparseRows::default();
+    sae.encode(&rows[D_IN..], &mut acts);
+    let latent = acts.latent[1];
+    let steering = Steering { keep_error: false, ..Steering::one(latent, Rule::Set(2.0)) };
+    let got = edited(&sae, &steering, 2, &[1, 2], &rows);
+    acts.act[1] = 2.0;
+    let mut expected = vec![0.0; D_IN];
+    sae.decode(&acts, &mut expected);
+    assert!(got[D_IN..].iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5));
+    assert_eq!(bits(&got[..D_IN]), bits(&rows[..D_IN]), "the first position does not count");
+}
+
+#[test]
+fn a_push_adds_its_direction_at_every_position_that_counts() {
+    let sae = sae(D_IN, 23, Select::Relu);
+    let (direction, rows) = (random(D_IN, 67), random(3 * D_IN, 68));
+    let got = edited(&sae, &Steering::push(&direction, 0.5), 3, &[1, 2, END], &rows);
+    let expected: Vec<f32> = rows[D_IN..2 * D_IN].iter().zip(&direction).map(|(x, w)| (f64::from(*x) + 0.5 * f64::from(*w)) as f32).collect();
+    assert_eq!(bits(&got), bits(&[&rows[..D_IN], &expected, &rows[2 * D_IN..]].concat()));
+}
+
+#[test]
 fn the_order_of_several_edits_does_not_matter() {
     let sae = sae(D_IN, 23, Select::Relu);
     let (ids, rows) = ([1, 2, 3], random(3 * D_IN, 55));
-    let edits = [(9, Rule::Set(1.3)), (2, Rule::Zero), (17, Rule::Add(0.7)), (5, Rule::Scale(3.0))].map(|(latent, rule)| LatentEdit { latent, rule });
-    let forward = Steering { edits: edits.to_vec(), scope: Scope::All };
-    let backward = Steering { edits: edits.iter().rev().copied().collect(), scope: Scope::All };
+    let edits =
+        [(9, Rule::Set(1.3)), (2, Rule::Zero), (17, Rule::Add(0.7)), (5, Rule::Scale(3.0))].map(|(latent, rule)| LatentEdit::new(latent, rule));
+    let forward = Steering::of(edits.to_vec());
+    let backward = Steering::of(edits.iter().rev().copied().collect());
     let one = edited(&sae, &forward, 3, &ids, &rows);
     assert_eq!(bits(&one), bits(&edited(&sae, &backward, 3, &ids, &rows)));
     // Activations are read before anything is changed, so the changes add up.
     let mut sum = rows.clone();
     for edit in edits {
-        let alone = edited(&sae, &Steering { edits: vec![edit], scope: Scope::All }, 3, &ids, &rows);
+        let alone = edited(&sae, &Steering::of(vec![edit]), 3, &ids, &rows);
         sum.iter_mut().zip(alone.iter().zip(&rows)).for_each(|(s, (a, x))| *s += a - x);
     }
     assert!(sum.iter().zip(&one).all(|(a, b)| (a - b).abs() < 1e-5));
@@ -121,7 +216,7 @@ fn positions_out_of_scope_keep_every_bit() {
     let sae = sae(D_IN, 23, Select::Relu);
     let (ids, rows) = ([1, 2, 3, 4, 5, 6], random(6 * D_IN, 56));
     let changed = |scope| -> Vec<usize> {
-        let steering = Steering { edits: vec![LatentEdit { latent: 3, rule: Rule::Add(1.0) }], scope };
+        let steering = Steering { scope, ..Steering::one(3, Rule::Add(1.0)) };
         let got = edited(&sae, &steering, 4, &ids, &rows);
         (0..6).filter(|&i| bits(&got[i * D_IN..][..D_IN]) != bits(&rows[i * D_IN..][..D_IN])).collect()
     };
@@ -130,14 +225,15 @@ fn positions_out_of_scope_keep_every_bit() {
     assert_eq!(changed(Scope::Prompt), [1, 2, 3]);
     assert_eq!(changed(Scope::Generated), [3, 4, 5], "the last position of the prompt writes the first new token");
     assert_eq!(changed(Scope::From(5)), [5]);
+    assert_eq!(changed(Scope::Continuation), [4, 5]);
 }
 
 #[test]
 fn edits_that_cannot_be_are_refused() {
     let sae = sae(D_IN, 23, Select::Relu);
     let refused = |edits: &[(u32, Rule)]| {
-        let edits = edits.iter().map(|&(latent, rule)| LatentEdit { latent, rule }).collect();
-        Steering { edits, scope: Scope::All }.check(&sae).unwrap_err().to_string()
+        let edits = edits.iter().map(|&(latent, rule)| LatentEdit::new(latent, rule)).collect();
+        Steering::of(edits).check(&sae).unwrap_err().to_string()
     };
     assert!(refused(&[(23, Rule::Zero)]).contains("0 to 22"));
     assert!(refused(&[(4, Rule::Zero), (4, Rule::Set(1.0))]).contains("twice"));
@@ -148,8 +244,7 @@ fn edits_that_cannot_be_are_refused() {
 
 #[test]
 fn edits_are_written_the_same_in_toml_and_json() {
-    let steering =
-        Steering { edits: vec![LatentEdit { latent: 7, rule: Rule::Set(2.0) }, LatentEdit { latent: 9, rule: Rule::Zero }], scope: Scope::From(3) };
+    let steering = Steering { scope: Scope::From(3), ..Steering::of(vec![LatentEdit::new(7, Rule::Set(2.0)), LatentEdit::new(9, Rule::Zero)]) };
     let json = serde_json::to_string(&steering).unwrap();
     assert_eq!(json, r#"{"edits":[{"latent":7,"rule":{"set":2.0}},{"latent":9,"rule":"zero"}],"scope":{"from":3}}"#);
     assert_eq!(serde_json::from_str::<Steering>(&json).unwrap(), steering);
@@ -383,11 +478,11 @@ fn an_edit_far_beyond_the_maximum_is_warned_of_with_its_length_beside_that_of_wh
     let (lm, sae) = (model(1, 17), sae(D_IN, 7, Select::Relu));
     let tokenizer = Tokenizer::train(["a b c d"].into_iter(), 300).unwrap();
     let rig = Rig { lm: &lm, tokenizer: &tokenizer, sae: &sae, hook: hook() };
-    let said = |rule| steer::caution(rig, &LatentEdit { latent: 2, rule }, 0.5, &[16, 3, 4]);
+    let said = |rule| strength::caution(rig, &LatentEdit::new(2, rule), 0.5, &[16, 3, 4]);
     for usual in [Rule::Set(4.0), Rule::Add(-4.0), Rule::Scale(8.0), Rule::Zero] {
         assert_eq!(said(usual), None, "{usual:?}");
     }
-    assert_eq!(steer::caution(rig, &LatentEdit { latent: 2, rule: Rule::Set(4.0) }, 0.0, &[16]), None, "it never fired: there is no multiple");
+    assert_eq!(strength::caution(rig, &LatentEdit::new(2, Rule::Set(4.0)), 0.0, &[16]), None, "it never fired: there is no multiple");
     // The mean length over the two tokens after the first, which is <|endoftext|>.
     let mut rows = vec![0.0; 3 * D_IN];
     CpuEngine::new(lm.clone()).forward_to(&[16, 3, 4], 3, hook(), &mut rows);
@@ -397,13 +492,6 @@ fn an_edit_far_beyond_the_maximum_is_warned_of_with_its_length_beside_that_of_wh
         assert!(said.starts_with("40 times its maximum is more than the 8") && said.contains("20.0 long"), "{said}");
         assert!(said.contains(&format!("are {own:.1} long on average ({:.1} times", 20.0 / own)), "{said} {own}");
     }
-}
-
-#[test]
-fn distinct_bigrams_fall_with_repetition() {
-    assert_eq!(steer::distinct_2(&[1, 2, 1, 2, 1]), 0.5);
-    assert_eq!(steer::distinct_2(&[1, 2, 3, 4]), 1.0);
-    assert_eq!(steer::distinct_2(&[1]), 1.0);
 }
 
 #[test]

@@ -60,6 +60,14 @@ pub struct Resample {
     pub random: bool,
 }
 
+impl Resample {
+    /// Four times in a run of so many rows, each time what was silent for a twentieth of it.
+    pub fn over(rows: u64) -> Self {
+        let sample_rows = 819_200.min(rows / 10).max(1);
+        Resample { at: vec![0.1, 0.2, 0.4, 0.6], window: 0.05, sample_rows, centred: true, random: false }
+    }
+}
+
 /// What training may do to decoder directions. All but the first are controls: SAEs that learn little and look better than one would think (Korznikov et al. 2026).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

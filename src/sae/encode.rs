@@ -8,7 +8,7 @@ use super::{Select, SparseRows, pursuit};
 use crate::kernels::gemm::{matmul_nn, matmul_nt};
 use crate::kernels::screen::{Screen, ScreenCount, ScreenScratch, TopK, topk_by_definition};
 use crate::kernels::select::{self, SelectScratch};
-use crate::kernels::sparse::gather_axpy;
+use crate::kernels::sparse::{dot, gather_axpy};
 use rayon::prelude::*;
 use std::sync::Mutex;
 
@@ -134,6 +134,26 @@ fn magnitudes(rows: &mut SparseRows, b_enc: &[f32], b_mag: &[f32], r_mag: &[f32]
 
 fn magnitude(gate: f32, j: usize, b_enc: &[f32], b_mag: &[f32], r_mag: &[f32]) -> f32 {
     r_mag[j].exp() * (gate - b_enc[j]) + b_mag[j]
+}
+
+/// Activations of `latents` alone for one row x (D,), where no latent's activation depends on another's.
+pub(super) fn acts_alone(view: EncoderView, latents: &[u32], x: &[f32], acts: &mut Vec<f32>) {
+    let d = view.w_enc.len() / view.b_enc.len();
+    assert_eq!(x.len(), d, "one row of width {d}");
+    let mut centred = Vec::new();
+    let x = centre(x, view.pre_bias, &mut centred);
+    acts.clear();
+    acts.extend(latents.iter().map(|&j| {
+        let j = j as usize;
+        let z = dot(x, &view.w_enc[j * d..][..d]) + view.b_enc[j];
+        match view.select {
+            Select::Relu => z.max(0.0),
+            Select::JumpRelu { threshold } if z > threshold[j].max(0.0) => z,
+            Select::Gated { b_mag, r_mag } if z > 0.0 => magnitude(z, j, view.b_enc, b_mag, r_mag).max(0.0),
+            Select::JumpRelu { .. } | Select::Gated { .. } => 0.0,
+            Select::TopK { .. } | Select::Refined { .. } | Select::Pursuit { .. } => panic!("latents of this SAE compete"),
+        }
+    }));
 }
 
 /// As [`encode`], without a screen: for so few rows that preparing one costs more than computing all pre-activations.

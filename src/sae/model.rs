@@ -177,6 +177,19 @@ impl Sae {
         }
     }
 
+    /// Whether a latent's activation depends on no other latent, so that [`Sae::acts_alone`] can tell it.
+    pub fn decides_alone(&self) -> bool {
+        matches!(self.select, Select::Relu | Select::JumpRelu { .. } | Select::Gated { .. })
+    }
+
+    /// Activations of `latents` alone for one row x (D,), into `acts` (n_latents,): those of [`Sae::encode`] up to the order of a sum.
+    ///
+    /// # Panics
+    /// If latents compete ([`Sae::decides_alone`]).
+    pub fn acts_alone(&self, latents: &[u32], x: &[f32], acts: &mut Vec<f32>) {
+        encode::acts_alone(self.view(), latents, x, acts);
+    }
+
     /// Width of what is reconstructed.
     pub fn d_out(&self) -> usize {
         self.transcoder.as_ref().map_or(self.d_in, |transcoder| transcoder.d_out)

@@ -5,7 +5,7 @@ use crate::activations::{Cached, ShuffleConfig, Shuffled, Streamed, WindowRows};
 use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, shell_word, size, time};
 use crate::cli::{Global, Interrupted, Terminal, again, sae_name};
 use crate::lm::{self, HookPoint};
-use crate::sae::{self, Decoder, Origin, Place, Recipe, SaeConfig, Target, TrainConfig};
+use crate::sae::{self, Decoder, Origin, Place, Recipe, Resample, SaeConfig, Target, TrainConfig};
 use anyhow::Context;
 use std::collections::BTreeMap;
 
@@ -71,10 +71,13 @@ pub(super) struct Train {
     /// Rows without firing after which a latent is dead [default: 200,000, at most a fifth of the rows]
     #[arg(long, value_name = "ROWS")]
     dead_window: Option<u64>,
-    /// Do not resample dead latents (relu-2023)
+    /// Do not resample dead latents (relu-2023 does by itself)
     #[arg(long)]
     no_resample: bool,
-    /// Resample dead latents with random directions instead of inputs of high loss, to see what these are worth (relu-2023)
+    /// Resample dead latents in recipes that do not by themselves
+    #[arg(long, conflicts_with = "no_resample")]
+    resample: bool,
+    /// Resample dead latents with random directions instead of inputs of high loss, to see what these are worth
     #[arg(long, conflicts_with = "no_resample")]
     reinit: bool,
     /// For controls: hold decoder directions where they were drawn (frozen) or within a cosine of 0.8 (soft-frozen)
@@ -188,8 +191,8 @@ impl Train {
         if self.no_resample {
             config.resample = None;
         }
-        if self.reinit {
-            config.resample.as_mut().with_context(|| format!("--reinit: {} does not resample\n  use --recipe relu-2023", self.recipe))?.random = true;
+        if self.resample || self.reinit {
+            config.resample.get_or_insert_with(|| Resample::over(self.rows)).random = self.reinit;
         }
         config.check()?;
         Ok(config)

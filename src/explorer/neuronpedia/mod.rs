@@ -18,8 +18,8 @@ use crate::features::export::{LabelText, Source, slug};
 use crate::features::store::{FeatureSummary, TokenText};
 use crate::features::text::StreamText;
 use crate::features::{Dictionary, NEURONS};
-use crate::intervene::steer::Rig;
-use crate::intervene::{LatentEdit, Rule, Scope, Steering, steer};
+use crate::intervene::write::{Rig, Writing};
+use crate::intervene::{LatentEdit, Rule, Steering, steer};
 use crate::lm::{Engine, Sampling};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -277,9 +277,9 @@ impl App {
             self.needs_features(&asked.feature.model_id, &asked.feature.source)?;
             let latent = asked.feature.index.number()?;
             dictionary.summary(latent)?;
-            edits.push(LatentEdit { latent, rule: Rule::Add(asked.strength * ask.strength_multiplier) });
+            edits.push(LatentEdit::new(latent, Rule::Add(asked.strength * ask.strength_multiplier)));
         }
-        let steering = Steering { edits, scope: Scope::All };
+        let steering = Steering::of(edits);
         let sampling = Sampling { temperature: ask.temperature, top_k: None, top_p: None, seed: ask.seed };
         let n = ask.n_tokens.min(MAX_TOKENS);
         let both = self.with_model(dictionary.meta(), |model| {
@@ -287,7 +287,7 @@ impl App {
             let lm = engine.lm();
             let rig = Rig { lm: &lm, tokenizer: &self.tokenizer, sae, hook: *hook };
             let failed = |e| Problem::new(400, "The text cannot be written with this edit", &e);
-            steer(rig, &steering, &rig.prompt(&ask.prompt), n, &sampling, &mut |_, _: &_| ControlFlow::Continue(())).map_err(failed)
+            steer(rig, &steering, &rig.prompt(&ask.prompt), &Writing::new(n, &sampling), &mut |_, _: &_| ControlFlow::Continue(())).map_err(failed)
         })?;
         let text = |tokens: &[u32]| format!("{}{}", ask.prompt, String::from_utf8_lossy(&self.tokenizer.decode_bytes(tokens)));
         Ok(json!({ "DEFAULT": text(&both.unedited.tokens), "STEERED": text(&both.edited.tokens) }))

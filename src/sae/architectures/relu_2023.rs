@@ -32,8 +32,7 @@ impl Architecture for Relu2023 {
 
     fn tune(&self, config: &mut TrainConfig) {
         (config.lr, config.lr_warmup, config.l1_warmup, config.clip) = (3e-4, 0.0, 0.0, None);
-        let sample_rows = 819_200.min(config.rows / 10).max(1);
-        config.resample = Some(Resample { at: vec![0.1, 0.2, 0.4, 0.6], window: 0.05, sample_rows, centred: true, random: false });
+        config.resample = Some(Resample::over(config.rows));
     }
 
     fn tune_as_published(&self, config: &mut TrainConfig) {

@@ -79,7 +79,7 @@ fn run(experiment: &Experiment, data: &ForestConfig, size: &Size, ask: &Ask, pro
     let config = |chosen: &Chosen, seed: u64| {
         let sae = SaeConfig::new(data.d_in, d_sae, chosen.recipe.clone());
         let penalised = chosen.target_l0.is_some() && chosen.recipe.name() != "jump-relu";
-        TrainConfig {
+        chosen.tuned(TrainConfig {
             lr,
             lr_warmup: 0.0,
             lr_decay: 0.0,
@@ -89,11 +89,10 @@ fn run(experiment: &Experiment, data: &ForestConfig, size: &Size, ask: &Ask, pro
             eps: 1e-8,
             dead_window_rows: (1000 * BATCH as u64).min(rows / 5).max(1),
             resample: None,
-            target_l0: chosen.target_l0,
             checkpoint_every: 2000,
             snapshots: 0,
             ..TrainConfig::short(sae, rows, BATCH, seed)
-        }
+        })
     };
     for chosen in &chosen {
         config(chosen, 0).check()?;

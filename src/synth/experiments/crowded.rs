@@ -50,7 +50,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         for &seed in &ask.seeds {
             let config = |chosen: &Chosen| {
                 let sae = SaeConfig::new(D, N, chosen.recipe.clone());
-                TrainConfig { target_l0: chosen.target_l0, snapshots: 0, ..TrainConfig::short(sae, ask.rows(&CROWDED), 1024, seed) }
+                chosen.tuned(TrainConfig { snapshots: 0, ..TrainConfig::short(sae, ask.rows(&CROWDED), 1024, seed) })
             };
             let jobs: Vec<(String, TrainConfig)> = chosen.iter().map(|chosen| (label(chosen), config(chosen))).collect();
             let scored = ask.trained(&data, &identity, &jobs, 100_000, progress)?;

@@ -83,6 +83,10 @@ pub struct Chosen {
     pub recipe: Recipe,
     /// What the recipe's penalty is steered to; none: it keeps a number of latents, or its penalty stays as it is.
     pub target_l0: Option<f64>,
+    /// The highest learning rate, the first part of the run over which it rises, the last part over which it falls; none: as the experiment has it.
+    pub lr: Option<f64>,
+    pub lr_warmup: Option<f64>,
+    pub lr_decay: Option<f64>,
     /// For tables and, with dashes, for folders: `batch-topk k=25`, `jump-relu target_l0=25`.
     pub label: String,
 }
@@ -132,12 +136,15 @@ impl Architecture {
     /// # Errors
     /// As [`Architecture::at_l0`].
     pub fn as_it_is(&self) -> Result<Chosen> {
+        let of_training = |key: &str| ["target_l0", "lr", "lr_warmup", "lr_decay"].contains(&key);
         let settings: Vec<(&str, Value)> =
-            self.settings.iter().filter(|(key, _)| *key != "target_l0").map(|(key, v)| (key.as_str(), v.clone())).collect();
+            self.settings.iter().filter(|(key, _)| !of_training(key)).map(|(key, v)| (key.as_str(), v.clone())).collect();
         let recipe = Recipe::named(&self.recipe, &settings)?;
-        let target_l0 = self.settings.get("target_l0").and_then(Value::as_f64);
+        let number = |key: &str| self.settings.get(key).and_then(Value::as_f64);
         let words = self.settings.iter().map(|(key, value)| format!(" {key}={}", value.to_string().replace(['"', ' '], "")));
-        Ok(Chosen { recipe, target_l0, label: self.recipe.clone() + &words.collect::<String>() })
+        let label = self.recipe.clone() + &words.collect::<String>();
+        let (lr, lr_warmup, lr_decay) = (number("lr"), number("lr_warmup"), number("lr_decay"));
+        Ok(Chosen { recipe, target_l0: number("target_l0"), lr, lr_warmup, lr_decay, label })
     }
 
     /// The same with `settings` where it says nothing.
@@ -146,6 +153,19 @@ impl Architecture {
         let Architecture { settings: mut all, .. } = Architecture::new("", settings);
         all.extend(self.settings.clone());
         Architecture { recipe: self.recipe.clone(), settings: all }
+    }
+}
+
+impl Chosen {
+    /// `config` with what was asked for of the training itself.
+    pub fn tuned(&self, config: TrainConfig) -> TrainConfig {
+        TrainConfig {
+            target_l0: self.target_l0,
+            lr: self.lr.unwrap_or(config.lr),
+            lr_warmup: self.lr_warmup.unwrap_or(config.lr_warmup),
+            lr_decay: self.lr_decay.unwrap_or(config.lr_decay),
+            ..config
+        }
     }
 }
 
@@ -274,6 +294,9 @@ mod tests {
         assert_eq!(at("batch-topk", 1.5).unwrap().label, "batch-topk k=1.5");
         let jump = at("jump-relu:bandwidth=0.5", 25.0).unwrap();
         assert_eq!((jump.target_l0, jump.label.as_str()), (Some(25.0), "jump-relu bandwidth=0.5 target_l0=25"));
+        let slower = at("topk:lr_decay=0.5", 2.0).unwrap();
+        let config = TrainConfig::short(sae::SaeConfig::new(2, 4, slower.recipe.clone()), 10, 1, 0);
+        assert_eq!((slower.label.as_str(), slower.tuned(config).lr_decay), ("topk lr_decay=0.5 k=2", 0.5));
         let nested = at("matryoshka:prefixes=[2,4],detached=true", 3.0).unwrap();
         assert_eq!(nested.recipe, Recipe::Matryoshka(sae::Matryoshka { k: 3.0, prefixes: vec![2, 4], detached: true, ..Default::default() }));
         assert_eq!(nested.label, "matryoshka prefixes=[2,4] detached=true k=3");

@@ -40,20 +40,19 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     let data = data();
     let (mut figures, mut says) = (Vec::new(), Vec::new());
     for chosen in chosen {
-        let label = chosen.label;
+        let label = &chosen.label;
         let mut seen: Vec<[f64; 4]> = Vec::new();
         for &seed in &ask.seeds {
             let sae = SaeConfig::new(N, N, chosen.recipe.clone());
-            let config = TrainConfig {
+            let config = chosen.tuned(TrainConfig {
                 lr: 3e-2,
                 lr_decay: 0.3,
                 beta1: 0.5,
                 beta2: 0.9375,
                 resample: None,
-                target_l0: chosen.target_l0,
                 snapshots: 0,
                 ..TrainConfig::short(sae, ask.rows(&TREE), 200, seed)
-            };
+            });
             let scored = ask.trained(&data, &json!({ "generator": "tree" }), &[(label.clone(), config)], 50_000, progress)?.remove(0);
             // The detector of a feature is the latent that the matching gives it; where it is nearest to another feature, it detects that one.
             let f1 = |feature: u32| {

@@ -64,7 +64,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
             let config = |chosen: &Chosen| {
                 let sae = SaeConfig::new(D, N, chosen.recipe.clone());
                 let short = TrainConfig::short(sae, ask.rows(&WRONG_L0), 1024, seed);
-                TrainConfig { lr: 3e-4, lr_decay: 0.2, target_l0: chosen.target_l0, snapshots: 0, ..short }
+                chosen.tuned(TrainConfig { lr: 3e-4, lr_decay: 0.2, snapshots: 0, ..short })
             };
             let jobs: Vec<(String, TrainConfig)> = chosen.iter().map(|chosen| (chosen.label.clone(), config(chosen))).collect();
             let scored = ask.trained(&data, &json!({ "generator": "wrong-l0", "world": 0 }), &jobs, 50_000, progress)?;

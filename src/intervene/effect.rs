@@ -1,0 +1,155 @@
+//! What an edit does to each next token, and to the other latents: the edited and the unedited model read the same text.
+//!
+//! KL is KL(edited || unedited), nats: how much worse than the edited model the unedited one predicts what the edited one writes.
+
+use super::write::{Change, Rig, Writer, log_sum};
+use super::{Result, Steering};
+use crate::sae::SparseRows;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// A token whose probability the edit changed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Moved {
+    pub token: u32,
+    pub text: String,
+    pub unedited: f64,
+    pub edited: f64,
+}
+
+/// What the edit did to the prediction of one token.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TokenEffect {
+    pub token: u32,
+    pub text: String,
+    pub kl: f64,
+    /// ln p of the token itself.
+    pub log_prob_unedited: f64,
+    pub log_prob_edited: f64,
+    /// Tokens whose probability rose most, and fell most.
+    pub promoted: Vec<Moved>,
+    pub suppressed: Vec<Moved>,
+}
+
+/// Another latent that the edit moved: the SAE reads the edited row differently, for directions overlap.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SideEffect {
+    pub latent: u32,
+    /// Mean change of its activation over the positions read.
+    pub mean_change: f64,
+}
+
+/// What an edit does along a text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Effect {
+    /// For each token of the text after the prompt.
+    pub tokens: Vec<TokenEffect>,
+    pub mean_kl: f64,
+    /// Other latents per position whose activation moves by more than [`MOVED_FROM`] of the edit's length.
+    pub others_moved: f64,
+    /// Those that move most, at most ten.
+    pub most_moved: Vec<SideEffect>,
+}
+
+/// A latent counts as moved when its activation changes by more than this share of |x' - x|; decoder directions are of length 1.
+pub const MOVED_FROM: f64 = 0.1;
+/// Latents that are named.
+const N_MOVED: usize = 10;
+
+/// The model before and after an edit at the prediction of one token.
+pub(super) struct Both<'a> {
+    /// (d_vocab,)
+    pub unedited: &'a [f32],
+    pub edited: &'a [f32],
+    /// The hook's row that the prediction comes from, before and after the edit, (d_in,).
+    pub rows: (&'a [f32], &'a [f32]),
+}
+
+/// Reads `tokens` after `prompt` with and without the edit and tells `each` of the predictions of token i, i = 0, 1, ...
+pub(super) fn read_both(rig: Rig, change: Change, prompt: &[u32], tokens: &[u32], each: &mut dyn FnMut(usize, Both)) -> Result<()> {
+    if tokens.is_empty() {
+        return Ok(());
+    }
+    let mut unedited = Writer::reading(rig, Change::default(), prompt, prompt.len())?;
+    let mut edited = Writer::reading(rig, change, prompt, prompt.len())?;
+    for (i, _) in tokens.iter().enumerate() {
+        if i > 0 {
+            unedited.force(tokens[i - 1]);
+            edited.force(tokens[i - 1]);
+        }
+        each(i, Both { unedited: unedited.logits(), edited: edited.logits(), rows: edited.rows() });
+    }
+    Ok(())
+}
+
+/// KL(edited || unedited) in nats, of logits (d_vocab,).
+pub fn kl(edited: &[f32], unedited: &[f32]) -> f64 {
+    let (edited_sum, unedited_sum) = (log_sum(edited), log_sum(unedited));
+    let term = |(&e, &u): (&f32, &f32)| {
+        let log_p = f64::from(e) - edited_sum;
+        log_p.exp() * (log_p - (f64::from(u) - unedited_sum))
+    };
+    edited.iter().zip(unedited).map(term).sum::<f64>().max(0.0)
+}
+
+/// What `steering` does along `tokens` after `prompt`; `n_moved` tokens are named as promoted and as suppressed at each.
+pub fn effect(rig: Rig, steering: &Steering, prompt: &[u32], tokens: &[u32], n_moved: usize) -> Result<Effect> {
+    let mut all = Vec::with_capacity(tokens.len());
+    let mut encoder = rig.sae.encoder();
+    let (mut before, mut after) = (SparseRows::default(), SparseRows::default());
+    let (mut changes, mut moved) = (BTreeMap::<u32, f64>::new(), 0u64);
+    read_both(rig, steering.into(), prompt, tokens, &mut |i, both| {
+        all.push(token_effect(rig, tokens[i], &both, n_moved));
+        let (x, edited) = both.rows;
+        let length = x.iter().zip(edited).map(|(x, e)| f64::from(e - x).powi(2)).sum::<f64>().sqrt();
+        if length == 0.0 {
+            return;
+        }
+        encoder.encode(x, &mut before);
+        encoder.encode(edited, &mut after);
+        let mut change = BTreeMap::<u32, f64>::new();
+        before.latent.iter().zip(&before.act).for_each(|(&l, &a)| *change.entry(l).or_default() -= f64::from(a));
+        after.latent.iter().zip(&after.act).for_each(|(&l, &a)| *change.entry(l).or_default() += f64::from(a));
+        change.retain(|latent, _| !steering.edits.iter().any(|e| e.latent == *latent));
+        moved += change.values().filter(|c| c.abs() > MOVED_FROM * length).count() as u64;
+        change.into_iter().for_each(|(latent, c)| *changes.entry(latent).or_default() += c);
+    })?;
+    let n = tokens.len().max(1) as f64;
+    let mut most: Vec<SideEffect> = changes.into_iter().map(|(latent, sum)| SideEffect { latent, mean_change: sum / n }).collect();
+    most.sort_by(|a, b| b.mean_change.abs().total_cmp(&a.mean_change.abs()).then(a.latent.cmp(&b.latent)));
+    most.truncate(N_MOVED);
+    let mean_kl = all.iter().map(|t| t.kl).sum::<f64>() / n;
+    Ok(Effect { tokens: all, mean_kl, others_moved: moved as f64 / n, most_moved: most })
+}
+
+fn token_effect(rig: Rig, token: u32, both: &Both, n_moved: usize) -> TokenEffect {
+    let probabilities = |logits: &[f32]| {
+        let sum = log_sum(logits);
+        logits.iter().map(|&z| f64::from(z) - sum).collect::<Vec<f64>>()
+    };
+    let (unedited, edited) = (probabilities(both.unedited), probabilities(both.edited));
+    let text = |token: u32| String::from_utf8_lossy(rig.tokenizer.bytes(token)).into_owned();
+    let mut order: Vec<(f64, u32)> = unedited.iter().zip(&edited).enumerate().map(|(id, (u, e))| (e.exp() - u.exp(), id as u32)).collect();
+    let n = n_moved.min(order.len());
+    let mut most = |sign: f64| -> Vec<Moved> {
+        if n == 0 {
+            return Vec::new();
+        }
+        let by = |a: &(f64, u32), b: &(f64, u32)| (sign * b.0).total_cmp(&(sign * a.0)).then(a.1.cmp(&b.1));
+        order.select_nth_unstable_by(n - 1, by);
+        let mut first = order[..n].to_vec();
+        first.sort_by(by);
+        let moved =
+            |&(_, id): &(f64, u32)| Moved { token: id, text: text(id), unedited: unedited[id as usize].exp(), edited: edited[id as usize].exp() };
+        first.iter().filter(|(change, _)| sign * change > 0.0).map(moved).collect()
+    };
+    TokenEffect {
+        token,
+        text: text(token),
+        kl: kl(both.edited, both.unedited),
+        log_prob_unedited: unedited[token as usize],
+        log_prob_edited: edited[token as usize],
+        promoted: most(1.0),
+        suppressed: most(-1.0),
+    }
+}

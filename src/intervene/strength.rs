@@ -1,0 +1,227 @@
+//! How strong an edit may be: texts written at several strengths, what they have of a concept and what they cost, and the strength that is
+//! taken where none is given.
+//!
+//! The effect of a strength is not monotone: what is promoted rises and then falls apart with the text. So strengths are tried, not computed.
+
+use super::concept::Concept;
+use super::effect::{kl, read_both};
+use super::quality::{distinct_2, longest_repeat};
+use super::write::{Change, Rig, Writing, log_prob, texts};
+use super::{LatentEdit, Result, Rule, Steering};
+use crate::lm::{Reader, Sampling};
+use rayon::prelude::*;
+use serde::Serialize;
+
+/// Texts that are written again and again with one change or another, always with the same luck.
+#[derive(Clone, Copy)]
+pub struct Trial<'a> {
+    pub rig: Rig<'a>,
+    /// One text after each; text i has its own luck ([`Writing::of_text`]).
+    pub prompts: &'a [Vec<u32>],
+    pub writing: &'a Writing,
+    pub concept: Option<&'a Concept>,
+}
+
+/// What texts are like.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measures {
+    pub n_tokens: u64,
+    /// Under the unedited model: exp of the mean of -ln p over all tokens.
+    pub perplexity: f64,
+    /// Mean over texts.
+    pub distinct_2: f64,
+    /// Mean over texts, tokens.
+    pub longest_repeat: f64,
+    /// Mean KL(changed || unedited) of next-token distributions along the texts, nats.
+    pub kl: f64,
+    /// Tokens that match the concept, where there is one.
+    pub concept_tokens: u64,
+    pub concept_rate: f64,
+}
+
+/// Texts and what they are like.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    pub texts: Vec<Vec<u32>>,
+    pub measures: Measures,
+}
+
+impl Trial<'_> {
+    /// Writes all texts with `change`.
+    pub fn write(&self, change: Change) -> Result<Written> {
+        let texts = texts(self.rig, change, self.prompts, self.writing)?;
+        let measures = self.measure(change, &texts)?;
+        Ok(Written { texts, measures })
+    }
+
+    /// What `texts`, written with `change`, are like.
+    pub fn measure(&self, change: Change, texts: &[Vec<u32>]) -> Result<Measures> {
+        // (-ln p under the unedited model, KL, matches, distinct-2, longest repeat)
+        let one = |(prompt, tokens): (&Vec<u32>, &Vec<u32>)| {
+            let (mut surprise, mut divergence) = (0.0, 0.0);
+            read_both(self.rig, change, prompt, tokens, &mut |i, both| {
+                surprise -= log_prob(both.unedited, tokens[i]);
+                divergence += kl(both.edited, both.unedited);
+            })?;
+            let hits = self.concept.map_or(0, |c| c.count(self.rig.tokenizer, prompt, tokens));
+            Ok((surprise, divergence, hits, distinct_2(tokens), longest_repeat(tokens) as f64))
+        };
+        let all: Vec<_> = self.prompts.par_iter().zip(texts).map(one).collect::<Result<_>>()?;
+        let n_tokens: u64 = texts.iter().map(|t| t.len() as u64).sum();
+        let per_token = |sum: f64| sum / n_tokens.max(1) as f64;
+        let per_text = |sum: f64| sum / texts.len().max(1) as f64;
+        let concept_tokens: u64 = all.iter().map(|t| t.2).sum();
+        Ok(Measures {
+            n_tokens,
+            perplexity: per_token(all.iter().map(|t| t.0).sum()).exp(),
+            kl: per_token(all.iter().map(|t| t.1).sum()),
+            distinct_2: per_text(all.iter().map(|t| t.3).sum()),
+            longest_repeat: per_text(all.iter().map(|t| t.4).sum()),
+            concept_tokens,
+            concept_rate: per_token(concept_tokens as f64),
+        })
+    }
+}
+
+/// One strength of a sweep.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Swept {
+    /// In whatever the sweep's edits are multiples of: the latent's maximum, as a rule.
+    pub strength: f32,
+    pub measures: Measures,
+    /// Perplexity of the edited texts under the unedited model over that of the unedited texts.
+    pub perplexity_ratio: f64,
+    /// Distinct-2 of the edited texts over that of the unedited ones.
+    pub distinct_2_ratio: f64,
+    /// Whether the texts count as whole: both ratios within [`Bounds`].
+    pub whole: bool,
+    /// The first of the texts.
+    pub text: String,
+}
+
+/// Between which a text counts as whole.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Bounds {
+    pub max_perplexity_ratio: f64,
+    pub min_distinct_2_ratio: f64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds { max_perplexity_ratio: MAX_PERPLEXITY_RATIO, min_distinct_2_ratio: MIN_DISTINCT_RATIO }
+    }
+}
+
+impl Bounds {
+    /// (perplexity ratio, distinct-2 ratio, within)
+    pub fn hold(&self, edited: &Measures, unedited: &Measures) -> (f64, f64, bool) {
+        let perplexity = edited.perplexity / unedited.perplexity;
+        let distinct = edited.distinct_2 / unedited.distinct_2;
+        (perplexity, distinct, perplexity <= self.max_perplexity_ratio && distinct >= self.min_distinct_2_ratio)
+    }
+}
+
+/// Texts at each of `strengths`, where `edit` says what a strength means, beside the unedited ones.
+pub fn sweep(trial: Trial, unedited: &Written, bounds: Bounds, strengths: &[f32], edit: &dyn Fn(f32) -> Steering) -> Result<Vec<Swept>> {
+    strengths.iter().map(|&strength| sweep_one(trial, unedited, bounds, strength, &edit(strength))).collect()
+}
+
+fn sweep_one(trial: Trial, unedited: &Written, bounds: Bounds, strength: f32, steering: &Steering) -> Result<Swept> {
+    let Written { texts, measures } = trial.write(steering.into())?;
+    let (perplexity_ratio, distinct_2_ratio, whole) = bounds.hold(&measures, &unedited.measures);
+    let text = texts.first().map_or(String::new(), |t| trial.rig.text(t));
+    Ok(Swept { strength, measures, perplexity_ratio, distinct_2_ratio, whole, text })
+}
+
+/// The strength of a sweep to take: with a concept the one whose texts have most of it, without one the largest, among those that leave the text whole.
+pub fn choose(swept: &[Swept], concept: bool) -> Option<usize> {
+    let key = |s: &Swept| if concept { s.measures.concept_rate } else { f64::from(s.strength.abs()) };
+    (0..swept.len()).filter(|&i| swept[i].whole).max_by(|&a, &b| key(&swept[a]).total_cmp(&key(&swept[b])).then(b.cmp(&a)))
+}
+
+/// Multiples of the feature's maximum that [`safe_strength`] tries, from above.
+const MULTIPLES: [f32; 6] = [8.0, 5.0, 3.0, 2.0, 1.0, 0.5];
+/// Beyond so many times its maximum an edit is not tried by [`safe_strength`], and a reader is warned.
+pub const WARN_ABOVE: f32 = MULTIPLES[0];
+/// Largest ratio of perplexities, edited to unedited, at which a text counts as whole.
+pub const MAX_PERPLEXITY_RATIO: f64 = 1.5;
+/// Smallest ratio of distinct-2, edited to unedited, at which a text counts as whole.
+pub const MIN_DISTINCT_RATIO: f64 = 0.8;
+/// Tokens generated per prompt and strength.
+const SAFE_TOKENS: usize = 32;
+
+/// One strength of the sweep.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Tried {
+    /// The latent is clamped to this many times its maximum.
+    pub multiple: f32,
+    /// Perplexity of the edited texts under the unedited model over that of the unedited texts.
+    pub perplexity_ratio: f64,
+    /// Distinct-2 of the edited texts over that of the unedited ones.
+    pub distinct_2_ratio: f64,
+}
+
+/// The default strength of a latent and how it was found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SafeStrength {
+    pub multiple: f32,
+    /// Whether `multiple` is within both bounds; where none was, it is the smallest tried.
+    pub within_bounds: bool,
+    /// From the largest down to the one that was taken.
+    pub tried: Vec<Tried>,
+}
+
+/// What must be said of an edit that is beyond [`WARN_ABOVE`] times the latent's maximum; `None` of others, and of a latent without a maximum.
+///
+/// The edit's size is |target| (or what is added, or the factor times the maximum). It is compared with the mean length of the activations
+/// at the hook over `prompt`, `<|endoftext|>` left out where there is more: both are in the same units, for decoder rows are of length 1.
+pub fn caution(rig: Rig, edit: &LatentEdit, max_act: f32, prompt: &[u32]) -> Option<String> {
+    let multiple = match edit.rule {
+        Rule::Set(act) | Rule::Add(act) | Rule::AtLeast(act) => act.abs() / max_act,
+        Rule::Scale(factor) | Rule::Project(factor) => factor.abs(),
+        Rule::Zero | Rule::AtMost(_) | Rule::Cap(_) => 0.0,
+    };
+    // What was multiplied and is divided again is off by the last bits.
+    let multiple = (multiple * 1e3).round() / 1e3;
+    if max_act <= 0.0 || multiple <= WARN_ABOVE {
+        return None;
+    }
+    let own = mean_length(rig, prompt);
+    let edit = f64::from(multiple * max_act);
+    Some(format!(
+        "{multiple} times its maximum is more than the {WARN_ABOVE} that are tried at most when the strength is found: the edit is {edit:.1} long, the \
+         activations that it is added to are {own:.1} long on average ({:.1} times as long). The model has never read anything like it, so what it \
+         writes shows how it breaks more than what the feature does.",
+        edit / own.max(f64::MIN_POSITIVE)
+    ))
+}
+
+/// Mean of |x| at the hook over the tokens of a prompt.
+fn mean_length(rig: Rig, prompt: &[u32]) -> f64 {
+    let mut reader = Reader::new(&rig.lm.config, rig.hook);
+    reader.read(rig.lm, prompt);
+    let d_in = rig.sae.d_in;
+    let lengths = reader.rows().chunks_exact(d_in).map(|row| row.iter().map(|x| f64::from(x * x)).sum::<f64>().sqrt());
+    let lengths: Vec<f64> = lengths.skip(usize::from(prompt.len() > 1)).collect();
+    lengths.iter().sum::<f64>() / lengths.len().max(1) as f64
+}
+
+/// The largest of 8, 5, 3, 2, 1, 0.5 times `max_act` to which `latent` can be clamped with the text's perplexity under the unedited model
+/// at most 1.5 times, and its distinct bigrams at least 0.8 times, those of unedited text. 32 tokens after each prompt at `sampling`.
+pub fn safe_strength(rig: Rig, latent: u32, max_act: f32, prompts: &[Vec<u32>], sampling: &Sampling) -> Result<SafeStrength> {
+    let writing = Writing::new(SAFE_TOKENS, sampling);
+    let trial = Trial { rig, prompts, writing: &writing, concept: None };
+    let unedited = trial.write(Change::default())?;
+    let mut tried: Vec<Tried> = Vec::new();
+    for multiple in MULTIPLES {
+        let one = sweep_one(trial, &unedited, Bounds::default(), multiple, &Steering::one(latent, Rule::Set(multiple * max_act)))?;
+        if unedited.measures.n_tokens == 0 || one.measures.n_tokens == 0 {
+            break;
+        }
+        tried.push(Tried { multiple, perplexity_ratio: one.perplexity_ratio, distinct_2_ratio: one.distinct_2_ratio });
+        if one.whole {
+            return Ok(SafeStrength { multiple, within_bounds: true, tried });
+        }
+    }
+    Ok(SafeStrength { multiple: MULTIPLES[MULTIPLES.len() - 1], within_bounds: false, tried })
+}

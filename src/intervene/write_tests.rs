@@ -1,0 +1,150 @@
+//! Claims about written texts: coupled draws, stop strings, effects along a text, sweeps.
+
+use super::testing::{model, sae};
+use super::write::Rig;
+use super::*;
+use crate::corpus::Tokenizer;
+use crate::lm::{CpuEngine, Edit, Engine, HookPoint, Lm, Sampling};
+use crate::sae::Select;
+
+const D_IN: usize = 10;
+
+fn hook() -> HookPoint {
+    HookPoint::mlp_post(0)
+}
+
+#[test]
+fn the_longest_repeat_is_that_of_brute_force() {
+    let brute = |t: &[u32]| {
+        let stretch = |i: usize, n: usize| (i + n..=t.len().saturating_sub(n)).any(|j| t[i..i + n] == t[j..j + n]);
+        (1..=t.len()).filter(|&n| (0..=t.len() - n).any(|i| stretch(i, n))).max().unwrap_or(0)
+    };
+    assert_eq!(quality::longest_repeat(&[1, 2, 3, 1, 2, 3]), 3);
+    assert_eq!(quality::longest_repeat(&[7; 9]), 4, "the second stretch begins where the first has ended");
+    for seed in 0..60u32 {
+        let tokens: Vec<u32> = (0..seed % 23).map(|i| (i * i * 7 + seed * i) % 3).collect();
+        assert_eq!(quality::longest_repeat(&tokens), brute(&tokens), "{tokens:?}");
+    }
+}
+
+/// A model that writes, over a tokenizer of as many tokens as it has.
+fn writes() -> (Lm, Tokenizer) {
+    let tokenizer = Tokenizer::train(["a b c d the king and queen do"].into_iter(), 260).unwrap();
+    (model(1, tokenizer.d_vocab()), tokenizer)
+}
+
+fn luck(seed: u64) -> Sampling {
+    Sampling { temperature: 1.0, top_k: None, top_p: None, seed }
+}
+
+#[test]
+fn many_texts_are_each_the_one_that_is_written_alone() {
+    let (lm, tokenizer) = writes();
+    let sae = sae(D_IN, 23, Select::TopK { k: 4 });
+    let rig = Rig { lm: &lm, tokenizer: &tokenizer, sae: &sae, hook: hook() };
+    let writing = write::Writing::new(20, &luck(4));
+    let steering = Steering::one(3, Rule::Set(3.0));
+    let prompts = [rig.prompt("the king"), rig.prompt(""), rig.prompt("a b c d a b c d a b c d")];
+    let edited = write::texts(rig, (&steering).into(), &prompts, &writing).unwrap();
+    let unedited = write::texts(rig, write::Change::default(), &prompts, &writing).unwrap();
+    for (i, prompt) in prompts.iter().enumerate() {
+        let both = steer(rig, &steering, prompt, &writing.of_text(i), &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
+        assert_eq!((&both.edited.tokens, &both.unedited.tokens), (&edited[i], &unedited[i]));
+    }
+    let nothing = Steering::one(3, Rule::Add(0.0));
+    assert_eq!(write::texts(rig, (&nothing).into(), &prompts, &writing).unwrap(), unedited, "strength 0 is the same text token for token");
+    assert_ne!(edited, unedited);
+    // A bias of every token but one leaves that one.
+    let mut bias = vec![-1e4; lm.config.d_vocab];
+    bias[65] = 0.0;
+    let biased = write::Change { steering: None, bias: Some(&bias) };
+    assert!(write::texts(rig, biased, &prompts, &writing).unwrap().iter().all(|t| t == &[65; 20]));
+}
+
+#[test]
+fn a_text_ends_before_a_stop_string_even_where_tokens_cross_it() {
+    let (lm, tokenizer) = writes();
+    let sae = sae(D_IN, 23, Select::Relu);
+    let rig = Rig { lm: &lm, tokenizer: &tokenizer, sae: &sae, hook: hook() };
+    let free = write::Writing::new(40, &luck(1));
+    let prompt = [rig.prompt("the")];
+    let whole = write::texts(rig, write::Change::default(), &prompt, &free).unwrap().remove(0);
+    let bytes = tokenizer.decode_bytes(&whole);
+    let ascii = (2..bytes.len() - 2).find(|&i| bytes[i..i + 2].is_ascii()).expect("some pair of letters");
+    let stop = String::from_utf8(bytes[ascii..ascii + 2].to_vec()).unwrap();
+    let at = bytes.windows(2).position(|w| w == stop.as_bytes()).unwrap();
+    let writing = write::Writing { stop: vec!["never written".into(), stop], ..free };
+    let cut = write::texts(rig, write::Change::default(), &prompt, &writing).unwrap().remove(0);
+    assert!(whole.starts_with(&cut) && tokenizer.decode_bytes(&cut).len() <= at && tokenizer.decode_bytes(&whole[..=cut.len()]).len() > at);
+}
+
+#[test]
+fn an_effect_is_what_two_whole_passes_of_the_model_say() {
+    let (lm, tokenizer) = writes();
+    let sae = sae(D_IN, 23, Select::TopK { k: 4 });
+    let rig = Rig { lm: &lm, tokenizer: &tokenizer, sae: &sae, hook: hook() };
+    let steering = Steering::of(vec![LatentEdit::new(3, Rule::Set(2.0)), LatentEdit::new(9, Rule::Zero)]);
+    let (prompt, tokens) = (vec![tokenizer.end_of_text(), 70, 71], [72u32, 65, 80, 66]);
+    let effect = effect::effect(rig, &steering, &prompt, &tokens, 3).unwrap();
+    let ids: Vec<u32> = prompt.iter().chain(&tokens).copied().collect();
+    let mut engine = CpuEngine::new(lm.clone());
+    let log_probs = |z: &[f32]| {
+        let sum = z.iter().map(|&z| f64::from(z).exp()).sum::<f64>().ln();
+        z.iter().map(|&z| f64::from(z) - sum).collect::<Vec<_>>()
+    };
+    for (i, got) in effect.tokens.iter().enumerate() {
+        let at = prompt.len() - 1 + i;
+        let mut clean = vec![0.0; lm.config.d_vocab];
+        engine.logits(&ids, ids.len(), &[at], None, &mut clean);
+        let mut editor = Editor::new(&sae, &steering, prompt.len(), tokenizer.end_of_text()).unwrap();
+        let mut apply = |rows: &mut [f32]| editor.apply(0, &ids, rows);
+        let mut edited = vec![0.0; lm.config.d_vocab];
+        engine.logits(&ids, ids.len(), &[at], Some(Edit { hook: hook(), apply: &mut apply }), &mut edited);
+        let (p, q) = (log_probs(&clean), log_probs(&edited));
+        let kl: f64 = q.iter().zip(&p).map(|(q, p)| q.exp() * (q - p)).sum();
+        assert!((got.kl - kl).abs() < 1e-5 && kl > 1e-4, "{} and {kl}", got.kl);
+        assert!((got.log_prob_unedited - p[tokens[i] as usize]).abs() < 1e-5 && (got.log_prob_edited - q[tokens[i] as usize]).abs() < 1e-5);
+        let change = |id: u32| q[id as usize].exp() - p[id as usize].exp();
+        let most = (0..lm.config.d_vocab as u32).max_by(|a, b| change(*a).total_cmp(&change(*b))).unwrap();
+        assert_eq!((got.promoted[0].token, got.promoted.len()), (most, 3));
+        assert!(got.suppressed.iter().all(|m| m.edited < m.unedited));
+    }
+    assert!(effect.most_moved.iter().all(|m| m.latent != 3 && m.latent != 9));
+    let nothing = effect::effect(rig, &Steering::one(3, Rule::Scale(1.0)), &prompt, &tokens, 3).unwrap();
+    assert_eq!((nothing.mean_kl, nothing.others_moved, nothing.most_moved), (0.0, 0.0, vec![]));
+    assert!(nothing.tokens.iter().all(|t| t.promoted.is_empty() && t.suppressed.is_empty()));
+}
+
+#[test]
+fn a_sweep_measures_the_texts_that_it_wrote_and_takes_the_best_that_is_whole() {
+    let (lm, tokenizer) = writes();
+    let sae = sae(D_IN, 23, Select::Relu);
+    let rig = Rig { lm: &lm, tokenizer: &tokenizer, sae: &sae, hook: hook() };
+    let (prompts, writing) = ([rig.prompt("the"), rig.prompt("king")], write::Writing::new(15, &luck(2)));
+    let concept = concept::Concept::Tokens((0..60).collect());
+    let trial = strength::Trial { rig, prompts: &prompts, writing: &writing, concept: Some(&concept) };
+    let unedited = trial.write(write::Change::default()).unwrap();
+    assert_eq!(unedited.measures.kl, 0.0);
+    let total: f64 = prompts.iter().zip(&unedited.texts).map(|(p, t)| t.len() as f64 * quality::perplexity(&lm, p, t).unwrap().ln()).sum();
+    assert!((unedited.measures.perplexity.ln() - total / unedited.measures.n_tokens as f64).abs() < 1e-9);
+    let in_concept = unedited.texts.iter().flatten().filter(|&&t| t < 60).count() as u64;
+    assert_eq!(unedited.measures.concept_tokens, in_concept);
+    let swept = strength::sweep(trial, &unedited, strength::Bounds::default(), &[0.0, 4.0], &|s| Steering::one(5, Rule::Add(s))).unwrap();
+    assert_eq!(swept[0].measures, unedited.measures, "adding nothing writes the same texts");
+    assert!(swept[0].whole && swept[1].measures.kl > 0.0);
+    let with = |strength: f32, rate: f64, whole: bool| strength::Swept {
+        strength,
+        whole,
+        measures: strength::Measures { concept_rate: rate, ..swept[0].measures.clone() },
+        ..swept[0].clone()
+    };
+    let all = [with(1.0, 0.1, true), with(2.0, 0.4, true), with(3.0, 0.3, true), with(4.0, 0.9, false)];
+    assert_eq!((strength::choose(&all, true), strength::choose(&all, false), strength::choose(&all[3..], true)), (Some(1), Some(2), None));
+}
+
+#[test]
+fn distinct_bigrams_fall_with_repetition() {
+    assert_eq!(quality::distinct_2(&[1, 2, 1, 2, 1]), 0.5);
+    assert_eq!(quality::distinct_2(&[1, 2, 3, 4]), 1.0);
+    assert_eq!(quality::distinct_2(&[1]), 1.0);
+}
