@@ -56,6 +56,11 @@ impl RunDir {
         self.root.join("features").join(format!("{name}.sqlite"))
     }
 
+    /// Saved edits, NAME.toml.
+    pub fn edits(&self) -> PathBuf {
+        self.root.join("edits")
+    }
+
     pub fn labels(&self, name: &str) -> PathBuf {
         self.root.join("labels").join(format!("{name}.sqlite"))
     }

@@ -2,8 +2,9 @@
 //!
 //! KL is KL(edited || unedited), nats: how much worse than the edited model the unedited one predicts what the edited one writes.
 
-use super::write::{Change, Rig, Writer, log_sum};
+use super::write::{Change, Rig, Writer};
 use super::{Result, Steering};
+use crate::kernels::softmax::{kl_divergence, log_sum_exp};
 use crate::sae::SparseRows;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -82,16 +83,6 @@ pub(super) fn read_both(rig: Rig, change: Change, prompt: &[u32], tokens: &[u32]
     Ok(())
 }
 
-/// KL(edited || unedited) in nats, of logits (d_vocab,).
-pub fn kl(edited: &[f32], unedited: &[f32]) -> f64 {
-    let (edited_sum, unedited_sum) = (log_sum(edited), log_sum(unedited));
-    let term = |(&e, &u): (&f32, &f32)| {
-        let log_p = f64::from(e) - edited_sum;
-        log_p.exp() * (log_p - (f64::from(u) - unedited_sum))
-    };
-    edited.iter().zip(unedited).map(term).sum::<f64>().max(0.0)
-}
-
 /// What `steering` does along `tokens` after `prompt`; `n_moved` tokens are named as promoted and as suppressed at each.
 pub fn effect(rig: Rig, steering: &Steering, prompt: &[u32], tokens: &[u32], n_moved: usize) -> Result<Effect> {
     let mut all = Vec::with_capacity(tokens.len());
@@ -124,7 +115,7 @@ pub fn effect(rig: Rig, steering: &Steering, prompt: &[u32], tokens: &[u32], n_m
 
 fn token_effect(rig: Rig, token: u32, both: &Both, n_moved: usize) -> TokenEffect {
     let probabilities = |logits: &[f32]| {
-        let sum = log_sum(logits);
+        let sum = log_sum_exp(logits);
         logits.iter().map(|&z| f64::from(z) - sum).collect::<Vec<f64>>()
     };
     let (unedited, edited) = (probabilities(both.unedited), probabilities(both.edited));
@@ -146,7 +137,7 @@ fn token_effect(rig: Rig, token: u32, both: &Both, n_moved: usize) -> TokenEffec
     TokenEffect {
         token,
         text: text(token),
-        kl: kl(both.edited, both.unedited),
+        kl: kl_divergence(both.edited, both.unedited),
         log_prob_unedited: unedited[token as usize],
         log_prob_edited: edited[token as usize],
         promoted: most(1.0),

@@ -64,6 +64,26 @@ pub fn mean_activation(
     Ok(sums.iter().map(|s| (s / n as f64) as f32).collect())
 }
 
+/// Mean of |x| at `hook` over rows that count in about `n_tokens` tokens of `split`, spread evenly.
+pub fn mean_length(engine: &mut dyn Engine, stream: &TokenStream, split: Split, hook: HookPoint, n_tokens: u64) -> Result<f32> {
+    let n_ctx = engine.config().n_ctx;
+    let d_in = hook.d_in(engine.config());
+    let windows = stream.spread_windows(split, n_ctx, n_tokens.div_ceil(n_ctx as u64));
+    let (mut sum, mut n, mut rows) = (0.0f64, 0u64, Vec::new());
+    for batch in batches(stream, &windows, n_ctx) {
+        rows.resize(batch.ids.len() * d_in, 0.0);
+        engine.forward_to(&batch.ids, n_ctx, hook, &mut rows);
+        for (row, _) in rows.chunks_exact(d_in).zip(&batch.counted).filter(|&(_, &counted)| counted) {
+            sum += row.iter().map(|x| f64::from(x * x)).sum::<f64>().sqrt();
+            n += 1;
+        }
+    }
+    if n == 0 {
+        return Err(Error::NoTokens { n_ctx });
+    }
+    Ok((sum / n as f64) as f32)
+}
+
 /// The largest activation of every latent over rows that count in about `n_tokens` tokens of `split`, spread evenly. Shape (d_sae,); 0 for
 /// a latent that did not fire.
 pub fn max_activations(engine: &mut dyn Engine, stream: &TokenStream, split: Split, hook: HookPoint, sae: &Sae, n_tokens: u64) -> Result<Vec<f32>> {

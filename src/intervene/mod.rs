@@ -2,8 +2,11 @@
 //! dictionary nor labels.
 //!
 //! - [`splice`]: what the SAE's reconstruction costs the model: cross-entropy recovered, KL, and the same for the largest neurons.
-//! - [`edit`]: latents set, raised, scaled or removed, with the SAE's error kept: x' = x + sum (target - act) w_dec\[latent\].
-//! - [`steer`]: text with and without an edit, drawn with the same luck; a safe strength; the exact effect on the next token.
+//! - [`edit`]: latents set, raised, scaled or removed, with the SAE's error kept: x' = x + sum (target - act) w_dec\[latent\]; [`saved`] is how edits are written down.
+//! - [`write`] and [`mod@steer`]: texts with an edit, one or many; beside the unedited text, drawn with the same luck.
+//! - [`effect`], [`quality`], [`concept`]: what an edit does to each prediction, whether the text is still text, how much of a concept it has.
+//! - [`strength`]: texts at several strengths, and the one to take.
+//! - [`exact`]: the effect on the next token without running the model again.
 //! - [`ablation`]: what each token's loss would be without a latent.
 //! - [`why`]: a pre-activation as an exact sum over source tokens and heads.
 //!
@@ -15,8 +18,10 @@ pub mod concept;
 pub mod edit;
 pub mod effect;
 pub mod exact;
+pub mod fit;
 pub mod measure;
 pub mod quality;
+pub mod saved;
 pub mod splice;
 pub mod steer;
 pub mod strength;
@@ -62,6 +67,8 @@ pub enum Error {
         "this is a transcoder: it reads {hook} and writes elsewhere, so there is no reconstruction of {hook} to put in its place\n  edits need an SAE: choose another with --sae"
     )]
     Transcoder { hook: HookPoint },
+    #[error("the edit cannot be used: {what}")]
+    Edit { what: String },
     #[error("interrupted")]
     Interrupted,
 }

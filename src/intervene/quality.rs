@@ -1,7 +1,7 @@
 //! Whether a text is still text, by three cheap measures that track what a reader says (Eiffel Tower Llama 2025): how much it surprises the
 //! unedited model, how many of its bigrams are repetitions, how long a stretch it repeats.
 
-use super::write::log_prob;
+use crate::kernels::softmax::log_prob;
 use crate::lm::{Generator, Lm};
 use std::collections::BTreeSet;
 

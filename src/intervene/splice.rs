@@ -12,6 +12,7 @@ use super::measure::{batches, mean_activation};
 use super::{Error, Result, check_width, check_widths};
 use crate::artifact::Progress;
 use crate::corpus::{Split, TokenStream};
+use crate::kernels::softmax::kl_divergence;
 use crate::lm::{Edit, Engine, HookPoint};
 use crate::sae::{Encoder, Sae, SparseRows};
 use serde::{Deserialize, Serialize};
@@ -301,16 +302,6 @@ pub(super) fn keep_largest(row: &mut [f32], mean: &[f32], k: usize, order: &mut 
     for &i in &order[k..] {
         row[i as usize] = mean[i as usize];
     }
-}
-
-/// KL(softmax(p) || softmax(q)) in nats.
-pub(crate) fn kl_divergence(p: &[f32], q: &[f32]) -> f64 {
-    let log_sum = |z: &[f32]| {
-        let largest = z.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x)) as f64;
-        largest + z.iter().map(|&x| (x as f64 - largest).exp()).sum::<f64>().ln()
-    };
-    let (zp, zq) = (log_sum(p), log_sum(q));
-    p.iter().zip(q).map(|(&p, &q)| (p as f64 - zp).exp() * ((p as f64 - zp) - (q as f64 - zq))).sum()
 }
 
 /// Two checks before any number is believed: the identity at `hook` changes no bit of any logit, and a vector added at one position

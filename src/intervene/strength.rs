@@ -4,10 +4,10 @@
 //! The effect of a strength is not monotone: what is promoted rises and then falls apart with the text. So strengths are tried, not computed.
 
 use super::concept::Concept;
-use super::effect::{kl, read_both};
 use super::quality::{distinct_2, longest_repeat};
-use super::write::{Change, Rig, Writing, log_prob, texts};
+use super::write::{Change, Rig, Writer, Writing};
 use super::{LatentEdit, Result, Rule, Steering};
+use crate::kernels::softmax::{kl_divergence, log_prob};
 use crate::lm::{Reader, Sampling};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -46,40 +46,52 @@ pub struct Written {
     pub measures: Measures,
 }
 
-impl Trial<'_> {
-    /// Writes all texts with `change`.
-    pub fn write(&self, change: Change) -> Result<Written> {
-        let texts = texts(self.rig, change, self.prompts, self.writing)?;
-        let measures = self.measure(change, &texts)?;
-        Ok(Written { texts, measures })
-    }
+/// One text while it is written: its tokens, the sum of -ln p under the unedited model, the sum of KL.
+#[derive(Default)]
+struct One {
+    tokens: Vec<u32>,
+    surprise: f64,
+    kl: f64,
+}
 
-    /// What `texts`, written with `change`, are like.
-    pub fn measure(&self, change: Change, texts: &[Vec<u32>]) -> Result<Measures> {
-        // (-ln p under the unedited model, KL, matches, distinct-2, longest repeat)
-        let one = |(prompt, tokens): (&Vec<u32>, &Vec<u32>)| {
-            let (mut surprise, mut divergence) = (0.0, 0.0);
-            read_both(self.rig, change, prompt, tokens, &mut |i, both| {
-                surprise -= log_prob(both.unedited, tokens[i]);
-                divergence += kl(both.edited, both.unedited);
-            })?;
-            let hits = self.concept.map_or(0, |c| c.count(self.rig.tokenizer, prompt, tokens));
-            Ok((surprise, divergence, hits, distinct_2(tokens), longest_repeat(tokens) as f64))
-        };
-        let all: Vec<_> = self.prompts.par_iter().zip(texts).map(one).collect::<Result<_>>()?;
-        let n_tokens: u64 = texts.iter().map(|t| t.len() as u64).sum();
+impl Trial<'_> {
+    /// Writes all texts with `change`, on all threads; they do not depend on the number of these. The unedited model reads along.
+    pub fn write(&self, change: Change) -> Result<Written> {
+        let all: Vec<One> = self.prompts.par_iter().enumerate().map(|(i, prompt)| self.write_one(change, i, prompt)).collect::<Result<_>>()?;
+        let n_tokens: u64 = all.iter().map(|t| t.tokens.len() as u64).sum();
         let per_token = |sum: f64| sum / n_tokens.max(1) as f64;
-        let per_text = |sum: f64| sum / texts.len().max(1) as f64;
-        let concept_tokens: u64 = all.iter().map(|t| t.2).sum();
-        Ok(Measures {
+        let per_text = |value: &dyn Fn(&One) -> f64| all.iter().map(value).sum::<f64>() / all.len().max(1) as f64;
+        let hits = |(prompt, one): (&Vec<u32>, &One)| self.concept.map_or(0, |c| c.count(self.rig.tokenizer, prompt, &one.tokens));
+        let concept_tokens: u64 = self.prompts.par_iter().zip(&all).map(hits).sum();
+        let measures = Measures {
             n_tokens,
-            perplexity: per_token(all.iter().map(|t| t.0).sum()).exp(),
-            kl: per_token(all.iter().map(|t| t.1).sum()),
-            distinct_2: per_text(all.iter().map(|t| t.3).sum()),
-            longest_repeat: per_text(all.iter().map(|t| t.4).sum()),
+            perplexity: per_token(all.iter().map(|t| t.surprise).sum()).exp(),
+            kl: per_token(all.iter().map(|t| t.kl).sum()),
+            distinct_2: per_text(&|t| distinct_2(&t.tokens)),
+            longest_repeat: per_text(&|t| longest_repeat(&t.tokens) as f64),
             concept_tokens,
             concept_rate: per_token(concept_tokens as f64),
-        })
+        };
+        Ok(Written { texts: all.into_iter().map(|t| t.tokens).collect(), measures })
+    }
+
+    fn write_one(&self, change: Change, i: usize, prompt: &[u32]) -> Result<One> {
+        let writing = self.writing.of_text(i);
+        let mut writer = Writer::new(self.rig, change, prompt)?;
+        let mut reader = if change.does_nothing() { None } else { Some(Writer::new(self.rig, Change::default(), prompt)?) };
+        // (-ln p, KL) of each token: a stop string takes some back.
+        let mut costs = Vec::new();
+        for step in 0..writing.n_tokens {
+            let Some(token) = writer.write(step, &writing).map(|p| p.token) else { break };
+            let unedited = reader.as_ref().map_or(writer.logits(), Writer::logits);
+            costs.push((-log_prob(unedited, token), if reader.is_some() { kl_divergence(writer.logits(), unedited) } else { 0.0 }));
+            if let Some(reader) = reader.as_mut().filter(|_| step + 1 < writing.n_tokens) {
+                reader.force(token);
+            }
+        }
+        let tokens = writer.finish().tokens;
+        costs.truncate(tokens.len());
+        Ok(One { tokens, surprise: costs.iter().map(|c| c.0).sum(), kl: costs.iter().map(|c| c.1).sum() })
     }
 }
 

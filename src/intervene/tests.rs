@@ -493,10 +493,3 @@ fn an_edit_far_beyond_the_maximum_is_warned_of_with_its_length_beside_that_of_wh
         assert!(said.contains(&format!("are {own:.1} long on average ({:.1} times", 20.0 / own)), "{said} {own}");
     }
 }
-
-#[test]
-fn the_divergence_of_two_coins_is_worked_out_by_hand() {
-    // p = (1/2, 1/2), q = (3/4, 1/4): KL = 1/2 ln(2/3) + 1/2 ln 2.
-    let expected = 0.5 * (2.0f64 / 3.0).ln() + 0.5 * 2.0f64.ln();
-    assert!((splice::kl_divergence(&[1.0, 1.0], &[3.0f32.ln(), 0.0]) - expected).abs() < 1e-6);
-}

@@ -2,6 +2,7 @@
 
 use super::{Editor, Result, Steering, check_width};
 use crate::corpus::Tokenizer;
+use crate::kernels::softmax::log_prob;
 use crate::lm::{GenerateEdit, Generator, HookPoint, Lm, Sampling, uniform};
 use crate::sae::Sae;
 use rayon::prelude::*;
@@ -76,6 +77,12 @@ pub struct Change<'a> {
     pub steering: Option<&'a Steering>,
     /// (d_vocab,): added to the logits of every new token.
     pub bias: Option<&'a [f32]>,
+}
+
+impl Change<'_> {
+    pub fn does_nothing(&self) -> bool {
+        self.steering.is_none() && self.bias.is_none()
+    }
 }
 
 impl<'a> From<&'a Steering> for Change<'a> {
@@ -237,16 +244,4 @@ impl<'a> Writer<'a> {
         let tokens = self.ids[self.prompt_len..].to_vec();
         Continuation { text: self.rig.text(&tokens), tokens, positions: self.positions }
     }
-}
-
-/// ln softmax(logits)\[token\].
-pub(super) fn log_prob(logits: &[f32], token: u32) -> f64 {
-    logits[token as usize] as f64 - log_sum(logits)
-}
-
-/// ln sum exp(logits).
-pub(super) fn log_sum(logits: &[f32]) -> f64 {
-    let largest = logits.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x)) as f64;
-    let sum: f64 = logits.iter().map(|&x| (x as f64 - largest).exp()).sum();
-    largest + sum.ln()
 }

@@ -6,6 +6,7 @@ use super::{Edit, HookPoint, Lm};
 use crate::artifact::seed;
 use crate::kernels::gemm::matmul_nt;
 use crate::kernels::layer_norm::layer_norm_forward;
+use crate::kernels::softmax::weights_in_place;
 use rand::RngExt;
 
 /// How the next token is drawn.
@@ -34,29 +35,46 @@ impl Sampling {
             ids.select_nth_unstable_by(k.max(1) - 1, by_logit);
             ids.truncate(k.max(1));
         }
-        ids.sort_unstable_by(by_logit);
-        let largest = logits[ids[0] as usize] as f64;
-        let weights: Vec<f64> = ids.iter().map(|&id| ((logits[id as usize] as f64 - largest) / self.temperature as f64).exp()).collect();
-        let mut total: f64 = weights.iter().sum();
-        let mut kept = ids.len();
+        let mut weights = logits.to_vec();
+        let all = f64::from(weights_in_place(1.0 / self.temperature, &mut weights));
+        let weight = |id: u32| f64::from(weights[id as usize]);
+        let mut total = if ids.len() < logits.len() { ids.iter().map(|&id| weight(id)).sum() } else { all };
+        // Most draws end among the likeliest, so ids are put in order part by part.
+        let mut sorted = 0;
+        let mut at = |place: usize| {
+            while place >= sorted {
+                let n = (64 << (sorted / 64).min(16)).min(ids.len() - sorted);
+                let rest = &mut ids[sorted..];
+                if n < rest.len() {
+                    rest.select_nth_unstable_by(n - 1, by_logit);
+                }
+                rest[..n].sort_unstable_by(by_logit);
+                sorted += n;
+            }
+            ids[place]
+        };
+        let n = self.top_k.map_or(logits.len(), |k| k.clamp(1, logits.len()));
+        let mut kept = n;
         if let Some(p) = self.top_p {
             let mut sum = 0.0;
-            let enough = weights.iter().position(|w| {
-                sum += w;
-                sum >= p as f64 * total
+            let enough = (0..n).find(|&place| {
+                sum += weight(at(place));
+                sum >= f64::from(p) * total
             });
             if let Some(last) = enough {
                 (kept, total) = (last + 1, sum);
             }
         }
         let mut left = u * total;
-        for (&id, weight) in ids[..kept].iter().zip(&weights) {
-            left -= weight;
+        for place in 0..kept {
+            let id = at(place);
+            left -= weight(id);
             if left < 0.0 {
                 return id;
             }
         }
-        ids[kept - 1]
+        // Rounding left something over: the last one that can be drawn.
+        (0..kept).rev().map(&mut at).find(|&id| weight(id) > 0.0).unwrap_or_else(|| at(0))
     }
 }
 

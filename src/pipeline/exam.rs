@@ -33,6 +33,11 @@ pub(super) fn generator(corpus: &CorpusConfig) -> Option<(u64, u64)> {
     })
 }
 
+/// The planted world of a text, where it is one.
+pub fn planted(corpus: &CorpusConfig) -> Option<Planted> {
+    generator(corpus).map(|(seed, _)| Planted::new(seed))
+}
+
 /// The concepts that features of a text are scored on.
 pub fn concepts(corpus: &CorpusConfig, stream: &TokenStream) -> Result<Vec<ExamConcept>> {
     let planted = generator(corpus);

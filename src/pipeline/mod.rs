@@ -16,7 +16,7 @@ mod status;
 pub use controls::{ControlKind, ControlRow, controls, shuffled_by};
 pub use estimate::Estimate;
 pub use evaluate::{Controls, EvalConfig, Evaluated, evaluate, evaluate_transcoder, write_eval, write_evaluated};
-pub use exam::{ExamSummary, concepts, summarise};
+pub use exam::{ExamSummary, concepts, planted, summarise};
 pub use gap::{ConceptGap, gaps};
 pub use recipe::{DictionaryStage, ExamStage, LmStage, Recipe, SaeStage};
 pub use report::Report;

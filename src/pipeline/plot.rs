@@ -41,6 +41,20 @@ pub fn lines(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> St
     })
 }
 
+/// Named points, those that no other beats in both (less x, more y) joined by a line. Points that are not finite are left out.
+pub fn pareto(title: &str, x_label: &str, y_label: &str, points: &[(f64, f64, String)]) -> String {
+    let points: Vec<&(f64, f64, String)> = points.iter().filter(|p| p.0.is_finite() && p.1.is_finite()).collect();
+    let beaten = |p: &(f64, f64, String)| points.iter().any(|q| q.0 <= p.0 && q.1 >= p.1 && (q.0 < p.0 || q.1 > p.1));
+    let mut front: Vec<(f64, f64)> = points.iter().filter(|p| !beaten(p)).map(|p| (p.0, p.1)).collect();
+    front.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let (x, y) = bounds(points.iter().map(|p| (p.0, p.1)));
+    plot(title, x_label, y_label, x, y, |chart| {
+        chart.draw_series(LineSeries::new(front, COLOURS[0].stroke_width(2)))?;
+        chart.draw_series(points.iter().map(|p| Circle::new((p.0, p.1), 4, COLOURS[if beaten(p) { 6 } else { 0 }].filled())))?;
+        chart.draw_series(points.iter().map(|p| Text::new(p.2.clone(), (p.0, p.1), ("sans-serif", 12)))).map(drop)
+    })
+}
+
 /// Plots in rows of so many, as one picture.
 pub fn side_by_side(plots: &[String], in_a_row: usize) -> String {
     let (width, height) = SIZE;

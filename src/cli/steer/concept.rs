@@ -1,0 +1,55 @@
+//! What is counted in written texts.
+
+use crate::artifact::RunDir;
+use crate::corpus::{CorpusConfig, TokenStream, Tokenizer};
+use crate::intervene::concept::Concept;
+use crate::pipeline::planted;
+use anyhow::bail;
+
+#[derive(Debug, clap::Args)]
+#[group(multiple = false, id = "counted")]
+pub(super) struct ConceptArgs {
+    /// Count tokens that hold the last byte of a match of this regular expression
+    #[arg(long, value_name = "REGEX")]
+    regex: Option<String>,
+    /// Count these tokens, by text or number
+    #[arg(long, value_name = "TOKEN,...", value_delimiter = ',')]
+    token_set: Vec<String>,
+    /// Count tokens that carry this concept of the planted corpus
+    #[arg(long, value_name = "CONCEPT")]
+    label: Option<String>,
+}
+
+impl ConceptArgs {
+    /// The concept and its name; none where nothing is asked for.
+    pub fn read(&self, run: &RunDir, tokenizer: &Tokenizer) -> anyhow::Result<Option<(Concept, String)>> {
+        if let Some(regex) = &self.regex {
+            return Ok(Some((Concept::Regex(regex::bytes::Regex::new(regex)?), format!("/{regex}/"))));
+        }
+        if let Some(label) = &self.label {
+            let stream = TokenStream::open(&run.tokens())?;
+            let corpus: CorpusConfig = serde_json::from_value(stream.manifest().config.clone())?;
+            let Some(world) = planted(&corpus) else {
+                bail!("--label {label}: this run's text is not the planted corpus\n  use --regex or --token-set");
+            };
+            let known = || (0..world.concepts().len()).filter(|&i| world.has_recogniser(i));
+            let Some(number) = known().find(|&i| world.concepts()[i].name == *label) else {
+                let names: Vec<&str> = known().map(|i| world.concepts()[i].name.as_str()).collect();
+                bail!("no concept {label:?} of the planted corpus can be recognised; those that can: {}", names.join(", "));
+            };
+            return Ok(Some((Concept::Planted(world.into(), number), label.clone())));
+        }
+        if self.token_set.is_empty() {
+            return Ok(None);
+        }
+        let token = |text: &String| -> anyhow::Result<u32> {
+            match (text.parse::<u32>(), tokenizer.encode(text)[..].to_vec()) {
+                (Ok(id), _) if (id as usize) < tokenizer.d_vocab() => Ok(id),
+                (_, ids) if ids.len() == 1 => Ok(ids[0]),
+                (_, ids) => bail!("{text:?} is {} tokens ({ids:?}), not one\n  use --regex for longer texts", ids.len()),
+            }
+        };
+        let ids = self.token_set.iter().map(token).collect::<anyhow::Result<_>>()?;
+        Ok(Some((Concept::Tokens(ids), self.token_set.join(","))))
+    }
+}

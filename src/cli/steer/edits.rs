@@ -1,0 +1,191 @@
+//! Edits on the command line: flags for a few latents, or a saved edit by name, file or as JSON.
+
+use crate::artifact::{RunDir, write_atomic};
+use crate::intervene::Scope;
+use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent, Unit};
+use anyhow::{Context, bail};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct EditArgs {
+    /// Latent to edit; may be given more than once, all get the same rule
+    #[arg(long, value_name = "N")]
+    pub latent: Vec<u32>,
+    /// Clamp to S times the latent's largest activation; 0 removes the latent
+    #[arg(long, value_name = "S", group = "rule", allow_negative_numbers = true)]
+    strength: Option<f32>,
+    /// Add S times the latent's largest activation to what it is
+    #[arg(long, value_name = "S", group = "rule", allow_negative_numbers = true)]
+    add: Option<f32>,
+    /// Multiply the latent's activation by S
+    #[arg(long, value_name = "S", group = "rule", allow_negative_numbers = true)]
+    scale: Option<f32>,
+    /// Remove the latent
+    #[arg(long, group = "rule")]
+    zero: bool,
+    /// Clamp to the latent's mean over all tokens
+    #[arg(long, group = "rule")]
+    mean: bool,
+    /// Raise the latent to S times its largest activation where it is below
+    #[arg(long, value_name = "S", group = "rule", allow_negative_numbers = true)]
+    at_least: Option<f32>,
+    /// Lower the latent to S times its largest activation where it is above
+    #[arg(long, value_name = "S", group = "rule", allow_negative_numbers = true)]
+    at_most: Option<f32>,
+    /// Multiply what lies along the latent's direction by S, whatever the SAE makes of it; 0 takes it away
+    #[arg(long, value_name = "S", group = "rule", allow_negative_numbers = true)]
+    project: Option<f32>,
+    /// Let at most S times the latent's largest activation lie along its direction
+    #[arg(long, value_name = "S", group = "rule", allow_negative_numbers = true)]
+    cap: Option<f32>,
+    /// What S is a multiple of: the latent's largest activation, 1, or the mean length of activations at the hook
+    #[arg(long, value_name = "UNIT", value_parser = unit, default_value = "max")]
+    unit: Unit,
+    /// Edit only where the latent is active
+    #[arg(long)]
+    only_active: bool,
+    /// Put the SAE's reconstruction in place of the activations, so that what it does not explain is lost
+    #[arg(long)]
+    drop_error: bool,
+    /// Which positions are edited: all, prompt, generated (with the prompt's last, which writes the first new token), continuation (without it), or a
+    /// position N and all after it
+    #[arg(long, value_name = "SCOPE", value_parser = scope, default_value = "all")]
+    scope: Scope,
+    /// Instead of --latent: the name of an edit that was saved (DIR/RUN/edits/NAME.toml), a file, or the edit itself as JSON
+    #[arg(long, value_name = "NAME|FILE|JSON", conflicts_with_all = ["latent", "rule", "only_active", "drop_error"])]
+    pub edit: Option<String>,
+}
+
+fn unit(text: &str) -> Result<Unit, String> {
+    match text {
+        "max" => Ok(Unit::Max),
+        "act" => Ok(Unit::Act),
+        "norm" => Ok(Unit::Norm),
+        other => Err(format!("{other} is not max, act or norm")),
+    }
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    Ok(match text {
+        "all" => Scope::All,
+        "prompt" => Scope::Prompt,
+        "generated" => Scope::Generated,
+        "continuation" => Scope::Continuation,
+        n => Scope::From(n.parse().map_err(|_| format!("{n} is not all, prompt, generated, continuation or a position"))?),
+    })
+}
+
+impl EditArgs {
+    /// The rule of all latents and its number; none where the strength is to be found.
+    pub fn rule(&self) -> anyhow::Result<Option<(RuleName, Option<f32>)>> {
+        let numbers = [
+            ("--strength", RuleName::Set, self.strength),
+            ("--add", RuleName::Add, self.add),
+            ("--scale", RuleName::Scale, self.scale),
+            ("--at-least", RuleName::AtLeast, self.at_least),
+            ("--at-most", RuleName::AtMost, self.at_most),
+            ("--project", RuleName::Project, self.project),
+            ("--cap", RuleName::Cap, self.cap),
+        ];
+        for (flag, rule, value) in numbers {
+            match value {
+                Some(value) if !value.is_finite() => bail!("{flag} must be a number, not {value}"),
+                Some(_) => return Ok(Some((rule, value))),
+                None => {}
+            }
+        }
+        let flags = [(self.zero, RuleName::Zero), (self.mean, RuleName::Mean)];
+        Ok(flags.into_iter().find(|f| f.0).map(|(_, rule)| (rule, None)))
+    }
+
+    /// What is edited, where the latents' rule is `rule`.
+    pub fn of(&self, rule: RuleName, value: Option<f32>) -> SavedEdit {
+        let has_unit = !matches!(rule, RuleName::Zero | RuleName::Mean | RuleName::Scale | RuleName::Project);
+        let unit = Some(self.unit).filter(|_| has_unit);
+        let edits = self.latent.iter().map(|&latent| SavedLatent { unit, only_active: self.only_active, ..SavedLatent::new(latent, rule, value) });
+        SavedEdit { scope: self.scope, keep_error: !self.drop_error, ..SavedEdit::of(edits.collect()) }
+    }
+
+    /// The edit that `--edit` names; none without it.
+    pub fn saved(&self, run: &RunDir) -> anyhow::Result<Option<SavedEdit>> {
+        let Some(said) = &self.edit else { return Ok(None) };
+        if said.trim_start().starts_with('{') {
+            return Ok(Some(SavedEdit::parse(said)?));
+        }
+        let named = path(run, said).ok().filter(|path| path.exists());
+        let file = named.unwrap_or_else(|| PathBuf::from(said));
+        let text = std::fs::read_to_string(&file).with_context(|| {
+            format!(
+                "there is no edit {said}: neither {} nor a file\n  those that are there: {}",
+                run.edits().join(format!("{said}.toml")).display(),
+                names(run)
+            )
+        })?;
+        Ok(Some(SavedEdit::parse(&text).with_context(|| file.display().to_string())?))
+    }
+}
+
+/// `edits/NAME.toml` of a run.
+pub(super) fn path(run: &RunDir, name: &str) -> anyhow::Result<PathBuf> {
+    if Path::new(name).file_name().is_none_or(|file| file != name) || name.starts_with('.') {
+        bail!("an edit's name is one file's name, not {name:?}");
+    }
+    Ok(run.edits().join(format!("{name}.toml")))
+}
+
+/// Writes an edit that [`EditArgs::saved`] reads by its name.
+pub(super) fn save(run: &RunDir, name: &str, edit: &SavedEdit) -> anyhow::Result<()> {
+    let path = path(run, name)?;
+    std::fs::create_dir_all(run.edits()).with_context(|| run.edits().display().to_string())?;
+    write_atomic(&path, |file| file.write_all(edit.to_toml().as_bytes()))?;
+    tell!("wrote {}; use it: --edit {name}", path.display());
+    Ok(())
+}
+
+fn names(run: &RunDir) -> String {
+    let entries = std::fs::read_dir(run.edits()).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|e| e.path().file_stem().map(|s| s.to_string_lossy().into_owned())).collect();
+    names.sort();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_is_a_word_or_a_position() {
+        assert_eq!(scope("generated"), Ok(Scope::Generated));
+        assert_eq!(scope("continuation"), Ok(Scope::Continuation));
+        assert_eq!(scope("12"), Ok(Scope::From(12)));
+        assert!(scope("some").unwrap_err().contains("position"));
+    }
+
+    #[test]
+    fn an_edit_is_saved_under_one_files_name_and_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::new(dir.path(), "r");
+        let edit = SavedEdit::of(vec![SavedLatent::new(3, RuleName::Set, Some(2.0))]);
+        save(&run, "loud", &edit).unwrap();
+        let args = |edit: &str| EditArgs::of_edit(edit);
+        assert_eq!(args("loud").saved(&run).unwrap(), Some(edit.clone()));
+        assert_eq!(args(&path(&run, "loud").unwrap().display().to_string()).saved(&run).unwrap(), Some(edit.clone()));
+        assert_eq!(args(&edit.to_json()).saved(&run).unwrap(), Some(edit));
+        assert!(args("soft").saved(&run).unwrap_err().to_string().contains("loud"));
+        for bad in ["../x", "", "a/b", ".hidden"] {
+            assert!(save(&run, bad, &SavedEdit::of(vec![])).is_err(), "{bad:?}");
+        }
+    }
+
+    impl EditArgs {
+        fn of_edit(edit: &str) -> Self {
+            #[derive(clap::Parser)]
+            struct Alone {
+                #[command(flatten)]
+                args: EditArgs,
+            }
+            <Alone as clap::Parser>::parse_from(["x", "--edit", edit]).args
+        }
+    }
+}

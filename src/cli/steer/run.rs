@@ -1,0 +1,249 @@
+//! `steer run`: one text with and without an edit, or several with it.
+
+use super::columns::{side_by_side, terminal_width};
+use super::concept::ConceptArgs;
+use super::edits::{self, EditArgs};
+use super::rig::Opened;
+use super::{Drawing, Global};
+use crate::artifact::{RunDir, shell_word};
+use crate::intervene::effect::{Effect, Moved, effect};
+use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent};
+use crate::intervene::strength::{Measures, SafeStrength, Trial, caution, safe_strength};
+use crate::intervene::write::{Change, Writing};
+use crate::intervene::{Rule, Side, steer};
+use anyhow::bail;
+use std::io::Write;
+use std::ops::ControlFlow;
+
+/// Write a continuation twice with the same luck: unedited, and with latents edited
+///
+/// The SAE's error is kept, so that only the edited latents change. Without a rule (--strength, --add, --zero ...) the latent is clamped
+/// to the largest of 8, 5, 3, 2, 1 or half its maximum at which the text stays readable: its perplexity under the unedited model at most
+/// 1.5 times, its distinct bigrams at least 0.8 times, those of the unedited text.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Run {
+    #[command(flatten)]
+    edit: EditArgs,
+    /// Save the edit in DIR/RUN/edits, to be used as --edit NAME
+    #[arg(long, value_name = "NAME")]
+    save: Option<String>,
+    /// Text to go on from; empty begins a document
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    prompt: String,
+    /// Pinned sampling as in Bricken et al. 2023: after a neutral prefix, the latent held at its largest activation
+    #[arg(long, conflicts_with_all = ["rule", "edit", "prompt"])]
+    pin: bool,
+    /// Tokens to write, at most; a side stops at its <|endoftext|>
+    #[arg(long, default_value_t = 60, value_name = "N")]
+    tokens: usize,
+    /// Stop before this text; may be given more than once
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Write so many texts of each side and say what they are like
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    texts: u64,
+    #[command(flatten)]
+    drawing: Drawing,
+    #[command(flatten)]
+    concept: ConceptArgs,
+    /// Also say what the edit does to the prediction of each token that it wrote
+    #[arg(long)]
+    effects: bool,
+    /// Print the edited text while it is written
+    #[arg(long, conflicts_with = "json")]
+    stream: bool,
+    /// Name of the SAE [default: main, or the only one of the run]
+    #[arg(long, value_name = "NAME")]
+    sae: Option<String>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  monosem steer run --latent 17 --prompt 'The king'          as strong as stays readable
+  monosem steer run --latent 17 --strength 5 --save loud     held at 5 times its maximum, and remembered
+  monosem steer run --edit loud --texts 20 --regex '[0-9]'   twenty texts, their digits counted
+  monosem steer run --latent 17 --latent 40 --zero           both taken out";
+
+/// The neutral prefix of pinned sampling.
+const PIN_PREFIX: &str = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10";
+
+pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<()> {
+    let sampling = args.drawing.sampling()?;
+    if args.edit.latent.is_empty() && args.edit.edit.is_none() {
+        bail!("say what to edit: --latent N or --edit NAME\n  look for latents: monosem features search TEXT {}", dir.flags());
+    }
+    let rule = if args.pin { Some((RuleName::Set, Some(1.0))) } else { args.edit.rule()? };
+    let saved = args.edit.saved(dir)?;
+    let mut opened = Opened::open(dir, args.sae.as_deref())?;
+    let prompt_text = if args.pin { PIN_PREFIX } else { &args.prompt };
+    let prompt = opened.rig().prompt(prompt_text);
+    let writing = Writing { n_tokens: args.tokens, sampling, stop: args.stop.clone() };
+    let mut found = Vec::new();
+    let edit = match (saved, rule) {
+        (Some(saved), _) => saved,
+        (None, Some((rule, value))) => args.edit.of(rule, value),
+        (None, None) => {
+            let mut edits = Vec::new();
+            for &latent in &args.edit.latent {
+                let max_act = maximum(&mut opened, latent, dir)?;
+                let safe = safe_strength(opened.rig(), latent, max_act, std::slice::from_ref(&prompt), &writing.sampling)?;
+                tell_safe(latent, &safe);
+                edits.push(SavedLatent::new(latent, RuleName::Set, Some(safe.multiple)));
+                found.push(safe);
+            }
+            SavedEdit { edits, ..args.edit.of(RuleName::Set, None) }
+        }
+    };
+    let edit = SavedEdit { weights_hash: Some(opened.weights_hash.clone()), ..edit_for(&opened, edit)? };
+    let steering = opened.resolve(&edit)?;
+    let (mut cautions, mut max_acts) = (Vec::new(), Vec::new());
+    for one in &steering.edits {
+        let max_act = opened.scale(one.latent)?.max_act;
+        tell!("latent {}: largest activation {max_act:.3} ({}); {}", one.latent, opened.scale_from(), spoken(&one.rule));
+        if let Some(caution) = caution(opened.rig(), one, max_act, &prompt) {
+            tell!("warning: latent {}: {caution}", one.latent);
+            cautions.push(caution);
+        }
+        max_acts.push(max_act);
+    }
+    if let Some(name) = &args.save {
+        edits::save(dir, name, &edit)?;
+    }
+    let rig = opened.rig();
+    let mut on_token = |side: Side, position: &crate::intervene::write::Position| {
+        if args.stream && side == Side::Edited {
+            let mut out = std::io::stdout();
+            let _ = write!(out, "{}", position.text).and_then(|()| out.flush());
+        }
+        ControlFlow::Continue(())
+    };
+    let both = steer(rig, &steering, &prompt, &writing, &mut on_token)?;
+    let effects = args.effects.then(|| effect(rig, &steering, &prompt, &both.edited.tokens, 3)).transpose()?;
+    let concept = args.concept.read(dir, &opened.tokenizer)?;
+    let prompts = vec![prompt; args.texts as usize];
+    let trial = Trial { rig, prompts: &prompts, writing: &writing, concept: concept.as_ref().map(|c| &c.0) };
+    let sides = if args.texts > 1 || concept.is_some() { Some((trial.write(Change::default())?, trial.write((&steering).into())?)) } else { None };
+    let counted = concept.as_ref().map(|c| c.1.as_str());
+    if global.json {
+        let texts = |side: &crate::intervene::strength::Written| {
+            let texts: Vec<String> = side.texts.iter().map(|t| rig.text(t)).collect();
+            serde_json::json!({ "measures": side.measures, "texts": texts })
+        };
+        let object = serde_json::json!({
+            "sae": opened.name, "hook": opened.hook, "prompt": prompt_text, "seed": args.drawing.seed, "temperature": args.drawing.temperature,
+            "top_k": args.drawing.top_k, "top_p": args.drawing.top_p, "edit": edit, "steering": steering, "max_act": max_acts,
+            "max_act_from": opened.scale_from(), "safe_strength": found, "cautions": cautions,
+            "unedited": both.unedited, "edited": both.edited, "first_difference": both.first_difference, "effects": effects, "concept": counted,
+            "many": sides.as_ref().map(|(unedited, edited)| serde_json::json!({ "unedited": texts(unedited), "edited": texts(edited) })),
+        });
+        say!("{object}");
+    } else {
+        let mut out = std::io::stdout().lock();
+        if args.stream {
+            write!(out, "\n\nunedited: {}\n", both.unedited.text)?;
+        } else if args.texts == 1 {
+            write!(out, "{}", side_by_side(prompt_text, &both, terminal_width()))?;
+        }
+        if let Some((unedited, edited)) = &sides {
+            for (i, text) in edited.texts.iter().enumerate().filter(|_| args.texts > 1) {
+                writeln!(out, "{i:>4}  {}", rig.text(text).replace('\n', "\\n"))?;
+            }
+            table(&mut out, &unedited.measures, &edited.measures, counted)?;
+        }
+        if let Some(effects) = &effects {
+            tell_effects(&mut out, effects)?;
+        }
+    }
+    let shown = steering.edits.first().map_or(0, |e| e.latent);
+    tell!(
+        "seed {}, temperature {}; look at the feature: monosem features show {shown} --sae {} {}",
+        args.drawing.seed,
+        args.drawing.temperature,
+        shell_word(&opened.name),
+        dir.flags()
+    );
+    Ok(())
+}
+
+/// The edit, refused where it names the weights of another SAE.
+fn edit_for(opened: &Opened, edit: SavedEdit) -> anyhow::Result<SavedEdit> {
+    if let Some(made_for) = edit.weights_hash.as_deref().filter(|&h| h != opened.weights_hash) {
+        bail!(
+            "the edit was made for the SAE with the weights {made_for}; {} has {}, whose latents are others\n  choose the SAE with --sae",
+            opened.name,
+            opened.weights_hash
+        );
+    }
+    Ok(edit)
+}
+
+/// A latent's maximum, above 0.
+pub(super) fn maximum(opened: &mut Opened, latent: u32, dir: &RunDir) -> anyhow::Result<f32> {
+    let max_act = opened.scale(latent)?.max_act;
+    if max_act <= 0.0 {
+        bail!(
+            "latent {latent} was never seen active ({}), so there is no maximum to be a multiple of\n  choose another latent: monosem features list {}",
+            opened.scale_from(),
+            dir.flags()
+        );
+    }
+    Ok(max_act)
+}
+
+/// What a rule does, in words.
+pub(super) fn spoken(rule: &Rule) -> String {
+    match rule {
+        Rule::Set(act) => format!("set to {act:.3}"),
+        Rule::Add(act) => format!("{act:+.3} added"),
+        Rule::Scale(factor) => format!("multiplied by {factor}"),
+        Rule::Zero => "set to 0".into(),
+        Rule::AtLeast(act) => format!("held at {act:.3} or more"),
+        Rule::AtMost(act) => format!("held at {act:.3} or less"),
+        Rule::Project(factor) => format!("what lies along its direction multiplied by {factor}"),
+        Rule::Cap(most) => format!("what lies along its direction held at {most:.3} or less"),
+    }
+}
+
+fn tell_safe(latent: u32, safe: &SafeStrength) {
+    let why = if safe.within_bounds { "the largest that stays readable" } else { "the smallest tried; none stayed readable" };
+    tell!("latent {latent}: clamped to {} times its maximum, {why}", safe.multiple);
+}
+
+/// What both sides are like, one row each.
+pub(super) fn table(out: &mut dyn Write, unedited: &Measures, edited: &Measures, concept: Option<&str>) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "{:>10} {:>8} {:>11} {:>10} {:>7} {:>9}  {}",
+        "",
+        "tokens",
+        "perplexity",
+        "distinct-2",
+        "repeat",
+        "KL, nats",
+        concept.unwrap_or("")
+    )?;
+    for (name, m) in [("unedited", unedited), ("edited", edited)] {
+        let counted = concept.map_or(String::new(), |_| format!("{} ({:.2} %)", m.concept_tokens, 100.0 * m.concept_rate));
+        let &Measures { n_tokens, perplexity, distinct_2, longest_repeat, kl, .. } = m;
+        writeln!(out, "{name:>10} {n_tokens:>8} {perplexity:>11.2} {distinct_2:>10.3} {longest_repeat:>7.1} {kl:>9.3}  {counted}")?;
+    }
+    Ok(())
+}
+
+fn tell_effects(out: &mut dyn Write, effects: &Effect) -> std::io::Result<()> {
+    writeln!(out, "{:>14} {:>8} {:>17}  {:<34} fallen", "token", "KL, nats", "p", "risen")?;
+    let named = |moved: &[Moved]| moved.iter().map(|m| format!("{:?} {:.2}>{:.2}", m.text, m.unedited, m.edited)).collect::<Vec<_>>().join(" ");
+    for t in &effects.tokens {
+        let p = format!("{:.3} > {:.3}", t.log_prob_unedited.exp(), t.log_prob_edited.exp());
+        writeln!(out, "{:>14} {:>8.3} {p:>17}  {:<34} {}", format!("{:?}", t.text), t.kl, named(&t.promoted), named(&t.suppressed))?;
+    }
+    let most: Vec<String> = effects.most_moved.iter().map(|m| format!("{} {:+.3}", m.latent, m.mean_change)).collect();
+    writeln!(
+        out,
+        "mean KL {:.3} nats; {:.1} other latents per position moved by a tenth of the edit or more; most: {}",
+        effects.mean_kl,
+        effects.others_moved,
+        most.join(", ")
+    )
+}

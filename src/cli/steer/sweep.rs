@@ -1,0 +1,174 @@
+//! `steer sweep`: an edit at several strengths, what each does and costs, and the one to take.
+
+use super::concept::ConceptArgs;
+use super::edits::{self, EditArgs};
+use super::rig::Opened;
+use super::run::maximum;
+use super::{Drawing, Global};
+use crate::artifact::{RunDir, write_atomic};
+use crate::cli::features::print;
+use crate::intervene::Steering;
+use crate::intervene::saved::{RuleName, SavedEdit};
+use crate::intervene::strength::{Bounds, Swept, Trial, choose, sweep};
+use crate::intervene::write::{Change, Writing};
+use crate::pipeline::plot;
+use anyhow::bail;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Try an edit at several strengths: what each does and costs
+///
+/// At each strength the same texts are written with the same luck. A strength is taken that leaves the text whole - its perplexity under the
+/// unedited model and its distinct bigrams within bounds - and of these the one with most of the concept, or the largest where none is given.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Sweep {
+    #[command(flatten)]
+    edit: EditArgs,
+    /// Strengths to try; with --edit they multiply its values
+    #[arg(long, value_name = "S,...", value_delimiter = ',', allow_negative_numbers = true, default_value = "0.25,0.5,1,1.5,2,3,4,6,8")]
+    strengths: Vec<f32>,
+    /// Add the strength in place of clamping to it
+    #[arg(long)]
+    adding: bool,
+    /// Text to go on from; may be given more than once; empty begins a document
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    prompt: Vec<String>,
+    /// Texts at each strength
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    texts: usize,
+    /// Tokens of a text, at most
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    tokens: usize,
+    #[command(flatten)]
+    drawing: Drawing,
+    #[command(flatten)]
+    concept: ConceptArgs,
+    /// Largest perplexity under the unedited model, as a multiple of the unedited texts'
+    #[arg(long, value_name = "X", default_value_t = Bounds::default().max_perplexity_ratio)]
+    max_perplexity: f64,
+    /// Least distinct-2, as a multiple of the unedited texts'
+    #[arg(long, value_name = "X", default_value_t = Bounds::default().min_distinct_2_ratio)]
+    min_distinct: f64,
+    /// Write a plot of what is gained against what it costs
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// Save the edit at the strength that is taken, to be used as --edit NAME
+    #[arg(long, value_name = "NAME")]
+    save: Option<String>,
+    /// Name of the SAE [default: main, or the only one of the run]
+    #[arg(long, value_name = "NAME")]
+    sae: Option<String>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  monosem steer sweep --latent 17                            how strong may it be?
+  monosem steer sweep --latent 17 --regex '[0-9]' --plot digits.svg
+  monosem steer sweep --latent 17 --label colour --save colours";
+
+pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result<()> {
+    let sampling = args.drawing.sampling()?;
+    if args.edit.rule()?.is_some() {
+        bail!("a sweep tries the values of --strengths; leave out --strength and other rules, or write them into an edit (--edit)");
+    }
+    if let Some(bad) = args.strengths.iter().find(|s| !s.is_finite()) {
+        bail!("--strengths must be numbers, not {bad}");
+    }
+    let saved = args.edit.saved(dir)?;
+    if saved.is_none() && args.edit.latent.is_empty() {
+        bail!("say what to edit: --latent N or --edit NAME\n  look for latents: monosem features search TEXT {}", dir.flags());
+    }
+    let mut opened = Opened::open(dir, args.sae.as_deref())?;
+    for &latent in &args.edit.latent {
+        maximum(&mut opened, latent, dir)?;
+    }
+    let rule = if args.adding { RuleName::Add } else { RuleName::Set };
+    // The edit at a strength: the flags' latents at it, or the saved values times it.
+    let at = |strength: f32| -> SavedEdit {
+        match &saved {
+            None => args.edit.of(rule, Some(strength)),
+            Some(saved) => {
+                let edits = saved.edits.iter().map(|e| crate::intervene::saved::SavedLatent { value: e.value.map(|v| v * strength), ..*e });
+                SavedEdit { edits: edits.collect(), ..saved.clone() }
+            }
+        }
+    };
+    let edits: Vec<(f32, Steering)> = args.strengths.iter().map(|&s| Ok((s, opened.resolve(&at(s))?))).collect::<anyhow::Result<_>>()?;
+    let concept = args.concept.read(dir, &opened.tokenizer)?;
+    let rig = opened.rig();
+    let starts: Vec<Vec<u32>> = args.prompt.iter().map(|p| rig.prompt(p)).collect();
+    let prompts: Vec<Vec<u32>> = (0..args.texts).map(|i| starts[i % starts.len()].clone()).collect();
+    let writing = Writing::new(args.tokens, &sampling);
+    let trial = Trial { rig, prompts: &prompts, writing: &writing, concept: concept.as_ref().map(|c| &c.0) };
+    let bounds = Bounds { max_perplexity_ratio: args.max_perplexity, min_distinct_2_ratio: args.min_distinct };
+    let unedited = trial.write(Change::default())?;
+    let edit = |strength: f32| edits.iter().find(|e| e.0 == strength).expect("every strength was resolved").1.clone();
+    let swept = sweep(trial, &unedited, bounds, &args.strengths, &edit)?;
+    let chosen = choose(&swept, concept.is_some());
+    if let Some(path) = &args.plot {
+        let svg = picture(&swept, concept.as_ref().map(|c| c.1.as_str()));
+        write_atomic(path, |file| file.write_all(svg.as_bytes()))?;
+        tell!("wrote {}", path.display());
+    }
+    match (&args.save, chosen) {
+        (Some(name), Some(chosen)) => {
+            let edit = SavedEdit { weights_hash: Some(opened.weights_hash.clone()), ..at(swept[chosen].strength) };
+            edits::save(dir, name, &edit)?;
+        }
+        (Some(name), None) => bail!("no strength left the text whole, so {name} was not saved\n  try smaller ones: --strengths 0.05,0.1,0.2"),
+        (None, _) => {}
+    }
+    let result = serde_json::json!({
+        "sae": opened.name, "unedited": unedited.measures, "swept": swept, "bounds": bounds,
+        "chosen": chosen.map(|i| swept[i].strength), "concept": concept.as_ref().map(|c| &c.1),
+    });
+    print(global, &result, |out| {
+        let name = concept.as_ref().map_or(String::new(), |c| format!("  {}", c.1));
+        writeln!(out, "{:>9} {:>11} {:>10} {:>7} {:>9} {:>6}{name}", "strength", "perplexity", "distinct-2", "repeat", "KL, nats", "whole")?;
+        let m = &unedited.measures;
+        let counted = |n: u64, rate: f64| concept.as_ref().map_or(String::new(), |_| format!("  {n} ({:.2} %)", 100.0 * rate));
+        writeln!(
+            out,
+            "{:>9} {:>11.2} {:>10.3} {:>7.1} {:>9} {:>6}{}",
+            "unedited",
+            m.perplexity,
+            m.distinct_2,
+            m.longest_repeat,
+            "",
+            "",
+            counted(m.concept_tokens, m.concept_rate)
+        )?;
+        for (i, s) in swept.iter().enumerate() {
+            let m = &s.measures;
+            let whole = if s.whole { "yes" } else { "no" };
+            let taken = if Some(i) == chosen { "  <- taken" } else { "" };
+            writeln!(
+                out,
+                "{:>9} {:>10.2}x {:>9.3}x {:>7.1} {:>9.3} {whole:>6}{}{taken}",
+                s.strength,
+                s.perplexity_ratio,
+                s.distinct_2_ratio,
+                m.longest_repeat,
+                m.kl,
+                counted(m.concept_tokens, m.concept_rate)
+            )?;
+        }
+        match chosen {
+            Some(i) => writeln!(out, "at {}: {}", swept[i].strength, swept[i].text.replace('\n', "\\n")),
+            None => writeln!(
+                out,
+                "no strength leaves the text whole: its perplexity at most {} times, its distinct-2 at least {} times the unedited",
+                args.max_perplexity, args.min_distinct
+            ),
+        }
+    })
+}
+
+/// What is gained (the concept's rate, or the divergence from the unedited model) against what it costs (perplexity).
+fn picture(swept: &[Swept], concept: Option<&str>) -> String {
+    let gain = |s: &Swept| if concept.is_some() { 100.0 * s.measures.concept_rate } else { s.measures.kl };
+    let label = concept.map_or("KL from the unedited model, nats".to_string(), |c| format!("{c}, % of tokens"));
+    let points: Vec<(f64, f64, String)> = swept.iter().map(|s| (s.perplexity_ratio, gain(s), format!("{}", s.strength))).collect();
+    plot::pareto("strengths of the edit", "perplexity under the unedited model, times", &label, &points)
+}
