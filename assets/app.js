@@ -96,20 +96,6 @@ document.addEventListener("DOMContentLoaded", () => {
   document.addEventListener("focusin", shade);
   root.addEventListener("pointerleave", shade);
 
-  // steering
-  const steer = $("#steer");
-  if (steer) {
-    // An address may ask for more than the slider reaches: what it says stands until the slider is moved.
-    const show = () => {
-      const auto = steer.elements.auto.checked;
-      if (auto) $("#strength-text").textContent = "?";
-      steer.elements.strength.style.opacity = auto ? 0.35 : 1;
-    };
-    show();
-    steer.addEventListener("input", () => { $("#strength-text").textContent = steer.elements.strength.value; show(); });
-    steer.addEventListener("submit", (event) => { event.preventDefault(); address(steer); load(steer.dataset.fragment + "?" + query(steer), $("#result")); });
-  }
-
   // why it fires: a click on a token offers to swap it
   const swapped = $("#result");
   if ($("#swap")) {

@@ -102,6 +102,9 @@ struct Train {
     /// Seed of the initial weights and the order of windows
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// Go on from a finished model's weights (fine-tune): the name of a run, or a folder with a model. Its sizes are taken; the tokens must be of its tokenizer
+    #[arg(long, value_name = "RUN|DIR", conflicts_with_all = ["preset", "n_ctx", "d_model", "n_layers", "n_heads", "d_mlp", "activation", "tied"])]
+    from: Option<PathBuf>,
     /// Go on from the newest checkpoint of the same settings
     #[arg(long)]
     resume: bool,
@@ -183,8 +186,10 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 }
 
 impl Train {
-    fn configs(&self, d_vocab: usize) -> lm::Result<(LmConfig, TrainConfig)> {
+    fn configs(&self, d_vocab: usize, global: &Global) -> lm::Result<(LmConfig, TrainConfig)> {
         let preset = LmConfig::preset(&self.preset)?;
+        let named = |from: &PathBuf| global.dir.join(from).join("lm");
+        let from = self.from.as_ref().map(|from| if from.join("config.json").exists() { from.clone() } else { named(from) });
         let config = LmConfig {
             d_vocab,
             n_ctx: self.n_ctx.unwrap_or(preset.n_ctx),
@@ -194,6 +199,10 @@ impl Train {
             d_mlp: self.d_mlp.unwrap_or(preset.d_mlp),
             activation: self.activation.unwrap_or(preset.activation),
             tied: self.tied || preset.tied,
+        };
+        let config = match &from {
+            Some(dir) => Lm::load(dir)?.config,
+            None => config,
         };
         config.check()?;
         let step_tokens = (self.batch * self.accumulate * config.n_ctx) as u64;
@@ -211,6 +220,7 @@ impl Train {
             evals: self.evals,
             log_every: self.log_every,
             checkpoint_every: self.checkpoint_every.or(TrainConfig::default().checkpoint_every),
+            from,
             ..TrainConfig::default()
         };
         train.check()?;
@@ -220,7 +230,7 @@ impl Train {
 
 fn train(args: Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let stream = open_tokens(run)?;
-    let (config, settings) = args.configs(stream.d_vocab())?;
+    let (config, settings) = args.configs(stream.d_vocab(), global)?;
     let _lock = run.lock()?;
     let (n, steps) = (config.n_params(), settings.steps(config.n_ctx));
     let bytes = |per_parameter: usize| size((per_parameter * n) as u64);

@@ -16,6 +16,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use std::ops::ControlFlow;
 
 pub fn answer<T: Serialize>(found: Page<T>) -> Response {
     match found {
@@ -40,7 +41,7 @@ pub async fn index(State(server): State<Server>) -> Response {
             "neurons": meta(Units::Neurons),
             "get": [
                 "/api/tour", "/api/features?q=&sort=&flag=&page=", "/api/features/N", "/api/features/N/why?t= (or text=&at=) &swap=&with=", "/api/neurons", "/api/neurons/N",
-                "/api/live?text=&at=", "/api/training", "/api/training/then?sae=&at=&text=", "/api/steer?feature=&strength=&prompt=&tokens=&temperature=&seed=",
+                "/api/live?text=&at=", "/api/training", "/api/training/then?sae=&at=&text=", "/api/steer?feature=&strength=&edit=&prompt=&tokens=&temperature=&seed=",
             ],
             "post": ["/api/features/N/label {text, author}", "/api/features/N/label/undo?import=", "/api/neurons/N/label", "/api/neurons/N/label/undo?import="],
         }))
@@ -119,7 +120,7 @@ pub async fn then(State(server): State<Server>, asked: Result<Query<learning::As
 
 pub async fn steer(State(server): State<Server>, asked: Result<Query<steering::Ask>, QueryRejection>) -> Response {
     match fields(asked) {
-        Ok(ask) => answer(blocking(&server, move |app| app.steer(&ask)).await),
+        Ok(ask) => answer(blocking(&server, move |app| app.steer(&ask, &mut |_, _| ControlFlow::Continue(()))).await),
         Err(problem) => answer::<()>(Err(problem)),
     }
 }

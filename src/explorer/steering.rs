@@ -1,14 +1,20 @@
-//! Generation with one feature clamped, beside the unedited text drawn with the same luck.
+//! Generation with features edited, beside the unedited text drawn with the same luck.
+
+pub mod sweep;
 
 use super::app::{App, Model, Page, Part, Problem};
 use super::list::url_text;
 use super::text;
 use super::view::{UnitView, Units};
-use crate::intervene::edit::{LatentEdit, Steering};
+use crate::corpus::{Split, TokenStream};
+use crate::features::store::FeatureSummary;
+use crate::intervene::effect::{Effect, Moved, TokenEffect, effect};
+use crate::intervene::measure::{NORM_TOKENS, mean_length};
 use crate::intervene::quality::{distinct_2, perplexity};
-use crate::intervene::steer;
+use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent, Scale, Unit};
 use crate::intervene::strength::{MAX_PERPLEXITY_RATIO, MIN_DISTINCT_RATIO, SafeStrength, caution, safe_strength};
-use crate::intervene::write::{Rig, Writing};
+use crate::intervene::write::{Position, Rig, Writing};
+use crate::intervene::{LatentEdit, Rule, Scope, Side, Steering, steer};
 use crate::lm::{Engine, Sampling};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
@@ -18,16 +24,21 @@ pub const MAX_TOKENS: usize = 200;
 /// Strengths are within these multiples of the feature's maximum.
 const STRENGTHS: std::ops::RangeInclusive<f32> = -20.0..=20.0;
 
+/// Features that one edit may have.
+const MAX_EDITS: usize = 16;
+
 /// What the address of a steering page says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ask {
-    /// Steering asks for one; the form starts with the first of the tour.
+    /// Steering asks for one, or for `edit`; the form starts with the first of the tour.
     pub feature: Option<u32>,
     /// In multiples of the feature's largest activation in the dictionary; 0 removes the feature. Found like `auto` where it is not given.
     pub strength: Option<f32>,
     /// Finds the largest strength that leaves this prompt's text whole, instead of taking `strength`.
     pub auto: bool,
+    /// Instead of `feature` and `strength`: an edit as JSON, see [`SavedEdit`].
+    pub edit: Option<String>,
     pub prompt: String,
     pub tokens: usize,
     pub temperature: f32,
@@ -36,18 +47,48 @@ pub struct Ask {
 
 impl Default for Ask {
     fn default() -> Self {
-        Ask { feature: None, strength: None, auto: false, prompt: String::new(), tokens: 60, temperature: 0.8, seed: 0 }
+        Ask { feature: None, strength: None, auto: false, edit: None, prompt: String::new(), tokens: 60, temperature: 0.8, seed: 0 }
     }
 }
 
 impl Ask {
-    /// Where the form's slider starts.
-    pub fn slider(&self) -> f32 {
-        self.strength.unwrap_or(2.0)
+    fn one(&self) -> SavedEdit {
+        SavedEdit::of(vec![SavedLatent::new(self.feature.unwrap_or(0), RuleName::Set, Some(self.strength.unwrap_or(2.0)))])
     }
 
-    pub fn number(&self) -> u32 {
-        self.feature.unwrap_or(0)
+    /// What the form shows: the edit, or one feature at where its slider starts.
+    pub fn form(&self) -> SavedEdit {
+        self.edit.as_deref().and_then(|edit| SavedEdit::parse(edit).ok()).filter(|edit| !edit.edits.is_empty()).unwrap_or_else(|| self.one())
+    }
+
+    fn sampling(&self) -> Sampling {
+        Sampling { temperature: self.temperature, top_k: None, top_p: None, seed: self.seed }
+    }
+
+    /// Whether the strength is to be found.
+    fn seeks(&self) -> bool {
+        self.edit.is_none() && (self.auto || self.strength.is_none())
+    }
+
+    /// The edit that is asked for.
+    fn edits(&self) -> Page<SavedEdit> {
+        let Some(edit) = &self.edit else {
+            self.feature.ok_or_else(|| Problem::bad("Say which feature: feature=N, or edit=JSON."))?;
+            return Ok(self.one());
+        };
+        let edit = SavedEdit::parse(edit).map_err(|e| Problem::new(400, "The edit cannot be read", &e))?;
+        if edit.edits.is_empty() || edit.edits.len() > MAX_EDITS {
+            return Err(Problem::bad(&format!("An edit must have 1 to {MAX_EDITS} features, not {}.", edit.edits.len())));
+        }
+        Ok(edit)
+    }
+
+    /// What asks for the same texts again, `edit` being what was found.
+    fn again(&self, edit: &SavedEdit) -> Ask {
+        match (&self.edit, edit.edits.as_slice()) {
+            (None, [one]) => Ask { strength: one.value, auto: false, ..self.clone() },
+            _ => Ask { edit: Some(edit.to_json()), ..self.clone() },
+        }
     }
 }
 
@@ -59,14 +100,46 @@ pub struct Limits {
     pub last_feature: u32,
 }
 
+impl Limits {
+    /// Rules by name, in words.
+    pub fn rules(&self) -> [(&'static str, &'static str); 9] {
+        RuleName::ALL.map(|rule| {
+            let words = match rule {
+                RuleName::Set => "held at",
+                RuleName::Add => "plus",
+                RuleName::Scale => "times a factor",
+                RuleName::Zero => "removed",
+                RuleName::Mean => "held at its mean",
+                RuleName::AtLeast => "at least",
+                RuleName::AtMost => "at most",
+                RuleName::Project => "direction times a factor",
+                RuleName::Cap => "direction at most",
+            };
+            (rule.name(), words)
+        })
+    }
+
+    pub fn scopes(&self) -> [(&'static str, &'static str); 4] {
+        [("all", "everywhere"), ("generated", "from the prompt's end on"), ("continuation", "new tokens alone"), ("prompt", "the prompt alone")]
+    }
+}
+
+/// The name of a scope in an edit.
+pub fn scope_name(scope: Scope) -> &'static str {
+    match scope {
+        Scope::All | Scope::From(_) => "all",
+        Scope::Generated => "generated",
+        Scope::Continuation => "continuation",
+        Scope::Prompt => "prompt",
+    }
+}
+
 #[derive(Debug, Serialize)]
 pub struct SteerResult {
     pub warning: String,
     pub caption: String,
-    pub feature: u32,
-    pub title: String,
-    pub strength: f32,
-    /// How `strength` was found, where that was asked.
+    pub edits: Vec<Edited>,
+    /// How the strength was found, where that was asked.
     pub found: Option<SafeStrength>,
     pub quality: Quality,
     pub prompt: String,
@@ -76,8 +149,47 @@ pub struct SteerResult {
     pub edited: String,
     /// Index of the first token that differs.
     pub first_difference: Option<usize>,
-    /// Address that gives this result again.
+    /// What the edit did to the prediction of each token of the edited text.
+    pub effect: Effect,
+    /// Address that gives this result again, and the edit as it can be saved.
     pub link: String,
+    pub edit: SavedEdit,
+}
+
+/// One feature and what became of it.
+#[derive(Debug, Serialize)]
+pub struct Edited {
+    pub feature: u32,
+    pub title: String,
+    /// "at 2 × max", "removed" ...
+    pub how: String,
+}
+
+impl SteerResult {
+    /// Per token: its text, KL, its probability before and after, what rose and what fell.
+    pub fn effects(&self) -> Vec<[String; 5]> {
+        let named =
+            |moved: &[Moved]| moved.iter().map(|m| format!("{} {:.2}→{:.2}", shown(&m.text), m.unedited, m.edited)).collect::<Vec<_>>().join(", ");
+        let p = |t: &TokenEffect| format!("{:.3} → {:.3}", t.log_prob_unedited.exp(), t.log_prob_edited.exp());
+        self.effect.tokens.iter().map(|t| [shown(&t.text), format!("{:.3}", t.kl), p(t), named(&t.promoted), named(&t.suppressed)]).collect()
+    }
+
+    /// Other features that the edit moved, as one line.
+    pub fn others(&self) -> String {
+        let most: Vec<String> = self.effect.most_moved.iter().take(5).map(|m| format!("{} by {:+.3}", m.latent, m.mean_change)).collect();
+        format!(
+            "Mean KL {:.3} nats. {:.1} other features per position move by a tenth of the edit or more{}{}.",
+            self.effect.mean_kl,
+            self.effect.others_moved,
+            if most.is_empty() { "" } else { "; most: " },
+            most.join(", ")
+        )
+    }
+}
+
+/// A token's text with its spaces to be seen.
+fn shown(text: &str) -> String {
+    text.replace(' ', "·").replace('\n', "↵")
 }
 
 /// Whether the texts are still text, (unedited, edited).
@@ -128,72 +240,147 @@ impl App {
         Ok(Limits { prompt: MAX_PROMPT, tokens: MAX_TOKENS, last_feature: dictionary.meta().n_units.saturating_sub(1) })
     }
 
-    pub fn steer(&self, ask: &Ask) -> Page<SteerResult> {
+    /// Writes both texts; `on_token` hears of each token as it is drawn, the two sides in turn, and may stop both.
+    pub fn steer(&self, ask: &Ask, on_token: &mut dyn FnMut(Side, &str) -> ControlFlow<()>) -> Page<SteerResult> {
         check(ask)?;
-        let feature = ask.feature.ok_or_else(|| Problem::bad("Say which feature: feature=N."))?;
+        let asked = ask.edits()?;
         let dictionary = self.dictionary(Units::Features)?;
         let meta = dictionary.meta().clone();
-        let summary = dictionary.summary(feature)?;
+        let summaries = asked.edits.iter().map(|e| Ok(dictionary.summary(e.latent)?)).collect::<Page<Vec<FeatureSummary>>>()?;
         let labels = self.label_texts(Units::Features, &meta);
-        let title = UnitView::new(Units::Features, &summary, labels.get(&feature).cloned()).title();
-        let sampling = Sampling { temperature: ask.temperature, top_k: None, top_p: None, seed: ask.seed };
-        let (both, quality, found, strength, caution) = self.with_model(&meta, |model| {
+        let title = |s: &FeatureSummary| UnitView::new(Units::Features, s, labels.get(&s.id).cloned()).title();
+        let sampling = ask.sampling();
+        let seeks = ask.seeks();
+        let written = self.with_model(&meta, |model| {
+            let failed = |e| Problem::new(400, "The text cannot be written with this edit", &e);
+            let norm = norm_of(&asked, model, &self.stream).map_err(failed)?;
             let Model { engine, sae, hook, .. } = model;
+            let mut edit = asked.clone();
+            let mut found = None;
             let lm = engine.lm();
             let rig = Rig { lm: &lm, tokenizer: &self.tokenizer, sae, hook: *hook };
-            let failed = |e| Problem::new(400, "The text cannot be written with this edit", &e);
             let prompt = rig.prompt(&ask.prompt);
-            let search = || safe_strength(rig, feature, summary.max_act, std::slice::from_ref(&prompt), &sampling);
-            let given = ask.strength.filter(|_| !ask.auto);
-            let found = given.is_none().then(search).transpose().map_err(failed)?;
-            let strength = found.as_ref().map(|f| f.multiple).or(given).unwrap_or_default();
-            let edits = vec![LatentEdit::set_to_multiple(feature, strength, summary.max_act)];
-            let caution = caution(rig, &edits[0], summary.max_act, &prompt).unwrap_or_default();
-            let steering = Steering::of(edits);
-            let go_on = &mut |_, _: &_| ControlFlow::Continue(());
-            let both = steer(rig, &steering, &prompt, &Writing::new(ask.tokens, &sampling), go_on).map_err(failed)?;
+            if seeks {
+                let safe =
+                    safe_strength(rig, edit.edits[0].latent, summaries[0].max_act, std::slice::from_ref(&prompt), &sampling).map_err(failed)?;
+                edit.edits[0].value = Some(safe.multiple);
+                found = Some(safe);
+            }
+            let mut scale_at = |latent: u32| {
+                let summary = summaries.iter().find(|s| s.id == latent).expect("every latent of the edit was looked up");
+                Ok(scale(summary))
+            };
+            // A feature that never fired has no maximum: its multiples are nothing, which the page says.
+            let dead = summaries.iter().any(|s| s.n_active == 0);
+            let steering =
+                if dead { Steering::default() } else { edit.resolve(&meta.weights_hash, &mut scale_at, &mut || Ok(norm)).map_err(failed)? };
+            steering.check(sae).map_err(failed)?;
+            let cautions: Vec<String> =
+                steering.edits.iter().zip(&summaries).filter_map(|(edit, s)| caution(rig, edit, s.max_act, &prompt)).collect();
+            let tell = &mut |side, position: &Position| on_token(side, &position.text);
+            let both = steer(rig, &steering, &prompt, &Writing::new(ask.tokens, &sampling), tell).map_err(failed)?;
             let (unedited, edited) = (&both.unedited.tokens, &both.edited.tokens);
             let quality = Quality {
                 perplexity: (perplexity(rig.lm, &prompt, unedited), perplexity(rig.lm, &prompt, edited)),
                 distinct_2: (distinct_2(unedited), distinct_2(edited)),
             };
-            Ok((both, quality, found, strength, caution))
+            let effect = effect(rig, &steering, &prompt, edited, N_MOVED).map_err(failed)?;
+            Ok((both, quality, found, edit, cautions, effect, steering))
         })?;
+        let (both, quality, found, edit, cautions, effect, steering) = written;
         let (unedited, edited) = (&both.unedited.tokens, &both.edited.tokens);
         let parting = both.first_difference.unwrap_or(unedited.len());
         let show = |tokens: &[u32]| text::flowing(&self.tokenizer.decode_bytes(tokens));
-        let clamped = super::view::significant(f64::from(strength * summary.max_act));
+        let what = what(&steering, &edit);
+        let again = ask.again(&edit);
         Ok(SteerResult {
-            warning: if summary.n_active == 0 {
+            warning: if summaries.iter().any(|s| s.n_active == 0) {
                 "This feature never fired on the dictionary's tokens, so it has no maximum to be a multiple of.".into()
             } else {
-                [caution, quality.verdict()].iter().filter(|said| !said.is_empty()).cloned().collect::<Vec<_>>().join(" ")
+                cautions.iter().cloned().chain([quality.verdict()]).filter(|said| !said.is_empty()).collect::<Vec<_>>().join(" ")
             },
             caption: match both.first_difference {
-                None => {
-                    format!("Clamped to {clamped} at every position{}; both sides wrote the same {}.", how(found.as_ref()), n_tokens(unedited.len()))
-                }
+                None => format!("{what}{}; both sides wrote the same {}.", how(found.as_ref()), n_tokens(unedited.len())),
                 Some(n) => format!(
-                    "Clamped to {clamped} at every position{}. The texts part after {}; what follows is marked. Seed {}, temperature {}.",
+                    "{what}{}. The texts part after {}; what follows is marked. Seed {}, temperature {}.",
                     how(found.as_ref()),
                     n_tokens(n),
                     ask.seed,
                     ask.temperature
                 ),
             },
-            feature,
-            title,
-            strength,
+            edits: edit.edits.iter().zip(&summaries).map(|(e, s)| Edited { feature: e.latent, title: title(s), how: told(e) }).collect(),
             quality,
             prompt: text::flowing(ask.prompt.as_bytes()),
             same: show(&unedited[..parting]),
             unedited: show(&unedited[parting..]),
             edited: show(&edited[parting..]),
             first_difference: both.first_difference,
-            link: link(&Ask { strength: Some(strength), ..ask.clone() }),
+            effect,
+            link: link(&again),
+            edit,
             found,
         })
     }
+}
+
+/// What a feature's numbers are multiples of.
+fn scale(summary: &FeatureSummary) -> Scale {
+    Scale { max_act: summary.max_act, mean_act: (summary.density * f64::from(summary.mean_act)) as f32 }
+}
+
+/// The usual length of activations, where a number of the edit is a multiple of it.
+fn norm_of(edit: &SavedEdit, model: &mut Model, stream: &TokenStream) -> crate::intervene::Result<f32> {
+    if edit.edits.iter().any(|e| e.unit == Some(Unit::Norm)) {
+        mean_length(&mut model.engine, stream, Split::HeldOutA, model.hook, NORM_TOKENS)
+    } else {
+        Ok(0.0)
+    }
+}
+
+/// Tokens named as risen and as fallen.
+const N_MOVED: usize = 3;
+
+/// What is done where, as the beginning of a sentence.
+fn what(steering: &Steering, edit: &SavedEdit) -> String {
+    let place = match edit.scope {
+        Scope::All => "at every position".to_string(),
+        Scope::Generated => "from the prompt's last position on".into(),
+        Scope::Continuation => "at every new position".into(),
+        Scope::Prompt => "in the prompt alone".into(),
+        Scope::From(n) => format!("from position {n} on"),
+    };
+    let dropped = if edit.keep_error { "" } else { ", what the SAE does not explain dropped" };
+    match steering.edits.as_slice() {
+        [LatentEdit { rule: Rule::Set(act), only_active: false, .. }] => {
+            format!("Clamped to {} {place}{dropped}", super::view::significant(f64::from(*act)))
+        }
+        [] => format!("Nothing edited{dropped}"),
+        [_] => format!("Edited {place}{dropped}"),
+        several => format!("{} features edited {place}{dropped}", several.len()),
+    }
+}
+
+/// An edit of one feature in a few words, as what follows its name.
+fn told(e: &SavedLatent) -> String {
+    let value = e.value.unwrap_or_default();
+    let amount = match e.unit.unwrap_or_default() {
+        Unit::Max => format!("{value} × max"),
+        Unit::Act => format!("{value}"),
+        Unit::Norm => format!("{value} × the usual length"),
+    };
+    let said = match e.rule {
+        RuleName::Set => format!("at {amount}"),
+        RuleName::Add => format!("with {amount} added"),
+        RuleName::Scale => format!("times {value}"),
+        RuleName::Zero => "removed".into(),
+        RuleName::Mean => "at its mean".into(),
+        RuleName::AtLeast => format!("at {amount} or more"),
+        RuleName::AtMost => format!("at {amount} or less"),
+        RuleName::Project => format!("with its direction times {value}"),
+        RuleName::Cap => format!("with its direction at {amount} or less"),
+    };
+    if e.only_active { said + " where it is active" } else { said }
 }
 
 /// How an automatic strength was found, as part of a sentence.
@@ -235,15 +422,11 @@ fn range(what: &str, low: &dyn std::fmt::Display, high: &dyn std::fmt::Display) 
 }
 
 fn link(ask: &Ask) -> String {
-    format!(
-        "/steer?feature={}&strength={}&prompt={}&tokens={}&temperature={}&seed={}",
-        ask.number(),
-        ask.slider(),
-        url_text(&ask.prompt),
-        ask.tokens,
-        ask.temperature,
-        ask.seed
-    )
+    let edit = match &ask.edit {
+        Some(edit) => format!("edit={}", url_text(edit)),
+        None => format!("feature={}&strength={}", ask.feature.unwrap_or(0), ask.strength.unwrap_or(2.0)),
+    };
+    format!("/steer?{edit}&prompt={}&tokens={}&temperature={}&seed={}", url_text(&ask.prompt), ask.tokens, ask.temperature, ask.seed)
 }
 
 #[cfg(test)]

@@ -273,25 +273,29 @@ impl<'a> Editor<'a> {
         // What is added does not depend on activations; where latents do not compete, those that are edited are enough.
         let reads_acts = self.steering.edits.iter().any(LatentEdit::reads_act);
         let encodes = !keep_error || reads_acts && !self.sae.decides_alone();
-        if encodes {
-            self.x.clear();
-            for &i in &self.selected {
-                self.x.extend_from_slice(&rows[i * d_in..][..d_in]);
-            }
+        let latents: Vec<u32> = self.steering.edits.iter().map(|e| e.latent).collect();
+        // Rows are encoded but for those in which no edited latent can be active.
+        let skipped = |row: &[f32]| keep_error && self.sae.surely_silent(&latents, row);
+        let encoded: Vec<bool> = self.selected.iter().map(|&i| encodes && !skipped(&rows[i * d_in..][..d_in])).collect();
+        self.x.clear();
+        for (&i, _) in self.selected.iter().zip(&encoded).filter(|(_, encoded)| **encoded) {
+            self.x.extend_from_slice(&rows[i * d_in..][..d_in]);
+        }
+        if !self.x.is_empty() {
             self.encoder.get_or_insert_with(|| self.sae.encoder()).encode(&self.x, &mut self.acts);
         }
         if !keep_error {
             self.x_hat.resize(self.x.len(), 0.0);
             self.sae.decode(&self.acts, &mut self.x_hat);
         }
-        let latents: Vec<u32> = self.steering.edits.iter().map(|e| e.latent).collect();
-        for (r, &i) in self.selected.iter().enumerate() {
+        let mut r = 0;
+        for (&i, &encoded) in self.selected.iter().zip(&encoded) {
             let row = &mut rows[i * d_in..][..d_in];
             self.own.clear();
-            if encodes {
+            if encoded {
                 let (active, acts) = self.acts.row(r);
                 self.own.extend(latents.iter().map(|latent| active.binary_search(latent).map_or(0.0, |at| acts[at])));
-            } else if reads_acts {
+            } else if reads_acts && !encodes {
                 self.sae.acts_alone(&latents, row, &mut self.own);
             } else {
                 self.own.resize(latents.len(), 0.0);
@@ -313,6 +317,7 @@ impl<'a> Editor<'a> {
             if !keep_error {
                 row.copy_from_slice(&self.x_hat[r * d_in..][..d_in]);
             }
+            r += usize::from(encoded);
             if changed {
                 row.iter_mut().zip(&self.sum).for_each(|(x, &s)| *x = (*x as f64 + s) as f32);
             }

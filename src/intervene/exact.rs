@@ -52,24 +52,34 @@ impl<'a> ExactEffect<'a> {
         Ok(ExactEffect { lm, residual: residual_directions(lm, hook, &directions)? })
     }
 
-    /// Logits (V,) when each prepared latent's activation changes by `changes` (n_latents,), given the unedited residual stream
-    /// `resid_post` (M,) of the last layer at that position.
+    /// The same for one direction (d_in,) in place of latents.
+    pub fn along(lm: &'a Lm, hook: HookPoint, direction: &[f32]) -> Result<Self> {
+        Ok(ExactEffect { lm, residual: residual_directions(lm, hook, direction)? })
+    }
+
+    /// Logits (n, V) when each prepared latent's activation changes by `changes` (n, n_latents), given the unedited residual stream
+    /// `resid_post` (n, M) of the last layer at n positions.
     pub fn logits(&self, resid_post: &[f32], changes: &[f32]) -> Vec<f32> {
         let (m, v) = (self.lm.config.d_model, self.lm.config.d_vocab);
-        assert_eq!(resid_post.len(), m, "residual stream of {} for a model of {m}", resid_post.len());
-        assert_eq!(changes.len() * m, self.residual.len(), "{} changes for {} latents", changes.len(), self.residual.len() / m);
-        let mut r: Vec<f64> = resid_post.iter().map(|&x| x as f64).collect();
-        for (u, &change) in self.residual.chunks_exact(m).zip(changes) {
-            r.iter_mut().zip(u).for_each(|(r, &u)| *r += change as f64 * u as f64);
-        }
-        let mean = r.iter().sum::<f64>() / m as f64;
-        let variance = r.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / m as f64;
-        let scale = 1.0 / (variance + LAYER_NORM_EPS).sqrt();
+        let (n, n_latents) = (resid_post.len() / m, self.residual.len() / m);
+        assert_eq!(resid_post.len(), n * m, "residual streams of {m}");
+        assert_eq!(changes.len(), n * n_latents, "{} changes for {n} positions and {n_latents} latents", changes.len());
         let weights = &self.lm.weights;
-        let normed: Vec<f32> =
-            r.iter().zip(weights.ln_f_w.iter().zip(&weights.ln_f_b)).map(|(x, (&w, &b))| ((x - mean) * scale * w as f64 + b as f64) as f32).collect();
-        let mut logits = vec![0.0; v];
-        matmul_nt(1, v, m, &normed, weights.unembedding(), &mut logits, false);
+        let mut normed = Vec::with_capacity(n * m);
+        for (i, resid) in resid_post.chunks_exact(m).enumerate() {
+            let changes = &changes[i * n_latents..][..n_latents];
+            let mut r: Vec<f64> = resid.iter().map(|&x| x as f64).collect();
+            for (u, &change) in self.residual.chunks_exact(m).zip(changes) {
+                r.iter_mut().zip(u).for_each(|(r, &u)| *r += change as f64 * u as f64);
+            }
+            let mean = r.iter().sum::<f64>() / m as f64;
+            let variance = r.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / m as f64;
+            let scale = 1.0 / (variance + LAYER_NORM_EPS).sqrt();
+            let affine = weights.ln_f_w.iter().zip(&weights.ln_f_b);
+            normed.extend(r.iter().zip(affine).map(|(x, (&w, &b))| ((x - mean) * scale * w as f64 + b as f64) as f32));
+        }
+        let mut logits = vec![0.0; n * v];
+        matmul_nt(n, v, m, &normed, weights.unembedding(), &mut logits, false);
         logits
     }
 }

@@ -41,6 +41,9 @@ pub struct Fitted {
     /// What its largest activation adds to the logits of what follows positive positions, less that of what follows negative ones, up to the scale of the
     /// final norm; absent where the hook's effect on logits is not linear.
     pub output: Option<f64>,
+    /// What it adds on average, over all positive positions, to the logits of what follows there less those of what follows negative ones: its mean activation
+    /// times its output per unit. What is lost to first order when it is held at zero. Absent with `output`.
+    pub attribution: Option<f64>,
     /// Geometric mean of its ranks by mean difference and by output, 1 the best.
     pub rank: f64,
     pub max_act: f32,
@@ -74,6 +77,11 @@ impl Evidence {
                 self.max_act[latent] = self.max_act[latent].max(act);
             }
         }
+    }
+
+    /// The largest activation of a latent at any position.
+    pub fn max_act(&self, latent: u32) -> f32 {
+        self.max_act[latent as usize]
     }
 
     /// Positions seen, (positive, negative).
@@ -123,6 +131,7 @@ impl Evidence {
             log_odds: odds(positive, n_positive) - odds(negative, n_negative),
             mean_difference: (mean(1) - mean(0)) / f64::from(max_act.max(f32::MIN_POSITIVE)),
             output: output.map(|o| o[j] * f64::from(max_act)),
+            attribution: output.map(|o| o[j] * mean(1)),
             rank: 0.0,
             max_act,
             mean_positive: (self.sums[1][j] / positive.max(1.0)) as f32,
@@ -150,4 +159,63 @@ fn output_scores(lm: &Lm, hook: HookPoint, sae: &Sae, weights: &[f64]) -> Result
     let mut scores = vec![0.0; sae.d_sae];
     matmul_nt(sae.d_sae, 1, m, &directions, &gradient, &mut scores, false);
     Ok(Some(scores.into_iter().map(f64::from).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{model, sae};
+    use super::*;
+    use crate::sae::Select;
+
+    fn rows(of: &[&[(u32, f32)]]) -> SparseRows {
+        let mut all = SparseRows::default();
+        for row in of {
+            let (latents, acts): (Vec<u32>, Vec<f32>) = row.iter().copied().unzip();
+            all.push_row(&latents, &acts);
+        }
+        all
+    }
+
+    #[test]
+    fn scores_are_worked_out_by_hand() {
+        let (lm, sae) = (model(1, 17), sae(10, 4, Select::Relu));
+        let mut evidence = Evidence::new(4, 17);
+        // Latent 0 fires on both positives and one of three negatives, latent 1 on negatives alone; the last row does not count.
+        let acts = rows(&[&[(0, 2.0)], &[(0, 4.0)], &[(0, 1.0), (1, 3.0)], &[(1, 1.0)], &[], &[(0, 9.0), (2, 1.0)]]);
+        let marks = [(Some(true), 5), (Some(true), 6), (Some(false), 7), (Some(false), 7), (Some(false), 5), (None, 8)];
+        evidence.add(&acts, marks);
+        assert_eq!((evidence.n(), evidence.max_act(0)), ((2, 3), 4.0));
+        let difference = evidence.next_difference();
+        assert!(
+            (difference[5] - (0.5 - 1.0 / 3.0)).abs() < 1e-12
+                && (difference[7] + 2.0 / 3.0).abs() < 1e-12
+                && difference.iter().sum::<f64>().abs() < 1e-12
+        );
+        let ranked = evidence.rank(&lm, HookPoint::mlp_post(0), &sae).unwrap();
+        assert_eq!(ranked.iter().map(|f| f.latent).collect::<Vec<_>>(), [0], "only what fires at a positive position");
+        let f = &ranked[0];
+        assert!((f.f1 - 2.0 * 2.0 / (2.0 + 2.0 + 1.0)).abs() < 1e-12, "{}", f.f1);
+        assert!((f.log_odds - ((2.5f64 / 0.5).ln() - (1.5f64 / 2.5).ln())).abs() < 1e-12);
+        assert!((f.mean_difference - (3.0 - 1.0 / 3.0) / 4.0).abs() < 1e-12 && f.mean_positive == 3.0);
+        // Its direction through the MLP's second matrix, centred and weighted by the final norm, onto the unembedding.
+        let u = residual_directions(&lm, HookPoint::mlp_post(0), sae.direction(0)).unwrap();
+        let m = lm.config.d_model;
+        let mean = u.iter().sum::<f32>() / m as f32;
+        let logit = |t: usize| (0..m).map(|i| f64::from((u[i] - mean) * lm.weights.ln_f_w[i] * lm.weights.unembedding()[t * m + i])).sum::<f64>();
+        let output: f64 = difference.iter().enumerate().map(|(t, w)| w * logit(t)).sum();
+        assert!((f.output.unwrap() - 4.0 * output).abs() < 1e-4 * (1.0 + output.abs()), "{} and {}", f.output.unwrap(), 4.0 * output);
+        assert!((f.attribution.unwrap() - 3.0 * output).abs() < 1e-4 * (1.0 + output.abs()));
+    }
+
+    #[test]
+    fn one_side_alone_is_refused_and_an_early_hook_has_no_output() {
+        let (lm, sae) = (model(2, 17), sae(10, 4, Select::Relu));
+        let mut evidence = Evidence::new(4, 17);
+        evidence.add(&rows(&[&[(1, 1.0)]]), [(Some(true), 3)]);
+        assert!(evidence.rank(&lm, HookPoint::mlp_post(1), &sae).unwrap_err().to_string().contains("1 positive and 0 negative"));
+        evidence.add(&rows(&[&[(2, 1.0)]]), [(Some(false), 4)]);
+        let early = evidence.rank(&lm, HookPoint::mlp_post(0), &sae).unwrap();
+        assert_eq!((early.len(), early[0].latent, early[0].output, early[0].attribution), (1, 1, None, None));
+        assert!(evidence.rank(&lm, HookPoint::mlp_post(1), &sae).unwrap()[0].output.is_some());
+    }
 }

@@ -64,6 +64,9 @@ pub fn mean_activation(
     Ok(sums.iter().map(|s| (s / n as f64) as f32).collect())
 }
 
+/// Held-out tokens that a hook's usual length is measured on.
+pub const NORM_TOKENS: u64 = 50_000;
+
 /// Mean of |x| at `hook` over rows that count in about `n_tokens` tokens of `split`, spread evenly.
 pub fn mean_length(engine: &mut dyn Engine, stream: &TokenStream, split: Split, hook: HookPoint, n_tokens: u64) -> Result<f32> {
     let n_ctx = engine.config().n_ctx;

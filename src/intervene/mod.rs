@@ -14,6 +14,7 @@
 //! window - nothing is ever spliced, edited or averaged.
 
 pub mod ablation;
+pub mod classify;
 pub mod concept;
 pub mod edit;
 pub mod effect;

@@ -120,6 +120,28 @@ fn latents_that_decide_alone_are_read_alone_and_agree_with_the_encoder() {
 }
 
 #[test]
+fn rows_in_which_no_edited_latent_can_be_active_are_not_encoded_and_edited_alike() {
+    let sae = sae(D_IN, 23, Select::TopK { k: 4 });
+    let (ids, rows) = ([1; 40], random(40 * D_IN, 70));
+    let (mut silent, mut active) = (0, 0);
+    for latent in 0..23 {
+        let got = edited(&sae, &Steering::one(latent, Rule::Set(1.5)), 40, &ids, &rows);
+        for (x, got) in rows.chunks(D_IN).zip(got.chunks(D_IN)).skip(1) {
+            let a = act(&sae, x, latent);
+            let surely = sae.surely_silent(&[latent], x);
+            assert!(!surely || a == 0.0);
+            silent += u32::from(surely);
+            active += u32::from(a > 0.0);
+            for ((x, got), w) in x.iter().zip(got).zip(sae.direction(latent)) {
+                assert_eq!(*got, (f64::from(*x) + f64::from(1.5 - a) * f64::from(*w)) as f32);
+            }
+        }
+    }
+    assert!(silent > 200 && active > 100, "{silent} silent, {active} active");
+    assert!(!self::sae(D_IN, 23, Select::Relu).surely_silent(&[0], &rows[..D_IN]), "it says nothing of an SAE that does not need it");
+}
+
+#[test]
 fn bounds_hold_an_activation_on_one_side_and_touch_nothing_on_the_other() {
     let sae = sae(D_IN, 23, Select::Relu);
     let rows = [vec![0.0; D_IN], random(D_IN, 63)].concat();
@@ -445,6 +467,8 @@ fn the_exact_effect_equals_running_the_model_again() {
             };
             engine.logits(&ids, N_CTX, &[5], Some(Edit { hook, apply: &mut add }), &mut again);
             let got = effect.logits(&resid[5 * 6..][..6], &changes);
+            let both = effect.logits(&resid[4 * 6..][..2 * 6], &[[0.5, 0.5], changes].concat());
+            assert!(both[17..].iter().zip(&got).all(|(a, b)| (a - b).abs() < 1e-6), "two positions at once");
             let error = got.iter().zip(&again).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(error < 1e-5, "{site:?} {changes:?}: off by {error}");
         }

@@ -136,6 +136,9 @@ pub struct TrainConfig {
     pub log_every: u64,
     /// Steps between checkpoints; none in between if absent.
     pub checkpoint_every: Option<u64>,
+    /// Folder of a model whose weights are gone on from (fine-tuning), of the same sizes; drawn anew if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<std::path::PathBuf>,
 }
 
 /// The shortest decimal that is this number: 0.002, and not the 0.0020000000949949026 that it is as an f64.
@@ -162,6 +165,7 @@ impl Default for TrainConfig {
             evals: 10,
             log_every: 10,
             checkpoint_every: Some(500),
+            from: None,
         }
     }
 }

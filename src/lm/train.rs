@@ -131,6 +131,18 @@ impl<'a> Trainer<'a> {
         if config.d_vocab != stream.d_vocab() {
             return Err(Error::Vocabulary { model: config.d_vocab, tokens: stream.d_vocab() });
         }
+        let first = match &train.from {
+            None => Lm::init(config, train.seed),
+            Some(dir) => Lm::load(dir)?,
+        };
+        if first.config != *config {
+            let from = train.from.clone().unwrap_or_default();
+            return Err(Error::Config(format!(
+                "the model in {} has the sizes {:?}, the run asks for {config:?}\n  leave the sizes to the model that is gone on from",
+                from.display(),
+                first.config
+            )));
+        }
         let n_ctx = config.n_ctx;
         let windows = stream.windows(Split::Train, n_ctx);
         let held_out = stream.windows(Split::HeldOutA, n_ctx);
@@ -146,6 +158,13 @@ impl<'a> Trainer<'a> {
 
         let mut manifest = Manifest::new("lm", FORMAT_VERSION, json!({ "lm": config, "train": train }), train.seed);
         manifest.inputs.insert("tokens".into(), stream.manifest().hash());
+        if train.from.is_some() {
+            let mut hasher = blake3::Hasher::new();
+            for tensor in first.weights.tensors() {
+                hasher.update(bytemuck::cast_slice(tensor));
+            }
+            manifest.inputs.insert("from".into(), hasher.finalize().to_hex()[..16].to_string());
+        }
         let identity = settings::identity(&manifest.config, &manifest.inputs);
         let steps = train.steps(n_ctx);
         let now = Instant::now();
@@ -153,7 +172,7 @@ impl<'a> Trainer<'a> {
             stream,
             train,
             run,
-            engine: Box::new(CpuEngine::new(Lm::init(config, train.seed))),
+            engine: Box::new(CpuEngine::new(first)),
             checkpoints: Checkpoints::new(run.checkpoints("lm"), identity),
             order: WindowOrder::new(train.seed, windows),
             held_out,

@@ -154,3 +154,21 @@ fn sizes_that_do_not_fit_the_stream_are_refused_with_both_numbers() {
     let error = train(&stream, &LmConfig { n_ctx: 5000, ..config() }, &settings(), &run, Start::New, &mut Silent).unwrap_err().to_string();
     assert!(error.contains("5000"), "{error}");
 }
+
+#[test]
+fn a_model_that_is_gone_on_from_is_fine_tuned_and_resumed_bit_for_bit() {
+    let (_dir, first, stream) = run_dir(0);
+    let before = train(&stream, &config(), &settings(), &first, Start::New, &mut Silent).unwrap();
+    let (_other, second, _) = run_dir(0);
+    let tuned = TrainConfig { from: Some(first.lm()), lr: 1e-3, ..settings() };
+    let after = train(&stream, &config(), &tuned, &second, Start::New, &mut Silent).unwrap();
+    assert!(after.held_out_loss < before.held_out_loss, "{} and {}", after.held_out_loss, before.held_out_loss);
+    assert_ne!(Lm::load(&first.lm()).unwrap().weights, Lm::load(&second.lm()).unwrap().weights);
+    let (_third, third, _) = run_dir(0);
+    train(&stream, &config(), &tuned, &third, Start::New, &mut StopAfter(std::cell::Cell::new(11))).unwrap_err();
+    train(&stream, &config(), &tuned, &third, Start::Resume, &mut Silent).unwrap();
+    assert_eq!(Lm::load(&third.lm()).unwrap().weights, Lm::load(&second.lm()).unwrap().weights);
+    let wide = LmConfig { d_mlp: 20, ..config() };
+    let error = train(&stream, &wide, &tuned, &third, Start::Replace, &mut Silent).unwrap_err().to_string();
+    assert!(error.contains("d_mlp: 16") && error.contains("d_mlp: 20"), "{error}");
+}

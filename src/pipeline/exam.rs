@@ -58,7 +58,7 @@ pub fn concepts(corpus: &CorpusConfig, stream: &TokenStream) -> Result<Vec<ExamC
     Ok(all)
 }
 
-fn kind_name(kind: ConceptKind) -> &'static str {
+pub(super) fn kind_name(kind: ConceptKind) -> &'static str {
     match kind {
         ConceptKind::Lexeme => "lexeme",
         ConceptKind::Class => "class",

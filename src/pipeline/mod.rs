@@ -4,6 +4,7 @@ mod controls;
 mod estimate;
 mod evaluate;
 mod exam;
+pub mod fit;
 mod gap;
 pub mod plot;
 mod recipe;
@@ -12,6 +13,7 @@ mod report_html;
 mod report_text;
 mod stages;
 mod status;
+pub mod trial;
 
 pub use controls::{ControlKind, ControlRow, controls, shuffled_by};
 pub use estimate::Estimate;
@@ -41,6 +43,8 @@ pub enum Error {
         "{run} was made with other settings; nothing was changed{differs}\n  choose another --run, or replace what differs and all that follows from it: the same command with --yes"
     )]
     OtherSettings { run: PathBuf, differs: String },
+    #[error("{0}")]
+    Trial(String),
     #[error("interrupted")]
     Interrupted,
     #[error(transparent)]

@@ -156,6 +156,22 @@ pub(super) fn acts_alone(view: EncoderView, latents: &[u32], x: &[f32], acts: &m
     }));
 }
 
+/// Whether the pre-activations of all `latents` for one row x (D,) are below zero by more than any order of summing them in f32 can move them.
+pub(super) fn surely_silent(view: EncoderView, latents: &[u32], x: &[f32]) -> bool {
+    let d = view.w_enc.len() / view.b_enc.len();
+    assert_eq!(x.len(), d, "one row of width {d}");
+    let mut centred = Vec::new();
+    let x = centre(x, view.pre_bias, &mut centred);
+    let length = dot(x, x).sqrt();
+    latents.iter().all(|&j| {
+        let j = j as usize;
+        let w = &view.w_enc[j * d..][..d];
+        // |sum of roundings| <= d epsilon sum |x_i w_i| <= d epsilon |x| |w|; twice, for two orders, and the bias.
+        let margin = 2.0 * d as f32 * f32::EPSILON * (length * dot(w, w).sqrt() + view.b_enc[j].abs());
+        dot(x, w) + view.b_enc[j] < -margin
+    })
+}
+
 /// As [`encode`], without a screen: for so few rows that preparing one costs more than computing all pre-activations.
 pub(super) fn encode_few(view: EncoderView, k: usize, x: &[f32], out: &mut SparseRows) {
     let d = view.w_enc.len() / view.b_enc.len();

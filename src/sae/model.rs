@@ -190,6 +190,12 @@ impl Sae {
         encode::acts_alone(self.view(), latents, x, acts);
     }
 
+    /// Whether none of `latents` can be active for the row x (D,), told from their own pre-activations alone: all are below zero by more than rounding. False
+    /// where that says nothing.
+    pub fn surely_silent(&self, latents: &[u32], x: &[f32]) -> bool {
+        matches!(self.select, Select::TopK { .. }) && encode::surely_silent(self.view(), latents, x)
+    }
+
     /// Width of what is reconstructed.
     pub fn d_out(&self) -> usize {
         self.transcoder.as_ref().map_or(self.d_in, |transcoder| transcoder.d_out)

@@ -3,9 +3,11 @@
 mod columns;
 mod concept;
 mod edits;
+mod fit;
 mod rig;
 mod run;
 mod sweep;
+mod trial;
 
 use super::Global;
 use crate::artifact::RunDir;
@@ -22,14 +24,18 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Run(Box<run::Run>),
+    Fit(Box<fit::FitArgs>),
     Sweep(Box<sweep::Sweep>),
+    Trial(Box<trial::TrialArgs>),
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let dir = RunDir::new(&global.dir, &global.run);
     match args.command {
         Command::Run(args) => run::run(&args, global, &dir),
+        Command::Fit(args) => fit::run(&args, global, &dir),
         Command::Sweep(args) => sweep::run(&args, global, &dir),
+        Command::Trial(args) => trial::run(&args, global, &dir),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::artifact::{Manifest, RunDir, read_json};
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::features::{Dictionary, weights_hash};
-use crate::intervene::measure::{max_activations, mean_length};
+use crate::intervene::measure::{NORM_TOKENS, max_activations, mean_length};
 use crate::intervene::saved::{SavedEdit, Scale};
 use crate::intervene::write::Rig;
 use crate::intervene::{self, Steering};
@@ -103,7 +103,7 @@ impl Opened {
         let mut scale = |latent: u32| Ok(scales.iter().find(|s| s.0 == latent).expect("every latent of the edit was asked for").1);
         let mut norm = || {
             let stream = self.stream().map_err(refused)?;
-            mean_length(&mut CpuEngine::new(self.lm.clone()), &stream, Split::HeldOutA, self.hook, N_TOKENS)
+            mean_length(&mut CpuEngine::new(self.lm.clone()), &stream, Split::HeldOutA, self.hook, NORM_TOKENS)
         };
         let steering = edit.resolve(&self.weights_hash, &mut scale, &mut norm)?;
         if let Some(edit) = steering.edits.iter().find(|e| e.rule.strength().is_nan()) {

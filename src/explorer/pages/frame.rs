@@ -105,6 +105,12 @@ pub async fn lead_to_page(request: Request, next: Next) -> Response {
     }
 }
 
+/// What [`fragment`] says, as text.
+pub fn fragment_text<T, P: Template>(found: Page<T>, part: impl FnOnce(T) -> P) -> String {
+    let rendered = found.and_then(|found| part(found).render().map_err(|e| Problem::new(500, "The page cannot be drawn", &e)));
+    rendered.unwrap_or_else(|problem| NoteTemplate { what: &problem.message, next: &problem.next }.render().unwrap_or_default())
+}
+
 /// A fragment's error is a note in its place.
 pub fn fragment<T, P: Template>(found: Page<T>, part: impl FnOnce(T) -> P) -> Response {
     let rendered = found.and_then(|found| part(found).render().map_err(|e| Problem::new(500, "The page cannot be drawn", &e)));

@@ -1,14 +1,22 @@
-//! Steering: the form, and the two texts alone.
+//! Steering: the form, the two texts alone or while they are written, and a sweep over strengths.
 
-use super::super::app::{App, Page, Part};
+use super::super::app::{App, Page, Part, Problem};
 use super::super::server::{Server, blocking};
+use super::super::steering::sweep::{self, SweepAsk, SweptView};
 use super::super::steering::{self, Limits, SteerResult};
 use super::super::view::Units;
-use super::frame::{Shell, fields, fragment, show};
+use super::frame::{Shell, fields, fragment, fragment_text, show};
+use crate::intervene::Side;
+use crate::intervene::saved::SavedEdit;
 use askama::Template;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{OriginalUri, Query, State};
-use axum::response::Response;
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+use tokio::sync::mpsc;
 
 #[derive(Template)]
 #[template(path = "steer.html")]
@@ -16,6 +24,9 @@ struct SteerTemplate {
     shell: Shell,
     model: Part<Limits>,
     ask: steering::Ask,
+    form: SavedEdit,
+    /// The scope that is chosen.
+    here: &'static str,
     result: Option<SteerResult>,
 }
 
@@ -25,10 +36,16 @@ struct SteerResultTemplate {
     result: SteerResult,
 }
 
+#[derive(Template)]
+#[template(path = "steer_swept.html")]
+struct SweptTemplate {
+    swept: SweptView,
+}
+
 /// An address with a prompt, even an empty one, asks for texts; one without asks for the form.
 pub async fn steer(State(server): State<Server>, OriginalUri(uri): OriginalUri, asked: Result<Query<steering::Ask>, QueryRejection>) -> Response {
     let says = |name: &str| uri.query().is_some_and(|q| q.split('&').any(|pair| pair.starts_with(name)));
-    let (go, named) = (says("prompt="), says("feature="));
+    let (go, named) = (says("prompt="), says("feature=") || says("edit="));
     let found = match fields(asked) {
         Ok(mut ask) => {
             let work = move |app: &App| -> Page<(Part<Limits>, steering::Ask, Option<SteerResult>)> {
@@ -36,20 +53,46 @@ pub async fn steer(State(server): State<Server>, OriginalUri(uri): OriginalUri, 
                 if !named && let Ok(dictionary) = app.dictionary(Units::Features) {
                     ask.feature = Some(app.first_choice(&dictionary)?);
                 }
-                let result = if go && limits.is_ok() { Some(app.steer(&ask)?) } else { None };
+                let result = if go && limits.is_ok() { Some(app.steer(&ask, &mut |_, _| ControlFlow::Continue(()))?) } else { None };
                 Ok((limits, ask, result))
             };
             blocking(&server, work).await
         }
         Err(problem) => Err(problem),
     };
-    show(&server, "/steer", found, |shell, (model, ask, result)| SteerTemplate { shell, model, ask, result })
+    show(&server, "/steer", found, |shell, (model, ask, result)| {
+        let form = ask.form();
+        SteerTemplate { shell, model, here: steering::scope_name(form.scope), form, ask, result }
+    })
 }
 
-pub async fn steer_result(State(server): State<Server>, asked: Result<Query<steering::Ask>, QueryRejection>) -> Response {
-    let found = match fields(asked) {
-        Ok(ask) => blocking(&server, move |app| app.steer(&ask)).await,
-        Err(problem) => Err(problem),
+/// The texts while they are written: events `token` with a side and its next piece of text, then `done` with the whole result or what went wrong. Whoever stops
+/// listening stops the writing.
+pub async fn stream(State(server): State<Server>, asked: Result<Query<steering::Ask>, QueryRejection>) -> Response {
+    // There is room for all that can be said, so that a slow reader holds nothing up.
+    let (send, receive) = mpsc::channel::<Event>(2 * steering::MAX_TOKENS + 1);
+    let told = send.clone();
+    let work = move |app: &App| -> Page<SteerResult> {
+        let ask = fields(asked)?;
+        app.steer(&ask, &mut |side, text| {
+            let side = if side == Side::Edited { "edited" } else { "unedited" };
+            let event = Event::default().event("token").data(serde_json::json!({ "side": side, "text": text }).to_string());
+            if told.try_send(event).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })
     };
-    fragment(found, |result| SteerResultTemplate { result })
+    tokio::spawn(async move {
+        let html = fragment_text(blocking(&server, work).await, |result| SteerResultTemplate { result });
+        // Nobody may be listening any more.
+        let _ = send.send(Event::default().event("done").data(html.replace('\r', ""))).await;
+    });
+    let events = stream::unfold(receive, |mut receive| async { receive.recv().await.map(|event| (Ok::<_, Infallible>(event), receive)) });
+    Sse::new(events).into_response()
+}
+
+pub async fn swept(State(server): State<Server>, asked: Result<Query<SweepAsk>, QueryRejection>) -> Response {
+    let found = match fields(asked) {
+        Ok(ask) => blocking(&server, move |app| sweep::sweep(app, &ask)).await,
+        Err(problem) => Err::<SweptView, Problem>(problem),
+    };
+    fragment(found, |swept| SweptTemplate { swept })
 }

@@ -1,0 +1,115 @@
+// Steering: several features in one form, texts that appear while they are written, a sweep over strengths. The address always says the edit.
+"use strict";
+document.addEventListener("DOMContentLoaded", () => {
+  const form = document.querySelector("#steer"), edits = document.querySelector("#edits");
+  if (!form) return;
+  const part = (name, within = form) => within.querySelector(`[data-part=${name}]`);
+  const rows = () => [...edits.querySelectorAll(".edit")];
+
+  // Rules whose number is a factor, and those without one.
+  const FACTOR = ["scale", "project"], NONE = ["zero", "mean"];
+  function one(row) {
+    const rule = part("rule", row).value;
+    const edit = { latent: Number(row.querySelector("[name=feature]").value), rule };
+    if (!NONE.includes(rule)) edit.value = Number(row.querySelector("[name=strength]").dataset.exact ?? row.querySelector("[name=strength]").value);
+    if (part("only", row).checked) edit.only_active = true;
+    return edit;
+  }
+  function query() {
+    const asked = new URLSearchParams(), all = rows().map(one);
+    const scope = part("scope").value, drop = part("drop").checked;
+    const plain = all.length === 1 && all[0].rule === "set" && !all[0].only_active && scope === "all" && !drop;
+    if (plain) {
+      asked.set("feature", all[0].latent);
+      asked.set("strength", all[0].value);
+      if (form.elements.auto.checked) asked.set("auto", "true");
+    } else {
+      asked.set("edit", JSON.stringify({ scope, keep_error: !drop, edits: all }));
+    }
+    for (const name of ["prompt", "tokens", "temperature", "seed"]) asked.set(name, form.elements[name].value);
+    return asked.toString();
+  }
+
+  function show() {
+    const several = rows().length > 1;
+    const auto = form.elements.auto.checked;
+    for (const row of rows()) {
+      const rule = part("rule", row).value, slider = row.querySelector("[name=strength]");
+      const number = slider.dataset.exact ?? slider.value;
+      slider.disabled = NONE.includes(rule);
+      row.querySelector(".strength").textContent = auto && !several && rule === "set" ? "?" : NONE.includes(rule) ? "-" : FACTOR.includes(rule) ? "factor " + number : number;
+      slider.style.opacity = slider.disabled || (auto && !several && rule === "set") ? 0.35 : 1;
+      part("remove", row).hidden = !several;
+    }
+  }
+  // An address may ask for more than the slider reaches: what it says stands until the slider is moved.
+  for (const row of rows()) {
+    const slider = row.querySelector("[name=strength]"), said = row.querySelector(".strength").textContent;
+    if (Number(said) !== Number(slider.value)) slider.dataset.exact = said;
+  }
+  form.addEventListener("input", (event) => {
+    if (event.target.name === "strength") delete event.target.dataset.exact;
+    show();
+  });
+  document.querySelector("#more").addEventListener("click", () => {
+    const row = rows().at(-1).cloneNode(true);
+    edits.append(row);
+    show();
+    row.querySelector("[name=feature]").focus();
+  });
+  edits.addEventListener("click", (event) => {
+    if (!event.target.matches("[data-part=remove]") || rows().length < 2) return;
+    event.target.closest(".edit").remove();
+    show();
+  });
+  show();
+
+  // The texts, token by token; then the whole result.
+  const result = document.querySelector("#result");
+  let source = null;
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const asked = query();
+    history.replaceState(null, "", form.getAttribute("action") + "?" + asked);
+    if (source) source.close();
+    const side = (name) => {
+      const said = document.createElement("p");
+      said.className = "said";
+      said.dir = "auto";
+      const prompt = document.createElement("span");
+      prompt.className = "prompt";
+      prompt.textContent = form.elements.prompt.value;
+      said.append(prompt);
+      const card = document.createElement("section");
+      card.className = "card";
+      const head = document.createElement("header"), title = document.createElement("h2");
+      title.textContent = name;
+      head.append(title);
+      card.append(head, said);
+      return card;
+    };
+    const two = document.createElement("div"), sides = { unedited: side("Unedited"), edited: side("Edited") };
+    two.className = "two writing";
+    two.append(sides.unedited, sides.edited);
+    result.replaceChildren(two);
+    const own = source = new EventSource(form.dataset.stream + "?" + asked);
+    own.addEventListener("token", (message) => {
+      const { side, text } = JSON.parse(message.data);
+      sides[side].querySelector(".said").append(text);
+    });
+    const end = (html) => { own.close(); if (own === source) result.innerHTML = html; };
+    own.addEventListener("done", (message) => end(message.data));
+    own.onerror = () => { if (own === source && own.readyState !== EventSource.CLOSED) end("<p class=\"note\">The server does not answer. Is monosem explore still running?</p>"); };
+  });
+
+  const swept = document.querySelector("#swept");
+  document.querySelector("#sweep").addEventListener("click", async () => {
+    swept.innerHTML = "<p class=\"faint\">Writing texts at several strengths …</p>";
+    try {
+      const answer = await fetch(form.dataset.sweep + "?" + query() + "&count=" + encodeURIComponent(part("count").value), { headers: { "X-Fragment": "1" } });
+      swept.innerHTML = await answer.text();
+    } catch {
+      swept.innerHTML = "<p class=\"note\">The server does not answer. Is monosem explore still running?</p>";
+    }
+  });
+});

@@ -1,0 +1,209 @@
+//! `steer fit`: from examples to an edit.
+
+use super::edits;
+use super::rig::Opened;
+use super::{Drawing, Global};
+use crate::artifact::{RunDir, grouped};
+use crate::cli::features::print;
+use crate::cli::{Interrupted, Terminal, again};
+use crate::corpus::{Fields, Split, read_file};
+use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent};
+use crate::pipeline;
+use crate::pipeline::fit::{Documents, FitConfig, FitReport, fit};
+use anyhow::{Context, bail};
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Find the features that make the model write like example texts, and save them as an edit
+///
+/// Features are ranked on the first --docs documents of each side by contrast (they fire on positive texts and not on negative ones) and by output (they
+/// promote what positive texts go on with). Sets of the best are held at their usual activation, times a strength, while pilot texts are written; the set that a small
+/// classifier takes for positive most often, with the text whole, is the edit. The classifier is trained on the documents after the first --docs. The
+/// table is of new texts.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct FitArgs {
+    /// Texts to write like: txt, md, jsonl (each also .gz, .zst), parquet; may be given more than once
+    #[arg(long, value_name = "FILE", required = true)]
+    positive: Vec<PathBuf>,
+    /// Texts to tell them from [default: training documents of the run]
+    #[arg(long, value_name = "FILE")]
+    negative: Vec<PathBuf>,
+    /// Documents of each side to fit on
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    docs: usize,
+    /// JSONL field or Parquet column that holds the text
+    #[arg(long, value_name = "FIELD", default_value = "text")]
+    field: String,
+    /// Most features in the edit: the largest of 1, 2, 4, 8, 16 that this allows is tried
+    #[arg(long, value_name = "N", default_value_t = FitConfig::default().most_features)]
+    features: usize,
+    /// Largest perplexity of the texts under the unedited model, as a multiple of the unedited texts'
+    #[arg(long, value_name = "X", default_value_t = FitConfig::default().max_perplexity_ratio)]
+    max_perplexity: f64,
+    /// Texts that count, of each way
+    #[arg(long, value_name = "N", default_value_t = FitConfig::default().texts)]
+    texts: usize,
+    /// Tokens of a text, at most
+    #[arg(long, value_name = "N", default_value_t = FitConfig::default().tokens)]
+    tokens: usize,
+    #[command(flatten)]
+    drawing: Drawing,
+    /// Also fine-tune the model on the same positive documents, for the table (it is not kept; to keep one: monosem lm train --from)
+    #[arg(long)]
+    fine_tune: bool,
+    /// Save the edit in DIR/RUN/edits, to be used as --edit NAME
+    #[arg(long, value_name = "NAME")]
+    save: Option<String>,
+    /// Name of the SAE [default: main, or the only one of the run]
+    #[arg(long, value_name = "NAME")]
+    sae: Option<String>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  monosem steer fit --positive western.txt --negative other.txt --save western
+  monosem steer run --edit western --prompt 'The stranger'
+  monosem steer fit --positive german.jsonl --negative english.jsonl --fine-tune";
+
+/// Documents of a side that are read, and tokens of a document.
+const MOST_DOCUMENTS: usize = 1_000;
+const MOST_TOKENS: usize = 2_000;
+
+pub(super) fn run(args: &FitArgs, global: &Global, dir: &RunDir) -> anyhow::Result<()> {
+    let sampling = args.drawing.sampling()?;
+    let mut opened = Opened::open(dir, args.sae.as_deref())?;
+    let positive = documents(&opened, &args.positive, &args.field)?;
+    let negative = if args.negative.is_empty() { of_run(&opened)? } else { documents(&opened, &args.negative, &args.field)? };
+    let (fit_positive, other_positive) = positive.split_at(args.docs.min(positive.len() / 2));
+    let (fit_negative, other_negative) = negative.split_at(args.docs.min(negative.len() / 2));
+    tell!(
+        "{} positive and {} negative documents to fit on, {} and {} others for the classifier",
+        fit_positive.len(),
+        fit_negative.len(),
+        other_positive.len(),
+        other_negative.len()
+    );
+    if fit_positive.len() < args.docs || fit_negative.len() < args.docs {
+        tell!("note: a side has fewer than {} documents, so half of it is fitted on and half is the classifier's", 2 * args.docs);
+    }
+    let config = FitConfig {
+        most_features: args.features.max(1),
+        texts: args.texts,
+        tokens: args.tokens,
+        temperature: sampling.temperature,
+        seed: sampling.seed,
+        max_perplexity_ratio: args.max_perplexity,
+        fine_tune: args.fine_tune,
+    };
+    let to_fit = Documents { positive: fit_positive.to_vec(), negative: fit_negative.to_vec() };
+    let others = Documents { positive: other_positive.to_vec(), negative: other_negative.to_vec() };
+    let report = match fit(opened.rig(), &to_fit, &others, &config, &mut Terminal::new()) {
+        Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
+        done => done?,
+    };
+    if !report.whole {
+        tell!("note: no set of features left the pilot texts whole; this is the one that came closest. Try --max-perplexity 3, or --features 1");
+    }
+    if let Some(name) = &args.save {
+        let edit = saved(&mut opened, &report, &args.positive)?;
+        edits::save(dir, name, &edit)?;
+    }
+    print(global, &report, |out| table(out, &report))
+}
+
+/// The edit in multiples of maxima, as it is saved.
+fn saved(opened: &mut Opened, report: &FitReport, positive: &[PathBuf]) -> anyhow::Result<SavedEdit> {
+    let one = |&(latent, act): &(u32, f32)| -> anyhow::Result<SavedLatent> {
+        let max_act = opened.scale(latent)?.max_act;
+        let unit = if max_act > 0.0 { None } else { Some(crate::intervene::saved::Unit::Act) };
+        Ok(SavedLatent { unit, ..SavedLatent::new(latent, RuleName::Set, Some(if max_act > 0.0 { act / max_act } else { act })) })
+    };
+    let edits = report.edit.iter().map(one).collect::<anyhow::Result<_>>()?;
+    let names: Vec<String> = positive.iter().map(|p| p.display().to_string()).collect();
+    Ok(SavedEdit { about: format!("fitted to {}", names.join(", ")), weights_hash: Some(opened.weights_hash.clone()), ..SavedEdit::of(edits) })
+}
+
+/// Documents of files as tokens.
+fn documents(opened: &Opened, paths: &[PathBuf], field: &str) -> anyhow::Result<Vec<Vec<u32>>> {
+    let mut all = Vec::new();
+    for path in paths {
+        let (mut texts, mut wrong) = (Vec::new(), None);
+        if !path.is_file() {
+            bail!("there is no file {}", path.display());
+        }
+        read_file(path, &path.display().to_string(), Fields { text: field, kind: "kind" }, &mut |document| {
+            match document {
+                Ok(document) if texts.len() < MOST_DOCUMENTS => texts.push(document.text),
+                Ok(_) => {}
+                Err(e) => drop(wrong.get_or_insert(e)),
+            }
+            Ok(())
+        })
+        .with_context(|| path.display().to_string())?;
+        if let Some(wrong) = wrong {
+            bail!("{}: {wrong}", path.display());
+        }
+        all.extend(texts.iter().map(|text| {
+            let mut ids = opened.tokenizer.encode(text);
+            ids.truncate(MOST_TOKENS);
+            ids
+        }));
+    }
+    all.retain(|d| d.len() > 1);
+    Ok(all)
+}
+
+/// Training documents of the run, evenly over it.
+fn of_run(opened: &Opened) -> anyhow::Result<Vec<Vec<u32>>> {
+    let stream = opened.stream()?;
+    let docs: Vec<usize> = stream.docs(Split::Train).collect();
+    let n = docs.len().min(MOST_DOCUMENTS / 4);
+    let one = |i: usize| {
+        let doc = docs[i * docs.len() / n];
+        let (begin, end) = (stream.doc_start(doc), stream.doc_end(doc));
+        let mut ids = vec![0; (end - begin).min(MOST_TOKENS as u64) as usize];
+        stream.read(begin, &mut ids);
+        ids.retain(|&id| id != stream.end_of_text());
+        ids
+    };
+    Ok((0..n).map(one).filter(|d| d.len() > 1).collect())
+}
+
+fn table(out: &mut dyn Write, report: &FitReport) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "{:>7} {:>6} {:>9} {:>10} {:>7} {:>11}   {:>6} {:>10}",
+        "latent", "F1", "log-odds", "mean diff.", "output", "attribution", "F1", "mean diff."
+    )?;
+    writeln!(out, "{:>7} {:>46}   {:>17}", "", "on the documents fitted on", "on others")?;
+    for (f, other) in report.ranked.iter().zip(&report.held_out).take(10) {
+        let number = |x: Option<f64>| x.map_or("-".into(), |x| format!("{x:.3}"));
+        let other = other.as_ref().map_or(format!("{:>6} {:>10}", "-", "-"), |o| format!("{:>6.3} {:>10.3}", o.f1, o.mean_difference));
+        writeln!(
+            out,
+            "{:>7} {:>6.3} {:>9.2} {:>10.3} {:>7} {:>11}   {other}",
+            f.latent,
+            f.f1,
+            f.log_odds,
+            f.mean_difference,
+            number(f.output),
+            number(f.attribution)
+        )?;
+    }
+    let edit: Vec<String> = report.edit.iter().map(|(latent, act)| format!("{latent} at {act:.3}")).collect();
+    writeln!(out, "\nthe edit holds {}", edit.join(", "))?;
+    writeln!(
+        out,
+        "the classifier is right on {:.1} % of other documents; of {} texts each it takes for positive:",
+        100.0 * report.classifier_accuracy,
+        grouped(report.n_texts as u64)
+    )?;
+    let base = report.ways.first().map_or(f64::NAN, |w| w.hit_rate);
+    writeln!(out, "{:>12} {:>8} {:>7} {:>11} {:>10}", "", "hits", "times", "perplexity", "distinct-2")?;
+    for way in &report.ways {
+        let times = if base > 0.0 { format!("{:.1}x", way.hit_rate / base) } else { "-".into() };
+        writeln!(out, "{:>12} {:>6.1} % {times:>7} {:>10.2}x {:>9.2}x", way.name, 100.0 * way.hit_rate, way.perplexity_ratio, way.distinct_2_ratio)?;
+    }
+    Ok(())
+}

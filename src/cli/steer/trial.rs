@@ -1,0 +1,101 @@
+//! `steer trial`: steering held to account on the planted corpus.
+
+use super::Global;
+use super::rig::Opened;
+use crate::artifact::{RunDir, write_json};
+use crate::cli::features::print;
+use crate::cli::{Interrupted, Terminal, again};
+use crate::corpus::CorpusConfig;
+use crate::pipeline::trial::{ConceptTrial, TrialConfig, trial};
+use crate::pipeline::{self, planted};
+use anyhow::Context;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Hold steering to account on the planted corpus: how often it writes what it is told to, at what cost, beside other ways
+///
+/// For each concept a feature is chosen on held-out half A and on pilot texts, with the strength that leaves the text whole. Then, on new texts: how many times as
+/// often the concept is written as without the edit; the same for raised logits, a mean-difference vector (both at equal KL), a prompt, and
+/// features drawn at random; and, after prompts that call for the concept, what is left of it when the feature that drives it is held at zero.
+#[derive(Debug, clap::Args)]
+pub(super) struct TrialArgs {
+    /// Concept to try; may be given more than once [default: all classes and contexts]
+    #[arg(long, value_name = "CONCEPT")]
+    concept: Vec<String>,
+    /// Texts that count, of each way
+    #[arg(long, value_name = "N", default_value_t = TrialConfig::default().texts)]
+    texts: usize,
+    /// Tokens of a text
+    #[arg(long, value_name = "N", default_value_t = TrialConfig::default().tokens)]
+    tokens: usize,
+    /// Features that pilot texts are written with, for each concept
+    #[arg(long, value_name = "N", default_value_t = TrialConfig::default().candidates)]
+    candidates: usize,
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Write the results as JSON
+    #[arg(long, value_name = "FILE.json")]
+    out: Option<PathBuf>,
+    /// Name of the SAE [default: main, or the only one of the run]
+    #[arg(long, value_name = "NAME")]
+    sae: Option<String>,
+}
+
+pub(super) fn run(args: &TrialArgs, global: &Global, dir: &RunDir) -> anyhow::Result<()> {
+    let opened = Opened::open(dir, args.sae.as_deref())?;
+    let stream = opened.stream()?;
+    let corpus: CorpusConfig = serde_json::from_value(stream.manifest().config.clone())?;
+    let world = Arc::new(planted(&corpus).context("a trial needs the planted corpus, whose concepts are known\n  monosem quickstart")?);
+    let &TrialArgs { texts, tokens, candidates, seed, .. } = args;
+    let config = TrialConfig { concepts: args.concept.clone(), texts, tokens, candidates, seed, ..TrialConfig::default() };
+    let all = match trial(opened.rig(), &stream, &world, &config, &mut Terminal::new()) {
+        Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
+        done => done?,
+    };
+    if let Some(path) = &args.out {
+        write_json(path, &all)?;
+    }
+    print(global, &all, |out| table(out, &all))
+}
+
+fn table(out: &mut dyn Write, all: &[ConceptTrial]) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "{:<24} {:>6} {:>5} {:>5} {:>6} {:>6} {:>5} {:>6} {:>5} {:>6} {:>6}  {:>6} {:>6} {:>6} {:>6}",
+        "times as often", "latent", "x max", "base", "times", "perpl.", "dist2", "KL", "bias", "vector", "prompt", "random", "zero", "zero 4", "cost"
+    )?;
+    for t in all {
+        let f = &t.feature;
+        let random = t.random.iter().map(|r| r.times).sum::<f64>() / t.random.len().max(1) as f64;
+        writeln!(
+            out,
+            "{:<24} {:>6} {:>5} {:>5} {:>5.1}x {:>5.2}x {:>4.2}x {:>6.3} {:>4.1}x {:>5.1}x {:>5.1}x  {:>5.1}x {:>5.0} % {:>4.0} % {:>5.2} %{}",
+            t.concept,
+            t.latent,
+            t.strength,
+            t.baseline_tokens,
+            f.times,
+            f.perplexity_ratio,
+            f.distinct_2_ratio,
+            f.kl,
+            t.logit_bias.times,
+            t.mean_difference.times,
+            t.prompt.times,
+            random,
+            100.0 * t.zeroed.lowered(),
+            100.0 * t.zeroed_four.lowered(),
+            100.0 * t.zeroed.cost(),
+            if t.raised() { "  raised" } else { "" }
+        )?;
+    }
+    let raised: Vec<&ConceptTrial> = all.iter().filter(|t| t.raised()).collect();
+    let removed = all.iter().filter(|t| ConceptTrial::removed(&t.zeroed)).count();
+    writeln!(
+        out,
+        "raised at least 5 times with the text whole: {} of {}, {} of them decided by context; lowered by 60 % or more at under 1 % of cost: {removed}",
+        raised.len(),
+        all.len(),
+        raised.iter().filter(|t| t.from_context).count()
+    )
+}

@@ -1,0 +1,156 @@
+//! Texts at several multiples of an edit: what is gained and what it costs.
+
+use super::super::app::{App, Model, Page, Problem};
+use super::super::view::{Units, significant};
+use super::{Ask, check, link};
+use crate::intervene::concept::Concept;
+use crate::intervene::saved::{SavedEdit, SavedLatent};
+use crate::intervene::strength::{Bounds, Swept, Trial, choose, sweep as sweep_edit};
+use crate::intervene::write::{Change, Rig, Writing};
+use crate::intervene::{Steering, saved};
+use crate::lm::Engine;
+use crate::pipeline::plot;
+use serde::Deserialize;
+
+/// What the address of a sweep says: what that of the texts does, and what to count. (Flattening would lose the numbers' types in an address.)
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SweepAsk {
+    feature: Option<u32>,
+    strength: Option<f32>,
+    auto: bool,
+    edit: Option<String>,
+    prompt: String,
+    tokens: Option<usize>,
+    temperature: Option<f32>,
+    seed: u64,
+    /// A regular expression; nothing is counted where it is empty.
+    count: String,
+}
+
+/// What the page shows of a sweep.
+pub struct SweptView {
+    pub says: String,
+    pub plot: String,
+    /// Name of what is counted; empty where nothing is.
+    pub counted: String,
+    pub rows: Vec<Row>,
+}
+
+pub struct Row {
+    pub strength: String,
+    pub link: String,
+    pub perplexity: String,
+    pub distinct_2: String,
+    pub kl: String,
+    pub rate: String,
+    pub verdict: &'static str,
+    pub text: String,
+}
+
+/// Multiples of what is set.
+const MULTIPLES: [f32; 6] = [0.25, 0.5, 1.0, 1.5, 2.0, 3.0];
+const TEXTS: usize = 16;
+const MOST_TOKENS: usize = 40;
+const MOST_PATTERN: usize = 200;
+
+/// Writes texts after the prompt at each multiple of the edit's values.
+pub fn sweep(app: &App, asked: &SweepAsk) -> Page<SweptView> {
+    let default = Ask::default();
+    let ask = Ask {
+        feature: asked.feature,
+        // Multiples of a strength that is not there are multiples of the maximum.
+        strength: asked.strength.filter(|_| !asked.auto).or(Some(1.0)),
+        auto: false,
+        edit: asked.edit.clone(),
+        prompt: asked.prompt.clone(),
+        tokens: asked.tokens.unwrap_or(default.tokens),
+        temperature: asked.temperature.unwrap_or(default.temperature),
+        seed: asked.seed,
+    };
+    check(&ask)?;
+    let edit = ask.edits()?;
+    let concept = pattern(&asked.count)?;
+    let dictionary = app.dictionary(Units::Features)?;
+    let meta = dictionary.meta().clone();
+    let at = |multiple: f32| -> SavedEdit {
+        let edits = edit.edits.iter().map(|e| SavedLatent { value: e.value.map(|v| v * multiple), ..*e });
+        SavedEdit { edits: edits.collect(), ..edit.clone() }
+    };
+    let scales =
+        edit.edits.iter().map(|e| Ok((e.latent, super::scale(&dictionary.summary(e.latent)?)))).collect::<Page<Vec<(u32, saved::Scale)>>>()?;
+    let (swept, unedited) = app.with_model(&meta, |model| {
+        let failed = |e| Problem::new(400, "The texts cannot be written with this edit", &e);
+        let norm = super::norm_of(&edit, model, &app.stream).map_err(failed)?;
+        let Model { engine, sae, hook, .. } = model;
+        let mut scale = |latent: u32| Ok(scales.iter().find(|s| s.0 == latent).expect("every latent of the edit was looked up").1);
+        let steerings: Vec<(f32, Steering)> = MULTIPLES
+            .iter()
+            .map(|&m| Ok((m, at(m).resolve(&meta.weights_hash, &mut scale, &mut || Ok(norm))?)))
+            .collect::<Result<_, _>>()
+            .map_err(failed)?;
+        let lm = engine.lm();
+        let rig = Rig { lm: &lm, tokenizer: &app.tokenizer, sae, hook: *hook };
+        let prompts = vec![rig.prompt(&ask.prompt); TEXTS];
+        let writing = Writing::new(ask.tokens.min(MOST_TOKENS), &ask.sampling());
+        let trial = Trial { rig, prompts: &prompts, writing: &writing, concept: concept.as_ref() };
+        let unedited = trial.write(Change::default()).map_err(failed)?;
+        let steering = |m: f32| steerings.iter().find(|s| s.0 == m).expect("every multiple was resolved").1.clone();
+        Ok((sweep_edit(trial, &unedited, Bounds::default(), &MULTIPLES, &steering).map_err(failed)?, unedited.measures))
+    })?;
+    let chosen = choose(&swept, concept.is_some());
+    let gain = |s: &Swept| if concept.is_some() { 100.0 * s.measures.concept_rate } else { s.measures.kl };
+    let gained = if concept.is_some() { format!("/{}/, % of tokens", asked.count) } else { "KL from the unedited model, nats".into() };
+    let points: Vec<(f64, f64, String)> = swept.iter().map(|s| (s.perplexity_ratio, gain(s), format!("{}", s.strength))).collect();
+    let row = |(i, s): (usize, &Swept)| Row {
+        strength: format!("{} ×", s.strength),
+        link: link(&Ask { edit: Some(at(s.strength).to_json()), ..ask.clone() }),
+        perplexity: format!("{:.2} ×", s.perplexity_ratio),
+        distinct_2: format!("{:.2} ×", s.distinct_2_ratio),
+        kl: significant(s.measures.kl),
+        rate: format!("{:.2} %", 100.0 * s.measures.concept_rate),
+        verdict: match (Some(i) == chosen, s.whole) {
+            (true, _) => "the one to take",
+            (false, true) => "whole",
+            (false, false) => "comes apart",
+        },
+        text: s.text.split_whitespace().collect::<Vec<_>>().join(" "),
+    };
+    let base = if concept.is_some() { format!("; the unedited texts have {:.2} %", 100.0 * unedited.concept_rate) } else { String::new() };
+    Ok(SweptView {
+        says: format!(
+            "{TEXTS} texts of at most {} tokens at each; perplexity (under the unedited model) and distinct-2 as multiples of the unedited texts'; whole is at most {} and at least {} times{base}",
+            ask.tokens.min(MOST_TOKENS),
+            Bounds::default().max_perplexity_ratio,
+            Bounds::default().min_distinct_2_ratio
+        ),
+        plot: plot::pareto("multiples of what is set", "perplexity under the unedited model, times", &gained, &points),
+        counted: if concept.is_some() { format!("/{}/", asked.count) } else { String::new() },
+        rows: swept.iter().enumerate().map(row).collect(),
+    })
+}
+
+fn pattern(text: &str) -> Page<Option<Concept>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.chars().count() > MOST_PATTERN {
+        return Err(Problem::bad(&format!("The regular expression's length must be at most {MOST_PATTERN}.")));
+    }
+    // What a hostile pattern may take: the library's own limit is ten times as much.
+    let regex = regex::bytes::RegexBuilder::new(text).size_limit(1 << 20).build();
+    regex.map(|regex| Some(Concept::Regex(regex))).map_err(|e| Problem::new(400, "The regular expression cannot be read", &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_that_are_wrong_or_huge_are_refused() {
+        assert!(pattern("").unwrap().is_none() && pattern("[0-9]+").unwrap().is_some());
+        assert_eq!(pattern("[").err().unwrap().status, 400);
+        assert!(pattern(&"a".repeat(201)).err().unwrap().message.contains("200"));
+        assert!(pattern("(\\w{500}){500}").is_err());
+    }
+}
