@@ -43,11 +43,23 @@ pub struct Ask {
     pub tokens: usize,
     pub temperature: f32,
     pub seed: u64,
+    /// A regular expression that a sweep counts; nothing is counted where it is empty.
+    pub count: String,
 }
 
 impl Default for Ask {
     fn default() -> Self {
-        Ask { feature: None, strength: None, auto: false, edit: None, prompt: String::new(), tokens: 60, temperature: 0.8, seed: 0 }
+        Ask {
+            feature: None,
+            strength: None,
+            auto: false,
+            edit: None,
+            prompt: String::new(),
+            tokens: 60,
+            temperature: 0.8,
+            seed: 0,
+            count: String::new(),
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 //! window - nothing is ever spliced, edited or averaged.
 
 pub mod ablation;
+pub mod attribution;
 pub mod classify;
 pub mod concept;
 pub mod edit;
@@ -30,6 +31,7 @@ pub mod strength;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod vectors;
 pub mod why;
 pub mod write;
 #[cfg(test)]

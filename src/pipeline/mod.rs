@@ -6,6 +6,7 @@ mod evaluate;
 mod exam;
 pub mod fit;
 mod gap;
+pub mod guard;
 pub mod plot;
 mod recipe;
 mod report;

@@ -55,6 +55,26 @@ pub fn pareto(title: &str, x_label: &str, y_label: &str, points: &[(f64, f64, St
     })
 }
 
+/// Named bars from 0, the first at the top: to the right what is above 0, to the left what is below.
+pub fn bars(title: &str, x_label: &str, bars: &[(String, f64)]) -> String {
+    let finite: Vec<&(String, f64)> = bars.iter().filter(|b| b.1.is_finite()).collect();
+    let low = finite.iter().map(|b| b.1).fold(0.0, f64::min);
+    let high = finite.iter().map(|b| b.1).fold(0.0, f64::max);
+    let air = ((high - low) * 0.12).max(1e-9);
+    let n = finite.len().max(1) as f64;
+    plot(title, x_label, "", (low - air, high + air), (0.0, n), |chart| {
+        let place = |i: usize| n - 1.0 - i as f64;
+        let bar = |(i, b): (usize, &&(String, f64))| {
+            let colour = COLOURS[if b.1 < 0.0 { 1 } else { 0 }];
+            Rectangle::new([(0.0, place(i) + 0.1), (b.1, place(i) + 0.9)], colour.mix(0.85).filled())
+        };
+        chart.draw_series(finite.iter().enumerate().map(bar))?;
+        let name =
+            |(i, b): (usize, &&(String, f64))| Text::new(b.0.clone(), (if b.1 < 0.0 { 0.0 } else { b.1 }, place(i) + 0.85), ("sans-serif", 11));
+        chart.draw_series(finite.iter().enumerate().map(name)).map(drop)
+    })
+}
+
 /// Plots in rows of so many, as one picture.
 pub fn side_by_side(plots: &[String], in_a_row: usize) -> String {
     let (width, height) = SIZE;

@@ -27,6 +27,10 @@ use std::sync::Arc;
 pub struct TrialConfig {
     /// Names of concepts; empty: all classes and contexts that can be recognised in text.
     pub concepts: Vec<String>,
+    /// Also so many of the commonest single words, each on at most a hundredth of the tokens of half A.
+    pub lexemes: usize,
+    /// Largest perplexity ratio at which pilot texts count as whole; what is reported is of other texts.
+    pub max_perplexity_ratio: f64,
     /// Tokens of half A that features are chosen on, and of half B for the loss.
     pub n_tokens: u64,
     /// Features that pilot texts are written with.
@@ -42,7 +46,18 @@ pub struct TrialConfig {
 
 impl Default for TrialConfig {
     fn default() -> Self {
-        TrialConfig { concepts: vec![], n_tokens: 200_000, candidates: 3, texts: 200, tokens: 100, prompts: 200, temperature: 1.0, seed: 0 }
+        TrialConfig {
+            concepts: vec![],
+            lexemes: 0,
+            max_perplexity_ratio: 1.9,
+            n_tokens: 200_000,
+            candidates: 4,
+            texts: 200,
+            tokens: 100,
+            prompts: 200,
+            temperature: 1.0,
+            seed: 0,
+        }
     }
 }
 
@@ -51,11 +66,9 @@ const STRENGTHS: [f32; 6] = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0];
 const AROUND: [f32; 5] = [0.5, 0.7, 1.0, 1.4, 2.0];
 const PILOT_TEXTS: usize = 64;
 const PILOT_TOKENS: usize = 60;
-/// Positions of half A whose exact distributions are looked at, features that they are looked at with, and the largest mean KL, nats: the logarithm of the
-/// largest perplexity ratio of a whole text.
+/// Positions of half A whose exact distributions are looked at, and features that they are looked at with.
 const POSITIONS: usize = 256;
 const LOOKED_AT: usize = 150;
-const LARGEST_KL: f64 = 0.4;
 /// Tokens written after a prompt that calls for the concept.
 const CALLED: usize = 8;
 /// Fewer concept tokens than this in the unedited texts say nothing about a rate.
@@ -160,7 +173,8 @@ struct Seen {
 /// # Errors
 /// [`Error::Interrupted`]; a concept that there is not.
 pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &TrialConfig, progress: &mut dyn Progress) -> Result<Vec<ConceptTrial>> {
-    let numbers = chosen_concepts(planted, config)?;
+    let numbers = chosen_concepts(planted, stream, config)?;
+    let bounds = Bounds { max_perplexity_ratio: config.max_perplexity_ratio, ..Bounds::default() };
     let seen = look(rig, stream, &numbers, config.n_tokens, progress)?;
     let sampling = |offset: u64| Sampling { temperature: config.temperature, top_k: None, top_p: None, seed: config.seed.wrapping_add(offset << 20) };
     let free = vec![rig.prompt(""); config.texts.max(PILOT_TEXTS)];
@@ -184,7 +198,7 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
             }
         };
         // The feature and its strength: first by exact next-token distributions on half A, then on pilot texts.
-        let promising = promising(rig, &seen, i, &ranked, config.candidates)?;
+        let promising = promising(rig, &seen, i, &ranked, config)?;
         let trial = Trial { rig, prompts: &free[..PILOT_TEXTS], writing: &pilot, concept: Some(&concept) };
         let unedited = counted(rig, &unedited_pilot, &free, &concept);
         // ((whole, rate), feature, strength)
@@ -192,7 +206,7 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
         for &(fitted, strength) in &promising {
             let at = |strength: f32| Steering::one(fitted.latent, Rule::Set(strength * fitted.max_act));
             let strengths: Vec<f32> = AROUND.iter().map(|a| a * strength).collect();
-            for swept in sweep(trial, &unedited, Bounds::default(), &strengths, &at)? {
+            for swept in sweep(trial, &unedited, bounds, &strengths, &at)? {
                 let key = (swept.whole, swept.measures.concept_rate);
                 if best.as_ref().is_none_or(|b| key.partial_cmp(&b.0).is_some_and(|o| o.is_gt())) {
                     best = Some((key, fitted, swept.strength));
@@ -260,18 +274,27 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
     Ok(all)
 }
 
-fn chosen_concepts(planted: &Planted, config: &TrialConfig) -> Result<Vec<usize>> {
+fn chosen_concepts(planted: &Planted, stream: &TokenStream, config: &TrialConfig) -> Result<Vec<usize>> {
     let known = planted.concepts();
-    let can = |i: &usize| planted.has_recogniser(*i) && known[*i].scored;
-    if config.concepts.is_empty() {
-        return Ok((0..known.len()).filter(can).filter(|&i| matches!(known[i].kind, ConceptKind::Class | ConceptKind::Context)).collect());
-    }
+    let can = |i: &usize| planted.has_recogniser(*i);
     let find = |name: &String| (0..known.len()).filter(can).find(|&i| known[i].name == *name);
-    config
-        .concepts
-        .iter()
-        .map(|name| find(name).ok_or_else(|| Error::Trial(format!("there is no concept {name:?} that can be recognised in text"))))
-        .collect()
+    let wanted = |name: &String| find(name).ok_or_else(|| Error::Trial(format!("there is no concept {name:?} that can be recognised in text")));
+    let mut numbers: Vec<usize> = if config.concepts.is_empty() {
+        let kinds = |i: &usize| known[*i].scored && matches!(known[*i].kind, ConceptKind::Class | ConceptKind::Context);
+        (0..known.len()).filter(can).filter(kinds).collect()
+    } else {
+        config.concepts.iter().map(wanted).collect::<Result<_>>()?
+    };
+    if let Some(labels) = stream.concepts().filter(|_| config.lexemes > 0) {
+        let range = stream.range(Split::HeldOutA);
+        let mut counts = vec![0u64; known.len()];
+        labels.concept[labels.within(range.clone())].iter().for_each(|&c| counts[c as usize] += 1);
+        let most = (range.end - range.start) / 100;
+        let mut lexemes: Vec<usize> = (0..known.len()).filter(can).filter(|&i| known[i].kind == ConceptKind::Lexeme && counts[i] <= most).collect();
+        lexemes.sort_by_key(|&i| (std::cmp::Reverse(counts[i]), i));
+        numbers.extend(lexemes.into_iter().take(config.lexemes).filter(|&i| counts[i] > 0));
+    }
+    Ok(numbers)
 }
 
 /// One pass over half A.
@@ -373,9 +396,10 @@ impl Seen {
     }
 }
 
-/// The features, each with a strength, that give what has the concept most probability at [`POSITIONS`] of half A, at a mean KL of at most [`LARGEST_KL`]; the best `n`.
+/// The features, each with a strength, that give what has the concept most probability at [`POSITIONS`] of half A, at a mean KL of at most the logarithm of the largest perplexity ratio.
 /// Where the effect is not exact, the best by rank at their maximum.
-fn promising<'a>(rig: Rig, seen: &Seen, concept: usize, ranked: &'a [Fitted], n: usize) -> Result<Vec<(&'a Fitted, f32)>> {
+fn promising<'a>(rig: Rig, seen: &Seen, concept: usize, ranked: &'a [Fitted], config: &TrialConfig) -> Result<Vec<(&'a Fitted, f32)>> {
+    let (n, largest_kl) = (config.candidates, config.max_perplexity_ratio.ln());
     let looked_at = in_turn(ranked, LOOKED_AT);
     // What share of its places each token has the concept.
     let weight: Vec<f64> = seen.with[concept].iter().zip(&seen.tokens).map(|(&with, &all)| with as f64 / all.max(1) as f64).collect();
@@ -396,7 +420,7 @@ fn promising<'a>(rig: Rig, seen: &Seen, concept: usize, ranked: &'a [Fitted], n:
             let logits = effect.logits(&seen.resid, &changes);
             let rows = logits.chunks_exact(v).zip(unedited.chunks_exact(v));
             let n = acts.len().max(1) as f64;
-            if rows.clone().map(|(edited, unedited)| kl_divergence(edited, unedited)).sum::<f64>() / n > LARGEST_KL {
+            if rows.clone().map(|(edited, unedited)| kl_divergence(edited, unedited)).sum::<f64>() / n > largest_kl {
                 break;
             }
             let mean = rows.map(|(edited, _)| mass(edited)).sum::<f64>() / n;

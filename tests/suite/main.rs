@@ -19,3 +19,4 @@ mod sae_lens;
 mod security;
 mod served;
 mod splice;
+mod steering;

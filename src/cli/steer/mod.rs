@@ -1,9 +1,12 @@
 //! `monosem steer`: text with features edited, beside the unedited text.
 
+mod attribute;
 mod columns;
 mod concept;
 mod edits;
+mod export;
 mod fit;
+mod guard;
 mod rig;
 mod run;
 mod sweep;
@@ -26,6 +29,9 @@ enum Command {
     Run(Box<run::Run>),
     Fit(Box<fit::FitArgs>),
     Sweep(Box<sweep::Sweep>),
+    Guard(Box<guard::GuardArgs>),
+    Attribute(Box<attribute::AttributeArgs>),
+    Export(Box<export::ExportArgs>),
     Trial(Box<trial::TrialArgs>),
 }
 
@@ -35,6 +41,9 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         Command::Run(args) => run::run(&args, global, &dir),
         Command::Fit(args) => fit::run(&args, global, &dir),
         Command::Sweep(args) => sweep::run(&args, global, &dir),
+        Command::Guard(args) => guard::run(&args, global, &dir),
+        Command::Export(args) => export::run(&args, global, &dir),
+        Command::Attribute(args) => attribute::run(&args, global, &dir),
         Command::Trial(args) => trial::run(&args, global, &dir),
     }
 }

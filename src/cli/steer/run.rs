@@ -10,7 +10,7 @@ use crate::intervene::effect::{Effect, Moved, effect};
 use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent};
 use crate::intervene::strength::{Measures, SafeStrength, Trial, caution, safe_strength};
 use crate::intervene::write::{Change, Writing};
-use crate::intervene::{Rule, Side, steer};
+use crate::intervene::{Rule, Side, Steering, steer};
 use anyhow::bail;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -246,4 +246,9 @@ fn tell_effects(out: &mut dyn Write, effects: &Effect) -> std::io::Result<()> {
         effects.others_moved,
         most.join(", ")
     )
+}
+
+/// All rules of an edit, in words.
+pub(super) fn all_rules(steering: &Steering) -> String {
+    steering.edits.iter().map(|e| format!("latent {} {}", e.latent, spoken(&e.rule))).collect::<Vec<_>>().join(", ")
 }

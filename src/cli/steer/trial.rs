@@ -23,6 +23,12 @@ pub(super) struct TrialArgs {
     /// Concept to try; may be given more than once [default: all classes and contexts]
     #[arg(long, value_name = "CONCEPT")]
     concept: Vec<String>,
+    /// Also so many of the commonest single words
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    lexemes: usize,
+    /// Largest perplexity under the unedited model at which pilot texts count as whole, as a multiple of the unedited texts'
+    #[arg(long, value_name = "X", default_value_t = TrialConfig::default().max_perplexity_ratio)]
+    max_perplexity: f64,
     /// Texts that count, of each way
     #[arg(long, value_name = "N", default_value_t = TrialConfig::default().texts)]
     texts: usize,
@@ -47,8 +53,9 @@ pub(super) fn run(args: &TrialArgs, global: &Global, dir: &RunDir) -> anyhow::Re
     let stream = opened.stream()?;
     let corpus: CorpusConfig = serde_json::from_value(stream.manifest().config.clone())?;
     let world = Arc::new(planted(&corpus).context("a trial needs the planted corpus, whose concepts are known\n  monosem quickstart")?);
-    let &TrialArgs { texts, tokens, candidates, seed, .. } = args;
-    let config = TrialConfig { concepts: args.concept.clone(), texts, tokens, candidates, seed, ..TrialConfig::default() };
+    let &TrialArgs { texts, tokens, candidates, seed, lexemes, max_perplexity: max_perplexity_ratio, .. } = args;
+    let config =
+        TrialConfig { concepts: args.concept.clone(), texts, tokens, candidates, seed, lexemes, max_perplexity_ratio, ..TrialConfig::default() };
     let all = match trial(opened.rig(), &stream, &world, &config, &mut Terminal::new()) {
         Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
         done => done?,

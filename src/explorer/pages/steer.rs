@@ -2,7 +2,7 @@
 
 use super::super::app::{App, Page, Part, Problem};
 use super::super::server::{Server, blocking};
-use super::super::steering::sweep::{self, SweepAsk, SweptView};
+use super::super::steering::sweep::{self, SweptView};
 use super::super::steering::{self, Limits, SteerResult};
 use super::super::view::Units;
 use super::frame::{Shell, fields, fragment, fragment_text, show};
@@ -66,6 +66,14 @@ pub async fn steer(State(server): State<Server>, OriginalUri(uri): OriginalUri, 
     })
 }
 
+pub async fn steer_result(State(server): State<Server>, asked: Result<Query<steering::Ask>, QueryRejection>) -> Response {
+    let found = match fields(asked) {
+        Ok(ask) => blocking(&server, move |app| app.steer(&ask, &mut |_, _| ControlFlow::Continue(()))).await,
+        Err(problem) => Err(problem),
+    };
+    fragment(found, |result| SteerResultTemplate { result })
+}
+
 /// The texts while they are written: events `token` with a side and its next piece of text, then `done` with the whole result or what went wrong. Whoever stops
 /// listening stops the writing.
 pub async fn stream(State(server): State<Server>, asked: Result<Query<steering::Ask>, QueryRejection>) -> Response {
@@ -89,7 +97,7 @@ pub async fn stream(State(server): State<Server>, asked: Result<Query<steering::
     Sse::new(events).into_response()
 }
 
-pub async fn swept(State(server): State<Server>, asked: Result<Query<SweepAsk>, QueryRejection>) -> Response {
+pub async fn swept(State(server): State<Server>, asked: Result<Query<steering::Ask>, QueryRejection>) -> Response {
     let found = match fields(asked) {
         Ok(ask) => blocking(&server, move |app| sweep::sweep(app, &ask)).await,
         Err(problem) => Err::<SweptView, Problem>(problem),

@@ -10,23 +10,6 @@ use crate::intervene::write::{Change, Rig, Writing};
 use crate::intervene::{Steering, saved};
 use crate::lm::Engine;
 use crate::pipeline::plot;
-use serde::Deserialize;
-
-/// What the address of a sweep says: what that of the texts does, and what to count. (Flattening would lose the numbers' types in an address.)
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SweepAsk {
-    feature: Option<u32>,
-    strength: Option<f32>,
-    auto: bool,
-    edit: Option<String>,
-    prompt: String,
-    tokens: Option<usize>,
-    temperature: Option<f32>,
-    seed: u64,
-    /// A regular expression; nothing is counted where it is empty.
-    count: String,
-}
 
 /// What the page shows of a sweep.
 pub struct SweptView {
@@ -55,22 +38,12 @@ const MOST_TOKENS: usize = 40;
 const MOST_PATTERN: usize = 200;
 
 /// Writes texts after the prompt at each multiple of the edit's values.
-pub fn sweep(app: &App, asked: &SweepAsk) -> Page<SweptView> {
-    let default = Ask::default();
-    let ask = Ask {
-        feature: asked.feature,
-        // Multiples of a strength that is not there are multiples of the maximum.
-        strength: asked.strength.filter(|_| !asked.auto).or(Some(1.0)),
-        auto: false,
-        edit: asked.edit.clone(),
-        prompt: asked.prompt.clone(),
-        tokens: asked.tokens.unwrap_or(default.tokens),
-        temperature: asked.temperature.unwrap_or(default.temperature),
-        seed: asked.seed,
-    };
+pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
+    // Multiples of a strength that is not there are multiples of the maximum.
+    let ask = Ask { strength: asked.strength.filter(|_| !asked.auto).or(Some(1.0)), auto: false, ..asked.clone() };
     check(&ask)?;
     let edit = ask.edits()?;
-    let concept = pattern(&asked.count)?;
+    let concept = pattern(&ask.count)?;
     let dictionary = app.dictionary(Units::Features)?;
     let meta = dictionary.meta().clone();
     let at = |multiple: f32| -> SavedEdit {
@@ -100,7 +73,7 @@ pub fn sweep(app: &App, asked: &SweepAsk) -> Page<SweptView> {
     })?;
     let chosen = choose(&swept, concept.is_some());
     let gain = |s: &Swept| if concept.is_some() { 100.0 * s.measures.concept_rate } else { s.measures.kl };
-    let gained = if concept.is_some() { format!("/{}/, % of tokens", asked.count) } else { "KL from the unedited model, nats".into() };
+    let gained = if concept.is_some() { format!("/{}/, % of tokens", ask.count) } else { "KL from the unedited model, nats".into() };
     let points: Vec<(f64, f64, String)> = swept.iter().map(|s| (s.perplexity_ratio, gain(s), format!("{}", s.strength))).collect();
     let row = |(i, s): (usize, &Swept)| Row {
         strength: format!("{} ×", s.strength),
@@ -125,7 +98,7 @@ pub fn sweep(app: &App, asked: &SweepAsk) -> Page<SweptView> {
             Bounds::default().min_distinct_2_ratio
         ),
         plot: plot::pareto("multiples of what is set", "perplexity under the unedited model, times", &gained, &points),
-        counted: if concept.is_some() { format!("/{}/", asked.count) } else { String::new() },
+        counted: if concept.is_some() { format!("/{}/", ask.count) } else { String::new() },
         rows: swept.iter().enumerate().map(row).collect(),
     })
 }

@@ -1,0 +1,219 @@
+//! Steering by the whole program: saved edits, sweeps, fitting, profiles, attribution, export; the page and the command line write the same text.
+
+use super::demo;
+use super::program::{call, copied, fails, finished, json, works};
+use super::served::Served;
+use serde_json::Value;
+use std::fs;
+
+const RUN: [&str; 2] = ["--run", "small"];
+
+fn said(dir: &std::path::Path, args: &[&str]) -> Value {
+    json(dir, &[args, &RUN].concat())
+}
+
+/// A latent that fires.
+fn latent(dir: &std::path::Path) -> String {
+    said(dir, &["features", "list", "--sort", "density"])["rows"][0]["id"].to_string()
+}
+
+#[test]
+fn an_edit_is_saved_and_gives_the_same_text_by_name_by_file_and_as_json() {
+    let copied = copied();
+    let dir = copied.path();
+    let latent = latent(dir);
+    let run = |more: &[&str]| said(dir, &[&["steer", "run", "--tokens", "20", "--prompt", "The", "--seed", "5"], more].concat());
+    let first = run(&["--latent", &latent, "--strength", "4", "--scope", "generated", "--save", "loud"]);
+    let file = dir.join("small/edits/loud.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("rule = \"set\"") && text.contains("weights_hash") && text.contains("scope = \"generated\""), "{text}");
+    let json_text = first["edit"].to_string();
+    for edit in ["loud", file.to_str().unwrap(), &json_text] {
+        let again = run(&["--edit", edit]);
+        assert_eq!((&again["edited"], &again["unedited"]), (&first["edited"], &first["unedited"]), "{edit}");
+    }
+    let refused = fails(dir, &["steer", "run", "--edit", "soft", "--run", "small"]);
+    assert!(refused.contains("soft") && refused.contains("loud"), "{refused}");
+    fs::write(&file, text.replace("weights_hash = \"", "weights_hash = \"0")).unwrap();
+    assert!(fails(dir, &["steer", "run", "--edit", "loud", "--run", "small"]).contains("--sae"));
+    fs::write(&file, "edits = [{ latent = 3, rule = \"louder\" }]").unwrap();
+    let refused = fails(dir, &["steer", "run", "--edit", "loud", "--run", "small"]);
+    assert!(refused.contains("louder") && refused.contains("loud.toml"), "{refused}");
+    assert!(fails(dir, &["steer", "run", "--run", "small"]).contains("--latent"));
+}
+
+#[test]
+fn the_page_and_the_command_line_write_the_same_text() {
+    let served = Served::new(demo::make_with_model);
+    let edit = "{\"edits\":[{\"latent\":0,\"rule\":\"set\",\"value\":1.5},{\"latent\":1,\"rule\":\"zero\"}],\"scope\":\"all\",\"keep_error\":true}";
+    let encoded: String = edit.bytes().map(|b| format!("%{b:02X}")).collect();
+    let address = format!("edit={encoded}&prompt=Nobody&tokens=12&temperature=1&seed=3");
+    let page = served.json(&format!("/api/steer?{address}"));
+    assert_eq!(page["edits"].as_array().unwrap().len(), 2);
+    assert!(page["effect"]["tokens"].as_array().unwrap().len() > 3, "{page}");
+    let link = page["link"].as_str().unwrap();
+    assert_eq!(served.json(&format!("/api{link}"))["edited"], page["edited"], "the link gives it again");
+    // The same while it is written: every token, then the result.
+    let stream = served.get(&format!("/steer/stream?{address}"));
+    assert!(stream.status == 200 && stream.body.contains("event: token") && stream.body.contains("event: done"), "{}", stream.body);
+    let pieces: String = stream
+        .body
+        .lines()
+        .filter_map(|l| serde_json::from_str::<Value>(l.strip_prefix("data: ")?).ok())
+        .filter(|v| v["side"] == "edited")
+        .map(|v| v["text"].as_str().unwrap().to_string())
+        .collect();
+    let whole = format!("{}{}", page["same"].as_str().unwrap(), page["edited"].as_str().unwrap());
+    assert_eq!(pieces.replace(char::is_whitespace, ""), whole.replace(char::is_whitespace, ""));
+    let swept = served.get(&format!("/steer/sweep?{address}&count=%5Ba-z%5D"));
+    assert!(swept.status == 200 && swept.body.contains("<svg") && swept.body.contains("/[a-z]/"), "{}", swept.body);
+    for (bad, named) in [("edit=%7B", "edit"), ("edit=%7B%22edits%22%3A%5B%5D%7D", "1 to 16"), ("feature=0&count=%5B", "regular expression")] {
+        let answer = served.get(&format!("/steer/sweep?{bad}&prompt=x"));
+        assert!(answer.status == 400 && answer.body.to_lowercase().contains(named), "{bad}: {} {}", answer.status, answer.body);
+    }
+}
+
+#[test]
+fn a_text_is_described_counted_stopped_and_streamed() {
+    let dir = finished();
+    let latent = latent(dir);
+    let found =
+        said(dir, &["steer", "run", "--latent", &latent, "--strength", "2", "--tokens", "15", "--texts", "3", "--regex", "[a-z]", "--effects"]);
+    let n = found["edited"]["tokens"].as_array().unwrap().len();
+    assert_eq!(found["effects"]["tokens"].as_array().unwrap().len(), n);
+    assert_eq!(found["many"]["edited"]["texts"].as_array().unwrap().len(), 3);
+    assert!(found["many"]["unedited"]["measures"]["concept_tokens"].as_u64().unwrap() > 0, "{found}");
+    assert_eq!(found["many"]["unedited"]["measures"]["kl"], 0.0);
+    let whole = found["unedited"]["text"].as_str().unwrap();
+    let stop: String = whole.chars().skip(8).take(3).collect();
+    let stopped = said(dir, &["steer", "run", "--latent", &latent, "--strength", "2", "--tokens", "15", "--stop", &stop]);
+    assert!(!stopped["unedited"]["text"].as_str().unwrap().contains(&stop), "{stop:?}: {stopped}");
+    let streamed = works(dir, &["steer", "run", "--latent", &latent, "--add", "1", "--tokens", "15", "--stream", "--run", "small"]);
+    assert!(streamed.contains("unedited: "), "{streamed}");
+    let pinned = said(dir, &["steer", "run", "--latent", &latent, "--pin", "--tokens", "5"]);
+    assert!(pinned["prompt"].as_str().unwrap().starts_with("1, 2, 3") && pinned["edit"]["edits"][0]["value"] == 1.0);
+}
+
+#[test]
+fn a_sweep_says_what_each_strength_does_and_saves_the_one_it_takes() {
+    let copied = copied();
+    let dir = copied.path();
+    let latent = latent(dir);
+    let plot = dir.join("sweep.svg");
+    let found = said(
+        dir,
+        &[
+            "steer",
+            "sweep",
+            "--latent",
+            &latent,
+            "--strengths",
+            "0.1,1,20",
+            "--texts",
+            "4",
+            "--tokens",
+            "12",
+            "--save",
+            "chosen",
+            "--plot",
+            plot.to_str().unwrap(),
+        ],
+    );
+    let swept = found["swept"].as_array().unwrap();
+    assert!(swept.len() == 3 && swept[2]["measures"]["kl"].as_f64() > swept[0]["measures"]["kl"].as_f64(), "{found}");
+    let chosen = found["chosen"].as_f64().unwrap();
+    assert!(swept.iter().any(|s| s["strength"].as_f64() == Some(chosen) && s["whole"] == true));
+    assert!(fs::read_to_string(plot).unwrap().contains("<svg"));
+    let again = said(dir, &["steer", "sweep", "--edit", "chosen", "--strengths", "1", "--texts", "4", "--tokens", "12"]);
+    let same = swept.iter().find(|s| s["strength"].as_f64() == Some(chosen)).unwrap();
+    assert_eq!(again["swept"][0]["measures"], same["measures"]);
+    assert!(fails(dir, &["steer", "sweep", "--latent", &latent, "--zero", "--run", "small"]).contains("--strengths"));
+}
+
+#[test]
+fn an_edit_is_fitted_to_files_and_used_by_its_name() {
+    let copied = copied();
+    let dir = copied.path();
+    let file = |name: &str, word: &str| {
+        let path = dir.join(name);
+        let lines: String =
+            (0..12).map(|i| format!("{{\"text\": \"The {word} of number {i} and the {word} were there, said the {word}.\"}}\n")).collect();
+        fs::write(&path, lines).unwrap();
+        path.display().to_string()
+    };
+    let (positive, negative) = (file("positive.jsonl", "harbour"), file("negative.jsonl", "7"));
+    let fit = [
+        "steer",
+        "fit",
+        "--positive",
+        &positive,
+        "--negative",
+        &negative,
+        "--docs",
+        "6",
+        "--texts",
+        "6",
+        "--tokens",
+        "10",
+        "--features",
+        "2",
+        "--fine-tune",
+        "--save",
+        "fitted",
+    ];
+    let found = said(dir, &fit);
+    let names: Vec<&str> = found["ways"].as_array().unwrap().iter().map(|w| w["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["unedited", "edit", "prompt", "fine-tuned"]);
+    assert!(found["classifier_accuracy"].as_f64().unwrap() >= 0.5 && !found["edit"].as_array().unwrap().is_empty());
+    let used = said(dir, &["steer", "run", "--edit", "fitted", "--tokens", "5"]);
+    assert_eq!(used["edit"]["edits"].as_array().unwrap().len(), found["edit"].as_array().unwrap().len());
+    assert!(fails(dir, &["steer", "fit", "--positive", "nowhere.txt", "--run", "small"]).contains("nowhere.txt"));
+    let one = dir.join("one.jsonl");
+    fs::write(&one, "{\"text\": \"one line\"}\n").unwrap();
+    let refused = fails(dir, &["steer", "fit", "--positive", one.to_str().unwrap(), "--run", "small"]);
+    assert!(refused.contains("at least 2"), "{refused}");
+    // As a vector.
+    for (name, begins) in [("v.gguf", &b"GGUF"[..]), ("v.safetensors", &b""[..])] {
+        let out = dir.join(name);
+        let exported = said(dir, &["steer", "export", "--edit", "fitted", "--out", out.to_str().unwrap()]);
+        let bytes = fs::read(&out).unwrap();
+        assert!(bytes.starts_with(begins) && exported["length_at_hook"].as_f64().unwrap() > 0.0 && exported["bytes"] == bytes.len());
+    }
+    let tensors = fs::read(dir.join("v.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&tensors).unwrap();
+    assert_eq!(tensors.names().len(), 2);
+    assert!(fails(dir, &["steer", "export", "--latent", "3", "--zero", "--out", "v.gguf", "--run", "small"]).contains("no vector"));
+}
+
+#[test]
+fn a_prediction_is_attributed_and_a_profile_says_what_is_left() {
+    let copied = copied();
+    let dir = copied.path();
+    let latent = latent(dir);
+    let plot = dir.join("bars.svg");
+    let found = said(dir, &["steer", "attribute", "--prompt", "The king", "--plot", plot.to_str().unwrap()]);
+    let latents = found["latents"].as_array().unwrap();
+    assert!(!latents.is_empty() && latents[0]["ablation"].as_f64().unwrap() != 0.0 && fs::read_to_string(plot).unwrap().contains("<rect"));
+    let signs = said(dir, &["steer", "attribute", "--check", "5"]);
+    assert!(signs["right"].as_f64().unwrap() > 0.5 && signs["latents"].as_array().unwrap().len() == 5, "{signs}");
+    let guard = ["steer", "guard", "--latent", &latent, "--regex", "the", "--n-tokens", "5000", "--prompts", "10", "--texts", "5", "--save", "quiet"];
+    let report = said(dir, &guard);
+    assert!(report["n_concept"].as_u64().unwrap() > 0 && report["loss_concept"]["before"].as_f64().unwrap() > 0.0);
+    let leak = &report["leak"];
+    let sum = leak["edited"].as_f64().unwrap() + leak["others"].as_f64().unwrap() + leak["error"].as_f64().unwrap();
+    assert!((sum - 1.0).abs() < 1e-9, "{report}");
+    assert!(dir.join("small/edits/quiet.toml").exists());
+    let human = works(
+        dir,
+        &["steer", "guard", "--edit", "quiet", "--regex", "the", "--n-tokens", "5000", "--prompts", "10", "--texts", "5", "--run", "small"],
+    );
+    assert!(human.contains("loss elsewhere") && human.contains("what the SAE does not explain"), "{human}");
+    assert!(
+        fails(dir, &["steer", "guard", "--latent", &latent, "--regex", "qqqqqq", "--n-tokens", "5000", "--run", "small"]).contains("does not occur")
+    );
+    assert!(fails(dir, &["steer", "guard", "--latent", &latent, "--run", "small"]).contains("--regex"));
+    let done =
+        call(dir, &["steer", "trial", "--concept", "colour", "--texts", "4", "--tokens", "10", "--candidates", "1", "--run", "small", "--json"]);
+    assert!(done.code == Some(0), "{}", done.stderr);
+    assert_eq!(serde_json::from_str::<Value>(&done.stdout).unwrap()["items"].as_array().unwrap().len(), 1, "{}", done.stdout);
+}
