@@ -5,6 +5,7 @@ use crate::artifact::Progress;
 use crate::corpus::{Split, TokenStream, counts};
 use crate::lm::{Engine, HookPoint};
 use crate::sae::{Sae, SparseRows};
+use rand::RngExt;
 
 /// Tokens that are run at once, about; whole windows.
 const BATCH_TOKENS: usize = 4096;
@@ -85,6 +86,52 @@ pub fn mean_length(engine: &mut dyn Engine, stream: &TokenStream, split: Split, 
         return Err(Error::NoTokens { n_ctx });
     }
     Ok((sum / n as f64) as f32)
+}
+
+/// Directions (d_in,) of length 1 that an edit is compared with: what does a push of its length do when it means nothing?
+#[derive(Debug, Clone, PartialEq)]
+pub struct Controls {
+    /// The same in every coordinate but for its sign.
+    pub random: Vec<f32>,
+    /// Drawn with the activations' own covariance: a sum of centred rows with random signs, so that it lies where activations do.
+    pub covariance: Vec<f32>,
+}
+
+/// Rows that [`controls`] draws its second direction from, about.
+const CONTROL_TOKENS: u64 = 4096;
+
+/// Draws both; the rows are of held-out half A.
+pub fn controls(engine: &mut dyn Engine, stream: &TokenStream, hook: HookPoint, seed: u64) -> Result<Controls> {
+    let n_ctx = engine.config().n_ctx;
+    let d_in = hook.d_in(engine.config());
+    let windows = stream.spread_windows(Split::HeldOutA, n_ctx, CONTROL_TOKENS.div_ceil(n_ctx as u64));
+    let mut rng = crate::artifact::seed::rng(seed, "intervene/controls", 0);
+    let mut sign = || if rng.random::<bool>() { 1.0 } else { -1.0 };
+    let random: Vec<f64> = (0..d_in).map(|_| sign()).collect();
+    // sum of signs * (x - mean) = sum of signs * x - (sum of signs) * mean
+    let (mut signed, mut sum, mut signs, mut n, mut rows) = (vec![0.0f64; d_in], vec![0.0f64; d_in], 0.0, 0u64, Vec::new());
+    for batch in batches(stream, &windows, n_ctx) {
+        rows.resize(batch.ids.len() * d_in, 0.0);
+        engine.forward_to(&batch.ids, n_ctx, hook, &mut rows);
+        for (row, _) in rows.chunks_exact(d_in).zip(&batch.counted).filter(|&(_, &counted)| counted) {
+            let s = sign();
+            for ((signed, sum), &x) in signed.iter_mut().zip(&mut sum).zip(row) {
+                *signed += s * f64::from(x);
+                *sum += f64::from(x);
+            }
+            signs += s;
+            n += 1;
+        }
+    }
+    if n == 0 {
+        return Err(Error::NoTokens { n_ctx });
+    }
+    let covariance: Vec<f64> = signed.iter().zip(&sum).map(|(signed, sum)| signed - signs * sum / n as f64).collect();
+    let unit = |v: &[f64]| {
+        let length = v.iter().map(|x| x * x).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
+        v.iter().map(|x| (x / length) as f32).collect()
+    };
+    Ok(Controls { random: unit(&random), covariance: unit(&covariance) })
 }
 
 /// The largest activation of every latent over rows that count in about `n_tokens` tokens of `split`, spread evenly. Shape (d_sae,); 0 for

@@ -478,6 +478,24 @@ fn the_exact_effect_equals_running_the_model_again() {
 }
 
 #[test]
+fn controls_are_of_length_one_and_the_second_lies_where_activations_vary() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = stream(dir.path());
+    let mut lm = model(1, 17);
+    // Coordinates 0 to 2 of the residual stream do not vary at all.
+    lm.weights.blocks[0].mlp_proj_w.iter_mut().enumerate().filter(|(i, _)| i % 6 < 3).for_each(|(_, w)| *w = 0.0);
+    let hook = HookPoint { layer: 0, site: Site::MlpOut };
+    let mut engine = CpuEngine::new(lm);
+    let length = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let found = measure::controls(&mut engine, &stream, hook, 3).unwrap();
+    assert!((length(&found.random) - 1.0).abs() < 1e-5 && (length(&found.covariance) - 1.0).abs() < 1e-5);
+    assert!(found.random.iter().all(|x| (x.abs() - (1.0f32 / 6.0).sqrt()).abs() < 1e-6));
+    assert!(found.covariance[..3].iter().all(|x| x.abs() < 1e-5), "{:?}", found.covariance);
+    assert_eq!(measure::controls(&mut engine, &stream, hook, 3).unwrap(), found);
+    assert_ne!(measure::controls(&mut engine, &stream, hook, 4).unwrap(), found);
+}
+
+#[test]
 fn the_largest_activation_is_that_of_brute_force() {
     let dir = tempfile::tempdir().unwrap();
     let stream = stream(dir.path());

@@ -59,3 +59,41 @@ fn a_feature_is_turned_up_beside_the_unedited_text() {
         browser.until("#result .note", "why", |t| t.starts_with("20 times its maximum is more than the 8") && t.contains("times as long")).await
     });
 }
+
+#[test]
+fn several_features_are_edited_at_once_the_texts_stream_and_strengths_are_tried() {
+    in_browser(demo::make_full, async |browser: &Browser| -> Visit {
+        let client = &browser.client;
+        browser.goto("/steer?feature=0").await?;
+        browser.click("#more").await?;
+        let rows = client.find_all(fantoccini::Locator::Css("#edits .edit")).await?;
+        assert_eq!(rows.len(), 2);
+        let feature = rows[1].find(fantoccini::Locator::Css("[name=feature]")).await?;
+        feature.clear().await?;
+        feature.send_keys("1").await?;
+        rows[1].find(fantoccini::Locator::Css("select[data-part=rule] option[value=zero]")).await?.click().await?;
+        browser.click("#steer button.main").await?;
+        browser
+            .until("#result", "the second feature removed", |t| {
+                t.contains("removed") && t.contains("2 features edited") && t.contains("Link to exactly this")
+            })
+            .await?;
+        let address = client.current_url().await?;
+        assert!(address.as_str().contains("edit=%7B"), "{address}");
+        // The address alone gives the form and the texts again.
+        let texts = client.find_all(fantoccini::Locator::Css("#result .said")).await?;
+        let edited = texts[1].text().await?;
+        browser.goto(&address.as_str()[address.as_str().find("/steer").expect("it is the page")..]).await?;
+        browser.until("#result .card:last-child .said", "the same edited text", |t| t == edited).await?;
+        assert_eq!(client.find_all(fantoccini::Locator::Css("#edits .edit")).await?.len(), 2);
+        browser.click("#result details.effects summary").await?;
+        browser.until("#result details.effects", "what rose and fell", |t| t.contains("Mean KL") && t.contains('\u{2192}')).await?;
+        browser.click("#sweep").await?;
+        browser.until("#swept", "a table of strengths", |t| t.contains("Strengths") && t.contains("comes apart") | t.contains("whole")).await?;
+        assert!(!client.find_all(fantoccini::Locator::Css("#swept svg circle")).await?.is_empty());
+        // One of two can be left out again.
+        browser.click("#edits .edit:last-child [data-part=remove]").await?;
+        assert_eq!(client.find_all(fantoccini::Locator::Css("#edits .edit")).await?.len(), 1);
+        Ok(())
+    });
+}

@@ -63,6 +63,7 @@ Examples:
   monosem steer run --latent 17 --prompt 'The king'          as strong as stays readable
   monosem steer run --latent 17 --strength 5 --save loud     held at 5 times its maximum, and remembered
   monosem steer run --edit loud --texts 20 --regex '[0-9]'   twenty texts, their digits counted
+  monosem steer run --latent 17 --scale 2                    twice as strong wherever it is active
   monosem steer run --latent 17 --latent 40 --zero           both taken out";
 
 /// The neutral prefix of pinned sampling.

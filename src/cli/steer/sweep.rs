@@ -7,10 +7,11 @@ use super::run::maximum;
 use super::{Drawing, Global};
 use crate::artifact::{RunDir, write_atomic};
 use crate::cli::features::print;
-use crate::intervene::Steering;
 use crate::intervene::saved::{RuleName, SavedEdit};
 use crate::intervene::strength::{Bounds, Swept, Trial, choose, sweep};
 use crate::intervene::write::{Change, Writing};
+use crate::intervene::{Steering, measure};
+use crate::lm::CpuEngine;
 use crate::pipeline::plot;
 use anyhow::bail;
 use std::io::Write;
@@ -50,6 +51,10 @@ pub(super) struct Sweep {
     /// Least distinct-2, as a multiple of the unedited texts'
     #[arg(long, value_name = "X", default_value_t = Bounds::default().min_distinct_2_ratio)]
     min_distinct: f64,
+    /// Also push a random direction as far at every strength, and one drawn with the activations' covariance: what does a push of this length do when it means
+    /// nothing? (One latent, clamped or added)
+    #[arg(long, conflicts_with = "edit")]
+    controls: bool,
     /// Write a plot of what is gained against what it costs
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
@@ -80,9 +85,7 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
         bail!("say what to edit: --latent N or --edit NAME\n  look for latents: monosem features search TEXT {}", dir.flags());
     }
     let mut opened = Opened::open(dir, args.sae.as_deref())?;
-    for &latent in &args.edit.latent {
-        maximum(&mut opened, latent, dir)?;
-    }
+    let maxima: Vec<(u32, f32)> = args.edit.latent.iter().map(|&l| Ok((l, maximum(&mut opened, l, dir)?))).collect::<anyhow::Result<_>>()?;
     let rule = if args.adding { RuleName::Add } else { RuleName::Set };
     // The edit at a strength: the flags' latents at it, or the saved values times it.
     let at = |strength: f32| -> SavedEdit {
@@ -106,6 +109,16 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
     let edit = |strength: f32| edits.iter().find(|e| e.0 == strength).expect("every strength was resolved").1.clone();
     let swept = sweep(trial, &unedited, bounds, &args.strengths, &edit)?;
     let chosen = choose(&swept, concept.is_some());
+    let mut controls: Vec<(&str, Vec<Swept>)> = Vec::new();
+    if args.controls {
+        let [(latent, max_act)] = maxima[..] else { bail!("--controls compares one latent; give one --latent") };
+        let found = measure::controls(&mut CpuEngine::new(opened.lm.clone()), &opened.stream()?, opened.hook, args.drawing.seed)?;
+        let length = opened.sae.direction(latent).iter().map(|x| x * x).sum::<f32>().sqrt();
+        for (name, direction) in [("random", found.random), ("covariance", found.covariance)] {
+            let push = |strength: f32| Steering::push(&direction, strength * max_act * length);
+            controls.push((name, sweep(trial, &unedited, bounds, &args.strengths, &push)?));
+        }
+    }
     if let Some(path) = &args.plot {
         let svg = picture(&swept, concept.as_ref().map(|c| c.1.as_str()));
         write_atomic(path, |file| file.write_all(svg.as_bytes()))?;
@@ -122,6 +135,7 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
     let result = serde_json::json!({
         "sae": opened.name, "unedited": unedited.measures, "swept": swept, "bounds": bounds,
         "chosen": chosen.map(|i| swept[i].strength), "concept": concept.as_ref().map(|c| &c.1),
+        "controls": controls.iter().map(|(name, swept)| (name.to_string(), serde_json::json!(swept))).collect::<serde_json::Map<_, _>>(),
     });
     print(global, &result, |out| {
         let name = concept.as_ref().map_or(String::new(), |c| format!("  {}", c.1));
@@ -153,6 +167,20 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
                 m.kl,
                 counted(m.concept_tokens, m.concept_rate)
             )?;
+        }
+        for (name, swept) in &controls {
+            writeln!(out, "{name} direction")?;
+            for s in swept {
+                let m = &s.measures;
+                let counted = counted(m.concept_tokens, m.concept_rate);
+                let whole = if s.whole { "yes" } else { "no" };
+                let &Swept { strength, perplexity_ratio, distinct_2_ratio, .. } = s;
+                writeln!(
+                    out,
+                    "{strength:>9} {perplexity_ratio:>10.2}x {distinct_2_ratio:>9.3}x {:>7.1} {:>9.3} {whole:>6}{counted}",
+                    m.longest_repeat, m.kl
+                )?;
+            }
         }
         match chosen {
             Some(i) => writeln!(out, "at {}: {}", swept[i].strength, swept[i].text.replace('\n', "\\n")),

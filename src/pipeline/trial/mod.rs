@@ -1,0 +1,312 @@
+//! Steering held to account on the planted corpus: for each concept a feature is chosen on half A and a strength on pilot texts; then, on texts and prompts
+//! that nothing was chosen on, how much more of the concept the edited model writes, what the text loses, and what else would have done the same; and
+//! what is left of the concept when the feature that drives it is held at zero.
+
+mod choose;
+mod seen;
+mod zero;
+
+pub use zero::Zeroed;
+
+use super::{Error, Result};
+use crate::artifact::Progress;
+use crate::corpus::planted::{ConceptKind, Planted};
+use crate::corpus::{Split, TokenStream};
+use crate::intervene::concept::Concept;
+use crate::intervene::fit::Fitted;
+use crate::intervene::strength::{Bounds, Measures, Trial, Written, sweep};
+use crate::intervene::write::{Change, Rig, Writing};
+use crate::intervene::{Rule, Steering};
+use crate::lm::Sampling;
+use choose::{driving, like, promising};
+use rayon::prelude::*;
+use seen::{Way, look};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use zero::{calls, zeroed};
+
+/// What is tried and how much of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrialConfig {
+    /// Names of concepts; empty: all classes and contexts that can be recognised in text.
+    pub concepts: Vec<String>,
+    /// Also so many of the commonest single words, each on at most a hundredth of the tokens of half A.
+    pub lexemes: usize,
+    /// Largest perplexity ratio at which pilot texts count as whole; what is reported is of other texts.
+    pub max_perplexity_ratio: f64,
+    /// Tokens of half A that features are chosen on, and of half B for the loss.
+    pub n_tokens: u64,
+    /// Features that pilot texts are written with.
+    pub candidates: usize,
+    /// Texts that count, and their length.
+    pub texts: usize,
+    pub tokens: usize,
+    /// Prompts that call for the concept.
+    pub prompts: usize,
+    pub temperature: f32,
+    pub seed: u64,
+}
+
+impl Default for TrialConfig {
+    fn default() -> Self {
+        TrialConfig {
+            concepts: vec![],
+            lexemes: 0,
+            max_perplexity_ratio: 1.9,
+            n_tokens: 200_000,
+            candidates: 4,
+            texts: 200,
+            tokens: 100,
+            prompts: 200,
+            temperature: 1.0,
+            seed: 0,
+        }
+    }
+}
+
+/// What pilot texts are written at, times the strength that looked best.
+const AROUND: [f32; 5] = [0.5, 0.7, 1.0, 1.4, 2.0];
+const PILOT_TEXTS: usize = 64;
+const PILOT_TOKENS: usize = 60;
+/// Fewer concept tokens than this in the unedited texts say nothing about a rate.
+pub const MIN_BASELINE: u64 = 20;
+
+/// What one way of changing the model did to a concept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Arm {
+    pub rate: f64,
+    /// Rate over that of the unedited texts.
+    pub times: f64,
+    pub perplexity_ratio: f64,
+    pub distinct_2_ratio: f64,
+    pub kl: f64,
+}
+
+/// One concept's outcome.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConceptTrial {
+    pub concept: String,
+    pub kind: String,
+    pub from_context: bool,
+    /// Chosen on half A and pilot texts; the strength is in maxima.
+    pub latent: u32,
+    pub strength: f32,
+    /// Whether the strength left the pilot texts whole.
+    pub whole: bool,
+    /// Concept tokens in the unedited texts, and their rate.
+    pub baseline_tokens: u64,
+    pub baseline_rate: f64,
+    pub feature: Arm,
+    /// The logits of the concept's tokens raised so that the KL is the feature's.
+    pub logit_bias: Arm,
+    /// The mean activation before the concept less that elsewhere added, at the feature's KL.
+    pub mean_difference: Arm,
+    /// A stretch of held-out text with the concept before the text; its KL is what it is.
+    pub prompt: Arm,
+    /// Features of like density, clamped to the same multiple of their maxima.
+    pub random: Vec<Arm>,
+    /// The one feature that drives it most held at zero, and the four that do.
+    pub zeroed: Zeroed,
+    pub zeroed_four: Zeroed,
+}
+
+impl ConceptTrial {
+    /// At least 5 times the rate, from a baseline that says something, with the text whole by the wider bounds (perplexity at most 2, distinct-2 at least 0.8 times).
+    pub fn raised(&self) -> bool {
+        let f = &self.feature;
+        self.baseline_tokens >= MIN_BASELINE && f.times >= 5.0 && f.perplexity_ratio <= 2.0 && f.distinct_2_ratio >= 0.8
+    }
+
+    /// At least 60 % less where it is called for, at less than 1 % elsewhere.
+    pub fn removed(zeroed: &Zeroed) -> bool {
+        zeroed.lowered() >= 0.6 && zeroed.cost().abs() < 0.01
+    }
+}
+
+/// Runs the trial of `planted`'s concepts on the model and SAE of `rig`.
+///
+/// # Errors
+/// [`Error::Interrupted`]; a concept that there is not.
+pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &TrialConfig, progress: &mut dyn Progress) -> Result<Vec<ConceptTrial>> {
+    let numbers = chosen_concepts(planted, stream, config)?;
+    let bounds = Bounds { max_perplexity_ratio: config.max_perplexity_ratio, ..Bounds::default() };
+    let seen = look(rig, stream, &numbers, config.n_tokens, progress)?;
+    let sampling = |offset: u64| Sampling { temperature: config.temperature, top_k: None, top_p: None, seed: config.seed.wrapping_add(offset << 20) };
+    let free = vec![rig.prompt(""); config.texts.max(PILOT_TEXTS)];
+    let (pilot, real) = (Writing::new(PILOT_TOKENS, &sampling(1)), Writing::new(config.tokens, &sampling(3)));
+    // Written once: only what is counted in them differs.
+    let unedited_pilot = Trial { rig, prompts: &free[..PILOT_TEXTS], writing: &pilot, concept: None }.write(Change::default())?;
+    let unedited_real = Trial { rig, prompts: &free[..config.texts], writing: &real, concept: None }.write(Change::default())?;
+    let mut all = Vec::new();
+    progress.begin("steering trial", numbers.len() as u64, "concepts");
+    for (i, &number) in numbers.iter().enumerate() {
+        if progress.interrupted() {
+            return Err(Error::Interrupted);
+        }
+        let world = &planted.concepts()[number];
+        let concept = Concept::Planted(planted.clone(), number);
+        let ranked = match seen.evidence[i].rank(rig.lm, rig.hook, rig.sae) {
+            Ok(ranked) => ranked,
+            Err(e) => {
+                progress.note(&format!("{}: left out, {e}", world.name));
+                continue;
+            }
+        };
+        // The feature and its strength: first by exact next-token distributions on half A, then on pilot texts.
+        let promising = promising(rig, &seen, i, &ranked, config)?;
+        let trial = Trial { rig, prompts: &free[..PILOT_TEXTS], writing: &pilot, concept: Some(&concept) };
+        let unedited = counted(rig, &unedited_pilot, &free, &concept);
+        // ((whole, rate), feature, strength)
+        let mut best: Option<((bool, f64), &Fitted, f32)> = None;
+        for &(fitted, strength) in &promising {
+            let at = |strength: f32| Steering::one(fitted.latent, Rule::Set(strength * fitted.max_act));
+            let strengths: Vec<f32> = AROUND.iter().map(|a| a * strength).collect();
+            for swept in sweep(trial, &unedited, bounds, &strengths, &at)? {
+                let key = (swept.whole, swept.measures.concept_rate);
+                if best.as_ref().is_none_or(|b| key.partial_cmp(&b.0).is_some_and(|o| o.is_gt())) {
+                    best = Some((key, fitted, swept.strength));
+                }
+            }
+        }
+        let Some(((whole, _), fitted, strength)) = best else {
+            progress.note(&format!("{}: left out, no feature fires before it", world.name));
+            continue;
+        };
+        let at = |strength: f32| Steering::one(fitted.latent, Rule::Set(strength * fitted.max_act));
+        // What counts.
+        let trial = Trial { rig, prompts: &free[..config.texts], writing: &real, concept: Some(&concept) };
+        let unedited = counted(rig, &unedited_real, &free, &concept).measures;
+        let arm = |measures: &Measures| arm(measures, &unedited);
+        let steering = at(strength);
+        let feature = arm(&trial.write((&steering).into())?.measures);
+        // At the feature's own mean KL on half A, exactly; other ways cannot be matched on texts that are drawn.
+        let bias = |strength: f32| -> Vec<f32> { seen.bias(i, strength) };
+        let kl = seen.mean_kl(rig, &Way::Feature(fitted.latent, strength * fitted.max_act))?;
+        let found = at_kl(kl, 12.0, &mut |s| seen.mean_kl(rig, &Way::Bias(&bias(s))))?;
+        let logit_bias = arm(&trial.write(Change { steering: None, bias: Some(&bias(found)) })?.measures);
+        let direction = seen.mean_difference(i);
+        let found = at_kl(kl, 50.0, &mut |s| seen.mean_kl(rig, &Way::Push(&direction, s)))?;
+        let mean_difference = arm(&trial.write((&Steering::push(&direction, found)).into())?.measures);
+        let prompt = prompted(rig, stream, number, config, &real, &concept, &unedited)?;
+        let mut random = Vec::new();
+        for other in like(&seen, fitted.latent, &ranked, config.seed) {
+            let max_act = seen.evidence[i].max_act(other);
+            random.push(arm(&trial.write((&Steering::one(other, Rule::Set(strength * max_act))).into())?.measures));
+        }
+        let driving = driving(&ranked);
+        let calls = calls(rig, stream, number, config.prompts);
+        let zeroed = |n: usize| zeroed(rig, stream, &driving[..n.min(driving.len())], number, &concept, &calls, config, &sampling(4));
+        all.push(ConceptTrial {
+            concept: world.name.clone(),
+            kind: super::exam::kind_name(world.kind).into(),
+            from_context: world.from_context,
+            latent: fitted.latent,
+            strength,
+            whole,
+            baseline_tokens: unedited.concept_tokens,
+            baseline_rate: unedited.concept_rate,
+            feature,
+            logit_bias,
+            mean_difference,
+            prompt,
+            random,
+            zeroed: zeroed(1)?,
+            zeroed_four: zeroed(4)?,
+        });
+        let done = all.last().expect("pushed above");
+        progress.note(&format!(
+            "{}: latent {} at {} x max, {:.1} times as often (perplexity x{:.2}); zeroed: {:.0} % less",
+            done.concept,
+            done.latent,
+            done.strength,
+            done.feature.times,
+            done.feature.perplexity_ratio,
+            100.0 * done.zeroed.lowered()
+        ));
+        progress.advance(1);
+    }
+    progress.end();
+    Ok(all)
+}
+
+fn chosen_concepts(planted: &Planted, stream: &TokenStream, config: &TrialConfig) -> Result<Vec<usize>> {
+    let known = planted.concepts();
+    let can = |i: &usize| planted.has_recogniser(*i);
+    let find = |name: &String| (0..known.len()).filter(can).find(|&i| known[i].name == *name);
+    let wanted = |name: &String| find(name).ok_or_else(|| Error::Trial(format!("there is no concept {name:?} that can be recognised in text")));
+    let mut numbers: Vec<usize> = if config.concepts.is_empty() {
+        let kinds = |i: &usize| known[*i].scored && matches!(known[*i].kind, ConceptKind::Class | ConceptKind::Context);
+        (0..known.len()).filter(can).filter(kinds).collect()
+    } else {
+        config.concepts.iter().map(wanted).collect::<Result<_>>()?
+    };
+    if let Some(labels) = stream.concepts().filter(|_| config.lexemes > 0) {
+        let range = stream.range(Split::HeldOutA);
+        let mut counts = vec![0u64; known.len()];
+        labels.concept[labels.within(range.clone())].iter().for_each(|&c| counts[c as usize] += 1);
+        let most = (range.end - range.start) / 100;
+        let mut lexemes: Vec<usize> = (0..known.len()).filter(can).filter(|&i| known[i].kind == ConceptKind::Lexeme && counts[i] <= most).collect();
+        lexemes.sort_by_key(|&i| (std::cmp::Reverse(counts[i]), i));
+        numbers.extend(lexemes.into_iter().take(config.lexemes).filter(|&i| counts[i] > 0));
+    }
+    Ok(numbers)
+}
+
+/// Texts with another concept counted in them.
+fn counted(rig: Rig, written: &Written, prompts: &[Vec<u32>], concept: &Concept) -> Written {
+    let hits: u64 = prompts.par_iter().zip(&written.texts).map(|(prompt, text)| concept.count(rig.tokenizer, prompt, text)).sum();
+    let mut counted = written.clone();
+    counted.measures.concept_tokens = hits;
+    counted.measures.concept_rate = hits as f64 / written.measures.n_tokens.max(1) as f64;
+    counted
+}
+
+fn arm(measures: &Measures, unedited: &Measures) -> Arm {
+    Arm {
+        rate: measures.concept_rate,
+        times: measures.concept_rate / unedited.concept_rate,
+        perplexity_ratio: measures.perplexity / unedited.perplexity,
+        distinct_2_ratio: measures.distinct_2 / unedited.distinct_2,
+        kl: measures.kl,
+    }
+}
+
+/// The strength in 0..most at which `kl` is `wanted`, by halving.
+fn at_kl(wanted: f64, most: f32, kl: &mut dyn FnMut(f32) -> Result<f64>) -> Result<f32> {
+    let (mut low, mut high) = (0.0, most);
+    for _ in 0..8 {
+        let middle = 0.5 * (low + high);
+        if kl(middle)? < wanted { low = middle } else { high = middle }
+    }
+    Ok(0.5 * (low + high))
+}
+
+/// Texts after stretches of half A that have the concept.
+#[allow(clippy::too_many_arguments)]
+fn prompted(
+    rig: Rig,
+    stream: &TokenStream,
+    number: usize,
+    config: &TrialConfig,
+    writing: &Writing,
+    concept: &Concept,
+    unedited: &Measures,
+) -> Result<Arm> {
+    const PROMPT: u64 = 24;
+    let labels = stream.concepts().map(|l| {
+        let within = l.within(stream.range(Split::HeldOutA));
+        l.token[within.clone()].iter().zip(&l.concept[within]).filter(|(_, c)| **c as usize == number).map(|(&t, _)| t).collect::<Vec<u64>>()
+    });
+    let places = labels.unwrap_or_default();
+    let prompts: Vec<Vec<u32>> = (0..config.texts)
+        .filter_map(|i| {
+            let &t = places.get(i * places.len() / config.texts.max(1))?;
+            let begin = stream.doc_start(stream.doc_of(t)).max((t + 1).saturating_sub(PROMPT));
+            let mut ids = vec![0; (t + 1 - begin) as usize];
+            stream.read(begin, &mut ids);
+            Some(std::iter::once(stream.end_of_text()).chain(ids).collect())
+        })
+        .collect();
+    let trial = Trial { rig, prompts: &prompts, writing, concept: Some(concept) };
+    Ok(arm(&trial.write(Change::default())?.measures, unedited))
+}
