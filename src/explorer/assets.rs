@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 struct Files;
 
 /// Name and media type; nothing else is looked for, whatever the address says.
-const NAMES: [(&str, &str); 9] = [
+const NAMES: [(&str, &str); 10] = [
     ("style.css", "text/css; charset=utf-8"),
     ("app.js", SCRIPT),
     ("search.js", SCRIPT),
@@ -20,6 +20,7 @@ const NAMES: [(&str, &str); 9] = [
     ("map.js", SCRIPT),
     ("learning.js", SCRIPT),
     ("training.js", SCRIPT),
+    ("steer.js", SCRIPT),
     ("icon.svg", "image/svg+xml"),
 ];
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -43,4 +44,16 @@ pub fn version() -> &'static str {
         }
         hasher.finalize().to_hex()[..12].to_string()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_script_and_style_sheet_of_the_folder_can_be_fetched() {
+        for file in Files::iter().filter(|f| !f.contains('/') && (f.ends_with(".js") || f.ends_with(".css"))) {
+            assert!(NAMES.iter().any(|(name, _)| *name == file), "{file} is not among the names");
+        }
+    }
 }

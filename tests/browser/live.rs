@@ -86,8 +86,8 @@ fn several_features_are_edited_at_once_the_texts_stream_and_strengths_are_tried(
         browser.goto(&address.as_str()[address.as_str().find("/steer").expect("it is the page")..]).await?;
         browser.until("#result .card:last-child .said", "the same edited text", |t| t == edited).await?;
         assert_eq!(client.find_all(fantoccini::Locator::Css("#edits .edit")).await?.len(), 2);
-        browser.click("#result details.effects summary").await?;
-        browser.until("#result details.effects", "what rose and fell", |t| t.contains("Mean KL") && t.contains('\u{2192}')).await?;
+        browser.click("#result details.moves summary").await?;
+        browser.until("#result details.moves", "what rose and fell", |t| t.contains("Mean KL") && t.contains('\u{2192}')).await?;
         browser.click("#sweep").await?;
         browser.until("#swept", "a table of strengths", |t| t.contains("Strengths") && t.contains("comes apart") | t.contains("whole")).await?;
         assert!(!client.find_all(fantoccini::Locator::Css("#swept svg circle")).await?.is_empty());

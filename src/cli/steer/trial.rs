@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// features drawn at random; and, after prompts that call for the concept, what is left of it when the feature that drives it is held at zero.
 #[derive(Debug, clap::Args)]
 pub(super) struct TrialArgs {
-    /// Concept to try; may be given more than once [default: all classes and contexts]
+    /// Concept to try; may be given more than once [default: all classes, contexts and senses]
     #[arg(long, value_name = "CONCEPT")]
     concept: Vec<String>,
     /// Also so many of the commonest single words

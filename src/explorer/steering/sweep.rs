@@ -32,7 +32,9 @@ pub struct Row {
 }
 
 /// Multiples of what is set.
-const MULTIPLES: [f32; 6] = [0.25, 0.5, 1.0, 1.5, 2.0, 3.0];
+const MULTIPLES: [f32; 6] = [0.25, 0.5, 0.75, 1.0, 1.5, 2.0];
+/// Texts that are so many times as perplexing are no longer drawn: the others would be one point beside them.
+const DRAWN_BELOW: f64 = 5.0;
 const TEXTS: usize = 16;
 const MOST_TOKENS: usize = 40;
 const MOST_PATTERN: usize = 200;
@@ -74,7 +76,8 @@ pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
     let chosen = choose(&swept, concept.is_some());
     let gain = |s: &Swept| if concept.is_some() { 100.0 * s.measures.concept_rate } else { s.measures.kl };
     let gained = if concept.is_some() { format!("/{}/, % of tokens", ask.count) } else { "KL from the unedited model, nats".into() };
-    let points: Vec<(f64, f64, String)> = swept.iter().map(|s| (s.perplexity_ratio, gain(s), format!("{}", s.strength))).collect();
+    let drawn = |s: &&Swept| s.perplexity_ratio < DRAWN_BELOW;
+    let points: Vec<(f64, f64, String)> = swept.iter().filter(drawn).map(|s| (s.perplexity_ratio, gain(s), format!("{}", s.strength))).collect();
     let row = |(i, s): (usize, &Swept)| Row {
         strength: format!("{} ×", s.strength),
         link: link(&Ask { edit: Some(at(s.strength).to_json()), ..ask.clone() }),

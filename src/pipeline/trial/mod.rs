@@ -28,7 +28,7 @@ use zero::{calls, zeroed};
 /// What is tried and how much of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrialConfig {
-    /// Names of concepts; empty: all classes and contexts that can be recognised in text.
+    /// Names of concepts; empty: all classes, contexts and senses.
     pub concepts: Vec<String>,
     /// Also so many of the commonest single words, each on at most a hundredth of the tokens of half A.
     pub lexemes: usize,
@@ -54,9 +54,9 @@ impl Default for TrialConfig {
             lexemes: 0,
             max_perplexity_ratio: 1.9,
             n_tokens: 200_000,
-            candidates: 4,
-            texts: 200,
-            tokens: 100,
+            candidates: 3,
+            texts: 120,
+            tokens: 80,
             prompts: 200,
             temperature: 1.0,
             seed: 0,
@@ -66,8 +66,10 @@ impl Default for TrialConfig {
 
 /// What pilot texts are written at, times the strength that looked best.
 const AROUND: [f32; 5] = [0.5, 0.7, 1.0, 1.4, 2.0];
-const PILOT_TEXTS: usize = 64;
-const PILOT_TOKENS: usize = 60;
+const PILOT_TEXTS: usize = 48;
+const PILOT_TOKENS: usize = 50;
+/// Unedited texts for each edited one: they are written once for all concepts, and a rate needs many.
+const BASELINE: usize = 10;
 /// Fewer concept tokens than this in the unedited texts say nothing about a rate.
 pub const MIN_BASELINE: u64 = 20;
 
@@ -132,11 +134,11 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
     let bounds = Bounds { max_perplexity_ratio: config.max_perplexity_ratio, ..Bounds::default() };
     let seen = look(rig, stream, &numbers, config.n_tokens, progress)?;
     let sampling = |offset: u64| Sampling { temperature: config.temperature, top_k: None, top_p: None, seed: config.seed.wrapping_add(offset << 20) };
-    let free = vec![rig.prompt(""); config.texts.max(PILOT_TEXTS)];
+    let free = vec![rig.prompt(""); (BASELINE * config.texts).max(PILOT_TEXTS)];
     let (pilot, real) = (Writing::new(PILOT_TOKENS, &sampling(1)), Writing::new(config.tokens, &sampling(3)));
     // Written once: only what is counted in them differs.
     let unedited_pilot = Trial { rig, prompts: &free[..PILOT_TEXTS], writing: &pilot, concept: None }.write(Change::default())?;
-    let unedited_real = Trial { rig, prompts: &free[..config.texts], writing: &real, concept: None }.write(Change::default())?;
+    let unedited_real = Trial { rig, prompts: &free[..BASELINE * config.texts], writing: &real, concept: None }.write(Change::default())?;
     let mut all = Vec::new();
     progress.begin("steering trial", numbers.len() as u64, "concepts");
     for (i, &number) in numbers.iter().enumerate() {
@@ -235,7 +237,7 @@ fn chosen_concepts(planted: &Planted, stream: &TokenStream, config: &TrialConfig
     let find = |name: &String| (0..known.len()).filter(can).find(|&i| known[i].name == *name);
     let wanted = |name: &String| find(name).ok_or_else(|| Error::Trial(format!("there is no concept {name:?} that can be recognised in text")));
     let mut numbers: Vec<usize> = if config.concepts.is_empty() {
-        let kinds = |i: &usize| known[*i].scored && matches!(known[*i].kind, ConceptKind::Class | ConceptKind::Context);
+        let kinds = |i: &usize| known[*i].scored && matches!(known[*i].kind, ConceptKind::Class | ConceptKind::Context | ConceptKind::Sense);
         (0..known.len()).filter(can).filter(kinds).collect()
     } else {
         config.concepts.iter().map(wanted).collect::<Result<_>>()?
