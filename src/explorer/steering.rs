@@ -405,7 +405,7 @@ fn how(found: Option<&SafeStrength>) -> String {
 }
 
 fn n_tokens(n: usize) -> String {
-    if n == 1 { "token".into() } else { format!("{n} tokens") }
+    if n == 1 { "one token".into() } else { format!("{n} tokens") }
 }
 
 fn check(ask: &Ask) -> Page<()> {

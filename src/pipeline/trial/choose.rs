@@ -1,77 +1,87 @@
 //! Which features to try for a concept, which to hold at zero, and which to compare with.
 
-use super::super::Result;
-use super::TrialConfig;
+use super::super::{Error, Result};
 use super::seen::Seen;
-use crate::artifact::seed;
+use crate::artifact::{Progress, seed};
 use crate::intervene::exact::ExactEffect;
 use crate::intervene::fit::Fitted;
 use crate::intervene::write::Rig;
-use crate::kernels::softmax::{kl_divergence, log_sum_exp};
+use crate::kernels::gemm::matmul_nt;
+use crate::kernels::softmax::{kl_divergence, weights_in_place};
 use rand::RngExt;
 use rayon::prelude::*;
 
 /// Strengths that exact distributions are looked at with, in maxima.
-const STRENGTHS: [f32; 6] = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0];
-/// Features that they are looked at with.
-const LOOKED_AT: usize = 150;
+const STRENGTHS: [f32; 5] = [0.5, 1.0, 2.0, 4.0, 8.0];
 
-/// The features, each with a strength, that give what has the concept most probability at [`POSITIONS`] of half A, at a mean KL of at most the logarithm of the largest perplexity ratio.
-/// Where the effect is not exact, the best by rank at their maximum.
-pub(super) fn promising<'a>(rig: Rig, seen: &Seen, concept: usize, ranked: &'a [Fitted], config: &TrialConfig) -> Result<Vec<(&'a Fitted, f32)>> {
-    let (n, largest_kl) = (config.candidates, config.max_perplexity_ratio.ln());
-    let looked_at = in_turn(ranked, LOOKED_AT);
-    // What share of its places each token has the concept.
-    let weight: Vec<f64> = seen.with[concept].iter().zip(&seen.tokens).map(|(&with, &all)| with as f64 / all.max(1) as f64).collect();
-    let v = rig.lm.config.d_vocab;
-    let mass = |logits: &[f32]| -> f64 {
-        let sum = log_sum_exp(logits);
-        logits.iter().zip(&weight).filter(|(_, w)| **w > 0.0).map(|(&z, w)| w * (f64::from(z) - sum).exp()).sum()
-    };
-    let nothing = ExactEffect::new(rig.lm, rig.hook, rig.sae, &[]);
-    let Ok(nothing) = nothing else { return Ok(looked_at.into_iter().take(n).map(|f| (f, 1.0)).collect()) };
-    let unedited = nothing.logits(&seen.resid, &[]);
-    let one = |fitted: &'a Fitted| -> Result<(f64, &'a Fitted, f32)> {
-        let effect = ExactEffect::new(rig.lm, rig.hook, rig.sae, &[fitted.latent])?;
-        let acts = seen.acts_of(fitted.latent);
-        let mut best = (0.0, fitted, STRENGTHS[0]);
-        for strength in STRENGTHS {
-            let changes: Vec<f32> = acts.iter().map(|act| strength * fitted.max_act - act).collect();
-            let logits = effect.logits(&seen.resid, &changes);
-            let rows = logits.chunks_exact(v).zip(unedited.chunks_exact(v));
-            let n = acts.len().max(1) as f64;
-            if rows.clone().map(|(edited, unedited)| kl_divergence(edited, unedited)).sum::<f64>() / n > largest_kl {
-                break;
-            }
-            let mean = rows.map(|(edited, _)| mass(edited)).sum::<f64>() / n;
-            if mean > best.0 {
-                best = (mean, fitted, strength);
-            }
-        }
-        Ok(best)
-    };
-    let mut all: Vec<(f64, &Fitted, f32)> = looked_at.into_par_iter().map(one).collect::<Result<_>>()?;
-    all.sort_by(|a, b| b.0.total_cmp(&a.0));
-    Ok(all.into_iter().take(n).map(|(_, fitted, strength)| (fitted, strength)).collect())
+/// What each feature, held at several strengths, gives each concept: exactly, at the looked-at positions of half A.
+pub(super) struct Table {
+    entries: Vec<Entry>,
 }
 
-/// The best by rank, by output and by contrast in turn, each once.
-fn in_turn(ranked: &[Fitted], n: usize) -> Vec<&Fitted> {
-    let sorted = |key: &dyn Fn(&Fitted) -> f64| {
-        let mut by: Vec<&Fitted> = ranked.iter().collect();
-        by.sort_by(|a, b| key(b).total_cmp(&key(a)));
-        by
-    };
-    let (by_output, by_f1) = (sorted(&|f| f.output.unwrap_or(0.0)), sorted(&|f| f.f1));
-    let mut all: Vec<&Fitted> = Vec::new();
-    for i in 0..ranked.len() {
-        for fitted in [&ranked[i], by_output[i], by_f1[i]] {
-            if all.len() < n && !all.iter().any(|f| f.latent == fitted.latent) {
-                all.push(fitted);
+struct Entry {
+    latent: u32,
+    strength: f32,
+    /// Per concept: mean probability of what has it, each token weighed by the share of its places that do.
+    mass: Vec<f32>,
+}
+
+impl Table {
+    /// Looks at every feature that fires, up to the strength at which the mean KL is above `max_kl`. None where the effect on the next token is not exact.
+    pub fn of(rig: Rig, seen: &Seen, max_kl: f64, progress: &mut dyn Progress) -> Result<Option<Self>> {
+        let Ok(nothing) = ExactEffect::new(rig.lm, rig.hook, rig.sae, &[]) else { return Ok(None) };
+        let unedited = nothing.logits(&seen.resid, &[]);
+        let weights = seen.weights();
+        let (v, n, c) = (rig.lm.config.d_vocab, seen.acts.n_rows(), seen.evidence.len());
+        let one = |latent: u32| -> Result<Vec<Entry>> {
+            let effect = ExactEffect::new(rig.lm, rig.hook, rig.sae, &[latent])?;
+            let (acts, max_act) = (seen.acts_of(latent), seen.max_act(latent));
+            let mut entries = Vec::new();
+            for strength in STRENGTHS {
+                let changes: Vec<f32> = acts.iter().map(|act| strength * max_act - act).collect();
+                let mut logits = effect.logits(&seen.resid, &changes);
+                let kl: f64 = logits.chunks_exact(v).zip(unedited.chunks_exact(v)).map(|(edited, unedited)| kl_divergence(edited, unedited)).sum();
+                if kl / n.max(1) as f64 > max_kl {
+                    break;
+                }
+                for row in logits.chunks_exact_mut(v) {
+                    let total = weights_in_place(1.0, row);
+                    row.iter_mut().for_each(|p| *p /= total);
+                }
+                let mut mass = vec![0.0; n * c];
+                matmul_nt(n, c, v, &logits, &weights, &mut mass, false);
+                let mean = |concept: usize| mass.iter().skip(concept).step_by(c).sum::<f32>() / n.max(1) as f32;
+                entries.push(Entry { latent, strength, mass: (0..c).map(mean).collect() });
+            }
+            Ok(entries)
+        };
+        let latents: Vec<u32> = (0..rig.sae.d_sae as u32).filter(|&l| seen.max_act(l) > 0.0).collect();
+        progress.begin("every feature, exactly", latents.len() as u64, "features");
+        let mut entries = Vec::new();
+        for part in latents.chunks(64) {
+            if progress.interrupted() {
+                return Err(Error::Interrupted);
+            }
+            let found: Vec<Vec<Entry>> = part.par_iter().map(|&l| one(l)).collect::<Result<_>>()?;
+            entries.extend(found.into_iter().flatten());
+            progress.advance(part.len() as u64);
+        }
+        progress.end();
+        Ok(Some(Table { entries }))
+    }
+
+    /// The `n` features that give the concept most, each at its best strength.
+    pub fn promising(&self, concept: usize, n: usize) -> Vec<(u32, f32)> {
+        let mut by: Vec<&Entry> = self.entries.iter().collect();
+        by.sort_by(|a, b| b.mass[concept].total_cmp(&a.mass[concept]).then(a.latent.cmp(&b.latent)));
+        let mut all: Vec<(u32, f32)> = Vec::new();
+        for entry in by {
+            if all.len() < n && all.iter().all(|a| a.0 != entry.latent) {
+                all.push((entry.latent, entry.strength));
             }
         }
+        all
     }
-    all
 }
 
 /// Latents by what is lost without them, the most first.

@@ -13,12 +13,11 @@ use crate::artifact::Progress;
 use crate::corpus::planted::{ConceptKind, Planted};
 use crate::corpus::{Split, TokenStream};
 use crate::intervene::concept::Concept;
-use crate::intervene::fit::Fitted;
 use crate::intervene::strength::{Bounds, Measures, Trial, Written, sweep};
 use crate::intervene::write::{Change, Rig, Writing};
 use crate::intervene::{Rule, Steering};
 use crate::lm::Sampling;
-use choose::{driving, like, promising};
+use choose::{Table, driving, like};
 use rayon::prelude::*;
 use seen::{Way, look};
 use serde::{Deserialize, Serialize};
@@ -65,7 +64,7 @@ impl Default for TrialConfig {
 }
 
 /// What pilot texts are written at, times the strength that looked best.
-const AROUND: [f32; 5] = [0.5, 0.7, 1.0, 1.4, 2.0];
+const AROUND: [f32; 5] = [0.5, 0.7, 0.85, 1.0, 1.2];
 const PILOT_TEXTS: usize = 48;
 const PILOT_TOKENS: usize = 50;
 /// Unedited texts for each edited one: they are written once for all concepts, and a rate needs many.
@@ -136,6 +135,7 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
     let sampling = |offset: u64| Sampling { temperature: config.temperature, top_k: None, top_p: None, seed: config.seed.wrapping_add(offset << 20) };
     let free = vec![rig.prompt(""); (BASELINE * config.texts).max(PILOT_TEXTS)];
     let (pilot, real) = (Writing::new(PILOT_TOKENS, &sampling(1)), Writing::new(config.tokens, &sampling(3)));
+    let table = Table::of(rig, &seen, config.max_perplexity_ratio.ln(), progress)?;
     // Written once: only what is counted in them differs.
     let unedited_pilot = Trial { rig, prompts: &free[..PILOT_TEXTS], writing: &pilot, concept: None }.write(Change::default())?;
     let unedited_real = Trial { rig, prompts: &free[..BASELINE * config.texts], writing: &real, concept: None }.write(Change::default())?;
@@ -154,27 +154,33 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
                 continue;
             }
         };
-        // The feature and its strength: first by exact next-token distributions on half A, then on pilot texts.
-        let promising = promising(rig, &seen, i, &ranked, config)?;
+        // The feature and its strength: first by exact next-token distributions on half A, then as strong as leaves pilot texts whole. A context is more than its
+        // tokens, so how much of it there is is counted; of words there would be too few in pilot texts to tell.
+        let promising = match &table {
+            Some(table) => table.promising(i, config.candidates),
+            None => ranked.iter().take(config.candidates).map(|f| (f.latent, 1.0)).collect(),
+        };
+        let counts = table.is_none() || world.kind == ConceptKind::Context;
         let trial = Trial { rig, prompts: &free[..PILOT_TEXTS], writing: &pilot, concept: Some(&concept) };
         let unedited = counted(rig, &unedited_pilot, &free, &concept);
-        // ((whole, rate), feature, strength)
-        let mut best: Option<((bool, f64), &Fitted, f32)> = None;
-        for &(fitted, strength) in &promising {
-            let at = |strength: f32| Steering::one(fitted.latent, Rule::Set(strength * fitted.max_act));
+        // ((whole, rate or probability), latent, strength)
+        let mut best: Option<((bool, f64), u32, f32)> = None;
+        for &(latent, strength) in &promising {
+            let at = |strength: f32| Steering::one(latent, Rule::Set(strength * seen.max_act(latent)));
             let strengths: Vec<f32> = AROUND.iter().map(|a| a * strength).collect();
             for swept in sweep(trial, &unedited, bounds, &strengths, &at)? {
-                let key = (swept.whole, swept.measures.concept_rate);
+                let much = if counts { swept.measures.concept_rate } else { seen.mass(rig, i, latent, swept.strength * seen.max_act(latent))? };
+                let key = (swept.whole, much);
                 if best.as_ref().is_none_or(|b| key.partial_cmp(&b.0).is_some_and(|o| o.is_gt())) {
-                    best = Some((key, fitted, swept.strength));
+                    best = Some((key, latent, swept.strength));
                 }
             }
         }
-        let Some(((whole, _), fitted, strength)) = best else {
+        let Some(((whole, _), latent, strength)) = best else {
             progress.note(&format!("{}: left out, no feature fires before it", world.name));
             continue;
         };
-        let at = |strength: f32| Steering::one(fitted.latent, Rule::Set(strength * fitted.max_act));
+        let at = |strength: f32| Steering::one(latent, Rule::Set(strength * seen.max_act(latent)));
         // What counts.
         let trial = Trial { rig, prompts: &free[..config.texts], writing: &real, concept: Some(&concept) };
         let unedited = counted(rig, &unedited_real, &free, &concept).measures;
@@ -183,7 +189,7 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
         let feature = arm(&trial.write((&steering).into())?.measures);
         // At the feature's own mean KL on half A, exactly; other ways cannot be matched on texts that are drawn.
         let bias = |strength: f32| -> Vec<f32> { seen.bias(i, strength) };
-        let kl = seen.mean_kl(rig, &Way::Feature(fitted.latent, strength * fitted.max_act))?;
+        let kl = seen.mean_kl(rig, &Way::Feature(latent, strength * seen.max_act(latent)))?;
         let found = at_kl(kl, 12.0, &mut |s| seen.mean_kl(rig, &Way::Bias(&bias(s))))?;
         let logit_bias = arm(&trial.write(Change { steering: None, bias: Some(&bias(found)) })?.measures);
         let direction = seen.mean_difference(i);
@@ -191,8 +197,8 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
         let mean_difference = arm(&trial.write((&Steering::push(&direction, found)).into())?.measures);
         let prompt = prompted(rig, stream, number, config, &real, &concept, &unedited)?;
         let mut random = Vec::new();
-        for other in like(&seen, fitted.latent, &ranked, config.seed) {
-            let max_act = seen.evidence[i].max_act(other);
+        for other in like(&seen, latent, &ranked, config.seed) {
+            let max_act = seen.max_act(other);
             random.push(arm(&trial.write((&Steering::one(other, Rule::Set(strength * max_act))).into())?.measures));
         }
         let driving = driving(&ranked);
@@ -202,7 +208,7 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
             concept: world.name.clone(),
             kind: super::exam::kind_name(world.kind).into(),
             from_context: world.from_context,
-            latent: fitted.latent,
+            latent,
             strength,
             whole,
             baseline_tokens: unedited.concept_tokens,

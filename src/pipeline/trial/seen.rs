@@ -8,13 +8,13 @@ use crate::intervene::exact::ExactEffect;
 use crate::intervene::fit::Evidence;
 use crate::intervene::measure::batches;
 use crate::intervene::write::Rig;
-use crate::kernels::softmax::kl_divergence;
+use crate::kernels::softmax::{kl_divergence, weights_in_place};
 use crate::lm::{CpuEngine, Engine, HookPoint, Site};
 use crate::sae::SparseRows;
 use rayon::prelude::*;
 
 /// Positions of half A whose exact distributions are looked at.
-const POSITIONS: usize = 256;
+const POSITIONS: usize = 192;
 
 /// What half A says of every concept at once.
 pub(super) struct Seen {
@@ -114,6 +114,33 @@ pub(super) fn labelled(stream: &TokenStream, t: u64, n: usize, number: usize) ->
 }
 
 impl Seen {
+    /// The largest activation of a latent at any position of half A that counts.
+    pub fn max_act(&self, latent: u32) -> f32 {
+        self.evidence.first().map_or(0.0, |e| e.max_act(latent))
+    }
+
+    /// For each concept the share of each token's places that have it, (concepts, d_vocab).
+    pub fn weights(&self) -> Vec<f32> {
+        let share = |(&with, &all): (&u64, &u64)| with as f32 / all.max(1) as f32;
+        self.with.iter().flat_map(|with| with.iter().zip(&self.tokens).map(share).collect::<Vec<f32>>()).collect()
+    }
+
+    /// Mean probability of what has the concept, as in [`Seen::weights`], with a latent held at an activation.
+    pub fn mass(&self, rig: Rig, concept: usize, latent: u32, act: f32) -> Result<f64> {
+        let changes: Vec<f32> = self.acts_of(latent).iter().map(|a| act - a).collect();
+        let mut logits = ExactEffect::new(rig.lm, rig.hook, rig.sae, &[latent])?.logits(&self.resid, &changes);
+        let v = rig.lm.config.d_vocab;
+        let weight = |t: usize| self.with[concept][t] as f32 / self.tokens[t].max(1) as f32;
+        let sum: f64 = logits
+            .chunks_exact_mut(v)
+            .map(|row| {
+                let total = weights_in_place(1.0, row);
+                f64::from(row.iter().enumerate().map(|(t, w)| w * weight(t)).sum::<f32>() / total)
+            })
+            .sum();
+        Ok(sum / self.acts.n_rows().max(1) as f64)
+    }
+
     /// Raises the logits of tokens that have the concept in more than half of their places by `strength`.
     pub fn bias(&self, concept: usize, strength: f32) -> Vec<f32> {
         let own = self.with[concept].iter().zip(&self.tokens).map(|(&with, &all)| all > 0 && 2 * with > all);
