@@ -102,5 +102,5 @@ pub(super) fn like(seen: &Seen, latent: u32, ranked: &[Fitted], seed_of_run: u64
     });
     near.truncate(30);
     let mut rng = seed::rng(seed_of_run, "trial/random", u64::from(latent));
-    (0..3).filter_map(|_| (!near.is_empty()).then(|| near.swap_remove(rng.random_range(0..near.len())))).collect()
+    (0..near.len().min(3)).map(|_| near.swap_remove(rng.random_range(0..near.len()))).collect()
 }

@@ -61,7 +61,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
             };
             seen.push([(0..3).map(f1).sum::<f64>() / 3.0, (3..12).map(f1).sum::<f64>() / 9.0, scored.scores.mcc, scored.scores.l0]);
         }
-        let figure = |what: &str, i: usize| Figure::new(&label, what, &seen.iter().map(|s| s[i]).collect::<Vec<_>>());
+        let figure = |what: &str, i: usize| Figure::new(label, what, &seen.iter().map(|s| s[i]).collect::<Vec<_>>());
         let parents = figure("mean F1 of parents", 0);
         says.push(format!("{label} {:.2}", parents.ours));
         let parents = match chosen.recipe.name() {
