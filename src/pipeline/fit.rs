@@ -108,8 +108,8 @@ pub fn fit(rig: Rig, fit: &Documents, others: &Documents, config: &FitConfig, pr
     by_attribution.sort_by(|a, b| b.attribution.unwrap_or(b.mean_difference).total_cmp(&a.attribution.unwrap_or(a.mean_difference)));
     let sizes: Vec<usize> = SIZES.into_iter().filter(|&n| n <= config.most_features.min(ranked.len())).collect();
     progress.begin("pilot texts", (2 * sizes.len()) as u64, "sets of features");
-    // Whether it left the text whole, its hit rate, and the edit.
-    let mut best: Option<(bool, f64, Vec<(u32, f32)>)> = None;
+    // Whether the edit left the text whole, and its hit rate.
+    let mut best = ((false, -1.0), Vec::new());
     for order in [&ranked, &by_attribution] {
         for &n in &sizes {
             for strength in STRENGTHS {
@@ -120,8 +120,8 @@ pub fn fit(rig: Rig, fit: &Documents, others: &Documents, config: &FitConfig, pr
                 let written = trial.write((&steering(&edit)).into())?;
                 let (perplexity, _, whole) = bounds.hold(&written.measures, &unedited.measures);
                 let rate = hits(&written.texts);
-                if best.as_ref().is_none_or(|b| (whole, rate).partial_cmp(&(b.0, b.1)).is_some_and(|o| o.is_gt())) {
-                    best = Some((whole, rate, edit));
+                if (whole, rate) > best.0 {
+                    best = ((whole, rate), edit);
                 }
                 if perplexity > 2.0 * config.max_perplexity_ratio {
                     break;
@@ -131,7 +131,7 @@ pub fn fit(rig: Rig, fit: &Documents, others: &Documents, config: &FitConfig, pr
         }
     }
     progress.end();
-    let (whole, _, edit) = best.expect("at least one set was tried");
+    let ((whole, _), edit) = best;
 
     // What counts: new texts.
     let trial = Trial { rig, prompts: &free[..config.texts], writing: &real, concept: None };
