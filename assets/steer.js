@@ -13,18 +13,22 @@ document.addEventListener("DOMContentLoaded", () => {
     const edit = { latent: Number(row.querySelector("[name=feature]").value), rule };
     if (!NONE.includes(rule)) edit.value = Number(row.querySelector("[name=strength]").dataset.exact ?? row.querySelector("[name=strength]").value);
     if (part("only", row).checked) edit.only_active = true;
+    if (row.dataset.unit && !NONE.includes(rule) && !FACTOR.includes(rule)) edit.unit = row.dataset.unit;
     return edit;
   }
   function query() {
     const asked = new URLSearchParams(), all = rows().map(one);
-    const scope = part("scope").value, drop = part("drop").checked;
-    const plain = all.length === 1 && all[0].rule === "set" && !all[0].only_active && scope === "all" && !drop;
+    const drop = part("drop").checked, from = part("scope").value === "from";
+    const scope = from ? { from: Number(form.dataset.from) } : part("scope").value;
+    const plain = all.length === 1 && all[0].rule === "set" && !all[0].unit && !all[0].only_active && scope === "all" && !drop;
     if (plain) {
       asked.set("feature", all[0].latent);
       asked.set("strength", all[0].value);
       if (form.elements.auto.checked) asked.set("auto", "true");
     } else {
-      asked.set("edit", JSON.stringify({ scope, keep_error: !drop, edits: all }));
+      const edit = { scope, keep_error: !drop, edits: all };
+      if (form.dataset.hash) edit.weights_hash = form.dataset.hash;
+      asked.set("edit", JSON.stringify(edit));
     }
     for (const name of ["prompt", "tokens", "temperature", "seed"]) asked.set(name, form.elements[name].value);
     return asked.toString();
@@ -52,7 +56,8 @@ document.addEventListener("DOMContentLoaded", () => {
     show();
   });
   document.querySelector("#more").addEventListener("click", () => {
-    const row = rows().at(-1).cloneNode(true);
+    const last = rows().at(-1), row = last.cloneNode(true);
+    part("rule", row).value = part("rule", last).value;
     edits.append(row);
     show();
     row.querySelector("[name=feature]").focus();
@@ -99,11 +104,12 @@ document.addEventListener("DOMContentLoaded", () => {
     });
     const end = (html) => { own.close(); if (own === source) result.innerHTML = html; };
     own.addEventListener("done", (message) => end(message.data));
-    own.onerror = () => { if (own === source && own.readyState !== EventSource.CLOSED) end("<p class=\"note\">The server does not answer. Is monosem explore still running?</p>"); };
+    own.onerror = () => { if (own === source) end("<p class=\"note\">The server does not answer. Is monosem explore still running?</p>"); };
   });
 
-  const swept = document.querySelector("#swept");
-  document.querySelector("#sweep").addEventListener("click", async () => {
+  const swept = document.querySelector("#swept"), sweep = document.querySelector("#sweep");
+  sweep.addEventListener("click", async () => {
+    sweep.disabled = true;
     swept.innerHTML = "<p class=\"faint\">Writing texts at several strengths …</p>";
     try {
       const answer = await fetch(form.dataset.sweep + "?" + query() + "&count=" + encodeURIComponent(part("count").value), { headers: { "X-Fragment": "1" } });
@@ -111,5 +117,6 @@ document.addEventListener("DOMContentLoaded", () => {
     } catch {
       swept.innerHTML = "<p class=\"note\">The server does not answer. Is monosem explore still running?</p>";
     }
+    sweep.disabled = false;
   });
 });

@@ -139,7 +139,8 @@ impl Limits {
 /// The name of a scope in an edit.
 pub fn scope_name(scope: Scope) -> &'static str {
     match scope {
-        Scope::All | Scope::From(_) => "all",
+        Scope::All => "all",
+        Scope::From(_) => "from",
         Scope::Generated => "generated",
         Scope::Continuation => "continuation",
         Scope::Prompt => "prompt",
@@ -262,7 +263,7 @@ impl App {
         let labels = self.label_texts(Units::Features, &meta);
         let title = |s: &FeatureSummary| UnitView::new(Units::Features, s, labels.get(&s.id).cloned()).title();
         let sampling = ask.sampling();
-        let seeks = ask.seeks();
+        let (seeks, alone) = (ask.seeks(), ask.edit.is_none());
         let written = self.with_model(&meta, |model| {
             let failed = |e| Problem::new(400, "The text cannot be written with this edit", &e);
             let norm = norm_of(&asked, model, &self.stream).map_err(failed)?;
@@ -282,8 +283,8 @@ impl App {
                 let summary = summaries.iter().find(|s| s.id == latent).expect("every latent of the edit was looked up");
                 Ok(scale(summary))
             };
-            // A feature that never fired has no maximum: its multiples are nothing, which the page says.
-            let dead = summaries.iter().any(|s| s.n_active == 0);
+            // A single feature that never fired has no maximum: its multiples are nothing, which the page says.
+            let dead = alone && summaries[0].n_active == 0;
             let steering =
                 if dead { Steering::default() } else { edit.resolve(&meta.weights_hash, &mut scale_at, &mut || Ok(norm)).map_err(failed)? };
             steering.check(sae).map_err(failed)?;
@@ -306,7 +307,7 @@ impl App {
         let what = what(&steering, &edit);
         let again = ask.again(&edit);
         Ok(SteerResult {
-            warning: if summaries.iter().any(|s| s.n_active == 0) {
+            warning: if alone && summaries[0].n_active == 0 {
                 "This feature never fired on the dictionary's tokens, so it has no maximum to be a multiple of.".into()
             } else {
                 cautions.iter().cloned().chain([quality.verdict()]).filter(|said| !said.is_empty()).collect::<Vec<_>>().join(" ")

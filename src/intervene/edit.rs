@@ -97,11 +97,6 @@ impl LatentEdit {
         LatentEdit { latent, rule, only_active: false }
     }
 
-    /// Clamps a latent to a multiple of the largest activation it was seen with.
-    pub fn set_to_multiple(latent: u32, multiple: f32, max_act: f32) -> Self {
-        LatentEdit::new(latent, Rule::Set(multiple * max_act))
-    }
-
     fn reads_act(&self) -> bool {
         self.only_active || self.rule.reads_act()
     }
@@ -188,6 +183,12 @@ impl Steering {
             let LatentEdit { latent, rule, .. } = *edit;
             if latent as usize >= sae.d_sae {
                 return Err(Error::NoLatent { latent, d_sae: sae.d_sae });
+            }
+            if !self.keep_error && matches!(rule, Rule::Project(_) | Rule::Cap(_)) {
+                let what = format!(
+                    "latent {latent}: what lies along its direction in x is not what lies there in the reconstruction\n  keep the SAE's error with project and cap"
+                );
+                return Err(Error::Edit { what });
             }
             if !rule.strength().is_finite() {
                 return Err(Error::NotFinite { latent, strength: rule.strength() });

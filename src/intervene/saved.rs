@@ -89,6 +89,16 @@ pub enum Unit {
     Norm,
 }
 
+impl Unit {
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::Max => "max",
+            Unit::Act => "act",
+            Unit::Norm => "norm",
+        }
+    }
+}
+
 /// One latent and what becomes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -125,11 +125,13 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// (perplexity ratio, distinct-2 ratio, within)
+    /// (perplexity ratio, distinct-2 ratio, within); texts of less than half as many tokens are not within.
     pub fn hold(&self, edited: &Measures, unedited: &Measures) -> (f64, f64, bool) {
         let perplexity = edited.perplexity / unedited.perplexity;
         let distinct = edited.distinct_2 / unedited.distinct_2;
-        (perplexity, distinct, perplexity <= self.max_perplexity_ratio && distinct >= self.min_distinct_2_ratio)
+        // Texts that end at once are not whole, however little they surprise.
+        let written = edited.n_tokens > 0 && 2 * edited.n_tokens >= unedited.n_tokens;
+        (perplexity, distinct, written && perplexity <= self.max_perplexity_ratio && distinct >= self.min_distinct_2_ratio)
     }
 }
 
@@ -227,7 +229,7 @@ pub fn safe_strength(rig: Rig, latent: u32, max_act: f32, prompts: &[Vec<u32>], 
     let mut tried: Vec<Tried> = Vec::new();
     for multiple in MULTIPLES {
         let one = sweep_one(trial, &unedited, Bounds::default(), multiple, &Steering::one(latent, Rule::Set(multiple * max_act)))?;
-        if unedited.measures.n_tokens == 0 || one.measures.n_tokens == 0 {
+        if unedited.measures.n_tokens == 0 {
             break;
         }
         tried.push(Tried { multiple, perplexity_ratio: one.perplexity_ratio, distinct_2_ratio: one.distinct_2_ratio });

@@ -5,10 +5,10 @@
 //!
 //! GGUF, version 3, little-endian: magic `GGUF`, u32 version, u64 tensors, u64 pairs; pairs of (string, u32 type, value); for each tensor its name, u32 dimensions,
 //! u64 sizes, u32 type (0 = f32), u64 offset; then, from a multiple of 32 bytes on, the data, each tensor at a multiple of 32. A string is u64 length and
-//! UTF-8. Source: the format's specification in ggml, and llama.cpp's reader of control vectors (tensors `direction.N`, N from 1, the layer it is added after).
+//! UTF-8. Source: the format's specification in ggml, and llama.cpp's reader of control vectors: `direction.N` is added after block N, counted from 0, and there is none after block 0.
 
-use super::exact::residual_directions;
-use super::{Error, Result, Rule, Steering};
+use super::{Error, Result, Rule, Scope, Steering};
+use crate::kernels::gemm::matmul_nn;
 use crate::lm::{HookPoint, Lm, Site};
 use crate::sae::Sae;
 
@@ -17,8 +17,7 @@ use crate::sae::Sae;
 pub struct Vectors {
     /// (d_in,): what is added at the hook.
     pub hook: Vec<f32>,
-    /// (d_model,): what that adds to the residual stream after the hook's block; absent where the hook is before the MLP's second matrix of a block that others read in
-    /// another way.
+    /// (d_model,): what that adds to the residual stream after the hook's block; absent where the block itself reads the hook in a way that depends on the text.
     pub residual: Option<Vec<f32>>,
 }
 
@@ -27,6 +26,11 @@ pub struct Vectors {
 /// # Errors
 /// A rule that is no constant push.
 pub fn vectors(lm: &Lm, hook: HookPoint, sae: &Sae, steering: &Steering) -> Result<Vectors> {
+    if steering.scope != Scope::All || !steering.keep_error {
+        return Err(Error::Edit {
+            what: "a vector is added at every position and takes nothing away\n  export an edit of scope all that keeps the SAE's error".into(),
+        });
+    }
     let mut sum = vec![0.0f64; sae.d_in];
     for edit in &steering.edits {
         let act = match edit.rule {
@@ -44,18 +48,19 @@ pub fn vectors(lm: &Lm, hook: HookPoint, sae: &Sae, steering: &Steering) -> Resu
     }
     let at_hook: Vec<f32> = sum.into_iter().map(|s| s as f32).collect();
     let residual = match hook.site {
-        Site::ResidPre | Site::ResidMid | Site::ResidPost | Site::MlpOut => Some(at_hook.clone()),
-        Site::MlpPost => match residual_directions(lm, hook, &at_hook) {
-            Ok(residual) => Some(residual),
-            Err(Error::NotExact { .. }) => None,
-            Err(other) => return Err(other),
-        },
+        Site::ResidPost | Site::MlpOut => Some(at_hook.clone()),
+        Site::MlpPost => {
+            let (m, p) = (lm.config.d_model, lm.config.d_mlp);
+            let mut residual = vec![0.0; m];
+            matmul_nn(1, m, p, &at_hook, &lm.weights.blocks[hook.layer].mlp_proj_w, &mut residual, false);
+            Some(residual)
+        }
         _ => None,
     };
     Ok(Vectors { hook: at_hook, residual })
 }
 
-/// A GGUF file with one control vector, added after block `layer` (from 0).
+/// A GGUF file with one control vector, added after block `layer` (from 1: the format has none for block 0).
 pub fn gguf(direction: &[f32], layer: usize, model_hint: &str) -> Vec<u8> {
     const ALIGNMENT: usize = 32;
     const STRING: u32 = 8;
@@ -76,8 +81,8 @@ pub fn gguf(direction: &[f32], layer: usize, model_hint: &str) -> Vec<u8> {
     }
     string(&mut out, "controlvector.layer_count");
     out.extend(U32.to_le_bytes());
-    out.extend((layer as u32 + 1).to_le_bytes());
-    string(&mut out, &format!("direction.{}", layer + 1));
+    out.extend((layer as u32).to_le_bytes());
+    string(&mut out, &format!("direction.{layer}"));
     out.extend(1u32.to_le_bytes());
     out.extend((direction.len() as u64).to_le_bytes());
     out.extend(0u32.to_le_bytes());
@@ -103,7 +108,13 @@ mod tests {
         for (i, x) in found.hook.iter().enumerate() {
             assert!((x - (3.0 * sae.direction(2)[i] - 0.5 * sae.direction(5)[i])).abs() < 1e-6);
         }
-        assert_eq!(found.residual.unwrap(), residual_directions(&lm, HookPoint::mlp_post(0), &found.hook).unwrap());
+        let residual = super::super::exact::residual_directions(&lm, HookPoint::mlp_post(0), &found.hook).unwrap();
+        assert_eq!(found.residual.unwrap(), residual);
+        let early = HookPoint { layer: 0, site: Site::ResidPre };
+        let wide = super::super::testing::sae(6, 7, Select::Relu);
+        assert_eq!(vectors(&lm, early, &wide, &Steering::one(2, Rule::Add(1.0))).unwrap().residual, None, "attention reads it");
+        let scoped = Steering { scope: Scope::Generated, ..steering.clone() };
+        assert!(vectors(&lm, HookPoint::mlp_post(0), &sae, &scoped).is_err());
         for rule in [Rule::Zero, Rule::Scale(2.0), Rule::AtLeast(1.0)] {
             assert!(vectors(&lm, HookPoint::mlp_post(0), &sae, &Steering::one(4, rule)).unwrap_err().to_string().contains("latent 4"));
         }
@@ -111,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_file_is_what_the_format_says_byte_by_byte() {
-        let file = gguf(&[1.5, -2.0, 0.25], 0, "gpt2");
+        let file = gguf(&[1.5, -2.0, 0.25], 1, "gpt2");
         assert!(file.starts_with(
             b"GGUF\x03\0\0\0\x01\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x14\0\0\0\0\0\0\0general.architecture\x08\0\0\0\x0d\0\0\0\0\0\0\0controlvector"
         ));

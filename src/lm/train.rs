@@ -135,6 +135,19 @@ impl<'a> Trainer<'a> {
             None => Lm::init(config, train.seed),
             Some(dir) => Lm::load(dir)?,
         };
+        if let Some(dir) = &train.from {
+            let read = |path: &Path| fs::read(path.join("tokenizer.json")).ok();
+            if let (Some(theirs), Some(own)) = (read(dir), read(&run.tokens()))
+                && theirs != own
+            {
+                return Err(Error::Config(format!(
+                    "the model in {} reads the tokens of another tokenizer than {}\n  build the tokens with it: monosem corpus build --tokenizer {}",
+                    dir.display(),
+                    run.tokens().display(),
+                    dir.join("tokenizer.json").display()
+                )));
+            }
+        }
         if first.config != *config {
             let from = train.from.clone().unwrap_or_default();
             return Err(Error::Config(format!(

@@ -15,15 +15,14 @@ use crate::sae::SparseRows;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FitConfig {
     /// Most features in the edit.
     pub most_features: usize,
     /// Texts that count, and their length in tokens.
     pub texts: usize,
     pub tokens: usize,
-    pub temperature: f32,
-    pub seed: u64,
+    pub sampling: Sampling,
     pub max_perplexity_ratio: f64,
     /// Also fine-tune the model on the positive documents.
     pub fine_tune: bool,
@@ -31,7 +30,8 @@ pub struct FitConfig {
 
 impl Default for FitConfig {
     fn default() -> Self {
-        FitConfig { most_features: 16, texts: 200, tokens: 60, temperature: 1.0, seed: 0, max_perplexity_ratio: 2.0, fine_tune: false }
+        let sampling = Sampling { temperature: 1.0, top_k: None, top_p: None, seed: 0 };
+        FitConfig { most_features: 16, texts: 200, tokens: 60, sampling, max_perplexity_ratio: 2.0, fine_tune: false }
     }
 }
 
@@ -59,7 +59,7 @@ pub struct FitReport {
     pub held_out: Vec<Option<Fitted>>,
     /// The edit: latents and what they are held at, in activations.
     pub edit: Vec<(u32, f32)>,
-    /// Whether the edit left pilot texts whole; otherwise it is the one that came closest.
+    /// Whether the edit left pilot texts whole; otherwise it is, of sets that did not, the one with most hits.
     pub whole: bool,
     /// Share of other documents that the classifier takes for what they are, on a fifth that it was not trained on.
     pub classifier_accuracy: f64,
@@ -93,9 +93,12 @@ pub fn fit(rig: Rig, fit: &Documents, others: &Documents, config: &FitConfig, pr
         }
     }
     let ranked = evidence(rig, fit)?.rank(rig.lm, rig.hook, rig.sae)?;
+    if ranked.is_empty() {
+        return Err(Error::Trial("no feature fires on the positive documents, so there is nothing to fit\n  choose another SAE with --sae".into()));
+    }
     let on_others = evidence(rig, others)?.rank(rig.lm, rig.hook, rig.sae)?;
     let (classifier, accuracy) = classifier(rig, others);
-    let sampling = |offset: u64| Sampling { temperature: config.temperature, top_k: None, top_p: None, seed: config.seed.wrapping_add(offset << 20) };
+    let sampling = |offset: u64| Sampling { seed: config.sampling.seed.wrapping_add(offset << 20), ..config.sampling.clone() };
     let (pilot, real) = (Writing::new(config.tokens, &sampling(1)), Writing::new(config.tokens, &sampling(2)));
     let free = vec![rig.prompt(""); config.texts.max(PILOT_TEXTS)];
     let bounds = Bounds { max_perplexity_ratio: config.max_perplexity_ratio, ..Bounds::default() };
@@ -160,7 +163,7 @@ pub fn fit(rig: Rig, fit: &Documents, others: &Documents, config: &FitConfig, pr
             if progress.interrupted() {
                 return Err(Error::Interrupted);
             }
-            let lm = fine_tuned(rig, &fit.positive, epochs, config.seed);
+            let lm = fine_tuned(rig, &fit.positive, epochs, config.sampling.seed);
             let rate = hits(&texts(Rig { lm: &lm, ..rig }, Change::default(), &free[..PILOT_TEXTS], &pilot)?);
             if best.as_ref().is_none_or(|b| rate > b.0) {
                 best = Some((rate, lm));
@@ -209,15 +212,16 @@ fn evidence(rig: Rig, documents: &Documents) -> Result<Evidence> {
     Ok(evidence)
 }
 
-/// Trained on four fifths of the other documents; its accuracy on the rest, in pieces as long as the texts that it will judge.
+/// Trained on four fifths of the other documents; its accuracy on the rest, in pieces at most as long as the texts that it will judge.
 fn classifier(rig: Rig, others: &Documents) -> (Classifier, f64) {
     const PIECE: usize = 60;
+    const SHORTEST: usize = 5;
     let fifth = |side: &[Vec<u32>]| (side.len() / 5).max(1);
     let train = |side: &[Vec<u32>]| side[fifth(side)..].to_vec();
     let (positive, negative) = (train(&others.positive), train(&others.negative));
     let classifier = Classifier::train(rig.lm.config.d_vocab, positive.iter().map(Vec::as_slice), negative.iter().map(Vec::as_slice));
     let pieces = |side: &[Vec<u32>]| -> Vec<Vec<u32>> {
-        side[..fifth(side)].iter().flat_map(|d| d.chunks(PIECE).map(<[u32]>::to_vec)).filter(|p| p.len() == PIECE).collect()
+        side[..fifth(side)].iter().flat_map(|d| d.chunks(PIECE).map(<[u32]>::to_vec)).filter(|p| p.len() >= SHORTEST).collect()
     };
     let (positive, negative) = (pieces(&others.positive), pieces(&others.negative));
     let right = classifier.hit_rate(positive.iter().map(Vec::as_slice)) + 1.0 - classifier.hit_rate(negative.iter().map(Vec::as_slice));

@@ -9,7 +9,7 @@ use crate::intervene::exact::{ExactEffect, residual_directions};
 use crate::intervene::measure::batches;
 use crate::intervene::strength::Trial;
 use crate::intervene::write::{Change, Rig, Writing};
-use crate::intervene::{Editor, Scope, Steering};
+use crate::intervene::{Editor, Steering};
 use crate::kernels::softmax::log_sum_exp;
 use crate::lm::{CpuEngine, Edit, Engine, HookPoint, Sampling, Site};
 use crate::sae::SparseRows;
@@ -37,9 +37,9 @@ pub struct BeforeAfter {
 }
 
 impl BeforeAfter {
-    /// after / before - 1.
-    pub fn change(&self) -> f64 {
-        self.after / self.before - 1.0
+    /// after / before - 1; none where there was nothing before.
+    pub fn change(&self) -> Option<f64> {
+        (self.before != 0.0).then(|| self.after / self.before - 1.0)
     }
 }
 
@@ -77,7 +77,7 @@ pub struct Leak {
 /// Latents named in [`Leak::largest`].
 const NAMED: usize = 5;
 
-/// Reads half B and writes texts with and without `steering`, at every position whatever its scope.
+/// Reads half B and writes texts with and without `steering`, whose scope is all: text that is read has no prompt and no continuation.
 ///
 /// # Errors
 /// The concept does not follow any position that was read; [`Error::Interrupted`].
@@ -89,8 +89,6 @@ pub fn guard(
     config: &GuardConfig,
     progress: &mut dyn Progress,
 ) -> Result<GuardReport> {
-    // Text that is read has no prompt and no continuation.
-    let steering = &Steering { scope: Scope::All, ..steering.clone() };
     let mut engine = CpuEngine::new(rig.lm.clone());
     let (n_ctx, d_in, m, v) = (rig.lm.config.n_ctx, rig.sae.d_in, rig.lm.config.d_model, rig.lm.config.d_vocab);
     let windows = stream.spread_windows(Split::HeldOutB, n_ctx, config.n_tokens.div_ceil(n_ctx as u64));

@@ -53,7 +53,7 @@ pub(super) struct EditArgs {
     #[arg(long, value_name = "SCOPE", value_parser = scope, default_value = "all")]
     scope: Scope,
     /// Instead of --latent: the name of an edit that was saved (DIR/RUN/edits/NAME.toml), a file, or the edit itself as JSON
-    #[arg(long, value_name = "NAME|FILE|JSON", conflicts_with_all = ["latent", "rule", "only_active", "drop_error"])]
+    #[arg(long, value_name = "NAME|FILE|JSON", conflicts_with_all = ["latent", "rule", "only_active", "drop_error", "scope", "unit"])]
     pub edit: Option<String>,
 }
 
@@ -97,6 +97,15 @@ impl EditArgs {
         }
         let flags = [(self.zero, RuleName::Zero), (self.mean, RuleName::Mean)];
         Ok(flags.into_iter().find(|f| f.0).map(|(_, rule)| (rule, None)))
+    }
+
+    /// Whether values are multiples of maxima.
+    pub fn in_maxima(&self) -> bool {
+        self.unit == Unit::Max
+    }
+
+    pub fn only_active(&self) -> bool {
+        self.only_active
     }
 
     /// What is edited, where the latents' rule is `rule`.

@@ -17,7 +17,8 @@ use std::path::PathBuf;
 /// Write an edit as a vector that other tools add to the model: .gguf (a llama.cpp control vector) or .safetensors
 ///
 /// Only set and add are vectors: what they add where the latents are silent. A safetensors file holds `hook`, (d_in,), and where it is known `residual`,
-/// (d_model,); a GGUF file the latter as direction.N, N being the block from 1 (llama.cpp may leave out the first).
+/// (d_model,); a GGUF file the latter as direction.N, added after block N counted from 0. The format has no vector after block 0, so models of one block have safetensors
+/// alone.
 #[derive(Debug, clap::Args)]
 pub(super) struct ExportArgs {
     #[command(flatten)]
@@ -42,6 +43,12 @@ pub(super) fn run(args: &ExportArgs, global: &Global, dir: &RunDir) -> anyhow::R
     let ending = args.out.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
     let bytes = match ending.as_str() {
         "gguf" => {
+            if opened.hook.layer == 0 {
+                bail!(
+                    "{} is in block 0, after which a GGUF control vector cannot be added (its first is for block 1)\n  write .safetensors",
+                    opened.hook
+                );
+            }
             let residual = vectors.residual.as_ref().with_context(|| {
                 format!("what {} adds to the residual stream depends on the text, so there is no control vector\n  write .safetensors, which holds it at the hook", opened.hook)
             })?;

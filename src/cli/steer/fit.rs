@@ -91,8 +91,7 @@ pub(super) fn run(args: &FitArgs, global: &Global, dir: &RunDir) -> anyhow::Resu
         most_features: args.features.max(1),
         texts: args.texts,
         tokens: args.tokens,
-        temperature: sampling.temperature,
-        seed: sampling.seed,
+        sampling,
         max_perplexity_ratio: args.max_perplexity,
         fine_tune: args.fine_tune,
     };
@@ -103,7 +102,7 @@ pub(super) fn run(args: &FitArgs, global: &Global, dir: &RunDir) -> anyhow::Resu
         done => done?,
     };
     if !report.whole {
-        tell!("note: no set of features left the pilot texts whole; this is the one that came closest. Try --max-perplexity 3, or --features 1");
+        tell!("note: no set of features left the pilot texts whole; this is the one with most hits. Try --max-perplexity 3, or --features 1");
     }
     if let Some(name) = &args.save {
         let edit = saved(&mut opened, &report, &args.positive)?;

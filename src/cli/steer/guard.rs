@@ -64,6 +64,9 @@ pub(super) fn run(args: &GuardArgs, global: &Global, dir: &RunDir) -> anyhow::Re
         }
         None => args.edit.of(rule, value),
     };
+    if edit.scope != crate::intervene::Scope::All {
+        bail!("a guard holds at every position; this edit has another scope\n  leave out --scope, or set scope = \"all\" in the edit");
+    }
     let steering = opened.resolve(&edit)?;
     let (concept, name) = args.concept.read(dir, &opened.tokenizer)?.context("say what concept: --regex, --token-set or --label")?;
     let &GuardArgs { n_tokens, prompts, called, texts, .. } = args;
@@ -80,8 +83,9 @@ pub(super) fn run(args: &GuardArgs, global: &Global, dir: &RunDir) -> anyhow::Re
 }
 
 fn tell_report(out: &mut dyn Write, name: &str, r: &GuardReport) -> std::io::Result<()> {
-    let percent = |b: &BeforeAfter| format!("{:.2} % -> {:.2} % ({:+.0} %)", 100.0 * b.before, 100.0 * b.after, 100.0 * b.change());
-    let nats = |b: &BeforeAfter| format!("{:.4} -> {:.4} nats ({:+.2} %)", b.before, b.after, 100.0 * b.change());
+    let change = |b: &BeforeAfter| b.change().map_or(String::new(), |c| format!(" ({:+.2} %)", 100.0 * c));
+    let percent = |b: &BeforeAfter| format!("{:.2} % -> {:.2} %{}", 100.0 * b.before, 100.0 * b.after, change(b));
+    let nats = |b: &BeforeAfter| format!("{:.4} -> {:.4} nats{}", b.before, b.after, change(b));
     writeln!(out, "{name}: it follows {} of {} positions of held-out half B", r.n_concept, r.n_concept + r.n_other)?;
     writeln!(out, "  loss where it follows           {}", nats(&r.loss_concept))?;
     writeln!(out, "  loss elsewhere                  {}", nats(&r.loss_other))?;

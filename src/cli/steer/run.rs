@@ -90,7 +90,7 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
                 let max_act = maximum(&mut opened, latent, dir)?;
                 let safe = safe_strength(opened.rig(), latent, max_act, std::slice::from_ref(&prompt), &writing.sampling)?;
                 tell_safe(latent, &safe);
-                edits.push(SavedLatent::new(latent, RuleName::Set, Some(safe.multiple)));
+                edits.push(SavedLatent { only_active: args.edit.only_active(), ..SavedLatent::new(latent, RuleName::Set, Some(safe.multiple)) });
                 found.push(safe);
             }
             SavedEdit { edits, ..args.edit.of(RuleName::Set, None) }

@@ -85,7 +85,12 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
         bail!("say what to edit: --latent N or --edit NAME\n  look for latents: monosem features search TEXT {}", dir.flags());
     }
     let mut opened = Opened::open(dir, args.sae.as_deref())?;
-    let maxima: Vec<(u32, f32)> = args.edit.latent.iter().map(|&l| Ok((l, maximum(&mut opened, l, dir)?))).collect::<anyhow::Result<_>>()?;
+    if args.controls && args.edit.only_active() {
+        bail!("--controls pushes at every position; leave out --only-active");
+    }
+    for &latent in args.edit.latent.iter().filter(|_| args.edit.in_maxima()) {
+        maximum(&mut opened, latent, dir)?;
+    }
     let rule = if args.adding { RuleName::Add } else { RuleName::Set };
     // The edit at a strength: the flags' latents at it, or the saved values times it.
     let at = |strength: f32| -> SavedEdit {
@@ -111,11 +116,16 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
     let chosen = choose(&swept, concept.is_some());
     let mut controls: Vec<(&str, Vec<Swept>)> = Vec::new();
     if args.controls {
-        let [(latent, max_act)] = maxima[..] else { bail!("--controls compares one latent; give one --latent") };
+        let [latent] = args.edit.latent[..] else { bail!("--controls compares one latent; give one --latent") };
         let found = measure::controls(&mut CpuEngine::new(opened.lm.clone()), &opened.stream()?, opened.hook, args.drawing.seed)?;
         let length = opened.sae.direction(latent).iter().map(|x| x * x).sum::<f32>().sqrt();
         for (name, direction) in [("random", found.random), ("covariance", found.covariance)] {
-            let push = |strength: f32| Steering::push(&direction, strength * max_act * length);
+            // As far as the edit pushes where the latent is silent, in the same places.
+            let push = |strength: f32| {
+                let own = edit(strength);
+                let far = own.edits[0].rule.strength() * length;
+                Steering { edits: Vec::new(), pushes: Steering::push(&direction, far).pushes, ..own }
+            };
             controls.push((name, sweep(trial, &unedited, bounds, &args.strengths, &push)?));
         }
     }

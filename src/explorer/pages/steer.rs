@@ -6,8 +6,8 @@ use super::super::steering::sweep::{self, SweptView};
 use super::super::steering::{self, Limits, SteerResult};
 use super::super::view::Units;
 use super::frame::{Shell, fields, fragment, fragment_text, show};
-use crate::intervene::Side;
 use crate::intervene::saved::SavedEdit;
+use crate::intervene::{Scope, Side};
 use askama::Template;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{OriginalUri, Query, State};
@@ -27,6 +27,8 @@ struct SteerTemplate {
     form: SavedEdit,
     /// The scope that is chosen.
     here: &'static str,
+    /// The position from which the edit holds, where it says one.
+    from: Option<usize>,
     result: Option<SteerResult>,
 }
 
@@ -62,7 +64,8 @@ pub async fn steer(State(server): State<Server>, OriginalUri(uri): OriginalUri, 
     };
     show(&server, "/steer", found, |shell, (model, ask, result)| {
         let form = ask.form();
-        SteerTemplate { shell, model, here: steering::scope_name(form.scope), form, ask, result }
+        let from = if let Scope::From(n) = form.scope { Some(n) } else { None };
+        SteerTemplate { shell, model, here: steering::scope_name(form.scope), from, form, ask, result }
     })
 }
 

@@ -95,7 +95,8 @@ pub(super) fn driving(ranked: &[Fitted]) -> Vec<u32> {
 pub(super) fn like(seen: &Seen, latent: u32, ranked: &[Fitted], seed_of_run: u64) -> Vec<u32> {
     let own = seen.density[latent as usize];
     let best: Vec<u32> = ranked.iter().take(100).map(|f| f.latent).collect();
-    let mut near: Vec<u32> = (0..seen.density.len() as u32).filter(|l| seen.density[*l as usize] > 0.0 && !best.contains(l)).collect();
+    let mut near: Vec<u32> =
+        (0..seen.density.len() as u32).filter(|l| seen.density[*l as usize] > 0.0 && !best.contains(l) && *l != latent).collect();
     near.sort_by(|a, b| {
         let far = |l: u32| (seen.density[l as usize] / own.max(1e-9)).ln().abs();
         far(*a).total_cmp(&far(*b)).then(a.cmp(b))

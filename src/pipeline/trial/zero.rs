@@ -44,7 +44,7 @@ impl Zeroed {
 pub(super) fn calls(rig: Rig, stream: &TokenStream, number: usize, n: usize) -> Vec<Vec<u32>> {
     let Some(labels) = stream.concepts() else { return vec![] };
     let within = labels.within(stream.range(Split::HeldOutB));
-    let longest = (rig.lm.config.n_ctx - CALLED - 1) as u64;
+    let longest = rig.lm.config.n_ctx.saturating_sub(CALLED + 1) as u64;
     let starts: Vec<(u64, u64)> = labels.token[within.clone()]
         .iter()
         .zip(&labels.concept[within])
