@@ -38,6 +38,7 @@ pub(super) struct TrialArgs {
     /// Features that pilot texts are written with, for each concept
     #[arg(long, value_name = "N", default_value_t = TrialConfig::default().candidates)]
     candidates: usize,
+    /// Seed of the draws and of the features drawn at random
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Write the results as JSON
