@@ -16,12 +16,16 @@ document.addEventListener("DOMContentLoaded", () => {
     if (row.dataset.unit && !NONE.includes(rule) && !FACTOR.includes(rule)) edit.unit = row.dataset.unit;
     return edit;
   }
+  // One feature held at a multiple of its maximum, everywhere: what an address says without an edit, and whose strength can be found.
+  function plain() {
+    const all = rows().map(one);
+    return all.length === 1 && all[0].rule === "set" && !all[0].unit && !all[0].only_active && part("scope").value === "all" && !part("drop").checked && !form.dataset.hash;
+  }
   function query() {
     const asked = new URLSearchParams(), all = rows().map(one);
     const drop = part("drop").checked, from = part("scope").value === "from";
     const scope = from ? { from: Number(form.dataset.from) } : part("scope").value;
-    const plain = all.length === 1 && all[0].rule === "set" && !all[0].unit && !all[0].only_active && scope === "all" && !drop;
-    if (plain) {
+    if (plain()) {
       asked.set("feature", all[0].latent);
       asked.set("strength", all[0].value);
       if (form.elements.auto.checked) asked.set("auto", "true");
@@ -36,13 +40,14 @@ document.addEventListener("DOMContentLoaded", () => {
 
   function show() {
     const several = rows().length > 1;
-    const auto = form.elements.auto.checked;
+    form.elements.auto.disabled = !plain();
+    const found = form.elements.auto.checked && plain();
     for (const row of rows()) {
       const rule = part("rule", row).value, slider = row.querySelector("[name=strength]");
       const number = slider.dataset.exact ?? slider.value;
       slider.disabled = NONE.includes(rule);
-      row.querySelector(".strength").textContent = auto && !several && rule === "set" ? "?" : NONE.includes(rule) ? "-" : FACTOR.includes(rule) ? "factor " + number : number;
-      slider.style.opacity = slider.disabled || (auto && !several && rule === "set") ? 0.35 : 1;
+      row.querySelector(".strength").textContent = found ? "?" : NONE.includes(rule) ? "-" : FACTOR.includes(rule) ? "factor " + number : number;
+      slider.style.opacity = slider.disabled || found ? 0.35 : 1;
       part("remove", row).hidden = !several;
     }
   }

@@ -30,6 +30,7 @@ mod terminal;
 pub use terminal::Terminal;
 
 use crate::artifact::{RERUN, RunDir, shell_word};
+use crate::corpus::Tokenizer;
 use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 use std::num::NonZeroUsize;
@@ -216,6 +217,15 @@ fn report(error: &anyhow::Error) -> ExitCode {
 #[error("interrupted")]
 pub struct Interrupted {
     pub resume: String,
+}
+
+/// A token by its text or its number.
+fn one_token(tokenizer: &Tokenizer, text: &str) -> anyhow::Result<u32> {
+    match (text.parse::<u32>(), tokenizer.encode(text)[..].to_vec()) {
+        (Ok(id), _) if (id as usize) < tokenizer.d_vocab() => Ok(id),
+        (_, ids) if ids.len() == 1 => Ok(ids[0]),
+        (_, ids) => anyhow::bail!("{text:?} is {} tokens ({ids:?}), not one\n  use --regex for longer texts where there is one", ids.len()),
+    }
 }
 
 #[cfg(test)]

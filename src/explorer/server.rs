@@ -123,7 +123,6 @@ fn router(app: Arc<App>, guard: Guard) -> Router {
         .route("/live", get(pages::live::live))
         .route("/live/result", get(pages::live::live_result))
         .route("/steer", get(pages::steer::steer))
-        .route("/steer/result", get(pages::steer::steer_result))
         .route("/steer/stream", get(pages::steer::stream))
         .route("/steer/sweep", get(pages::steer::swept))
         .route("/api", get(openapi::page))

@@ -11,7 +11,7 @@ use crate::features::store::FeatureSummary;
 use crate::intervene::effect::{Effect, Moved, TokenEffect, effect};
 use crate::intervene::measure::{NORM_TOKENS, mean_length};
 use crate::intervene::quality::{distinct_2, perplexity};
-use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent, Scale, Unit};
+use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent, Unit};
 use crate::intervene::strength::{MAX_PERPLEXITY_RATIO, MIN_DISTINCT_RATIO, SafeStrength, caution, safe_strength};
 use crate::intervene::write::{Position, Rig, Writing};
 use crate::intervene::{LatentEdit, Rule, Scope, Side, Steering, steer};
@@ -281,7 +281,7 @@ impl App {
             }
             let mut scale_at = |latent: u32| {
                 let summary = summaries.iter().find(|s| s.id == latent).expect("every latent of the edit was looked up");
-                Ok(scale(summary))
+                Ok(summary.scale())
             };
             // A single feature that never fired has no maximum: its multiples are nothing, which the page says.
             let dead = alone && summaries[0].n_active == 0;
@@ -335,11 +335,6 @@ impl App {
             found,
         })
     }
-}
-
-/// What a feature's numbers are multiples of.
-fn scale(summary: &FeatureSummary) -> Scale {
-    Scale { max_act: summary.max_act, mean_act: (summary.density * f64::from(summary.mean_act)) as f32 }
 }
 
 /// The usual length of activations, where a number of the edit is a multiple of it.

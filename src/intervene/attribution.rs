@@ -7,14 +7,14 @@
 //!
 //! M = d_model, V = d_vocab.
 
-use super::exact::{ExactEffect, residual_directions};
+use super::exact::{ExactEffect, norm_of, residual_directions};
 use super::measure::batches;
 use super::write::Rig;
 use super::{Error, Result, check_width};
-use crate::corpus::{Split, TokenStream};
+use crate::corpus::{Split, TokenStream, counts};
 use crate::kernels::softmax::log_prob;
 use crate::kernels::sparse::dot;
-use crate::lm::{CpuEngine, Engine, HookPoint, Lm, Site};
+use crate::lm::{CpuEngine, Engine, HookPoint, Lm};
 use crate::sae::SparseRows;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -43,11 +43,8 @@ pub struct Attribution {
 
 /// d ln p(target) / d r, (M,), in f64, at residual stream `r` (M,) after the last block.
 fn gradient(lm: &Lm, r: &[f32], target: u32) -> Vec<f64> {
-    const EPS: f64 = 1e-5;
     let m = r.len();
-    let mean = r.iter().map(|&x| f64::from(x)).sum::<f64>() / m as f64;
-    let variance = r.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / m as f64;
-    let scale = 1.0 / (variance + EPS).sqrt();
+    let (mean, scale) = norm_of(r);
     let normed: Vec<f64> = r.iter().map(|&x| (f64::from(x) - mean) * scale).collect();
     let y: Vec<f32> =
         normed.iter().zip(lm.weights.ln_f_w.iter().zip(&lm.weights.ln_f_b)).map(|(n, (&w, &b))| (n * f64::from(w) + f64::from(b)) as f32).collect();
@@ -74,18 +71,21 @@ fn along(u: &[f32], gradient: &[f64]) -> f64 {
 /// Why the model predicts `target` after `ids`.
 ///
 /// # Errors
-/// [`Error::NotExact`] where later layers read the hook; [`Error::Width`]; no token, or more than the model's context.
+/// [`Error::NotExact`] where later layers read the hook; [`Error::Width`]; no token, or more than the model's context; a last token on whose activations no SAE is trained.
 pub fn attribute(rig: Rig, ids: &[u32], target: u32) -> Result<Attribution> {
     check_width(&rig.lm.config, rig.hook, rig.sae)?;
     let n_ctx = rig.lm.config.n_ctx;
     if ids.is_empty() || ids.len() > n_ctx {
         return Err(Error::Edit { what: format!("{} tokens come before the prediction; 1 to {n_ctx} can", ids.len()) });
     }
+    if !counts(ids[ids.len() - 1], ids.len() - 1, rig.tokenizer.end_of_text()) {
+        return Err(Error::Edit { what: "the prediction is made at <|endoftext|> or at the first token, whose activations the SAE was not trained on\n  give some text before it".into() });
+    }
     let mut engine = CpuEngine::new(rig.lm.clone());
     let (d_in, m) = (rig.sae.d_in, rig.lm.config.d_model);
     let (mut rows, mut resid) = (vec![0.0; ids.len() * d_in], vec![0.0; ids.len() * m]);
     engine.forward_to(ids, ids.len(), rig.hook, &mut rows);
-    engine.forward_to(ids, ids.len(), last(rig.lm), &mut resid);
+    engine.forward_to(ids, ids.len(), HookPoint::last(&rig.lm.config), &mut resid);
     let (x, r) = (&rows[rows.len() - d_in..], &resid[resid.len() - m..]);
     let mut acts = SparseRows::default();
     rig.sae.encode(x, &mut acts);
@@ -103,10 +103,6 @@ pub fn attribute(rig: Rig, ids: &[u32], target: u32) -> Result<Attribution> {
     let error: Vec<f32> = x.iter().zip(&x_hat).map(|(x, hat)| x - hat).collect();
     let error = along(&residual_directions(rig.lm, rig.hook, &error)?, &gradient);
     Ok(Attribution { target, log_prob: clean, latents, error })
-}
-
-fn last(lm: &Lm) -> HookPoint {
-    HookPoint { layer: lm.config.n_layers - 1, site: Site::ResidPost }
 }
 
 /// How often activation times gradient tells the sign of a latent's true effect on the token that follows.
@@ -140,7 +136,7 @@ pub fn signs(rig: Rig, stream: &TokenStream, split: Split, n_tokens: u64, n_late
         rows.resize(batch.ids.len() * d_in, 0.0);
         resid.resize(batch.ids.len() * m, 0.0);
         engine.forward_to(&batch.ids, n_ctx, rig.hook, &mut rows);
-        engine.forward_to(&batch.ids, n_ctx, last(rig.lm), &mut resid);
+        engine.forward_to(&batch.ids, n_ctx, HookPoint::last(&rig.lm.config), &mut resid);
         encoder.encode(&rows, &mut acts);
         for (i, _) in batch.counted.iter().enumerate().filter(|(_, c)| **c) {
             acts.row(i).0.iter().for_each(|&l| fires[l as usize] += 1);
@@ -171,10 +167,10 @@ pub fn signs(rig: Rig, stream: &TokenStream, split: Split, n_tokens: u64, n_late
                 let predicted = f64::from(act) * along(&directions[&latent], &gradient);
                 let effect = ExactEffect::along(rig.lm, rig.hook, rig.sae.direction(latent))?;
                 let ablation = clean - log_prob(&effect.logits(r, &[-act]), target);
-                let counts = seen.get_mut(&latent).expect("it is one of the chosen");
-                counts[0] += 1;
-                counts[1] += u64::from((predicted > 0.0) == (ablation > 0.0));
-                counts[2] += u64::from(ablation > 0.0);
+                let tally = seen.get_mut(&latent).expect("it is one of the chosen");
+                tally[0] += 1;
+                tally[1] += u64::from((predicted > 0.0) == (ablation > 0.0));
+                tally[2] += u64::from(ablation > 0.0);
             }
         }
     }
@@ -190,7 +186,7 @@ mod tests {
     use super::super::{Editor, Rule, Steering};
     use super::*;
     use crate::corpus::Tokenizer;
-    use crate::lm::Edit;
+    use crate::lm::{Edit, Site};
     use crate::sae::Select;
 
     #[test]
@@ -242,6 +238,7 @@ mod tests {
             let part = log_prob_with(Some(&Steering::one(l.latent, Rule::Add(0.01 * l.act))));
             assert!((part - clean - 0.01 * l.attribution).abs() < 2e-3 * (0.01 + l.attribution.abs()), "{l:?}: {}", part - clean);
         }
+        assert!(attribute(rig, &ids[..1], 3).unwrap_err().to_string().contains("not trained on"));
         assert!(attribute(rig, &[], 3).is_err() && attribute(rig, &[1; 10], 3).unwrap_err().to_string().contains("1 to 9"));
     }
 }

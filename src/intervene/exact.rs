@@ -7,11 +7,31 @@
 
 use super::{Error, Result, check_width};
 use crate::kernels::gemm::{matmul_nn, matmul_nt};
+use crate::kernels::layer_norm::EPS;
 use crate::lm::{HookPoint, Lm, Site};
 use crate::sae::Sae;
 
-/// GPT-2's epsilon.
-const LAYER_NORM_EPS: f64 = 1e-5;
+/// (mean, 1 / standard deviation) as a LayerNorm has them, in f64.
+pub(crate) fn norm_of(x: &[f32]) -> (f64, f64) {
+    let n = x.len() as f64;
+    let mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+    let variance = x.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
+    (mean, 1.0 / (variance + f64::from(EPS)).sqrt())
+}
+
+/// What moves sum over tokens of weights (V,) * logit, weights that sum to 0, in the residual stream before the final norm, (M,): its own weights are in it and what
+/// centring takes away is not; the scale of the norm, which depends on the position, is left out.
+pub(crate) fn toward(lm: &Lm, weights: &[f64]) -> Vec<f64> {
+    let m = lm.config.d_model;
+    let mut toward = vec![0.0f64; m];
+    for (row, &weight) in lm.weights.unembedding().chunks_exact(m).zip(weights).filter(|(_, w)| **w != 0.0) {
+        toward.iter_mut().zip(row).for_each(|(t, &w)| *t += weight * f64::from(w));
+    }
+    toward.iter_mut().zip(&lm.weights.ln_f_w).for_each(|(t, &w)| *t *= f64::from(w));
+    let mean = toward.iter().sum::<f64>() / m as f64;
+    toward.iter_mut().for_each(|t| *t -= mean);
+    toward
+}
 
 /// Effects of latents on the next token, without running the model again.
 pub struct ExactEffect<'a> {
@@ -74,7 +94,7 @@ impl<'a> ExactEffect<'a> {
             }
             let mean = r.iter().sum::<f64>() / m as f64;
             let variance = r.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / m as f64;
-            let scale = 1.0 / (variance + LAYER_NORM_EPS).sqrt();
+            let scale = 1.0 / (variance + f64::from(EPS)).sqrt();
             let affine = weights.ln_f_w.iter().zip(&weights.ln_f_b);
             normed.extend(r.iter().zip(affine).map(|(x, (&w, &b))| ((x - mean) * scale * w as f64 + b as f64) as f32));
         }

@@ -6,7 +6,7 @@
 //!
 //! F = d_sae, M = d_model, V = d_vocab.
 
-use super::exact::residual_directions;
+use super::exact::{residual_directions, toward};
 use super::{Error, Result};
 use crate::kernels::gemm::matmul_nt;
 use crate::lm::{HookPoint, Lm};
@@ -148,16 +148,9 @@ fn output_scores(lm: &Lm, hook: HookPoint, sae: &Sae, weights: &[f64]) -> Result
         Err(other) => return Err(other),
     };
     let m = lm.config.d_model;
-    // The gradient of the weighted logits at the normed residual stream, (M,), with the norm's own weights and without what its centring takes away.
-    let mut gradient = vec![0.0f64; m];
-    for (row, &weight) in lm.weights.unembedding().chunks_exact(m).zip(weights).filter(|(_, w)| **w != 0.0) {
-        gradient.iter_mut().zip(row).for_each(|(g, &w)| *g += weight * f64::from(w));
-    }
-    gradient.iter_mut().zip(&lm.weights.ln_f_w).for_each(|(g, &w)| *g *= f64::from(w));
-    let mean = gradient.iter().sum::<f64>() / m as f64;
-    let gradient: Vec<f32> = gradient.iter().map(|g| (g - mean) as f32).collect();
+    let toward: Vec<f32> = toward(lm, weights).into_iter().map(|t| t as f32).collect();
     let mut scores = vec![0.0; sae.d_sae];
-    matmul_nt(sae.d_sae, 1, m, &directions, &gradient, &mut scores, false);
+    matmul_nt(sae.d_sae, 1, m, &directions, &toward, &mut scores, false);
     Ok(Some(scores.into_iter().map(f64::from).collect()))
 }
 

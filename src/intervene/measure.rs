@@ -65,7 +65,7 @@ pub fn mean_activation(
     Ok(sums.iter().map(|s| (s / n as f64) as f32).collect())
 }
 
-/// Held-out tokens that a hook's usual length is measured on.
+/// Held-out tokens that a hook's usual length, and maxima where no dictionary tells them, are measured on.
 pub const NORM_TOKENS: u64 = 50_000;
 
 /// Mean of |x| at `hook` over rows that count in about `n_tokens` tokens of `split`, spread evenly.

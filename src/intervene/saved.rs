@@ -196,6 +196,13 @@ impl SavedEdit {
         SavedEdit { about: String::new(), weights_hash: None, scope: Scope::All, keep_error: true, edits }
     }
 
+    /// The same with every value multiplied.
+    #[must_use]
+    pub fn times(&self, factor: f32) -> Self {
+        let edits = self.edits.iter().map(|e| SavedLatent { value: e.value.map(|v| v * factor), ..*e });
+        SavedEdit { edits: edits.collect(), ..self.clone() }
+    }
+
     /// Reads TOML, or JSON where the text begins with a brace.
     ///
     /// # Errors

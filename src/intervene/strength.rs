@@ -136,13 +136,13 @@ impl Bounds {
 }
 
 /// Texts at each of `strengths`, where `edit` says what a strength means, beside the unedited ones.
-pub fn sweep(trial: Trial, unedited: &Written, bounds: Bounds, strengths: &[f32], edit: &dyn Fn(f32) -> Steering) -> Result<Vec<Swept>> {
+pub fn sweep(trial: Trial, unedited: &Measures, bounds: Bounds, strengths: &[f32], edit: &dyn Fn(f32) -> Steering) -> Result<Vec<Swept>> {
     strengths.iter().map(|&strength| sweep_one(trial, unedited, bounds, strength, &edit(strength))).collect()
 }
 
-fn sweep_one(trial: Trial, unedited: &Written, bounds: Bounds, strength: f32, steering: &Steering) -> Result<Swept> {
+fn sweep_one(trial: Trial, unedited: &Measures, bounds: Bounds, strength: f32, steering: &Steering) -> Result<Swept> {
     let Written { texts, measures } = trial.write(steering.into())?;
-    let (perplexity_ratio, distinct_2_ratio, whole) = bounds.hold(&measures, &unedited.measures);
+    let (perplexity_ratio, distinct_2_ratio, whole) = bounds.hold(&measures, unedited);
     let text = texts.first().map_or(String::new(), |t| trial.rig.text(t));
     Ok(Swept { strength, measures, perplexity_ratio, distinct_2_ratio, whole, text })
 }
@@ -228,7 +228,7 @@ pub fn safe_strength(rig: Rig, latent: u32, max_act: f32, prompts: &[Vec<u32>], 
     let unedited = trial.write(Change::default())?;
     let mut tried: Vec<Tried> = Vec::new();
     for multiple in MULTIPLES {
-        let one = sweep_one(trial, &unedited, Bounds::default(), multiple, &Steering::one(latent, Rule::Set(multiple * max_act)))?;
+        let one = sweep_one(trial, &unedited.measures, Bounds::default(), multiple, &Steering::one(latent, Rule::Set(multiple * max_act)))?;
         if unedited.measures.n_tokens == 0 {
             break;
         }

@@ -17,11 +17,9 @@
 
 use super::{Error, Result};
 use crate::kernels::activation::gelu_naive;
+use crate::kernels::layer_norm::EPS;
 use crate::lm::{Activation, BlockWeights, Engine, HookPoint, Lm, Site};
 use serde::Serialize;
-
-/// GPT-2's epsilon.
-const LAYER_NORM_EPS: f64 = 1e-5;
 
 /// The unit that is asked about: z = `direction` . x + `offset` at `hook`.
 #[derive(Debug, Clone, Copy)]
@@ -265,7 +263,7 @@ fn before_norm(direction: &[f64], gain: &[f32]) -> Vec<f64> {
 fn scale(x: &[f64]) -> f64 {
     let mean = x.iter().sum::<f64>() / x.len() as f64;
     let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / x.len() as f64;
-    1.0 / (variance + LAYER_NORM_EPS).sqrt()
+    1.0 / (variance + f64::from(EPS)).sqrt()
 }
 
 fn normalised(x: &[f64], scale: f64, gain: &[f32], bias: &[f32]) -> Vec<f64> {

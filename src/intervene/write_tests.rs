@@ -129,7 +129,7 @@ fn a_sweep_measures_the_texts_that_it_wrote_and_takes_the_best_that_is_whole() {
     assert!((unedited.measures.perplexity.ln() - total / unedited.measures.n_tokens as f64).abs() < 1e-9);
     let in_concept = unedited.texts.iter().flatten().filter(|&&t| t < 60).count() as u64;
     assert_eq!(unedited.measures.concept_tokens, in_concept);
-    let swept = strength::sweep(trial, &unedited, strength::Bounds::default(), &[0.0, 4.0], &|s| Steering::one(5, Rule::Add(s))).unwrap();
+    let swept = strength::sweep(trial, &unedited.measures, strength::Bounds::default(), &[0.0, 4.0], &|s| Steering::one(5, Rule::Add(s))).unwrap();
     assert_eq!(swept[0].measures, unedited.measures, "adding nothing writes the same texts");
     assert!(swept[0].whole && swept[1].measures.kl > 0.0);
     let with = |strength: f32, rate: f64, whole: bool| strength::Swept {

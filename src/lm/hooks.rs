@@ -13,6 +13,13 @@ pub struct HookPoint {
     pub site: Site,
 }
 
+impl HookPoint {
+    /// The residual stream that the final norm reads.
+    pub fn last(config: &LmConfig) -> Self {
+        HookPoint { layer: config.n_layers - 1, site: Site::ResidPost }
+    }
+}
+
 /// What is read within a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Site {

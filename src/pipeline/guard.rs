@@ -5,13 +5,13 @@ use super::{Error, Result};
 use crate::artifact::Progress;
 use crate::corpus::{Split, TokenStream};
 use crate::intervene::concept::Concept;
-use crate::intervene::exact::{ExactEffect, residual_directions};
+use crate::intervene::exact::{ExactEffect, norm_of, residual_directions, toward};
 use crate::intervene::measure::batches;
 use crate::intervene::strength::Trial;
 use crate::intervene::write::{Change, Rig, Writing};
 use crate::intervene::{Editor, Steering};
 use crate::kernels::softmax::log_sum_exp;
-use crate::lm::{CpuEngine, Edit, Engine, HookPoint, Sampling, Site};
+use crate::lm::{CpuEngine, Edit, Engine, HookPoint, Sampling};
 use crate::sae::SparseRows;
 use serde::Serialize;
 
@@ -115,7 +115,7 @@ pub fn guard(
         let mut apply = |rows: &mut [f32]| editor.apply_to_windows(n_ctx, &batch.ids, rows);
         engine.nll(&batch.ids, &batch.targets, n_ctx, Some(Edit { hook: rig.hook, apply: &mut apply }), &mut nll_edited);
         engine.forward_to(&batch.ids, n_ctx, rig.hook, &mut rows);
-        engine.forward_to(&batch.ids, n_ctx, HookPoint { layer: rig.lm.config.n_layers - 1, site: Site::ResidPost }, &mut resid);
+        engine.forward_to(&batch.ids, n_ctx, HookPoint::last(&rig.lm.config), &mut resid);
         for (w, ids) in batch.ids.chunks(n_ctx).enumerate() {
             let follows = following(rig, concept, ids, batch.targets[(w + 1) * n_ctx - 1]);
             for (p, follows) in follows.into_iter().enumerate() {
@@ -229,18 +229,8 @@ fn mass_and_leak(
     let mass = BeforeAfter { before: before / n.max(1) as f64, after: after / n.max(1) as f64 };
     // Towards the mean logit of the concept's own tokens, less the mean of all: linear in r but for the final norm's scale, which all parts share at a position.
     let (k, v) = (own.iter().filter(|o| **o).count().max(1) as f64, own.len() as f64);
-    let mut toward = vec![0.0f64; m];
-    for (row, &own) in rig.lm.weights.unembedding().chunks_exact(m).zip(own) {
-        let weight = if own { 1.0 / k } else { 0.0 } - 1.0 / v;
-        toward.iter_mut().zip(row).for_each(|(t, &w)| *t += weight * f64::from(w));
-    }
-    toward.iter_mut().zip(&rig.lm.weights.ln_f_w).for_each(|(t, &w)| *t *= f64::from(w));
-    let centre = toward.iter().sum::<f64>() / m as f64;
-    toward.iter_mut().for_each(|t| *t -= centre);
-    let scale = |r: &[f32]| {
-        let mean = r.iter().map(|&x| f64::from(x)).sum::<f64>() / m as f64;
-        1.0 / (r.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / m as f64).sqrt().max(1e-12)
-    };
+    let weights: Vec<f64> = own.iter().map(|&own| if own { 1.0 / k } else { 0.0 } - 1.0 / v).collect();
+    let toward = toward(rig.lm, &weights);
     let directions = residual_directions(rig.lm, rig.hook, &rig.sae.w_dec)?;
     let push: Vec<f64> = directions.chunks_exact(m).map(|u| u.iter().zip(&toward).map(|(&u, t)| f64::from(u) * t).sum()).collect();
     let mut acts = SparseRows::default();
@@ -252,7 +242,7 @@ fn mass_and_leak(
     let mut by_latent = vec![0.0f64; rig.sae.d_sae];
     let mut error = 0.0;
     for (i, (r, e)) in resid.chunks_exact(m).zip(errors.chunks_exact(m)).enumerate() {
-        let scale = scale(r);
+        let (_, scale) = norm_of(r);
         let (active, values) = acts.row(i);
         active.iter().zip(values).for_each(|(&l, &a)| by_latent[l as usize] += scale * f64::from(a) * push[l as usize]);
         error += scale * e.iter().zip(&toward).map(|(&e, t)| f64::from(e) * t).sum::<f64>();

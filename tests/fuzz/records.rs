@@ -6,6 +6,7 @@ use crate::run::Whole;
 use monosem::artifact::{TrainLog, read_json};
 use monosem::features::exam::ExamReport;
 use monosem::features::map;
+use monosem::intervene::saved::{SavedEdit, Scale};
 use monosem::labels::{Format, Import, Labels};
 use monosem::lm::HookPoint;
 use monosem::pipeline::{ConceptGap, Controls, Recipe, status};
@@ -16,6 +17,20 @@ fn recipes() {
     fuzz("run/run.toml", |path| {
         if let Ok(recipe) = Recipe::read(path) {
             let _ = Recipe::parse(&recipe.to_toml()).expect("what was read can be written and read again");
+        }
+    });
+}
+
+#[test]
+fn saved_edits() {
+    fuzz("edit.toml", |path| {
+        let text = String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
+        if let Ok(edit) = SavedEdit::parse(&text) {
+            // A number that is none is not equal to itself.
+            let same = |a: &SavedEdit| format!("{a:?}") == format!("{edit:?}");
+            assert!(same(&SavedEdit::parse(&edit.to_toml()).expect("what was read can be written and read again")));
+            let resolved = edit.resolve("here", &mut |_| Ok(Scale { max_act: 2.0, mean_act: 0.5 }), &mut || Ok(10.0));
+            assert!(resolved.is_err() || resolved.is_ok_and(|s| s.edits.len() == edit.edits.len()));
         }
     });
 }

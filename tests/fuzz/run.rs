@@ -126,6 +126,10 @@ impl Whole {
         let write = |name: &str, what: &str| std::fs::write(self.path(name), what).unwrap();
         write("run/run.toml", &Recipe::tiny(3).to_toml());
         write("hook", "blocks.0.mlp.hook_post");
+        write(
+            "edit.toml",
+            "about = \"a\"\nscope = { from = 5 }\nkeep_error = false\n[[edits]]\nlatent = 17\nrule = \"set\"\nvalue = 2\nunit = \"norm\"\n[[edits]]\nlatent = 4\nrule = \"zero\"\nonly_active = true\n",
+        );
         write("train.jsonl", "{\"step\":1,\"loss\":3.5,\"l0\":null}\n{\"step\":2,\"loss\":1e-3,\"note\":[{}]}\n{\"st");
         let file = serde_json::json!({ "bytes": 5, "modified": 7, "blake3": "ab" });
         write("run/tokens/sources.json", &serde_json::json!({ "files": { "a.txt": file }, "datasets": { "d": "c" } }).to_string());

@@ -56,7 +56,6 @@ fn whoever_opens_the_address_of_a_part_of_a_page_is_led_to_the_page() {
         ("/live/result?text=a%26b&at=1", "/live?text=a%26b&at=1"),
         ("/features/rows?q=do&page=1", "/features?q=do&page=1"),
         ("/features/0/why/result?t=70", "/features/0/why?t=70"),
-        ("/steer/result?feature=0&prompt=x", "/steer?feature=0&prompt=x"),
         ("/steer/sweep?feature=0&prompt=x&count=a", "/steer?feature=0&prompt=x&count=a"),
         ("/training/then?sae=main", "/training?sae=main"),
         ("/corpus/window?t=70&feature=1", "/corpus?t=70&feature=1"),

@@ -4,6 +4,7 @@ use super::super::{Global, Interrupted, Terminal, again};
 use super::text::quoted;
 use super::{Loaded, OpenedSae, Which, open_model, open_sae, print};
 use crate::artifact::{Manifest, RunDir};
+use crate::cli::one_token;
 use crate::corpus::{CorpusConfig, TokenStream, Tokenizer};
 use crate::features;
 use crate::features::exam::{ConceptScore, ExamConcept, ExamConfig, Found, MIN_POSITIVES, Subject, Truth, exam};
@@ -131,14 +132,7 @@ impl Concept {
         if let Some(kind) = &self.kind {
             return Ok(named(kind, "kind", Truth::Kind(place(stream.kinds(), kind, "kind")?)));
         }
-        let token = |text: &String| -> anyhow::Result<u32> {
-            match (text.parse::<u32>(), tokenizer.encode(text)[..].to_vec()) {
-                (Ok(id), _) if (id as usize) < tokenizer.d_vocab() => Ok(id),
-                (_, ids) if ids.len() == 1 => Ok(ids[0]),
-                (_, ids) => bail!("{text:?} is {} tokens ({ids:?}), not one\n  use --regex for longer texts", ids.len()),
-            }
-        };
-        let ids = self.tokens.iter().map(token).collect::<anyhow::Result<Vec<u32>>>()?;
+        let ids = self.tokens.iter().map(|text| one_token(tokenizer, text)).collect::<anyhow::Result<Vec<u32>>>()?;
         Ok(named(&self.tokens.join(","), "tokens", Truth::Tokens(ids)))
     }
 }

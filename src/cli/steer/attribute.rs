@@ -4,12 +4,12 @@ use super::Global;
 use super::rig::Opened;
 use crate::artifact::{RunDir, write_atomic};
 use crate::cli::features::print;
+use crate::cli::one_token;
 use crate::corpus::Split;
 use crate::features::store::FeatureSummary;
 use crate::intervene::attribution::{Attribution, Signs, attribute, signs};
 use crate::lm::{CpuEngine, Engine};
 use crate::pipeline::plot;
-use anyhow::bail;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -20,8 +20,8 @@ use std::path::PathBuf;
 #[command(after_help = EXAMPLES)]
 pub(super) struct AttributeArgs {
     /// Text before the token
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    prompt: String,
+    #[arg(long, value_name = "TEXT", required_unless_present = "check")]
+    prompt: Option<String>,
     /// The token to explain, by text or number [default: the likeliest]
     #[arg(long, value_name = "TOKEN")]
     target: Option<String>,
@@ -56,17 +56,13 @@ pub(super) fn run(args: &AttributeArgs, global: &Global, dir: &RunDir) -> anyhow
         let found = signs(rig, &opened.stream()?, Split::HeldOutB, CHECK_TOKENS, n, CHECK_POSITIONS)?;
         return print(global, &found, |out| tell_signs(out, &found));
     }
-    let mut ids = rig.prompt(&args.prompt);
+    let mut ids = rig.prompt(args.prompt.as_deref().unwrap_or_default());
     let n_ctx = opened.lm.config.n_ctx;
     if ids.len() > n_ctx {
         ids.drain(..ids.len() - n_ctx);
     }
     let target = match &args.target {
-        Some(text) => match (text.parse::<u32>(), opened.tokenizer.encode(text)[..].to_vec()) {
-            (Ok(id), _) if (id as usize) < opened.tokenizer.d_vocab() => id,
-            (_, ids) if ids.len() == 1 => ids[0],
-            (_, ids) => bail!("--target {text:?} is {} tokens ({ids:?}), not one", ids.len()),
-        },
+        Some(text) => one_token(&opened.tokenizer, text)?,
         None => {
             let mut logits = vec![0.0; opened.lm.config.d_vocab];
             CpuEngine::new(opened.lm.clone()).logits(&ids, ids.len(), &[ids.len() - 1], None, &mut logits);

@@ -1,6 +1,7 @@
 //! What is counted in written texts.
 
 use crate::artifact::RunDir;
+use crate::cli::one_token;
 use crate::corpus::{CorpusConfig, TokenStream, Tokenizer};
 use crate::intervene::concept::Concept;
 use crate::pipeline::planted;
@@ -42,14 +43,7 @@ impl ConceptArgs {
         if self.token_set.is_empty() {
             return Ok(None);
         }
-        let token = |text: &String| -> anyhow::Result<u32> {
-            match (text.parse::<u32>(), tokenizer.encode(text)[..].to_vec()) {
-                (Ok(id), _) if (id as usize) < tokenizer.d_vocab() => Ok(id),
-                (_, ids) if ids.len() == 1 => Ok(ids[0]),
-                (_, ids) => bail!("{text:?} is {} tokens ({ids:?}), not one\n  use --regex for longer texts", ids.len()),
-            }
-        };
-        let ids = self.token_set.iter().map(token).collect::<anyhow::Result<_>>()?;
+        let ids = self.token_set.iter().map(|text| one_token(tokenizer, text)).collect::<anyhow::Result<_>>()?;
         Ok(Some((Concept::Tokens(ids), self.token_set.join(","))))
     }
 }

@@ -13,9 +13,6 @@ use crate::sae::{Sae, read_origin};
 use anyhow::{Context, anyhow, bail};
 use std::path::PathBuf;
 
-/// Held-out tokens that maxima and lengths are measured on where no dictionary tells them.
-const N_TOKENS: u64 = 50_000;
-
 pub(super) struct Opened {
     pub name: String,
     pub lm: Lm,
@@ -75,7 +72,7 @@ impl Opened {
     pub fn scale_from(&self) -> String {
         match &self.dictionary {
             Some(dictionary) => format!("in the dictionary, {} tokens", dictionary.meta().n_tokens),
-            None => format!("measured on {N_TOKENS} held-out tokens"),
+            None => format!("measured on {NORM_TOKENS} held-out tokens"),
         }
     }
 
@@ -85,12 +82,11 @@ impl Opened {
             return Err(intervene::Error::NoLatent { latent, d_sae: self.sae.d_sae }.into());
         }
         if let Some(dictionary) = &self.dictionary {
-            let summary = dictionary.summary(latent)?;
-            return Ok(Scale { max_act: summary.max_act, mean_act: (summary.density * f64::from(summary.mean_act)) as f32 });
+            return Ok(dictionary.summary(latent)?.scale());
         }
         if self.measured.is_none() {
             let mut engine = CpuEngine::new(self.lm.clone());
-            self.measured = Some(max_activations(&mut engine, &self.stream()?, Split::HeldOutA, self.hook, &self.sae, N_TOKENS)?);
+            self.measured = Some(max_activations(&mut engine, &self.stream()?, Split::HeldOutA, self.hook, &self.sae, NORM_TOKENS)?);
         }
         let all = self.measured.as_ref().expect("measured above");
         Ok(Scale { max_act: all[latent as usize], mean_act: f32::NAN })

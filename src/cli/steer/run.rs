@@ -96,8 +96,8 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
             SavedEdit { edits, ..args.edit.of(RuleName::Set, None) }
         }
     };
-    let edit = SavedEdit { weights_hash: Some(opened.weights_hash.clone()), ..edit_for(&opened, edit)? };
     let steering = opened.resolve(&edit)?;
+    let edit = SavedEdit { weights_hash: Some(opened.weights_hash.clone()), ..edit };
     let (mut cautions, mut max_acts) = (Vec::new(), Vec::new());
     for one in &steering.edits {
         let max_act = opened.scale(one.latent)?.max_act;
@@ -165,18 +165,6 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
         dir.flags()
     );
     Ok(())
-}
-
-/// The edit, refused where it names the weights of another SAE.
-fn edit_for(opened: &Opened, edit: SavedEdit) -> anyhow::Result<SavedEdit> {
-    if let Some(made_for) = edit.weights_hash.as_deref().filter(|&h| h != opened.weights_hash) {
-        bail!(
-            "the edit was made for the SAE with the weights {made_for}; {} has {}, whose latents are others\n  choose the SAE with --sae",
-            opened.name,
-            opened.weights_hash
-        );
-    }
-    Ok(edit)
 }
 
 /// A latent's maximum, above 0.

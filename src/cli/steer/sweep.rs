@@ -96,10 +96,7 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
     let at = |strength: f32| -> SavedEdit {
         match &saved {
             None => args.edit.of(rule, Some(strength)),
-            Some(saved) => {
-                let edits = saved.edits.iter().map(|e| crate::intervene::saved::SavedLatent { value: e.value.map(|v| v * strength), ..*e });
-                SavedEdit { edits: edits.collect(), ..saved.clone() }
-            }
+            Some(saved) => saved.times(strength),
         }
     };
     let edits: Vec<(f32, Steering)> = args.strengths.iter().map(|&s| Ok((s, opened.resolve(&at(s))?))).collect::<anyhow::Result<_>>()?;
@@ -112,7 +109,7 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
     let bounds = Bounds { max_perplexity_ratio: args.max_perplexity, min_distinct_2_ratio: args.min_distinct };
     let unedited = trial.write(Change::default())?;
     let edit = |strength: f32| edits.iter().find(|e| e.0 == strength).expect("every strength was resolved").1.clone();
-    let swept = sweep(trial, &unedited, bounds, &args.strengths, &edit)?;
+    let swept = sweep(trial, &unedited.measures, bounds, &args.strengths, &edit)?;
     let chosen = choose(&swept, concept.is_some());
     let mut controls: Vec<(&str, Vec<Swept>)> = Vec::new();
     if args.controls {
@@ -126,7 +123,7 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
                 let far = own.edits[0].rule.strength() * length;
                 Steering { edits: Vec::new(), pushes: Steering::push(&direction, far).pushes, ..own }
             };
-            controls.push((name, sweep(trial, &unedited, bounds, &args.strengths, &push)?));
+            controls.push((name, sweep(trial, &unedited.measures, bounds, &args.strengths, &push)?));
         }
     }
     if let Some(path) = &args.plot {

@@ -6,7 +6,7 @@ use crate::artifact::{RunDir, write_json};
 use crate::cli::features::print;
 use crate::cli::{Interrupted, Terminal, again};
 use crate::corpus::CorpusConfig;
-use crate::pipeline::trial::{ConceptTrial, TrialConfig, trial};
+use crate::pipeline::trial::{Arm, ConceptTrial, TrialConfig, Zeroed, trial};
 use crate::pipeline::{self, planted};
 use anyhow::Context;
 use std::io::Write;
@@ -23,9 +23,6 @@ pub(super) struct TrialArgs {
     /// Concept to try; may be given more than once [default: all classes, contexts and senses]
     #[arg(long, value_name = "CONCEPT")]
     concept: Vec<String>,
-    /// Also so many of the commonest single words
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    lexemes: usize,
     /// Largest perplexity under the unedited model at which pilot texts count as whole, as a multiple of the unedited texts'
     #[arg(long, value_name = "X", default_value_t = TrialConfig::default().max_perplexity_ratio)]
     max_perplexity: f64,
@@ -54,9 +51,8 @@ pub(super) fn run(args: &TrialArgs, global: &Global, dir: &RunDir) -> anyhow::Re
     let stream = opened.stream()?;
     let corpus: CorpusConfig = serde_json::from_value(stream.manifest().config.clone())?;
     let world = Arc::new(planted(&corpus).context("a trial needs the planted corpus, whose concepts are known\n  monosem quickstart")?);
-    let &TrialArgs { texts, tokens, candidates, seed, lexemes, max_perplexity: max_perplexity_ratio, .. } = args;
-    let config =
-        TrialConfig { concepts: args.concept.clone(), texts, tokens, candidates, seed, lexemes, max_perplexity_ratio, ..TrialConfig::default() };
+    let &TrialArgs { texts, tokens, candidates, seed, max_perplexity: max_perplexity_ratio, .. } = args;
+    let config = TrialConfig { concepts: args.concept.clone(), texts, tokens, candidates, seed, max_perplexity_ratio, ..TrialConfig::default() };
     let all = match trial(opened.rig(), &stream, &world, &config, &mut Terminal::new()) {
         Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
         done => done?,
@@ -75,7 +71,9 @@ fn table(out: &mut dyn Write, all: &[ConceptTrial]) -> std::io::Result<()> {
     )?;
     for t in all {
         let f = &t.feature;
-        let random = t.random.iter().map(|r| r.times).sum::<f64>() / t.random.len().max(1) as f64;
+        let times = |arm: &Arm| arm.times.unwrap_or(f64::NAN);
+        let lowered = |zeroed: &Zeroed| 100.0 * zeroed.lowered().unwrap_or(f64::NAN);
+        let random = t.random.iter().map(times).sum::<f64>() / t.random.len().max(1) as f64;
         writeln!(
             out,
             "{:<24} {:>6} {:>5} {:>5} {:>5.1}x {:>5.2}x {:>4.2}x {:>6.3} {:>4.1}x {:>5.1}x {:>5.1}x  {:>5.1}x {:>5.0} % {:>4.0} % {:>5.2} %{}",
@@ -83,16 +81,16 @@ fn table(out: &mut dyn Write, all: &[ConceptTrial]) -> std::io::Result<()> {
             t.latent,
             t.strength,
             t.baseline_tokens,
-            f.times,
+            times(f),
             f.perplexity_ratio,
             f.distinct_2_ratio,
             f.kl,
-            t.logit_bias.times,
-            t.mean_difference.times,
-            t.prompt.times,
+            times(&t.logit_bias),
+            times(&t.mean_difference),
+            times(&t.prompt),
             random,
-            100.0 * t.zeroed.lowered(),
-            100.0 * t.zeroed_four.lowered(),
+            lowered(&t.zeroed),
+            lowered(&t.zeroed_four),
             100.0 * t.zeroed.cost(),
             if t.raised() { "  raised" } else { "" }
         )?;

@@ -69,14 +69,6 @@ pub async fn steer(State(server): State<Server>, OriginalUri(uri): OriginalUri, 
     })
 }
 
-pub async fn steer_result(State(server): State<Server>, asked: Result<Query<steering::Ask>, QueryRejection>) -> Response {
-    let found = match fields(asked) {
-        Ok(ask) => blocking(&server, move |app| app.steer(&ask, &mut |_, _| ControlFlow::Continue(()))).await,
-        Err(problem) => Err(problem),
-    };
-    fragment(found, |result| SteerResultTemplate { result })
-}
-
 /// The texts while they are written: events `token` with a side and its next piece of text, then `done` with the whole result or what went wrong. Whoever stops
 /// listening stops the writing.
 pub async fn stream(State(server): State<Server>, asked: Result<Query<steering::Ask>, QueryRejection>) -> Response {

@@ -4,7 +4,6 @@ use super::super::app::{App, Model, Page, Problem};
 use super::super::view::{Units, significant};
 use super::{Ask, check, link};
 use crate::intervene::concept::Concept;
-use crate::intervene::saved::{SavedEdit, SavedLatent};
 use crate::intervene::strength::{Bounds, Swept, Trial, choose, sweep as sweep_edit};
 use crate::intervene::write::{Change, Rig, Writing};
 use crate::intervene::{Steering, saved};
@@ -48,12 +47,7 @@ pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
     let concept = pattern(&ask.count)?;
     let dictionary = app.dictionary(Units::Features)?;
     let meta = dictionary.meta().clone();
-    let at = |multiple: f32| -> SavedEdit {
-        let edits = edit.edits.iter().map(|e| SavedLatent { value: e.value.map(|v| v * multiple), ..*e });
-        SavedEdit { edits: edits.collect(), ..edit.clone() }
-    };
-    let scales =
-        edit.edits.iter().map(|e| Ok((e.latent, super::scale(&dictionary.summary(e.latent)?)))).collect::<Page<Vec<(u32, saved::Scale)>>>()?;
+    let scales = edit.edits.iter().map(|e| Ok((e.latent, dictionary.summary(e.latent)?.scale()))).collect::<Page<Vec<(u32, saved::Scale)>>>()?;
     let (swept, unedited) = app.with_model(&meta, |model| {
         let failed = |e| Problem::new(400, "The texts cannot be written with this edit", &e);
         let norm = super::norm_of(&edit, model, &app.stream).map_err(failed)?;
@@ -61,7 +55,7 @@ pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
         let mut scale = |latent: u32| Ok(scales.iter().find(|s| s.0 == latent).expect("every latent of the edit was looked up").1);
         let steerings: Vec<(f32, Steering)> = MULTIPLES
             .iter()
-            .map(|&m| Ok((m, at(m).resolve(&meta.weights_hash, &mut scale, &mut || Ok(norm))?)))
+            .map(|&m| Ok((m, edit.times(m).resolve(&meta.weights_hash, &mut scale, &mut || Ok(norm))?)))
             .collect::<Result<_, _>>()
             .map_err(failed)?;
         let lm = engine.lm();
@@ -71,7 +65,7 @@ pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
         let trial = Trial { rig, prompts: &prompts, writing: &writing, concept: concept.as_ref() };
         let unedited = trial.write(Change::default()).map_err(failed)?;
         let steering = |m: f32| steerings.iter().find(|s| s.0 == m).expect("every multiple was resolved").1.clone();
-        Ok((sweep_edit(trial, &unedited, Bounds::default(), &MULTIPLES, &steering).map_err(failed)?, unedited.measures))
+        Ok((sweep_edit(trial, &unedited.measures, Bounds::default(), &MULTIPLES, &steering).map_err(failed)?, unedited.measures))
     })?;
     let chosen = choose(&swept, concept.is_some());
     let gain = |s: &Swept| if concept.is_some() { 100.0 * s.measures.concept_rate } else { s.measures.kl };
@@ -80,7 +74,7 @@ pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
     let points: Vec<(f64, f64, String)> = swept.iter().filter(drawn).map(|s| (s.perplexity_ratio, gain(s), format!("{}", s.strength))).collect();
     let row = |(i, s): (usize, &Swept)| Row {
         strength: format!("{} ×", s.strength),
-        link: link(&Ask { edit: Some(at(s.strength).to_json()), ..ask.clone() }),
+        link: link(&Ask { edit: Some(edit.times(s.strength).to_json()), ..ask.clone() }),
         perplexity: format!("{:.2} ×", s.perplexity_ratio),
         distinct_2: format!("{:.2} ×", s.distinct_2_ratio),
         kl: significant(s.measures.kl),

@@ -1,6 +1,7 @@
 //! What the dictionary answers, as plain data. Token text is bytes, with a lossy `text` beside it for convenience.
 
 use crate::features::collect::CollectSettings;
+use crate::intervene::saved::Scale;
 use serde::{Deserialize, Serialize};
 
 /// What the units of a dictionary are.
@@ -308,6 +309,13 @@ pub struct FeatureSummary {
     pub enc_dec_cosine: Option<f32>,
     /// The concept that the exam found it best for, if one was run and F1 is [`MIN_CONCEPT_F1`] or more.
     pub concept: Option<BestConcept>,
+}
+
+impl FeatureSummary {
+    /// What an edit's numbers are multiples of.
+    pub fn scale(&self) -> Scale {
+        Scale { max_act: self.max_act, mean_act: (self.density * f64::from(self.mean_act)) as f32 }
+    }
 }
 
 /// Below this F1 on B a feature has no concept: the best of bad ones says nothing about it.

@@ -27,9 +27,9 @@ struct Entry {
 }
 
 impl Table {
-    /// Looks at every feature that fires, up to the strength at which the mean KL is above `max_kl`. None where the effect on the next token is not exact.
-    pub fn of(rig: Rig, seen: &Seen, max_kl: f64, progress: &mut dyn Progress) -> Result<Option<Self>> {
-        let Ok(nothing) = ExactEffect::new(rig.lm, rig.hook, rig.sae, &[]) else { return Ok(None) };
+    /// Looks at every feature that fires, up to the strength at which the mean KL is above `max_kl`.
+    pub fn of(rig: Rig, seen: &Seen, max_kl: f64, progress: &mut dyn Progress) -> Result<Self> {
+        let nothing = ExactEffect::new(rig.lm, rig.hook, rig.sae, &[])?;
         let unedited = nothing.logits(&seen.resid, &[]);
         let weights = seen.weights();
         let (v, n, c) = (rig.lm.config.d_vocab, seen.acts.n_rows(), seen.evidence.len());
@@ -67,7 +67,7 @@ impl Table {
             progress.advance(part.len() as u64);
         }
         progress.end();
-        Ok(Some(Table { entries }))
+        Ok(Table { entries })
     }
 
     /// The `n` features that give the concept most, each at its best strength.

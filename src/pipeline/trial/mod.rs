@@ -29,8 +29,6 @@ use zero::{calls, zeroed};
 pub struct TrialConfig {
     /// Names of concepts; empty: all classes, contexts and senses.
     pub concepts: Vec<String>,
-    /// Also so many of the commonest single words, each on at most a hundredth of the tokens of half A.
-    pub lexemes: usize,
     /// Largest perplexity ratio at which pilot texts count as whole; what is reported is of other texts.
     pub max_perplexity_ratio: f64,
     /// Tokens of half A that features are chosen on, and of half B for the loss.
@@ -50,7 +48,6 @@ impl Default for TrialConfig {
     fn default() -> Self {
         TrialConfig {
             concepts: vec![],
-            lexemes: 0,
             max_perplexity_ratio: 1.9,
             n_tokens: 200_000,
             candidates: 3,
@@ -76,8 +73,8 @@ pub const MIN_BASELINE: u64 = 20;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Arm {
     pub rate: f64,
-    /// Rate over that of the unedited texts.
-    pub times: f64,
+    /// Rate over that of the unedited texts; none where these have nothing of the concept.
+    pub times: Option<f64>,
     pub perplexity_ratio: f64,
     pub distinct_2_ratio: f64,
     pub kl: f64,
@@ -115,21 +112,21 @@ impl ConceptTrial {
     /// At least 5 times the rate, from a baseline that says something, with the text whole by the wider bounds (perplexity at most 2, distinct-2 at least 0.8 times).
     pub fn raised(&self) -> bool {
         let f = &self.feature;
-        self.baseline_tokens >= MIN_BASELINE && f.times >= 5.0 && f.perplexity_ratio <= 2.0 && f.distinct_2_ratio >= 0.8
+        self.baseline_tokens >= MIN_BASELINE && f.times.is_some_and(|t| t >= 5.0) && f.perplexity_ratio <= 2.0 && f.distinct_2_ratio >= 0.8
     }
 
     /// At least 60 % less where it is called for, at less than 1 % elsewhere.
     pub fn removed(zeroed: &Zeroed) -> bool {
-        zeroed.lowered() >= 0.6 && zeroed.cost().abs() < 0.01
+        zeroed.lowered().is_some_and(|l| l >= 0.6) && zeroed.cost().abs() < 0.01
     }
 }
 
 /// Runs the trial of `planted`'s concepts on the model and SAE of `rig`.
 ///
 /// # Errors
-/// [`Error::Interrupted`]; a concept that there is not.
+/// [`Error::Interrupted`]; a concept that there is not; a hook that later layers read, whose effect is not exact.
 pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &TrialConfig, progress: &mut dyn Progress) -> Result<Vec<ConceptTrial>> {
-    let numbers = chosen_concepts(planted, stream, config)?;
+    let numbers = chosen_concepts(planted, config)?;
     let bounds = Bounds { max_perplexity_ratio: config.max_perplexity_ratio, ..Bounds::default() };
     let seen = look(rig, stream, &numbers, config.n_tokens, progress)?;
     let sampling = |offset: u64| Sampling { temperature: config.temperature, top_k: None, top_p: None, seed: config.seed.wrapping_add(offset << 20) };
@@ -156,11 +153,8 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
         };
         // The feature and its strength: first by exact next-token distributions on half A, then as strong as leaves pilot texts whole. A context is more than its
         // tokens, so how much of it there is is counted; of words there would be too few in pilot texts to tell.
-        let promising = match &table {
-            Some(table) => table.promising(i, config.candidates),
-            None => ranked.iter().take(config.candidates).map(|f| (f.latent, 1.0)).collect(),
-        };
-        let counts = table.is_none() || world.kind == ConceptKind::Context;
+        let promising = table.promising(i, config.candidates);
+        let counts = world.kind == ConceptKind::Context;
         let trial = Trial { rig, prompts: &free[..PILOT_TEXTS], writing: &pilot, concept: Some(&concept) };
         let unedited = counted(rig, &unedited_pilot, &free, &concept);
         // ((whole, rate or probability), latent, strength)
@@ -183,7 +177,7 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
         let at = |strength: f32| Steering::one(latent, Rule::Set(strength * seen.max_act(latent)));
         // What counts.
         let trial = Trial { rig, prompts: &free[..config.texts], writing: &real, concept: Some(&concept) };
-        let unedited = counted(rig, &unedited_real, &free, &concept).measures;
+        let unedited = counted(rig, &unedited_real, &free, &concept);
         let arm = |measures: &Measures| arm(measures, &unedited);
         let steering = at(strength);
         let feature = arm(&trial.write((&steering).into())?.measures);
@@ -227,9 +221,9 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
             done.concept,
             done.latent,
             done.strength,
-            done.feature.times,
+            done.feature.times.unwrap_or(f64::NAN),
             done.feature.perplexity_ratio,
-            100.0 * done.zeroed.lowered()
+            100.0 * done.zeroed.lowered().unwrap_or(f64::NAN)
         ));
         progress.advance(1);
     }
@@ -237,42 +231,28 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
     Ok(all)
 }
 
-fn chosen_concepts(planted: &Planted, stream: &TokenStream, config: &TrialConfig) -> Result<Vec<usize>> {
+fn chosen_concepts(planted: &Planted, config: &TrialConfig) -> Result<Vec<usize>> {
     let known = planted.concepts();
     let can = |i: &usize| planted.has_recogniser(*i);
     let find = |name: &String| (0..known.len()).filter(can).find(|&i| known[i].name == *name);
     let wanted = |name: &String| find(name).ok_or_else(|| Error::Trial(format!("there is no concept {name:?} that can be recognised in text")));
-    let mut numbers: Vec<usize> = if config.concepts.is_empty() {
-        let kinds = |i: &usize| known[*i].scored && matches!(known[*i].kind, ConceptKind::Class | ConceptKind::Context | ConceptKind::Sense);
-        (0..known.len()).filter(can).filter(kinds).collect()
-    } else {
-        config.concepts.iter().map(wanted).collect::<Result<_>>()?
-    };
-    if let Some(labels) = stream.concepts().filter(|_| config.lexemes > 0) {
-        let range = stream.range(Split::HeldOutA);
-        let mut counts = vec![0u64; known.len()];
-        labels.concept[labels.within(range.clone())].iter().for_each(|&c| counts[c as usize] += 1);
-        let most = (range.end - range.start) / 100;
-        let mut lexemes: Vec<usize> = (0..known.len()).filter(can).filter(|&i| known[i].kind == ConceptKind::Lexeme && counts[i] <= most).collect();
-        lexemes.sort_by_key(|&i| (std::cmp::Reverse(counts[i]), i));
-        numbers.extend(lexemes.into_iter().take(config.lexemes).filter(|&i| counts[i] > 0));
+    if !config.concepts.is_empty() {
+        return config.concepts.iter().map(wanted).collect();
     }
-    Ok(numbers)
+    let kinds = |i: &usize| known[*i].scored && matches!(known[*i].kind, ConceptKind::Class | ConceptKind::Context | ConceptKind::Sense);
+    Ok((0..known.len()).filter(can).filter(kinds).collect())
 }
 
-/// Texts with another concept counted in them.
-fn counted(rig: Rig, written: &Written, prompts: &[Vec<u32>], concept: &Concept) -> Written {
+/// What texts are like with another concept counted in them.
+fn counted(rig: Rig, written: &Written, prompts: &[Vec<u32>], concept: &Concept) -> Measures {
     let hits: u64 = prompts.par_iter().zip(&written.texts).map(|(prompt, text)| concept.count(rig.tokenizer, prompt, text)).sum();
-    let mut counted = written.clone();
-    counted.measures.concept_tokens = hits;
-    counted.measures.concept_rate = hits as f64 / written.measures.n_tokens.max(1) as f64;
-    counted
+    Measures { concept_tokens: hits, concept_rate: hits as f64 / written.measures.n_tokens.max(1) as f64, ..written.measures.clone() }
 }
 
 fn arm(measures: &Measures, unedited: &Measures) -> Arm {
     Arm {
         rate: measures.concept_rate,
-        times: measures.concept_rate / unedited.concept_rate,
+        times: (unedited.concept_rate > 0.0).then(|| measures.concept_rate / unedited.concept_rate),
         perplexity_ratio: measures.perplexity / unedited.perplexity,
         distinct_2_ratio: measures.distinct_2 / unedited.distinct_2,
         kl: measures.kl,

@@ -9,7 +9,7 @@ use crate::intervene::fit::Evidence;
 use crate::intervene::measure::batches;
 use crate::intervene::write::Rig;
 use crate::kernels::softmax::{kl_divergence, weights_in_place};
-use crate::lm::{CpuEngine, Engine, HookPoint, Site};
+use crate::lm::{CpuEngine, Engine, HookPoint};
 use crate::sae::SparseRows;
 use rayon::prelude::*;
 
@@ -53,7 +53,7 @@ pub(super) fn look(rig: Rig, stream: &TokenStream, numbers: &[usize], n_tokens: 
     };
     let mut encoder = rig.sae.encoder();
     let (mut rows, mut acts, mut resid) = (Vec::new(), SparseRows::default(), Vec::new());
-    let (d_model, last) = (rig.lm.config.d_model, HookPoint { layer: rig.lm.config.n_layers - 1, site: Site::ResidPost });
+    let (d_model, last) = (rig.lm.config.d_model, HookPoint::last(&rig.lm.config));
     let every = (n_tokens / POSITIONS as u64).max(1);
     progress.begin("half A", (windows.len() * n_ctx) as u64, "tokens");
     let mut at = windows.iter();

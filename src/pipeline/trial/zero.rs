@@ -29,9 +29,9 @@ pub struct Zeroed {
 }
 
 impl Zeroed {
-    /// Share of the concept that is gone.
-    pub fn lowered(&self) -> f64 {
-        1.0 - self.rate_zeroed / self.rate_unedited
+    /// Share of the concept that is gone; none where there was nothing of it.
+    pub fn lowered(&self) -> Option<f64> {
+        (self.rate_unedited > 0.0).then(|| 1.0 - self.rate_zeroed / self.rate_unedited)
     }
 
     /// Relative change of the loss elsewhere.
