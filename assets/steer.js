@@ -46,14 +46,15 @@ document.addEventListener("DOMContentLoaded", () => {
       const rule = part("rule", row).value, slider = row.querySelector("[name=strength]");
       const number = slider.dataset.exact ?? slider.value;
       slider.disabled = NONE.includes(rule);
-      row.querySelector(".strength").textContent = found ? "?" : NONE.includes(rule) ? "-" : FACTOR.includes(rule) ? "factor " + number : number;
+      const unit = { act: "", norm: " × the usual length" }[row.dataset.unit] ?? " × its maximum" + (rule === "set" ? " (0 removes the feature)" : "");
+      row.querySelector(".strength").textContent = found ? "to be found" : NONE.includes(rule) ? "none" : FACTOR.includes(rule) ? "factor " + number : number + unit;
       slider.style.opacity = slider.disabled || found ? 0.35 : 1;
       part("remove", row).hidden = !several;
     }
   }
   // An address may ask for more than the slider reaches: what it says stands until the slider is moved.
   for (const row of rows()) {
-    const slider = row.querySelector("[name=strength]"), said = row.querySelector(".strength").textContent;
+    const slider = row.querySelector("[name=strength]"), said = slider.dataset.said;
     if (Number(said) !== Number(slider.value)) slider.dataset.exact = said;
   }
   form.addEventListener("input", (event) => {
@@ -63,6 +64,7 @@ document.addEventListener("DOMContentLoaded", () => {
   document.querySelector("#more").addEventListener("click", () => {
     const last = rows().at(-1), row = last.cloneNode(true);
     part("rule", row).value = part("rule", last).value;
+    row.querySelector("[name=feature]").value = "";
     edits.append(row);
     show();
     row.querySelector("[name=feature]").focus();
@@ -75,7 +77,7 @@ document.addEventListener("DOMContentLoaded", () => {
   show();
 
   // The texts, token by token; then the whole result.
-  const result = document.querySelector("#result");
+  const result = document.querySelector("#result"), swept = document.querySelector("#swept");
   let source = null;
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -102,6 +104,7 @@ document.addEventListener("DOMContentLoaded", () => {
     two.className = "two writing";
     two.append(sides.unedited, sides.edited);
     result.replaceChildren(two);
+    swept.replaceChildren();
     const own = source = new EventSource(form.dataset.stream + "?" + asked);
     own.addEventListener("token", (message) => {
       const { side, text } = JSON.parse(message.data);
@@ -112,8 +115,9 @@ document.addEventListener("DOMContentLoaded", () => {
     own.onerror = () => { if (own === source) end("<p class=\"note\">The server does not answer. Is monosem explore still running?</p>"); };
   });
 
-  const swept = document.querySelector("#swept"), sweep = document.querySelector("#sweep");
+  const sweep = document.querySelector("#sweep");
   sweep.addEventListener("click", async () => {
+    if (!form.reportValidity()) return;
     sweep.disabled = true;
     swept.innerHTML = "<p class=\"faint\">Writing texts at several strengths …</p>";
     try {

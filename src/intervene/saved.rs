@@ -196,6 +196,11 @@ impl SavedEdit {
         SavedEdit { about: String::new(), weights_hash: None, scope: Scope::All, keep_error: true, edits }
     }
 
+    /// Whether any rule has a value, so that the edit can be made stronger.
+    pub fn has_strength(&self) -> bool {
+        self.edits.iter().any(|e| e.value.is_some())
+    }
+
     /// The same with every value multiplied.
     #[must_use]
     pub fn times(&self, factor: f32) -> Self {

@@ -54,8 +54,9 @@ pub struct GuardReport {
     /// Mean probability of tokens that have the concept at half or more of their places, where the concept follows; absent where the effect is not exact.
     pub mass: Option<BeforeAfter>,
     /// Share of tokens with the concept after prompts that call for it, and in texts from the beginning of a document.
-    pub rate_called: BeforeAfter,
-    pub rate_free: BeforeAfter,
+    /// None where nothing was written.
+    pub rate_called: Option<BeforeAfter>,
+    pub rate_free: Option<BeforeAfter>,
     pub n_prompts: usize,
     /// What still pushes towards the concept where it follows, as shares of the unedited push of all active latents and the SAE's error (to first order); absent
     /// where the effect is not exact.
@@ -132,9 +133,10 @@ pub fn guard(
                     with[batch.targets[i] as usize] += 1;
                     kept_resid.extend_from_slice(&resid[i * m..][..m]);
                     kept_rows.extend_from_slice(&rows[i * d_in..][..d_in]);
-                    // A prompt begins with its document and leaves room for what is written.
-                    let begin = ids[..=p].iter().rposition(|&id| id == stream.end_of_text());
-                    if let Some(begin) = begin.filter(|b| p > *b && p - b + config.called < n_ctx) {
+                    // A prompt begins with its document, or where it still leaves room for what is written.
+                    let begin = ids[..=p].iter().rposition(|&id| id == stream.end_of_text()).unwrap_or(0);
+                    let begin = begin.max((p + config.called + 1).saturating_sub(n_ctx));
+                    if begin < p {
                         calls.push(ids[begin..=p].to_vec());
                     }
                 }
@@ -159,10 +161,11 @@ pub fn guard(
     // Evenly over all that call.
     let n_prompts = config.prompts.min(calls.len());
     let prompts: Vec<Vec<u32>> = (0..n_prompts).map(|i| calls[i * calls.len() / n_prompts].clone()).collect();
-    let rate = |prompts: &[Vec<u32>], n_tokens: usize| -> Result<BeforeAfter> {
+    let rate = |prompts: &[Vec<u32>], n_tokens: usize| -> Result<Option<BeforeAfter>> {
         let writing = Writing::new(n_tokens, &config.sampling);
         let trial = Trial { rig, prompts, writing: &writing, concept: Some(concept) };
-        Ok(BeforeAfter { before: trial.write(Change::default())?.measures.concept_rate, after: trial.write(steering.into())?.measures.concept_rate })
+        let (before, after) = (trial.write(Change::default())?.measures, trial.write(steering.into())?.measures);
+        Ok((before.n_tokens > 0).then_some(BeforeAfter { before: before.concept_rate, after: after.concept_rate }))
     };
     Ok(GuardReport {
         n_concept: counts[1],

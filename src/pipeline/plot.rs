@@ -41,17 +41,23 @@ pub fn lines(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> St
     })
 }
 
-/// Named points, those that no other beats in both (less x, more y) joined by a line. Points that are not finite are left out.
-pub fn pareto(title: &str, x_label: &str, y_label: &str, points: &[(f64, f64, String)]) -> String {
-    let points: Vec<&(f64, f64, String)> = points.iter().filter(|p| p.0.is_finite() && p.1.is_finite()).collect();
-    let beaten = |p: &(f64, f64, String)| points.iter().any(|q| q.0 <= p.0 && q.1 >= p.1 && (q.0 < p.0 || q.1 > p.1));
+/// Named points, those that no other beats in both (less x, more y) joined by a line, the others grey. x is above 0 and on a logarithmic axis, with a line at
+/// `limit`. Points that are not finite are left out.
+pub fn pareto(title: &str, x_label: &str, y_label: &str, points: &[(f64, f64, String)], limit: f64) -> String {
+    let points: Vec<(f64, f64, &str)> =
+        points.iter().filter(|p| p.0 > 0.0 && p.0.is_finite() && p.1.is_finite()).map(|p| (p.0.ln(), p.1, p.2.as_str())).collect();
+    let beaten = |p: &(f64, f64, &str)| points.iter().any(|q| q.0 <= p.0 && q.1 >= p.1 && (q.0 < p.0 || q.1 > p.1));
     let mut front: Vec<(f64, f64)> = points.iter().filter(|p| !beaten(p)).map(|p| (p.0, p.1)).collect();
     front.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
-    let (x, y) = bounds(points.iter().map(|p| (p.0, p.1)));
-    plot(title, x_label, y_label, x, y, |chart| {
+    let (x, y) = bounds(points.iter().map(|p| (p.0, p.1)).chain([(limit.ln(), 0.0), (0.0, 0.0)]));
+    // Room for the names at both ends.
+    let air = 0.06 * (x.1 - x.0);
+    plot_as(title, x_label, y_label, (x.0 - air, x.1 + air), y, &|v| short(v.exp()), |chart| {
+        chart.draw_series(LineSeries::new([(limit.ln(), y.0), (limit.ln(), y.1)], COLOURS[6].mix(0.6).stroke_width(1)))?;
         chart.draw_series(LineSeries::new(front, COLOURS[0].stroke_width(2)))?;
         chart.draw_series(points.iter().map(|p| Circle::new((p.0, p.1), 4, COLOURS[if beaten(p) { 6 } else { 0 }].filled())))?;
-        chart.draw_series(points.iter().map(|p| Text::new(p.2.clone(), (p.0, p.1), ("sans-serif", 12)))).map(drop)
+        let name = |p: &(f64, f64, &str)| EmptyElement::at((p.0, p.1)) + Text::new(p.2.to_string(), (6, -12), ("sans-serif", 12));
+        chart.draw_series(points.iter().map(name)).map(drop)
     })
 }
 
@@ -102,6 +108,19 @@ type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
 /// An empty plot with its axes and grid, that `draw` fills.
 fn plot(title: &str, x_label: &str, y_label: &str, x: (f64, f64), y: (f64, f64), draw: impl for<'a> FnOnce(&mut Chart<'a>) -> Drawn) -> String {
+    plot_as(title, x_label, y_label, x, y, &|v| short(v), draw)
+}
+
+/// The same with numbers of the x axis written by `write_x`.
+fn plot_as(
+    title: &str,
+    x_label: &str,
+    y_label: &str,
+    x: (f64, f64),
+    y: (f64, f64),
+    write_x: &dyn Fn(f64) -> String,
+    draw: impl for<'a> FnOnce(&mut Chart<'a>) -> Drawn,
+) -> String {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -120,7 +139,7 @@ fn plot(title: &str, x_label: &str, y_label: &str, x: (f64, f64), y: (f64, f64),
             .y_desc(y_label)
             .x_labels(6)
             .y_labels(6)
-            .x_label_formatter(&|v| short(*v))
+            .x_label_formatter(&|v| write_x(*v))
             .y_label_formatter(&|v| short(*v))
             .draw()
             .and_then(|()| draw(&mut chart))

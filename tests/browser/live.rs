@@ -69,7 +69,6 @@ fn several_features_are_edited_at_once_the_texts_stream_and_strengths_are_tried(
         let rows = client.find_all(fantoccini::Locator::Css("#edits .edit")).await?;
         assert_eq!(rows.len(), 2);
         let feature = rows[1].find(fantoccini::Locator::Css("[name=feature]")).await?;
-        feature.clear().await?;
         feature.send_keys("1").await?;
         rows[1].find(fantoccini::Locator::Css("select[data-part=rule] option[value=zero]")).await?.click().await?;
         browser.click("#steer button.main").await?;

@@ -129,6 +129,10 @@ fn a_sweep_says_what_each_strength_does_and_saves_the_one_it_takes() {
     let again = said(dir, &["steer", "sweep", "--edit", "chosen", "--strengths", "1", "--texts", "4", "--tokens", "12"]);
     let same = swept.iter().find(|s| s["strength"].as_f64() == Some(chosen)).unwrap();
     assert_eq!(again["swept"][0]["measures"], same["measures"]);
+    let silent = "{\"edits\":[{\"latent\":3,\"rule\":\"zero\"}]}";
+    assert!(fails(dir, &["steer", "sweep", "--edit", silent, "--run", "small"]).contains("no rule of this edit has a strength"));
+    assert!(fails(dir, &["steer", "run", "--latent", &latent, "--top-k", "0", "--run", "small"]).contains("--top-k"));
+    assert!(fails(dir, &["steer", "run", "--edit", "{\"edits\":[]}", "--run", "small"]).contains("no latent"));
     assert!(fails(dir, &["steer", "sweep", "--latent", &latent, "--zero", "--run", "small"]).contains("--strengths"));
 }
 
@@ -173,7 +177,7 @@ fn an_edit_is_fitted_to_files_and_used_by_its_name() {
     let one = dir.join("one.jsonl");
     fs::write(&one, "{\"text\": \"one line\"}\n").unwrap();
     let refused = fails(dir, &["steer", "fit", "--positive", one.to_str().unwrap(), "--run", "small"]);
-    assert!(refused.contains("at least 2"), "{refused}");
+    assert!(refused.contains("at least 4"), "{refused}");
     // As a vector; the format of llama.cpp has none after the first block, which is all that this model has.
     let out = dir.join("v.safetensors");
     let exported = said(dir, &["steer", "export", "--edit", "fitted", "--out", out.to_str().unwrap()]);
@@ -198,6 +202,7 @@ fn a_prediction_is_attributed_and_a_profile_says_what_is_left() {
     assert!(signs["right"].as_f64().unwrap() > 0.5 && signs["latents"].as_array().unwrap().len() == 5, "{signs}");
     let guard = ["steer", "guard", "--latent", &latent, "--regex", "the", "--n-tokens", "5000", "--prompts", "10", "--texts", "5", "--save", "quiet"];
     let report = said(dir, &guard);
+    assert_eq!(report["n_prompts"], 10, "a document that begins before its window can call too");
     assert!(report["n_concept"].as_u64().unwrap() > 0 && report["loss_concept"]["before"].as_f64().unwrap() > 0.0);
     let leak = &report["leak"];
     let sum = leak["edited"].as_f64().unwrap() + leak["others"].as_f64().unwrap() + leak["error"].as_f64().unwrap();

@@ -35,6 +35,7 @@ pub(super) fn side_by_side(prompt: &str, both: &Steered, width: usize) -> String
     }
     out += &match both.first_difference {
         None => "the texts are the same\n".to_string(),
+        Some(1) => "the texts part after one token\n".to_string(),
         Some(n) => format!("the texts part after {n} tokens\n"),
     };
     out

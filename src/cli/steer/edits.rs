@@ -39,7 +39,7 @@ pub(super) struct EditArgs {
     /// Let at most S times the latent's largest activation lie along its direction
     #[arg(long, value_name = "S", group = "rule", allow_negative_numbers = true)]
     cap: Option<f32>,
-    /// What S is a multiple of: the latent's largest activation, 1, or the mean length of activations at the hook
+    /// What S is a multiple of: the latent's largest activation (max), 1 (act), or the mean length of activations at the hook (norm)
     #[arg(long, value_name = "UNIT", value_parser = unit, default_value = "max")]
     unit: Unit,
     /// Edit only where the latent is active
@@ -49,7 +49,7 @@ pub(super) struct EditArgs {
     #[arg(long)]
     drop_error: bool,
     /// Which positions are edited: all, prompt, generated (with the prompt's last, which writes the first new token), continuation (without it), or a
-    /// position N and all after it
+    /// position N (from 0) and all after it; <|endoftext|>, which a prompt begins with, is never edited
     #[arg(long, value_name = "SCOPE", value_parser = scope, default_value = "all")]
     scope: Scope,
     /// Instead of --latent: the name of an edit that was saved (DIR/RUN/edits/NAME.toml), a file, or the edit itself as JSON
@@ -147,8 +147,9 @@ pub(super) fn path(run: &RunDir, name: &str) -> anyhow::Result<PathBuf> {
 pub(super) fn save(run: &RunDir, name: &str, edit: &SavedEdit) -> anyhow::Result<()> {
     let path = path(run, name)?;
     std::fs::create_dir_all(run.edits()).with_context(|| run.edits().display().to_string())?;
+    let replaced = if path.exists() { "replaced" } else { "wrote" };
     write_atomic(&path, |file| file.write_all(edit.to_toml().as_bytes()))?;
-    tell!("wrote {}; use it: --edit {name}", path.display());
+    tell!("{replaced} {}; use it: --edit {name}", path.display());
     Ok(())
 }
 

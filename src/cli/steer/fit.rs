@@ -36,8 +36,8 @@ pub(super) struct FitArgs {
     #[arg(long, value_name = "FIELD", default_value = "text")]
     field: String,
     /// Most features in the edit: the largest of 1, 2, 4, 8, 16 that this allows is tried
-    #[arg(long, value_name = "N", default_value_t = FitConfig::default().most_features)]
-    features: usize,
+    #[arg(long, value_name = "N", default_value_t = FitConfig::default().most_features as u64, value_parser = clap::value_parser!(u64).range(1..))]
+    features: u64,
     /// Largest perplexity of the texts under the unedited model, as a multiple of the unedited texts'
     #[arg(long, value_name = "X", default_value_t = FitConfig::default().max_perplexity_ratio)]
     max_perplexity: f64,
@@ -75,6 +75,15 @@ pub(super) fn run(args: &FitArgs, global: &Global, dir: &RunDir) -> anyhow::Resu
     let mut opened = Opened::open(dir, args.sae.as_deref())?;
     let positive = documents(&opened, &args.positive, &args.field)?;
     let negative = if args.negative.is_empty() { of_run(&opened)? } else { documents(&opened, &args.negative, &args.field)? };
+    for (side, documents) in [("positive", &positive), ("negative", &negative)] {
+        if documents.len() < 4 {
+            bail!(
+                "there are {} {side} documents and at least 4 are needed: two to fit on, two for the classifier\n  give more files; a record of jsonl is a document, a txt \
+                 file is cut at every <|endoftext|> and, past 8,000 bytes, at blank lines",
+                documents.len()
+            );
+        }
+    }
     let (fit_positive, other_positive) = positive.split_at(args.docs.min(positive.len() / 2));
     let (fit_negative, other_negative) = negative.split_at(args.docs.min(negative.len() / 2));
     tell!(
@@ -88,7 +97,7 @@ pub(super) fn run(args: &FitArgs, global: &Global, dir: &RunDir) -> anyhow::Resu
         tell!("note: a side has fewer than {} documents, so half of it is fitted on and half is the classifier's", 2 * args.docs);
     }
     let config = FitConfig {
-        most_features: args.features.max(1),
+        most_features: args.features as usize,
         texts: args.texts,
         tokens: args.tokens,
         sampling,
@@ -141,7 +150,7 @@ fn documents(opened: &Opened, paths: &[PathBuf], field: &str) -> anyhow::Result<
         })
         .with_context(|| path.display().to_string())?;
         if let Some(wrong) = wrong {
-            bail!("{}: {wrong}", path.display());
+            bail!("{}, {}: {}\n  mend or leave out the record; --field says where the text is", wrong.file, wrong.place, wrong.what);
         }
         all.extend(texts.iter().map(|text| {
             let mut ids = opened.tokenizer.encode(text);

@@ -92,8 +92,9 @@ fn tell_report(out: &mut dyn Write, name: &str, r: &GuardReport) -> std::io::Res
     if let Some(mass) = &r.mass {
         writeln!(out, "  probability of its own tokens   {}", percent(mass))?;
     }
-    writeln!(out, "  written where it is called for  {} of tokens after {} prompts", percent(&r.rate_called), r.n_prompts)?;
-    writeln!(out, "  written freely                  {} of tokens", percent(&r.rate_free))?;
+    let of_tokens = |b: &Option<BeforeAfter>| b.as_ref().map_or("nothing was written".into(), |b| format!("{} of tokens", percent(b)));
+    writeln!(out, "  written where it is called for  {}, after {} prompts", of_tokens(&r.rate_called), r.n_prompts)?;
+    writeln!(out, "  written freely                  {}", of_tokens(&r.rate_free))?;
     if let Some(leak) = &r.leak {
         let largest: Vec<String> = leak.largest.iter().map(|(l, share)| format!("{l} ({:.0} %)", 100.0 * share)).collect();
         writeln!(

@@ -71,6 +71,9 @@ impl Drawing {
         if !(temperature >= 0.0 && temperature.is_finite()) {
             bail!("--temperature {temperature} must be 0 or more");
         }
+        if top_k == Some(0) {
+            bail!("--top-k must be 1 or more; leave it out to draw from all tokens");
+        }
         if let Some(p) = top_p.filter(|p| !(*p > 0.0 && *p <= 1.0)) {
             bail!("--top-p {p} must be above 0 and at most 1");
         }

@@ -79,7 +79,13 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
     let mut opened = Opened::open(dir, args.sae.as_deref())?;
     let prompt_text = if args.pin { PIN_PREFIX } else { &args.prompt };
     let prompt = opened.rig().prompt(prompt_text);
+    if prompt.len() > opened.lm.config.n_ctx {
+        tell!("note: the prompt has {} tokens and the model reads {}: its beginning is not read", prompt.len(), opened.lm.config.n_ctx);
+    }
     let writing = Writing { n_tokens: args.tokens, sampling, stop: args.stop.clone() };
+    if saved.as_ref().is_some_and(|edit| edit.edits.is_empty() && edit.keep_error) {
+        bail!("the edit names no latent and keeps the SAE's error, so it would change nothing");
+    }
     let mut found = Vec::new();
     let edit = match (saved, rule) {
         (Some(saved), _) => saved,
@@ -222,9 +228,9 @@ pub(super) fn table(out: &mut dyn Write, unedited: &Measures, edited: &Measures,
 
 fn tell_effects(out: &mut dyn Write, effects: &Effect) -> std::io::Result<()> {
     writeln!(out, "{:>14} {:>8} {:>17}  {:<34} fallen", "token", "KL, nats", "p", "risen")?;
-    let named = |moved: &[Moved]| moved.iter().map(|m| format!("{:?} {:.2}>{:.2}", m.text, m.unedited, m.edited)).collect::<Vec<_>>().join(" ");
+    let named = |moved: &[Moved]| moved.iter().map(|m| format!("{:?} {:.2}->{:.2}", m.text, m.unedited, m.edited)).collect::<Vec<_>>().join(" ");
     for t in &effects.tokens {
-        let p = format!("{:.3} > {:.3}", t.log_prob_unedited.exp(), t.log_prob_edited.exp());
+        let p = format!("{:.3} -> {:.3}", t.log_prob_unedited.exp(), t.log_prob_edited.exp());
         writeln!(out, "{:>14} {:>8.3} {p:>17}  {:<34} {}", format!("{:?}", t.text), t.kl, named(&t.promoted), named(&t.suppressed))?;
     }
     let most: Vec<String> = effects.most_moved.iter().map(|m| format!("{} {:+.3}", m.latent, m.mean_change)).collect();

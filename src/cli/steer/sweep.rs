@@ -84,6 +84,12 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
     if saved.is_none() && args.edit.latent.is_empty() {
         bail!("say what to edit: --latent N or --edit NAME\n  look for latents: monosem features search TEXT {}", dir.flags());
     }
+    if saved.as_ref().is_some_and(|edit| !edit.has_strength()) {
+        bail!("no rule of this edit has a strength to try; zero and mean have none");
+    }
+    if args.plot.as_ref().is_some_and(|path| path.extension().is_none_or(|e| e != "svg")) {
+        bail!("--plot writes SVG; give it a name that ends in .svg");
+    }
     let mut opened = Opened::open(dir, args.sae.as_deref())?;
     if args.controls && args.edit.only_active() {
         bail!("--controls pushes at every position; leave out --only-active");
@@ -126,8 +132,19 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
             controls.push((name, sweep(trial, &unedited.measures, bounds, &args.strengths, &push)?));
         }
     }
+    if let Some(chosen) = chosen.filter(|_| concept.is_some()) {
+        let best = |all: &[Swept]| all.iter().filter(|s| s.whole).map(|s| s.measures.concept_tokens).max().unwrap_or(0);
+        let own = swept[chosen].measures.concept_tokens;
+        if own <= unedited.measures.concept_tokens {
+            tell!("note: at no strength that leaves the text whole is more of it written than without the edit");
+        } else if let Some((name, _)) = controls.iter().find(|(_, swept)| best(swept) >= own) {
+            tell!(
+                "note: the {name} direction writes as much of it with the text whole; this feature does nothing of its own, or more texts are needed (--texts)"
+            );
+        }
+    }
     if let Some(path) = &args.plot {
-        let svg = picture(&swept, concept.as_ref().map(|c| c.1.as_str()));
+        let svg = picture(&swept, bounds, concept.as_ref().map(|c| c.1.as_str()));
         write_atomic(path, |file| file.write_all(svg.as_bytes()))?;
         tell!("wrote {}", path.display());
     }
@@ -201,9 +218,9 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
 }
 
 /// What is gained (the concept's rate, or the divergence from the unedited model) against what it costs (perplexity).
-fn picture(swept: &[Swept], concept: Option<&str>) -> String {
+fn picture(swept: &[Swept], bounds: Bounds, concept: Option<&str>) -> String {
     let gain = |s: &Swept| if concept.is_some() { 100.0 * s.measures.concept_rate } else { s.measures.kl };
     let label = concept.map_or("KL from the unedited model, nats".to_string(), |c| format!("{c}, % of tokens"));
     let points: Vec<(f64, f64, String)> = swept.iter().map(|s| (s.perplexity_ratio, gain(s), format!("{}", s.strength))).collect();
-    plot::pareto("strengths of the edit", "perplexity under the unedited model, times", &label, &points)
+    plot::pareto("strengths of the edit", "perplexity under the unedited model, times", &label, &points, bounds.max_perplexity_ratio)
 }

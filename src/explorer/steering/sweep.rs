@@ -32,8 +32,6 @@ pub struct Row {
 
 /// Multiples of what is set.
 const MULTIPLES: [f32; 6] = [0.25, 0.5, 0.75, 1.0, 1.5, 2.0];
-/// Texts that are so many times as perplexing are no longer drawn: the others would be one point beside them.
-const DRAWN_BELOW: f64 = 5.0;
 const TEXTS: usize = 16;
 const MOST_TOKENS: usize = 40;
 const MOST_PATTERN: usize = 200;
@@ -44,6 +42,9 @@ pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
     let ask = Ask { strength: asked.strength.filter(|_| !asked.auto).or(Some(1.0)), auto: false, ..asked.clone() };
     check(&ask)?;
     let edit = ask.edits()?;
+    if !edit.has_strength() {
+        return Err(Problem::bad("None of these rules has a strength to try: a removed feature, or one at its mean, has none."));
+    }
     let concept = pattern(&ask.count)?;
     let dictionary = app.dictionary(Units::Features)?;
     let meta = dictionary.meta().clone();
@@ -70,8 +71,7 @@ pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
     let chosen = choose(&swept, concept.is_some());
     let gain = |s: &Swept| if concept.is_some() { 100.0 * s.measures.concept_rate } else { s.measures.kl };
     let gained = if concept.is_some() { format!("/{}/, % of tokens", ask.count) } else { "KL from the unedited model, nats".into() };
-    let drawn = |s: &&Swept| s.perplexity_ratio < DRAWN_BELOW;
-    let points: Vec<(f64, f64, String)> = swept.iter().filter(drawn).map(|s| (s.perplexity_ratio, gain(s), format!("{}", s.strength))).collect();
+    let points: Vec<(f64, f64, String)> = swept.iter().map(|s| (s.perplexity_ratio, gain(s), format!("{}", s.strength))).collect();
     let row = |(i, s): (usize, &Swept)| Row {
         strength: format!("{} ×", s.strength),
         link: link(&Ask { edit: Some(edit.times(s.strength).to_json()), ..ask.clone() }),
@@ -80,6 +80,7 @@ pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
         kl: significant(s.measures.kl),
         rate: format!("{:.2} %", 100.0 * s.measures.concept_rate),
         verdict: match (Some(i) == chosen, s.whole) {
+            (true, _) if concept.is_some() && s.measures.concept_tokens <= unedited.concept_tokens => "whole, and no more of it than unedited",
             (true, _) => "the one to take",
             (false, true) => "whole",
             (false, false) => "comes apart",
@@ -94,7 +95,13 @@ pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
             Bounds::default().max_perplexity_ratio,
             Bounds::default().min_distinct_2_ratio
         ),
-        plot: plot::pareto("multiples of what is set", "perplexity under the unedited model, times", &gained, &points),
+        plot: plot::pareto(
+            "multiples of what is set",
+            "perplexity under the unedited model, times",
+            &gained,
+            &points,
+            Bounds::default().max_perplexity_ratio,
+        ),
         counted: if concept.is_some() { format!("/{}/", ask.count) } else { String::new() },
         rows: swept.iter().enumerate().map(row).collect(),
     })
