@@ -28,3 +28,5 @@ pub mod pipeline;
 pub mod sae;
 /// Data whose features are known: generators, scores against the truth, experiments with published numbers.
 pub mod synth;
+/// Toy Models of Superposition: every experiment, with its closed form, its picture and an SAE that undoes it.
+pub mod toy;

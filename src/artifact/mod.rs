@@ -2,6 +2,7 @@
 //! Knows no stage.
 
 mod atomic;
+mod figure;
 mod manifest;
 mod progress;
 mod run;
@@ -12,6 +13,7 @@ mod tensors;
 mod train_log;
 
 pub use atomic::{move_file, read_json, remove_if_there, write_atomic, write_json, write_together};
+pub use figure::Figure;
 pub use manifest::{Manifest, hash_file};
 pub use progress::{Progress, Silent};
 pub use run::{RunDir, RunLock};

@@ -15,6 +15,7 @@ macro_rules! tell {
 mod corpus;
 mod explore;
 mod features;
+mod figures;
 mod harvest;
 mod info;
 mod label;
@@ -26,6 +27,7 @@ mod sae;
 mod steer;
 mod synth;
 mod terminal;
+mod toy;
 
 pub use terminal::Terminal;
 
@@ -89,6 +91,7 @@ enum Command {
     Steer(steer::Args),
     Explore(explore::Args),
     Synth(synth::Args),
+    Toy(toy::Args),
     Info(info::Args),
 }
 
@@ -113,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Steer(args) => steer::run(args, &global),
         Command::Explore(args) => explore::run(args, &global),
         Command::Synth(args) => synth::run(args, &global),
+        Command::Toy(args) => toy::run(args, &global),
         Command::Info(args) => info::run(args, &global),
     });
     match done {
@@ -125,7 +129,7 @@ pub fn main() -> ExitCode {
 fn prepare(command: &Command, global: &Global) -> anyhow::Result<()> {
     let run = RunDir::new(&global.dir, &global.run);
     let makes = match command {
-        Command::Quickstart(_) | Command::Run(_) | Command::Synth(_) => true,
+        Command::Quickstart(_) | Command::Run(_) | Command::Synth(_) | Command::Toy(_) => true,
         Command::Corpus(args) => args.builds(),
         Command::Features(args) => args.imports(),
         Command::Sae(args) => args.needs_no_run(),

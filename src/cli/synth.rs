@@ -1,9 +1,8 @@
 //! `monosem synth`: SAE training against known features.
 
-use super::{Global, Interrupted, Terminal, again};
+use super::{Global, Interrupted, Terminal, again, figures};
 use crate::artifact::{self, RunDir, Start, grouped};
-use crate::synth::experiments::{Architecture, Ask, EXPERIMENTS, Experiment, Figure, find};
-use anyhow::bail;
+use crate::synth::experiments::{Architecture, Ask, EXPERIMENTS, Experiment, find};
 
 /// Train SAEs on data whose features are known, and compare with published scores
 ///
@@ -74,26 +73,13 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     if experiment.rows > 0 {
         artifact::write_json(&ask.folder.join("outcome.json"), &outcome)?;
     }
-    let missed: Vec<&Figure> = outcome.figures.iter().filter(|f| f.holds() == Some(false)).collect();
     if global.json {
         say!("{}", serde_json::to_string(&outcome)?);
     } else {
-        table(&outcome.figures)?;
+        figures::table(&outcome.figures)?;
         say!("{}", outcome.says);
     }
-    if args.check && !missed.is_empty() {
-        let words = |f: &&Figure| {
-            let (low, high) = f.band.expect("what misses its band has one");
-            format!("{} of {} is {}, expected {} to {}", f.what, f.of, number(f.ours), number(low), number(high))
-        };
-        bail!(
-            "{} of {} figures are outside of their bands\n  {}",
-            missed.len(),
-            outcome.figures.len(),
-            missed.iter().map(words).collect::<Vec<_>>().join("\n  ")
-        );
-    }
-    Ok(())
+    if args.check { figures::check(&outcome.figures) } else { Ok(()) }
 }
 
 fn list(global: &Global) -> anyhow::Result<()> {
@@ -106,30 +92,4 @@ fn list(global: &Global) -> anyhow::Result<()> {
         say!("{:12} {}\n{:12} {}; {} on two cores", e.name, e.about, "", e.source, e.takes);
     }
     Ok(())
-}
-
-fn table(figures: &[Figure]) -> anyhow::Result<()> {
-    let wide = |text: fn(&Figure) -> usize, least: usize| figures.iter().map(text).max().unwrap_or(0).max(least);
-    let (of, what) = (wide(|f| f.of.len(), 2), wide(|f| f.what.len(), 4));
-    say!("{:of$}  {:what$}  {:>20}  {:>10}  {:>20}", "", "", "ours", "published", "accepted");
-    for f in figures {
-        let ours = f.sd.map_or(number(f.ours), |sd| format!("{} +- {}", number(f.ours), number(sd)));
-        let band = f.band.map_or(String::new(), |(low, high)| {
-            let bound = |x: f64| if x.is_finite() { number(x) } else { "...".into() };
-            format!("{} to {}{}", bound(low), bound(high), if f.holds() == Some(true) { "  holds" } else { "  MISSED" })
-        });
-        say!("{:of$}  {:what$}  {ours:>20}  {:>10}  {band:>20}", f.of, f.what, f.published.map_or(String::new(), number));
-    }
-    Ok(())
-}
-
-/// Four significant digits, whole numbers as they are.
-fn number(x: f64) -> String {
-    match x.abs() {
-        a if (1e4..1e15).contains(&a) => grouped(a.round() as u64),
-        a if a >= 100.0 => format!("{x:.0}"),
-        a if a >= 10.0 => format!("{x:.1}"),
-        a if a >= 1e-3 || a == 0.0 => format!("{x:.4}"),
-        _ => format!("{x:.1e}"),
-    }
 }

@@ -38,11 +38,12 @@ pub fn adamw_step(step: AdamWStep, w: &mut [f32], g: &[f32], m: &mut [f32], v: &
         .zip(g.par_chunks(CHUNK))
         .zip(m.par_chunks_mut(CHUNK))
         .zip(v.par_chunks_mut(CHUNK))
-        .for_each(|(((w, g), m), v)| chunk(step, w, g, m, v));
+        .for_each(|(((w, g), m), v)| adamw_step_here(step, w, g, m, v));
 }
 
 dispatch! {
-    fn chunk(step: AdamWStep, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+    /// The same on the calling thread, for few weights.
+    pub fn adamw_step_here(step: AdamWStep, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
         let correct1 = 1.0 - (step.beta1 as f64).powf(step.step as f64);
         let correct2 = 1.0 - (step.beta2 as f64).powf(step.step as f64);
         let rate = (step.lr as f64 / correct1) as f32;

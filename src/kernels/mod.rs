@@ -15,6 +15,7 @@ pub mod layer_norm;
 pub mod screen;
 pub mod select;
 pub mod simd;
+pub mod small;
 pub mod softmax;
 pub mod sparse;
 #[cfg(test)]

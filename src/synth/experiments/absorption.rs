@@ -4,8 +4,8 @@
 //! Where feature 1 fires only with feature 0, sparsity is cheaper with one latent for both: the latent of feature 1 gets the direction
 //! (v0 + v1) / sqrt(2), cosine 0.71 with each, and the latent of feature 0 learns to be silent where 1 fires.
 
-use super::{Ask, Experiment, Figure, Outcome};
-use crate::artifact::Progress;
+use super::{Ask, Experiment, Outcome};
+use crate::artifact::{Figure, Progress};
 use crate::sae::{SaeConfig, SparseRows, TrainConfig};
 use crate::synth::Result;
 use crate::synth::data::Dictionary;

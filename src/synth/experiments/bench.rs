@@ -2,8 +2,8 @@
 //!
 //! Published (mean of 5 seeds): docs of SAELens, tables for L0 = 25 and 20. Settings: 200M rows in batches of 1,024, Adam at 3e-4 all through.
 
-use super::{Ask, Chosen, Experiment, Figure, Outcome};
-use crate::artifact::{self, Progress};
+use super::{Ask, Chosen, Experiment, Outcome};
+use crate::artifact::{self, Figure, Progress};
 use crate::sae::{SaeConfig, TrainConfig};
 use crate::synth::Result;
 use crate::synth::data::forest::{Forest, ForestConfig};

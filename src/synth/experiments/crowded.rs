@@ -4,8 +4,8 @@
 //! between 10^-5.5 and 10^-1.2 (mean 0.00637). An SAE of 3,200 latents at L0 20; a feature is recovered where a latent has a cosine above 0.8 with it.
 //! Source: Sanity checks of SAEs (2026): constant rates 3 recovered, explained variance 0.67; log-uniform 297 (BatchTopK) and 225 (JumpReLU), 0.71.
 
-use super::{Ask, Chosen, Experiment, Figure, Outcome};
-use crate::artifact::{Progress, seed};
+use super::{Ask, Chosen, Experiment, Outcome};
+use crate::artifact::{Figure, Progress, seed};
 use crate::sae::{SaeConfig, TrainConfig};
 use crate::synth::Result;
 use crate::synth::data::Dictionary;

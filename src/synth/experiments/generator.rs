@@ -1,7 +1,7 @@
 //! The generator of SynthSAEBench-16k by itself: is it the published one, and what does a row cost?
 
-use super::{Ask, Experiment, Figure, Outcome};
-use crate::artifact::{Progress, grouped};
+use super::{Ask, Experiment, Outcome};
+use crate::artifact::{Figure, Progress, grouped};
 use crate::kernels::gemm::matmul_nt;
 use crate::sae::{RowSource, SparseRows};
 use crate::synth::data::Dictionary;

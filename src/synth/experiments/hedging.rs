@@ -4,8 +4,8 @@
 //! One latent does best when its direction leans towards the children: with c = 0.15 the leading eigenvector of E[x x^T], (1, b, b, b) with
 //! 3 c b^2 + (1 - c - 2 c^2) b - c = 0, b = 0.170: cosine 0.959 with the parent and 0.163 with each child.
 
-use super::{Ask, Experiment, Figure, Outcome};
-use crate::artifact::Progress;
+use super::{Ask, Experiment, Outcome};
+use crate::artifact::{Figure, Progress};
 use crate::sae::{SaeConfig, TrainConfig};
 use crate::synth::Result;
 use crate::synth::data::Dictionary;

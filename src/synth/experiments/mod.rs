@@ -13,7 +13,7 @@ use super::prune;
 use super::scores::{self, Scored};
 use super::source::{Generator, Rows};
 use super::{Error, Result};
-use crate::artifact::{self, Progress, Start};
+use crate::artifact::{self, Figure, Progress, Start};
 use crate::sae::{self, Origin, Place, Recipe, TrainConfig};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -178,48 +178,6 @@ pub struct Outcome {
     pub figures: Vec<Figure>,
 }
 
-/// One number.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Figure {
-    /// What it is a figure of: an SAE, the generator.
-    pub of: String,
-    /// A name of [`scores::Scores`], or words.
-    pub what: String,
-    /// Mean over seeds.
-    pub ours: f64,
-    /// Standard deviation over seeds, where there are several.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sd: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub published: Option<f64>,
-    /// Lowest and highest value that `--check` accepts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub band: Option<(f64, f64)>,
-}
-
-impl Figure {
-    /// From one value for each seed.
-    pub fn new(of: &str, what: &str, values: &[f64]) -> Self {
-        let n = values.len().max(1) as f64;
-        let ours = values.iter().sum::<f64>() / n;
-        let sd = (values.len() > 1).then(|| (values.iter().map(|v| (v - ours).powi(2)).sum::<f64>() / (n - 1.0)).sqrt());
-        Figure { of: of.into(), what: what.into(), ours, sd, published: None, band: None }
-    }
-
-    pub fn published(self, value: f64) -> Self {
-        Figure { published: Some(value), ..self }
-    }
-
-    pub fn within(self, low: f64, high: f64) -> Self {
-        Figure { band: Some((low, high)), ..self }
-    }
-
-    /// Whether it lies in its band; `None` where nothing is asserted.
-    pub fn holds(&self) -> Option<bool> {
-        self.band.map(|(low, high)| (low..=high).contains(&self.ours))
-    }
-}
-
 impl Ask {
     pub fn rows(&self, experiment: &Experiment) -> u64 {
         self.rows.unwrap_or(experiment.rows)
@@ -304,15 +262,6 @@ mod tests {
         assert!(at("topk:q=1", 2.0).unwrap_err().to_string().contains('q') && at("nope", 2.0).unwrap_err().to_string().contains("nope"));
         let own = Architecture::parse("relu-2023:l1=1").unwrap().or(json!({ "l1": 2 })).as_it_is().unwrap();
         assert_eq!((own.label.as_str(), own.target_l0), ("relu-2023 l1=1", None));
-    }
-
-    #[test]
-    fn figures_of_several_seeds_have_their_deviation_and_hold_inside_their_band() {
-        let figure = Figure::new("x", "f1", &[0.5, 0.6, 0.7]).within(0.55, 0.65);
-        assert!((figure.ours - 0.6).abs() < 1e-12 && (figure.sd.unwrap() - 0.1).abs() < 1e-12);
-        assert_eq!(figure.holds(), Some(true));
-        assert_eq!(figure.clone().within(0.61, 1.0).holds(), Some(false));
-        assert_eq!((Figure::new("x", "f1", &[0.5]).sd, Figure::new("x", "f1", &[f64::NAN]).within(0.0, 1.0).holds()), (None, Some(false)));
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! correlated by a Gaussian copula. Score: MMCS, the mean over features of the largest cosine with a latent. Outcome: a band of L1, the "Goldilocks
 //! zone", in which it is near 1 when there are at least as many latents as features.
 
-use super::{Ask, Chosen, Experiment, Figure, Outcome};
-use crate::artifact::{Progress, seed};
+use super::{Ask, Chosen, Experiment, Outcome};
+use crate::artifact::{Figure, Progress, seed};
 use crate::sae::{SaeConfig, TrainConfig};
 use crate::synth::data::Dictionary;
 use crate::synth::data::plain::{Magnitude, Plain};

@@ -4,8 +4,8 @@
 //! dimensions, magnitudes fixed around 1 with deviation 0.05. Mean L0: 3 * 0.15 * 1.6 + 8 * 0.05 = 1.12. A plain SAE absorbs: its latents for
 //! parents are silent where a child fires. A Matryoshka SAE keeps them.
 
-use super::{Ask, Chosen, Experiment, Figure, Outcome};
-use crate::artifact::{Progress, seed};
+use super::{Ask, Chosen, Experiment, Outcome};
+use crate::artifact::{Figure, Progress, seed};
 use crate::sae::{SaeConfig, TrainConfig};
 use crate::synth::data::Dictionary;
 use crate::synth::data::trees::{Group, Trees};

@@ -7,8 +7,8 @@
 //! What tells the right L0 without the truth: the mean over rows of the n-th largest |(x - b_dec) . w_j|, n somewhat above L0. Mixed directions see
 //! features that are not theirs; it is least where directions are clean.
 
-use super::{Ask, Chosen, Experiment, Figure, Outcome};
-use crate::artifact::{Progress, seed};
+use super::{Ask, Chosen, Experiment, Outcome};
+use crate::artifact::{Figure, Progress, seed};
 use crate::kernels::gemm::matmul_nt;
 use crate::sae::{RowSource, Sae, SaeConfig, Select, TrainConfig};
 use crate::synth::data::plain::{Magnitude, Plain};
