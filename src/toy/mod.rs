@@ -5,6 +5,7 @@
 pub mod data;
 pub mod draw;
 mod error;
+pub mod exact;
 pub mod experiments;
 pub mod model;
 pub mod page;

@@ -167,6 +167,15 @@ impl Instances {
         Weights::new(&self.model, &self.params[instance * p..(instance + 1) * p])
     }
 
+    /// Starts an instance of a tied model from these weights. Shapes: w (n, m), b (n,).
+    pub fn start_from(&mut self, instance: usize, w: &[f32], b: &[f32]) {
+        let p = self.model.n_params();
+        assert!(self.model.tied && w.len() + b.len() == p, "a tied model of {p} parameters: got {} and {}", w.len(), b.len());
+        let (weights, biases) = self.params[instance * p..(instance + 1) * p].split_at_mut(w.len());
+        weights.copy_from_slice(w);
+        biases.copy_from_slice(b);
+    }
+
     /// Trains every instance to the end of `schedule`. Each is a sequence of its own: threads share instances, and the result does not depend on their number.
     pub fn train(&mut self, schedule: Schedule) {
         self.train_for(schedule, schedule.steps);

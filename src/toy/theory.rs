@@ -66,31 +66,34 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-12)
 }
 
-/// Phases of the smallest models: an extra feature of importance I beside n - 1 = m of importance 1.
+/// Phases of the smallest models: an extra feature of importance I beside m = n - 1 of importance 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// The extra feature has no direction.
     Ignored,
-    /// It takes the direction of another one, which has none.
+    /// It has a direction of its own, and another feature has none.
     Dedicated,
     /// It shares one with another, in opposite directions.
     Superposed,
+    /// It has a direction of its own, and two others share one. Not with n = 2, where there is only one other.
+    OthersSuperposed,
 }
 
-/// Losses of the three phases, in the order of [`Phase`], superposition with biases 0.
-///
-/// n = 2, m = 1: I v, v, p^2 (1 + I) / 6, for E min(x1, x2)^2 = 1/6 for two active features. n = 3, m = 2 has the same three (and two ordinary
-/// features opposite each other, p^2 / 3, which is never below all of these: it is better than sharing with the extra feature only if I > 1, and then
-/// giving it a direction of its own costs less unless sharing does too).
-pub fn phase_losses(importance: f64, p: f64) -> [f64; 3] {
+pub const PHASES: [Phase; 4] = [Phase::Ignored, Phase::Dedicated, Phase::Superposed, Phase::OthersSuperposed];
+
+/// Losses of the phases, in the order of [`PHASES`], superposition with biases 0: I v, v, p^2 (1 + I) / 6, p^2 / 3, for E min(x1, x2)^2 = 1/6 of
+/// two active features. Shapes: n = 2 or 3 features.
+pub fn phase_losses(n: usize, importance: f64, p: f64) -> [f64; 4] {
     let v = variance(p);
-    [importance * v, v, p * p * (1.0 + importance) / 6.0]
+    [importance * v, v, p * p * (1.0 + importance) / 6.0, if n > 2 { p * p / 3.0 } else { f64::INFINITY }]
 }
 
-/// Probability below which superposition beats the other two phases: 4 min(1, I) / (2 (1 + I) + 3 min(1, I)).
-pub fn phase_boundary(importance: f64) -> f64 {
+/// Probability below which some superposition beats both phases without: 4 a / (2 (1 + b) + 3 a), where a = min(1, I) is what not representing costs
+/// and a and b are the importances of the two that share: b is the larger of 1 and I with n = 2, and 1 with n = 3, where two others share if I > 1.
+pub fn phase_boundary(n: usize, importance: f64) -> f64 {
     let least = importance.min(1.0);
-    4.0 * least / (2.0 * (1.0 + importance) + 3.0 * least)
+    let most = if n > 2 { 1.0 } else { importance.max(1.0) };
+    4.0 * least / (2.0 * (least + most) + 3.0 * least)
 }
 
 /// Measurements that recover an n-dimensional vector with features of probability p: -n p ln p, up to a constant. Source: "Compressed sensing".
@@ -167,13 +170,15 @@ mod tests {
     #[test]
     fn superposition_wins_exactly_below_the_boundary() {
         for (importance, want) in [(1.0, 0.571), (0.3, 0.343), (0.1, 0.160), (10.0, 0.160)] {
-            let p = phase_boundary(importance);
-            assert!((p - want).abs() < 1e-3, "{p} {want}");
+            assert!((phase_boundary(2, importance) - want).abs() < 1e-3, "{importance}");
+        }
+        for (n, importance) in [(2, 1.0), (2, 0.3), (2, 10.0), (3, 0.1), (3, 0.7), (3, 4.0)] {
+            let p = phase_boundary(n, importance);
             let margin = |p: f64| {
-                let [ignored, dedicated, superposed] = phase_losses(importance, p);
-                superposed - ignored.min(dedicated)
+                let [ignored, dedicated, superposed, others] = phase_losses(n, importance, p);
+                superposed.min(others) - ignored.min(dedicated)
             };
-            assert!(margin(0.99 * p) < 0.0 && margin(1.01 * p) > 0.0 && margin(p).abs() < 1e-12);
+            assert!(margin(0.99 * p) < 0.0 && margin(1.01 * p) > 0.0 && margin(p).abs() < 1e-12, "{n} {importance}");
         }
     }
 

@@ -110,7 +110,9 @@ impl Axis {
             let first = self.low.log10().floor() as i32;
             let last = self.high.log10().ceil() as i32;
             let all = (first..=last).flat_map(|e| of_a_decade.iter().map(move |f| f * 10f64.powi(e)));
-            return all.filter(|v| (self.low * 0.999..=self.high * 1.001).contains(v)).collect();
+            let all: Vec<f64> = all.filter(|v| (self.low * 0.999..=self.high * 1.001).contains(v)).collect();
+            // A short piece of a decade may hold none of them.
+            return if all.len() > 1 { all } else { Axis { log: false, ..*self }.ticks() };
         }
         let rough = (self.high - self.low) / 5.0;
         let power = 10f64.powf(rough.log10().floor());
@@ -130,7 +132,7 @@ pub struct Chart {
 
 const LEFT: f64 = 52.0;
 const TOP: f64 = 26.0;
-const RIGHT: f64 = 12.0;
+const RIGHT: f64 = 20.0;
 const BOTTOM: f64 = 40.0;
 
 impl Chart {
@@ -188,12 +190,13 @@ impl Chart {
         }
     }
 
-    /// A line across at y, with a word at its right end.
-    pub fn level(&mut self, y: f64, word: &str, colour: Colour) {
+    /// A faint line across at y, with a word at its left (`Start`) or right end.
+    pub fn level(&mut self, y: f64, word: &str, end: Anchor) {
         if self.inside(self.x.low, y) {
             let (a, b) = (self.at(self.x.low, y), self.at(self.x.high, y));
-            self.scene.line(&[a, b], 1.0, colour);
-            self.scene.text(b.0 - 3.0, b.1 - 3.0, word, 10.0, Anchor::End, FAINT);
+            self.scene.line(&[a, b], 1.0, FAINT.alpha(0.6));
+            let x = if end == Anchor::Start { a.0 + 4.0 } else { b.0 - 3.0 };
+            self.scene.text(x, b.1 - 3.0, word, 10.0, end, FAINT);
         }
     }
 

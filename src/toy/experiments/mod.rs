@@ -1,6 +1,13 @@
 //! The experiments, a file each. Each trains its models, measures them beside closed forms or what was published, draws them, and says what one sees.
 
 mod basic;
+mod correlated;
+mod dynamics;
+mod geometry;
+mod local_bases;
+mod pentagon;
+mod phases;
+mod principal_components;
 
 use super::draw::Scene;
 use super::model::{Instances, Schedule};
@@ -10,7 +17,16 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// All of them, in the order of the paper.
-pub const EXPERIMENTS: [&Experiment; 1] = [&basic::BASIC];
+pub const EXPERIMENTS: [&Experiment; 8] = [
+    &basic::BASIC,
+    &phases::PHASES_EXPERIMENT,
+    &geometry::GEOMETRY,
+    &pentagon::PENTAGON,
+    &correlated::CORRELATED,
+    &local_bases::LOCAL_BASES,
+    &principal_components::PRINCIPAL_COMPONENTS,
+    &dynamics::DYNAMICS,
+];
 
 pub struct Experiment {
     pub name: &'static str,
@@ -117,6 +133,41 @@ mod tests {
     #[test]
     fn basic_holds() {
         holds("basic");
+    }
+
+    #[test]
+    fn phases_hold() {
+        holds("phases");
+    }
+
+    #[test]
+    fn geometry_holds() {
+        holds("geometry");
+    }
+
+    #[test]
+    fn pentagon_holds() {
+        holds("pentagon");
+    }
+
+    #[test]
+    fn correlated_holds() {
+        holds("correlated");
+    }
+
+    #[test]
+    fn local_bases_hold() {
+        holds("local-bases");
+    }
+
+    #[test]
+    fn principal_components_hold() {
+        holds("principal-components");
+    }
+
+    #[test]
+    fn dynamics_hold() {
+        holds("dynamics");
     }
 
     #[test]
