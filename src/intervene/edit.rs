@@ -149,6 +149,10 @@ pub struct Steering {
     /// Whether what the SAE does not explain stays; otherwise the reconstruction takes the place of x wherever the scope reaches.
     #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
     pub keep_error: bool,
+    /// Positions of these tokens are left as they are. With the tokens that an edit promotes itself, a word that it has begun is finished by the model and
+    /// not begun again at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rest_after: Vec<u32>,
     #[serde(skip)]
     pub pushes: Vec<Push>,
 }
@@ -159,7 +163,7 @@ fn yes() -> bool {
 
 impl Default for Steering {
     fn default() -> Self {
-        Steering { edits: Vec::new(), scope: Scope::All, keep_error: true, pushes: Vec::new() }
+        Steering { edits: Vec::new(), scope: Scope::All, keep_error: true, rest_after: Vec::new(), pushes: Vec::new() }
     }
 }
 
@@ -231,6 +235,7 @@ impl<'a> Editor<'a> {
         steering.check(sae)?;
         let mut steering = steering.clone();
         steering.edits.sort_by_key(|e| e.latent);
+        steering.rest_after.sort_unstable();
         Ok(Editor {
             sae,
             steering,
@@ -254,7 +259,8 @@ impl<'a> Editor<'a> {
         self.selected.clear();
         self.selected.extend(ids.iter().enumerate().filter_map(|(i, &token)| {
             let position = first_position + i;
-            (counts(token, position, self.end_of_text) && self.steering.scope.contains(position, self.prompt_len)).then_some(i)
+            let rests = self.steering.rest_after.binary_search(&token).is_ok();
+            (counts(token, position, self.end_of_text) && self.steering.scope.contains(position, self.prompt_len) && !rests).then_some(i)
         }));
         if !self.steering.does_nothing() && !self.selected.is_empty() {
             self.apply_to_selected(rows);

@@ -58,6 +58,27 @@ pub fn residual_directions(lm: &Lm, hook: HookPoint, directions: &[f32]) -> Resu
     Ok(residual)
 }
 
+/// Tokens that latents of an SAE at `hook` promote: whose logit one of them moves at least half as far up as that of the token it moves most, by the direct
+/// path, but for the scale of the final norm. Ascending.
+///
+/// # Errors
+/// As [`residual_directions`].
+pub fn promoted(lm: &Lm, hook: HookPoint, sae: &Sae, latents: &[u32]) -> Result<Vec<u32>> {
+    let (m, v) = (lm.config.d_model, lm.config.d_vocab);
+    let mut tokens = Vec::new();
+    for mut direction in ExactEffect::new(lm, hook, sae, latents)?.residual.chunks_exact(m).map(<[f32]>::to_vec) {
+        let mean = direction.iter().sum::<f32>() / m as f32;
+        direction.iter_mut().zip(&lm.weights.ln_f_w).for_each(|(x, w)| *x = (*x - mean) * w);
+        let mut logits = vec![0.0; v];
+        matmul_nt(1, v, m, &direction, lm.weights.unembedding(), &mut logits, false);
+        let most = logits.iter().copied().fold(0.0, f32::max);
+        tokens.extend((0..v as u32).filter(|&t| most > 0.0 && logits[t as usize] >= 0.5 * most));
+    }
+    tokens.sort_unstable();
+    tokens.dedup();
+    Ok(tokens)
+}
+
 impl<'a> ExactEffect<'a> {
     /// Prepares `latents` of an SAE at `hook`, which must be at the neurons of the last layer or after them.
     pub fn new(lm: &'a Lm, hook: HookPoint, sae: &Sae, latents: &[u32]) -> Result<Self> {

@@ -128,6 +128,9 @@ pub struct SavedEdit {
     pub scope: Scope,
     #[serde(default = "yes")]
     pub keep_error: bool,
+    /// Tokens at which the edit rests; see [`Steering::rest_after`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rest_after: Vec<u32>,
     pub edits: Vec<SavedLatent>,
 }
 
@@ -193,7 +196,7 @@ impl SavedLatent {
 impl SavedEdit {
     /// These edits at every position.
     pub fn of(edits: Vec<SavedLatent>) -> Self {
-        SavedEdit { about: String::new(), weights_hash: None, scope: Scope::All, keep_error: true, edits }
+        SavedEdit { about: String::new(), weights_hash: None, scope: Scope::All, keep_error: true, rest_after: Vec::new(), edits }
     }
 
     /// Whether any rule has a value, so that the edit can be made stronger.
@@ -247,7 +250,7 @@ impl SavedEdit {
         }
         let norm = if self.edits.iter().any(|e| e.unit == Some(Unit::Norm)) { norm()? } else { 0.0 };
         let edits = self.edits.iter().map(|e| e.resolve(scale(e.latent)?, norm)).collect::<Result<_>>()?;
-        Ok(Steering { edits, scope: self.scope, keep_error: self.keep_error, ..Steering::default() })
+        Ok(Steering { edits, scope: self.scope, keep_error: self.keep_error, rest_after: self.rest_after.clone(), ..Steering::default() })
     }
 }
 
@@ -283,7 +286,8 @@ mod tests {
         assert_eq!((edit.scope, edit.keep_error, edit.edits.len(), edit.edits[1].only_active), (Scope::Generated, true, 2, true));
         assert_eq!(SavedEdit::parse(&edit.to_toml()).unwrap(), edit);
         assert_eq!(SavedEdit::parse(&edit.to_json()).unwrap(), edit);
-        let from = SavedEdit::parse(r#"{"scope":{"from":5},"edits":[{"latent":1,"rule":"scale","value":2.5}]}"#).unwrap();
+        let from = SavedEdit::parse(r#"{"scope":{"from":5},"edits":[{"latent":1,"rule":"scale","value":2.5}],"rest_after":[9,4]}"#).unwrap();
+        assert_eq!(resolved(&from).unwrap().rest_after, [9, 4]);
         assert_eq!((from.scope, SavedEdit::parse(&from.to_toml()).unwrap()), (Scope::From(5), from.clone()));
     }
 

@@ -251,6 +251,16 @@ fn positions_out_of_scope_keep_every_bit() {
 }
 
 #[test]
+fn positions_of_tokens_after_which_an_edit_rests_keep_every_bit() {
+    let sae = sae(D_IN, 23, Select::Relu);
+    let (ids, rows) = ([1, 9, 3, 4, 9, 6], random(6 * D_IN, 57));
+    let steering = Steering { rest_after: vec![9, 3], ..Steering::one(3, Rule::Add(1.0)) };
+    let got = edited(&sae, &steering, 6, &ids, &rows);
+    let changed: Vec<usize> = (0..6).filter(|&i| bits(&got[i * D_IN..][..D_IN]) != bits(&rows[i * D_IN..][..D_IN])).collect();
+    assert_eq!(changed, [3, 5]);
+}
+
+#[test]
 fn edits_that_cannot_be_are_refused() {
     let sae = sae(D_IN, 23, Select::Relu);
     let refused = |edits: &[(u32, Rule)]| {

@@ -1,7 +1,9 @@
 //! Edits on the command line: flags for a few latents, or a saved edit by name, file or as JSON.
 
+use super::rig::Opened;
 use crate::artifact::{RunDir, write_atomic};
 use crate::intervene::Scope;
+use crate::intervene::exact::promoted;
 use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent, Unit};
 use anyhow::{Context, bail};
 use std::io::Write;
@@ -45,6 +47,9 @@ pub(super) struct EditArgs {
     /// Edit only where the latent is active
     #[arg(long)]
     only_active: bool,
+    /// The edit rests after tokens that it promotes itself: words that it begins are finished by the model and not begun again at once
+    #[arg(long)]
+    rests: bool,
     /// Put the SAE's reconstruction in place of the activations, so that what it does not explain is lost
     #[arg(long)]
     drop_error: bool,
@@ -102,6 +107,15 @@ impl EditArgs {
     /// Whether values are multiples of maxima.
     pub fn in_maxima(&self) -> bool {
         self.unit == Unit::Max
+    }
+
+    /// `edit`, resting after the tokens that its latents promote where that was asked for.
+    pub fn resting(&self, edit: SavedEdit, opened: &Opened) -> anyhow::Result<SavedEdit> {
+        if !self.rests {
+            return Ok(edit);
+        }
+        let latents: Vec<u32> = edit.edits.iter().map(|e| e.latent).collect();
+        Ok(SavedEdit { rest_after: promoted(&opened.lm, opened.hook, &opened.sae, &latents)?, ..edit })
     }
 
     pub fn only_active(&self) -> bool {

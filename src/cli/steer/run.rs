@@ -102,6 +102,7 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
             SavedEdit { edits, ..args.edit.of(RuleName::Set, None) }
         }
     };
+    let edit = args.edit.resting(edit, &opened)?;
     let steering = opened.resolve(&edit)?;
     let edit = SavedEdit { weights_hash: Some(opened.weights_hash.clone()), ..edit };
     let (mut cautions, mut max_acts) = (Vec::new(), Vec::new());

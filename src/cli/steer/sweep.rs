@@ -99,12 +99,12 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
     }
     let rule = if args.adding { RuleName::Add } else { RuleName::Set };
     // The edit at a strength: the flags' latents at it, or the saved values times it.
-    let at = |strength: f32| -> SavedEdit {
-        match &saved {
-            None => args.edit.of(rule, Some(strength)),
-            Some(saved) => saved.times(strength),
-        }
+    let whole = match &saved {
+        None => args.edit.of(rule, Some(1.0)),
+        Some(saved) => saved.clone(),
     };
+    let whole = args.edit.resting(whole, &opened)?;
+    let at = |strength: f32| whole.times(strength);
     let edits: Vec<(f32, Steering)> = args.strengths.iter().map(|&s| Ok((s, opened.resolve(&at(s))?))).collect::<anyhow::Result<_>>()?;
     let concept = args.concept.read(dir, &opened.tokenizer)?;
     let rig = opened.rig();

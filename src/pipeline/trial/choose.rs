@@ -70,6 +70,18 @@ impl Table {
         Ok(Table { entries })
     }
 
+    /// Every feature at the greatest strength that was looked at.
+    pub fn strongest(&self) -> Vec<(u32, f32)> {
+        let mut all: Vec<(u32, f32)> = Vec::new();
+        for entry in &self.entries {
+            match all.last_mut().filter(|last| last.0 == entry.latent) {
+                Some(last) => last.1 = entry.strength,
+                None => all.push((entry.latent, entry.strength)),
+            }
+        }
+        all
+    }
+
     /// The `n` features that give the concept most, each at its best strength.
     pub fn promising(&self, concept: usize, n: usize) -> Vec<(u32, f32)> {
         let mut by: Vec<&Entry> = self.entries.iter().collect();
@@ -84,11 +96,31 @@ impl Table {
     }
 }
 
-/// Latents by what is lost without them, the most first.
-pub(super) fn driving(ranked: &[Fitted]) -> Vec<u32> {
-    let mut by: Vec<&Fitted> = ranked.iter().collect();
-    by.sort_by(|a, b| b.attribution.unwrap_or(b.mean_difference).total_cmp(&a.attribution.unwrap_or(a.mean_difference)));
-    by.iter().map(|f| f.latent).collect()
+/// Candidates for removal: those that matter most before the concept by attribution or by how much more active they are.
+const REMOVABLE: usize = 48;
+
+/// Up to `n` latents without which the concept is least likely where it is called for, one after the other: exactly, at positions of half A before it.
+pub(super) fn driving(rig: Rig, seen: &Seen, concept: usize, ranked: &[Fitted], n: usize) -> Result<Vec<u32>> {
+    let most = |value: &dyn Fn(&Fitted) -> f64| {
+        let mut by: Vec<&Fitted> = ranked.iter().collect();
+        by.sort_by(|a, b| value(b).total_cmp(&value(a)));
+        by.iter().take(REMOVABLE / 2).map(|f| f.latent).collect::<Vec<u32>>()
+    };
+    let mut candidates = most(&|f| f.attribution.unwrap_or(f64::NEG_INFINITY));
+    candidates.extend(most(&|f| f.mean_difference));
+    candidates.sort_unstable();
+    candidates.dedup();
+    let mut chosen: Vec<u32> = Vec::new();
+    while chosen.len() < n.min(candidates.len()) {
+        let left = |latent: &u32| -> Result<(f64, u32)> {
+            let set: Vec<u32> = chosen.iter().copied().chain([*latent]).collect();
+            Ok((seen.called_mass_without(rig, concept, &set)?, *latent))
+        };
+        let open: Vec<u32> = candidates.iter().copied().filter(|c| !chosen.contains(c)).collect();
+        let tried: Vec<(f64, u32)> = open.par_iter().map(left).collect::<Result<_>>()?;
+        chosen.extend(tried.iter().min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))).map(|t| t.1));
+    }
+    Ok(chosen)
 }
 
 /// Three latents whose density is like that of `latent`, not among the hundred best for the concept.

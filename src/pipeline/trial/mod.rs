@@ -3,6 +3,7 @@
 //! what is left of the concept when the feature that drives it is held at zero.
 
 mod choose;
+mod screen;
 mod seen;
 mod zero;
 
@@ -13,12 +14,14 @@ use crate::artifact::Progress;
 use crate::corpus::planted::{ConceptKind, Planted};
 use crate::corpus::{Split, TokenStream};
 use crate::intervene::concept::Concept;
+use crate::intervene::exact::ExactEffect;
 use crate::intervene::strength::{Bounds, Measures, Trial, Written, sweep};
 use crate::intervene::write::{Change, Rig, Writing};
-use crate::intervene::{Rule, Steering};
+use crate::intervene::{LatentEdit, Rule, Steering};
 use crate::lm::Sampling;
 use choose::{Table, driving, like};
 use rayon::prelude::*;
+use screen::{Screen, clamp};
 use seen::{Way, look};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -33,7 +36,7 @@ pub struct TrialConfig {
     pub max_perplexity_ratio: f64,
     /// Tokens of half A that features are chosen on, and of half B for the loss.
     pub n_tokens: u64,
-    /// Features that pilot texts are written with.
+    /// Features that pilot texts are written with: so many by what was written with each, and as many by next-token distributions.
     pub candidates: usize,
     /// Texts that count, and their length.
     pub texts: usize,
@@ -62,8 +65,8 @@ impl Default for TrialConfig {
 
 /// What pilot texts are written at, times the strength that looked best.
 const AROUND: [f32; 5] = [0.5, 0.7, 0.85, 1.0, 1.2];
-const PILOT_TEXTS: usize = 48;
-const PILOT_TOKENS: usize = 50;
+const PILOT_TEXTS: usize = 96;
+const PILOT_TOKENS: usize = 80;
 /// Unedited texts for each edited one: they are written once for all concepts, and a rate needs many.
 const BASELINE: usize = 10;
 /// Fewer concept tokens than this in the unedited texts say nothing about a rate.
@@ -103,7 +106,7 @@ pub struct ConceptTrial {
     pub prompt: Arm,
     /// Features of like density, clamped to the same multiple of their maxima.
     pub random: Vec<Arm>,
-    /// The one feature that drives it most held at zero, and the four that do.
+    /// The feature without which it is least likely held at zero, and the four without which it is.
     pub zeroed: Zeroed,
     pub zeroed_four: Zeroed,
 }
@@ -127,12 +130,16 @@ impl ConceptTrial {
 /// [`Error::Interrupted`]; a concept that there is not; a hook that later layers read, whose effect is not exact.
 pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &TrialConfig, progress: &mut dyn Progress) -> Result<Vec<ConceptTrial>> {
     let numbers = chosen_concepts(planted, config)?;
+    // What is not exact is refused before anything is read.
+    ExactEffect::new(rig.lm, rig.hook, rig.sae, &[])?;
     let bounds = Bounds { max_perplexity_ratio: config.max_perplexity_ratio, ..Bounds::default() };
     let seen = look(rig, stream, &numbers, config.n_tokens, progress)?;
     let sampling = |offset: u64| Sampling { temperature: config.temperature, top_k: None, top_p: None, seed: config.seed.wrapping_add(offset << 20) };
     let free = vec![rig.prompt(""); (BASELINE * config.texts).max(PILOT_TEXTS)];
     let (pilot, real) = (Writing::new(PILOT_TOKENS, &sampling(1)), Writing::new(config.tokens, &sampling(3)));
     let table = Table::of(rig, &seen, config.max_perplexity_ratio.ln(), progress)?;
+    let concepts: Vec<Concept> = numbers.iter().map(|&number| Concept::Planted(planted.clone(), number)).collect();
+    let screen = Screen::of(rig, &table.strongest(), &|latent| seen.max_act(latent), &concepts, &sampling(2), progress)?;
     // Written once: only what is counted in them differs.
     let unedited_pilot = Trial { rig, prompts: &free[..PILOT_TEXTS], writing: &pilot, concept: None }.write(Change::default())?;
     let unedited_real = Trial { rig, prompts: &free[..BASELINE * config.texts], writing: &real, concept: None }.write(Change::default())?;
@@ -143,7 +150,7 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
             return Err(Error::Interrupted);
         }
         let world = &planted.concepts()[number];
-        let concept = Concept::Planted(planted.clone(), number);
+        let concept = concepts[i].clone();
         let ranked = match seen.evidence[i].rank(rig.lm, rig.hook, rig.sae) {
             Ok(ranked) => ranked,
             Err(e) => {
@@ -151,20 +158,20 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
                 continue;
             }
         };
-        // The feature and its strength: first by exact next-token distributions on half A, then as strong as leaves pilot texts whole. A context is more than its
-        // tokens, so how much of it there is is counted; of words there would be too few in pilot texts to tell.
-        let promising = table.promising(i, config.candidates);
-        let counts = world.kind == ConceptKind::Context;
+        // The feature and its strength: those that give most of it by exact next-token distributions on half A and those with which most of it was written; of them
+        // the one that pilot texts have most of, as strong as leaves these whole.
+        let mut promising = screen.promising(i, config.candidates);
+        promising.extend(table.promising(i, config.candidates).into_iter().filter(|t| promising.iter().all(|p| p.0 != t.0)).collect::<Vec<_>>());
         let trial = Trial { rig, prompts: &free[..PILOT_TEXTS], writing: &pilot, concept: Some(&concept) };
         let unedited = counted(rig, &unedited_pilot, &free, &concept);
         // ((whole, rate or probability), latent, strength)
         let mut best: Option<((bool, f64), u32, f32)> = None;
         for &(latent, strength) in &promising {
-            let at = |strength: f32| Steering::one(latent, Rule::Set(strength * seen.max_act(latent)));
+            let held = clamp(rig, latent, 0.0)?;
+            let at = |strength: f32| Steering { edits: vec![LatentEdit::new(latent, Rule::Set(strength * seen.max_act(latent)))], ..held.clone() };
             let strengths: Vec<f32> = AROUND.iter().map(|a| a * strength).collect();
             for swept in sweep(trial, &unedited, bounds, &strengths, &at)? {
-                let much = if counts { swept.measures.concept_rate } else { seen.mass(rig, i, latent, swept.strength * seen.max_act(latent))? };
-                let key = (swept.whole, much);
+                let key = (swept.whole, swept.measures.concept_rate);
                 if best.as_ref().is_none_or(|b| key.partial_cmp(&b.0).is_some_and(|o| o.is_gt())) {
                     best = Some((key, latent, swept.strength));
                 }
@@ -174,12 +181,11 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
             progress.note(&format!("{}: left out, no feature fires before it", world.name));
             continue;
         };
-        let at = |strength: f32| Steering::one(latent, Rule::Set(strength * seen.max_act(latent)));
         // What counts.
         let trial = Trial { rig, prompts: &free[..config.texts], writing: &real, concept: Some(&concept) };
         let unedited = counted(rig, &unedited_real, &free, &concept);
         let arm = |measures: &Measures| arm(measures, &unedited);
-        let steering = at(strength);
+        let steering = clamp(rig, latent, strength * seen.max_act(latent))?;
         let feature = arm(&trial.write((&steering).into())?.measures);
         // At the feature's own mean KL on half A, exactly; other ways cannot be matched on texts that are drawn.
         let bias = |strength: f32| -> Vec<f32> { seen.bias(i, strength) };
@@ -193,9 +199,9 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
         let mut random = Vec::new();
         for other in like(&seen, latent, &ranked, config.seed) {
             let max_act = seen.max_act(other);
-            random.push(arm(&trial.write((&Steering::one(other, Rule::Set(strength * max_act))).into())?.measures));
+            random.push(arm(&trial.write((&clamp(rig, other, strength * max_act)?).into())?.measures));
         }
-        let driving = driving(&ranked);
+        let driving = driving(rig, &seen, i, &ranked, 4)?;
         let calls = calls(rig, stream, number, config.prompts);
         let zeroed = |n: usize| zeroed(rig, stream, &driving[..n.min(driving.len())], number, &concept, &calls, config, &sampling(4));
         all.push(ConceptTrial {

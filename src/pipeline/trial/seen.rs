@@ -15,6 +15,8 @@ use rayon::prelude::*;
 
 /// Positions of half A whose exact distributions are looked at.
 const POSITIONS: usize = 192;
+/// Positions before each concept, likewise.
+const CALLED: usize = 96;
 
 /// What half A says of every concept at once.
 pub(super) struct Seen {
@@ -31,6 +33,8 @@ pub(super) struct Seen {
     /// At [`POSITIONS`] rows: the residual stream after the last block (n, d_model), and what is active.
     pub resid: Vec<f32>,
     pub acts: SparseRows,
+    /// Per concept the same at [`CALLED`] rows before it.
+    pub called: Vec<(Vec<f32>, SparseRows)>,
 }
 
 /// One pass over half A.
@@ -50,6 +54,7 @@ pub(super) fn look(rig: Rig, stream: &TokenStream, numbers: &[usize], n_tokens: 
         density: vec![0.0; rig.sae.d_sae],
         resid: Vec::new(),
         acts: SparseRows::default(),
+        called: vec![(Vec::new(), SparseRows::default()); numbers.len()],
     };
     let mut encoder = rig.sae.encoder();
     let (mut rows, mut acts, mut resid) = (Vec::new(), SparseRows::default(), Vec::new());
@@ -79,6 +84,15 @@ pub(super) fn look(rig: Rig, stream: &TokenStream, numbers: &[usize], n_tokens: 
         }
         resid.resize(batch.ids.len() * d_model, 0.0);
         engine.forward_to(&batch.ids, n_ctx, last, &mut resid);
+        for (called, follows) in seen.called.iter_mut().zip(&follows) {
+            for i in (0..batch.ids.len()).filter(|&i| follows[i] && batch.counted[i]) {
+                if called.1.n_rows() < CALLED {
+                    called.0.extend_from_slice(&resid[i * d_model..][..d_model]);
+                    let (latents, acts) = acts.row(i);
+                    called.1.push_row(latents, acts);
+                }
+            }
+        }
         for (i, row) in rows.chunks_exact(d_in).enumerate().filter(|(i, _)| batch.counted[*i]) {
             if seen.n_all.is_multiple_of(every) && seen.acts.n_rows() < POSITIONS {
                 seen.resid.extend_from_slice(&resid[i * d_model..][..d_model]);
@@ -125,20 +139,22 @@ impl Seen {
         self.with.iter().flat_map(|with| with.iter().zip(&self.tokens).map(share).collect::<Vec<f32>>()).collect()
     }
 
-    /// Mean probability of what has the concept, as in [`Seen::weights`], with a latent held at an activation.
-    pub fn mass(&self, rig: Rig, concept: usize, latent: u32, act: f32) -> Result<f64> {
-        let changes: Vec<f32> = self.acts_of(latent).iter().map(|a| act - a).collect();
-        let mut logits = ExactEffect::new(rig.lm, rig.hook, rig.sae, &[latent])?.logits(&self.resid, &changes);
-        let v = rig.lm.config.d_vocab;
+    /// Mean probability of what has the concept, as in [`Seen::weights`], at positions before it with `latents` held at zero.
+    pub fn called_mass_without(&self, rig: Rig, concept: usize, latents: &[u32]) -> Result<f64> {
+        let (resid, acts) = &self.called[concept];
+        let less = |r: usize| {
+            let (active, acts) = acts.row(r);
+            latents.iter().map(move |l| active.binary_search(l).map_or(0.0, |at| -acts[at]))
+        };
+        let changes: Vec<f32> = (0..acts.n_rows()).flat_map(less).collect();
+        let mut logits = ExactEffect::new(rig.lm, rig.hook, rig.sae, latents)?.logits(resid, &changes);
         let weight = |t: usize| self.with[concept][t] as f32 / self.tokens[t].max(1) as f32;
-        let sum: f64 = logits
-            .chunks_exact_mut(v)
-            .map(|row| {
-                let total = weights_in_place(1.0, row);
-                f64::from(row.iter().enumerate().map(|(t, w)| w * weight(t)).sum::<f32>() / total)
-            })
-            .sum();
-        Ok(sum / self.acts.n_rows().max(1) as f64)
+        let of_row = |row: &mut [f32]| {
+            let total = weights_in_place(1.0, row);
+            f64::from(row.iter().enumerate().map(|(t, w)| w * weight(t)).sum::<f32>() / total)
+        };
+        let sum: f64 = logits.chunks_exact_mut(rig.lm.config.d_vocab).map(of_row).sum();
+        Ok(sum / acts.n_rows().max(1) as f64)
     }
 
     /// Raises the logits of tokens that have the concept in more than half of their places by `strength`.
