@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 struct Files;
 
 /// Name and media type; nothing else is looked for, whatever the address says.
-const NAMES: [(&str, &str); 10] = [
+const NAMES: [(&str, &str); 11] = [
     ("style.css", "text/css; charset=utf-8"),
     ("app.js", SCRIPT),
     ("search.js", SCRIPT),
@@ -21,6 +21,7 @@ const NAMES: [(&str, &str); 10] = [
     ("learning.js", SCRIPT),
     ("training.js", SCRIPT),
     ("steer.js", SCRIPT),
+    ("toy.js", SCRIPT),
     ("icon.svg", "image/svg+xml"),
 ];
 const SCRIPT: &str = "text/javascript; charset=utf-8";

@@ -47,7 +47,8 @@ pub async fn watch(State(guard): State<Guard>, request: Request<Body>, next: Nex
         },
     };
     for (name, value) in HEADERS {
-        answer.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        // The one page that is not ours brings a policy of its own.
+        answer.headers_mut().entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
     }
     answer.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     answer

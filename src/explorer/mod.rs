@@ -1,8 +1,8 @@
-//! The web server and its pages: a tour, the list of features, one feature or neuron, why it fires, live text, steering, lists, blind rating;
-//! most of them also as JSON under `/api`. Reads a run folder, finished or not; writes only labels, lists and ratings. Does not train, and knows no file by a name that came from a URL.
+//! The web server and its pages: a tour, the list of features, one feature or neuron, why it fires, live text, steering, lists, blind rating, superposition in a small model;
+//! most of them also as JSON under `/api`. Reads a run folder, finished or not; writes only labels, lists and ratings. Trains nothing of the run, and knows no file by a name that came from a URL.
 //!
 //! `accept` takes connections, `guard` decides who may ask; `app` holds what a run has, `shelf` its opened dictionaries and `summaries` what is kept of one; `tour`, `list`, `search`, `unit`,
-//! `lists`, `live`, `why`, `corpus`, `map`, `compare`, `steering`, `rate`, `training` and `learning` (an SAE at a moment of its training) each answer one kind of question with plain data;
+//! `lists`, `live`, `why`, `corpus`, `map`, `compare`, `steering`, `rate`, `training`, `learning` (an SAE at a moment of its training) and `toy` (a small model that trains while one looks) each answer one kind of question with plain data;
 //! `fires`, `view` and `text` are what that data is made of; `pages` and `api` turn it into HTML and JSON.
 
 mod accept;
@@ -31,6 +31,7 @@ mod summaries;
 mod text;
 mod token;
 mod tour;
+mod toy;
 mod training;
 mod unit;
 mod view;

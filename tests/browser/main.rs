@@ -11,6 +11,7 @@ mod map;
 mod odd;
 mod rate;
 mod reading;
+mod toy;
 mod training;
 mod why;
 

@@ -158,6 +158,7 @@ async fn visit(browser: &Browser) -> Visit {
         "/map",
         "/compare",
         "/training",
+        "/toy",
     ] {
         client.goto(&format!("{home}{path}")).await?;
         let spill = browser.spill().await?;

@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-const ADDRESSES: [&str; 28] = [
+const ADDRESSES: [&str; 29] = [
     "/features?q=do&sort=dense&flag=alive&page=2",
     "/features/rows?q=%D7%A9&sort=f1",
     "/api/features?q=%22%20OR&page=18446744073709551615",
@@ -38,6 +38,7 @@ const ADDRESSES: [&str; 28] = [
     "/api/training/then?sae=main&at=0",
     "/rate?author=Ada&seed=3&n=4&last=1",
     "/api/neurons/2",
+    "/toy?n=2&m=1&p=1&base=0.9&output=relu&seed=1",
 ];
 
 const BODIES: [(&str, &str, &str); 11] = [

@@ -7,9 +7,19 @@ use crate::served::Served;
 fn every_page_answers_with_nothing_inline_and_nothing_from_elsewhere() {
     let served = Served::new(|dir| demo::make(dir, true));
     let inline = regex::Regex::new(r#"(?i)<style|<script>|<[a-z]+[^<>]*\s(style|on[a-z]+)=|(src|href|action)="(https?:|//)"#).unwrap();
-    for path in
-        ["/", "/features", "/features?sort=dense&flag=alive", "/features/0", "/features/4", "/neurons", "/neurons/1", "/live", "/steer", "/nope"]
-    {
+    for path in [
+        "/",
+        "/features",
+        "/features?sort=dense&flag=alive",
+        "/features/0",
+        "/features/4",
+        "/neurons",
+        "/neurons/1",
+        "/live",
+        "/steer",
+        "/toy?n=3&m=2",
+        "/nope",
+    ] {
         let answer = served.get(path);
         assert_eq!(answer.status, if path == "/nope" { 404 } else { 200 }, "{path}: {}", answer.body);
         assert!(answer.head.contains("content-security-policy: default-src 'none'; script-src 'self'"), "{path}: {}", answer.head);
@@ -229,6 +239,58 @@ fn live_text_and_steering_run_the_model() {
 }
 
 #[test]
+fn a_toy_model_trains_in_bounds_in_pictures_and_without_a_model_of_language() {
+    let served = Served::new(|dir| demo::make(dir, false));
+    for (asked, named) in [
+        ("n=50", "2 to 40, not 50"),
+        ("n=1", "2 to 40, not 1"),
+        ("m=11&n=12", "1 to 10, not 11"),
+        ("n=4&m=4", "m is 4 and n is 4"),
+        ("p=0.001", "0.005 to 1, not 0.001"),
+        ("p=NaN", "not NaN"),
+        ("base=2", "0.5 to 1, not 2"),
+        ("seed=9007199254740992", "9007199254740991"),
+        ("n=x", "n: invalid digit"),
+        ("output=tanh", "tanh"),
+        ("k=3", "k"),
+    ] {
+        let refused = served.get(&format!("/toy?{asked}"));
+        assert!(refused.status == 400 && refused.visible().contains(named), "{asked}: {} {}", refused.status, refused.visible());
+        let stream = served.get(&format!("/toy/stream?{asked}"));
+        assert!(stream.body.starts_with("event: problem\n") && stream.visible().contains(named), "{asked}: {}", stream.body);
+    }
+    // Without parameters the form; with them, for those without a script, the trained model.
+    let form = served.get("/toy");
+    assert!(form.body.contains("href=\"/toy\"") && form.body.contains("type=\"range\"") && !form.body.contains("<svg"), "{}", form.body);
+    let linear = served.get("/toy?n=3&m=2&p=1&output=linear");
+    assert!(linear.body.matches("<svg").count() == 2 && linear.visible().contains("2 of 3"), "{}", linear.body);
+    // In pictures: they move, and end in the same.
+    let stream = served.get("/toy/stream?n=3&m=2&p=1&output=linear");
+    assert!(stream.head.contains("content-type: text/event-stream") && stream.body.ends_with("event: done\ndata: trained\n\n"));
+    let frames: Vec<&str> = stream.body.split("event: frame\n").skip(1).collect();
+    assert!(frames.len() == 61 && frames.iter().all(|f| f.contains("<svg")) && frames[60].contains(">3000 <") && frames[0] != frames[60]);
+}
+
+#[test]
+fn the_page_of_all_toy_experiments_is_linked_and_served_as_it_was_written() {
+    let served = Served::new(|dir| demo::make(dir, false));
+    let (page, paper) = (served.get("/toy"), served.get("/toy/paper"));
+    assert!(page.status == 200 && page.visible().contains("monosem toy all") && !page.body.contains("href=\"/toy/paper\""));
+    assert!(paper.status == 404 && paper.visible().contains("monosem toy all --dir") && paper.visible().contains("--run demo"));
+    let (folder, html) = (served.dir.path().join("demo/toy"), "<!doctype html><style>p { color: red; }</style><p>All of it</p>");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("index.html"), html).unwrap();
+    let (page, paper) = (served.get("/toy"), served.get("/toy/paper"));
+    assert!(page.body.contains("href=\"/toy/paper\"") && paper.status == 200 && paper.body == html);
+    // Its style is allowed to it, and nothing else.
+    assert!(
+        paper.head.contains("content-type: text/html")
+            && paper.head.contains("content-security-policy: default-src 'none'; style-src 'unsafe-inline'")
+    );
+    assert!(!paper.head.contains("script-src") && paper.head.contains("x-content-type-options: nosniff"), "{}", paper.head);
+}
+
+#[test]
 fn every_page_says_when_the_model_was_replaced_since() {
     let run = std::cell::RefCell::new(None);
     let served = Served::new(|dir| {
@@ -236,7 +298,7 @@ fn every_page_says_when_the_model_was_replaced_since() {
         *run.borrow_mut() = Some(made.clone());
         made
     });
-    let pages = ["/", "/features", "/features/0", "/neurons", "/live", "/steer", "/nowhere"];
+    let pages = ["/", "/features", "/features/0", "/neurons", "/live", "/steer", "/toy", "/nowhere"];
     let warns = |page: &str| served.get(page).body.contains("out of date");
     assert!(pages.iter().all(|page| !warns(page)));
     let lm = run.borrow().as_ref().unwrap().lm();

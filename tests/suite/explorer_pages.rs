@@ -65,6 +65,8 @@ fn whoever_opens_the_address_of_a_part_of_a_page_is_led_to_the_page() {
         assert_eq!(opened(page).status, 200, "{page}");
         assert!(served.get(part).status == 200 && !served.get(part).body.contains("<html"), "a program gets the part");
     }
+    let toy = opened("/toy/stream?n=3&m=2");
+    assert!(toy.status == 303 && toy.head.contains("location: /toy?n=3&m=2"), "{}", toy.head);
     assert_eq!(opened("/api/training/then?sae=main").status, 200);
 }
 

@@ -507,13 +507,18 @@ fn a_neuronpedia_dump_opens_in_the_explorer_and_is_searched_there() {
         assert!(done.contains("9 features") && done.contains("3 labels"), "{done}");
         RunDir::new(dir, "foreign")
     });
-    for path in ["/", "/features", "/features/2", "/features/4", "/live", "/steer"] {
+    for path in ["/", "/features", "/features/2", "/features/4", "/live", "/steer", "/toy"] {
         let page = served.get(path);
         assert_eq!(page.status, 200, "{path}: {}", page.visible());
     }
     // What needs the model is not offered, and says why where it is asked for.
     let page = served.get("/features/2");
-    assert!(!page.body.contains("/why?") && !page.body.contains("href=\"/map\"") && page.visible().contains("imported, without its model"));
+    assert!(
+        !page.body.contains("/why?")
+            && !page.body.contains("href=\"/map\"")
+            && page.body.contains("href=\"/toy\"")
+            && page.visible().contains("imported, without its model")
+    );
     for path in ["/map/state", "/live/result?text=the", "/features/2/why?t=3"] {
         let refused = served.get(path);
         assert!(refused.status == 404 && refused.visible().contains("came without the model"), "{path}: {} {}", refused.status, refused.visible());

@@ -50,8 +50,9 @@ impl Shell {
             ("/lists", "Lists"),
             ("/rate", "Rate"),
             ("/training", "Training"),
+            ("/toy", "Toy"),
         ];
-        pages.retain(|(path, _)| !self.imported || matches!(*path, "/" | "/features" | "/lists" | "/rate"));
+        pages.retain(|(path, _)| !self.imported || matches!(*path, "/" | "/features" | "/lists" | "/rate" | "/toy"));
         pages
     }
 }

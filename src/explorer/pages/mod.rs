@@ -11,6 +11,7 @@ pub mod rate;
 pub mod search;
 pub mod steer;
 pub mod tour;
+pub mod toy;
 pub mod training;
 pub mod unit;
 pub mod why;
