@@ -1,6 +1,12 @@
 //! The experiments, a file each. Each trains its models, measures them beside closed forms or what was published, draws them, and says what one sees.
 
+mod absolute_value;
+mod adversarial;
 mod basic;
+mod compressed_sensing;
+mod cross_entropy;
+mod hidden_l1;
+mod privileged_basis;
 
 use super::draw::Scene;
 use super::model::{Instances, Schedule};
@@ -10,7 +16,15 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// All of them, in the order of the paper.
-pub const EXPERIMENTS: [&Experiment; 1] = [&basic::BASIC];
+pub const EXPERIMENTS: [&Experiment; 7] = [
+    &basic::BASIC,
+    &compressed_sensing::COMPRESSED_SENSING,
+    &adversarial::ADVERSARIAL,
+    &privileged_basis::PRIVILEGED_BASIS,
+    &absolute_value::ABSOLUTE_VALUE,
+    &hidden_l1::HIDDEN_L1,
+    &cross_entropy::CROSS_ENTROPY,
+];
 
 pub struct Experiment {
     pub name: &'static str,
@@ -117,6 +131,36 @@ mod tests {
     #[test]
     fn basic_holds() {
         holds("basic");
+    }
+
+    #[test]
+    fn compressed_sensing_holds() {
+        holds("compressed-sensing");
+    }
+
+    #[test]
+    fn adversarial_holds() {
+        holds("adversarial");
+    }
+
+    #[test]
+    fn privileged_basis_holds() {
+        holds("privileged-basis");
+    }
+
+    #[test]
+    fn absolute_value_holds() {
+        holds("absolute-value");
+    }
+
+    #[test]
+    fn hidden_l1_holds() {
+        holds("hidden-l1");
+    }
+
+    #[test]
+    fn cross_entropy_holds() {
+        holds("cross-entropy");
     }
 
     #[test]
