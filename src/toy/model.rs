@@ -154,6 +154,17 @@ impl Instances {
         Instances { model, moments: [vec![0.0; params.len()], vec![0.0; params.len()]], params, settings, draws, step: 0, seed }
     }
 
+    /// Changes what training starts from: `start` gets the setting, w_in (n, m), w_out (n, m; empty where it is w_in) and b (n,) of each instance.
+    pub fn starting(mut self, start: impl Fn(&Setting, &mut [f32], &mut [f32], &mut [f32])) -> Self {
+        let (n, m, p) = (self.model.n, self.model.m, self.model.n_params());
+        for (params, setting) in self.params.chunks_exact_mut(p).zip(&self.settings) {
+            let (weights, b) = params.split_at_mut(p - n);
+            let (w_in, w_out) = weights.split_at_mut(n * m);
+            start(setting, w_in, w_out, b);
+        }
+        self
+    }
+
     pub fn len(&self) -> usize {
         self.settings.len()
     }
@@ -424,6 +435,21 @@ mod tests {
         let whole = run(1, 1);
         assert_eq!(whole, run(2, 1));
         assert_eq!(whole, run(3, 4));
+    }
+
+    #[test]
+    fn a_start_of_ones_own_replaces_the_weights_of_each_instance() {
+        let model = Model { tied: false, ..Model::relu_output(3, 2) };
+        let settings = vec![Setting::uniform(3, 0.5), Setting::uniform(3, 0.1)];
+        let all = Instances::new(model, settings, 0).starting(|setting, w_in, w_out, b| {
+            w_in.fill(1.0);
+            w_out.fill(2.0);
+            b.fill(setting.p[0]);
+        });
+        let w = all.weights(1);
+        assert_eq!((w.w_in, w.w_out, w.b), (&[1.0; 6][..], &[2.0; 6][..], &[0.1; 3][..]));
+        let tied = Instances::new(Model::relu_output(3, 2), vec![Setting::uniform(3, 0.5)], 0);
+        tied.starting(|_, _, w_out, _| assert!(w_out.is_empty()));
     }
 
     #[test]

@@ -66,6 +66,17 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-12)
 }
 
+/// Of each neuron (column of w) the feature with the largest weight, and the share that it has of the neuron's squared weights: 1 for a neuron of one
+/// feature alone. Shapes: w (n, m), the result (m,).
+pub fn held(w: &[f32], m: usize) -> Vec<(usize, f64)> {
+    let of = |k: usize| {
+        let squares: Vec<f64> = w.iter().skip(k).step_by(m).map(|&w| (w as f64).powi(2)).collect();
+        let (feature, most) = squares.iter().enumerate().fold((0, 0.0), |best, (i, &s)| if s > best.1 { (i, s) } else { best });
+        (feature, most / squares.iter().sum::<f64>().max(1e-12))
+    };
+    (0..m).map(of).collect()
+}
+
 /// Phases of the smallest models: an extra feature of importance I beside m = n - 1 of importance 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -180,6 +191,13 @@ mod tests {
             };
             assert!(margin(0.99 * p) < 0.0 && margin(1.01 * p) > 0.0 && margin(p).abs() < 1e-12, "{n} {importance}");
         }
+    }
+
+    #[test]
+    fn a_neuron_is_held_by_its_largest_weight() {
+        // Neuron 0: weights 0, -2, 0; neuron 1: 1, 1, -4; neuron 2 is dead.
+        let w = [0.0, 1.0, 0.0, -2.0, 1.0, 0.0, 0.0, -4.0, 0.0];
+        assert_eq!(held(&w, 3), [(1, 1.0), (2, 16.0 / 18.0), (0, 0.0)]);
     }
 
     #[test]

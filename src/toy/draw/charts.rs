@@ -1,6 +1,6 @@
 //! The pictures that experiments share: W^T W as a matrix, features as vectors in the plane, cells of a phase diagram, curves and points over axes.
 
-use super::{Anchor, Colour, FAINT, HAIR, INK, Scene};
+use super::{Anchor, BLUE, Colour, FAINT, HAIR, INK, ORANGE, Scene};
 use crate::toy::theory;
 
 const SMALL: f64 = 11.0;
@@ -37,6 +37,41 @@ pub fn matrix(scene: &mut Scene, values: &[f64], n: usize, x: f64, y: f64, cell:
         }
     }
     frame(scene, x, y, cell * n as f64, cell * n as f64);
+}
+
+/// Neurons as stacked bars, in the order asked for: the weights that each has to the features, positive ones up, negative ones down, the largest next to
+/// the axis. Blue where one feature holds more than 9/10 of a neuron's squared weights, orange where features share it; numbers are features.
+/// Shapes: w (n, m); `high` is the length of the axis in weights, upwards and downwards.
+pub fn neurons(title: &str, w: &[f32], m: usize, order: &[usize], high: (f64, f64), size: (f64, f64)) -> Scene {
+    let mut scene = Scene::new(size.0, size.1);
+    scene.text(0.0, 13.0, title, 12.0, Anchor::Start, INK);
+    let (wide, unit) = (size.0 / order.len() as f64, (size.1 - 22.0) / (high.0 + high.1));
+    let zero = 22.0 + high.0 * unit;
+    let held = theory::held(w, m);
+    for (place, &k) in order.iter().enumerate() {
+        let mut weights: Vec<(usize, f64)> = w.iter().skip(k).step_by(m).map(|&w| w as f64).enumerate().collect();
+        weights.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
+        let colour = if held[k].1 > 0.9 { BLUE } else { ORANGE };
+        let (x, mut up, mut down) = (place as f64 * wide, zero, zero);
+        for (rank, (feature, weight)) in weights.into_iter().enumerate() {
+            let tall = weight.abs() * unit;
+            if tall < 0.4 {
+                break;
+            }
+            let top = if weight > 0.0 { up - tall } else { down };
+            if weight > 0.0 {
+                up -= tall
+            } else {
+                down += tall
+            }
+            scene.rect(x + 0.06 * wide, top, 0.88 * wide, (tall - 0.7).max(0.4), colour.alpha(0.95 * 0.8f64.powi(rank as i32)));
+            if tall > 9.0 && wide > 11.0 {
+                scene.text(x + wide / 2.0, top + tall / 2.0 + 3.5, &feature.to_string(), 9.5, Anchor::Middle, INK);
+            }
+        }
+    }
+    scene.line(&[(0.0, zero), (size.0, zero)], 1.0, FAINT);
+    scene
 }
 
 fn frame(scene: &mut Scene, x: f64, y: f64, w: f64, h: f64) {

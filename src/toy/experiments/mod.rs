@@ -1,13 +1,19 @@
 //! The experiments, a file each. Each trains its models, measures them beside closed forms or what was published, draws them, and says what one sees.
 
+mod absolute_value;
+mod adversarial;
 mod basic;
+mod compressed_sensing;
 mod correlated;
+mod cross_entropy;
 mod dynamics;
 mod geometry;
+mod hidden_l1;
 mod local_bases;
 mod pentagon;
 mod phases;
 mod principal_components;
+mod privileged_basis;
 
 use super::draw::Scene;
 use super::model::{Instances, Schedule};
@@ -17,15 +23,21 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// All of them, in the order of the paper.
-pub const EXPERIMENTS: [&Experiment; 8] = [
+pub const EXPERIMENTS: [&Experiment; 14] = [
     &basic::BASIC,
     &phases::PHASES_EXPERIMENT,
+    &hidden_l1::HIDDEN_L1,
+    &compressed_sensing::COMPRESSED_SENSING,
     &geometry::GEOMETRY,
     &pentagon::PENTAGON,
     &correlated::CORRELATED,
     &local_bases::LOCAL_BASES,
     &principal_components::PRINCIPAL_COMPONENTS,
     &dynamics::DYNAMICS,
+    &adversarial::ADVERSARIAL,
+    &privileged_basis::PRIVILEGED_BASIS,
+    &absolute_value::ABSOLUTE_VALUE,
+    &cross_entropy::CROSS_ENTROPY,
 ];
 
 pub struct Experiment {
@@ -130,44 +142,25 @@ mod tests {
         assert!(!outcome.pictures.is_empty() && outcome.says.matches(". ").count() == 2, "three sentences and a picture: {}", outcome.says);
     }
 
-    #[test]
-    fn basic_holds() {
-        holds("basic");
+    macro_rules! hold {
+        ($($test:ident $name:literal)*) => { $(#[test] fn $test() { holds($name) })* };
     }
 
-    #[test]
-    fn phases_hold() {
-        holds("phases");
-    }
-
-    #[test]
-    fn geometry_holds() {
-        holds("geometry");
-    }
-
-    #[test]
-    fn pentagon_holds() {
-        holds("pentagon");
-    }
-
-    #[test]
-    fn correlated_holds() {
-        holds("correlated");
-    }
-
-    #[test]
-    fn local_bases_hold() {
-        holds("local-bases");
-    }
-
-    #[test]
-    fn principal_components_hold() {
-        holds("principal-components");
-    }
-
-    #[test]
-    fn dynamics_hold() {
-        holds("dynamics");
+    hold! {
+        basic_holds "basic"
+        phases_holds "phases"
+        hidden_l1_holds "hidden-l1"
+        compressed_sensing_holds "compressed-sensing"
+        geometry_holds "geometry"
+        pentagon_holds "pentagon"
+        correlated_holds "correlated"
+        local_bases_holds "local-bases"
+        principal_components_holds "principal-components"
+        dynamics_holds "dynamics"
+        adversarial_holds "adversarial"
+        privileged_basis_holds "privileged-basis"
+        absolute_value_holds "absolute-value"
+        cross_entropy_holds "cross-entropy"
     }
 
     #[test]
