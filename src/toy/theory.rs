@@ -66,6 +66,13 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-12)
 }
 
+/// Of each of `a` the one of `b` with the largest cosine, and that cosine. Shapes: a (n, m), b (k, m) with k > 0, the result (n,). The mean of the cosines
+/// is the MMCS of Sharkey et al. 2022.
+pub fn nearest(a: &[f32], b: &[f32], m: usize) -> Vec<(usize, f64)> {
+    let of = |a: &[f32]| b.chunks_exact(m).map(|b| cosine(a, b)).enumerate().fold((0, -1.0), |best, now| if now.1 > best.1 { now } else { best });
+    a.chunks_exact(m).map(of).collect()
+}
+
 /// Phases of the smallest models: an extra feature of importance I beside n - 1 = m of importance 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -175,6 +182,14 @@ mod tests {
             };
             assert!(margin(0.99 * p) < 0.0 && margin(1.01 * p) > 0.0 && margin(p).abs() < 1e-12);
         }
+    }
+
+    #[test]
+    fn the_nearest_direction_is_nearest_in_angle_and_opposites_are_far() {
+        let b = [0.0, 2.0, -3.0, 0.0, 0.1, 0.1];
+        let found = nearest(&[5.0, 0.0, 0.0, 0.2, -1.0, 0.0], &b, 2);
+        assert_eq!(found.iter().map(|f| f.0).collect::<Vec<_>>(), [2, 0, 1]);
+        assert!((found[0].1 - 0.5f64.sqrt()).abs() < 1e-6 && (found[1].1 - 1.0).abs() < 1e-6 && (found[2].1 - 1.0).abs() < 1e-6);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The experiments, a file each. Each trains its models, measures them beside closed forms or what was published, draws them, and says what one sees.
 
 mod basic;
+mod sae;
 
 use super::draw::Scene;
 use super::model::{Instances, Schedule};
@@ -10,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// All of them, in the order of the paper.
-pub const EXPERIMENTS: [&Experiment; 1] = [&basic::BASIC];
+pub const EXPERIMENTS: [&Experiment; 2] = [&basic::BASIC, &sae::SAE];
 
 pub struct Experiment {
     pub name: &'static str,
@@ -117,6 +118,11 @@ mod tests {
     #[test]
     fn basic_holds() {
         holds("basic");
+    }
+
+    #[test]
+    fn sae_holds() {
+        holds("sae");
     }
 
     #[test]
