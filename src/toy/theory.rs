@@ -77,6 +77,13 @@ pub fn held(w: &[f32], m: usize) -> Vec<(usize, f64)> {
     (0..m).map(of).collect()
 }
 
+/// Of each of `a` the one of `b` with the largest cosine, and that cosine. Shapes: a (n, m), b (k, m) with k > 0, the result (n,). The mean of the cosines
+/// is the MMCS of Sharkey et al. 2022.
+pub fn nearest(a: &[f32], b: &[f32], m: usize) -> Vec<(usize, f64)> {
+    let of = |a: &[f32]| b.chunks_exact(m).map(|b| cosine(a, b)).enumerate().fold((0, -1.0), |best, now| if now.1 > best.1 { now } else { best });
+    a.chunks_exact(m).map(of).collect()
+}
+
 /// Phases of the smallest models: an extra feature of importance I beside m = n - 1 of importance 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -198,6 +205,14 @@ mod tests {
         // Neuron 0: weights 0, -2, 0; neuron 1: 1, 1, -4; neuron 2 is dead.
         let w = [0.0, 1.0, 0.0, -2.0, 1.0, 0.0, 0.0, -4.0, 0.0];
         assert_eq!(held(&w, 3), [(1, 1.0), (2, 16.0 / 18.0), (0, 0.0)]);
+    }
+
+    #[test]
+    fn the_nearest_direction_is_nearest_in_angle_and_opposites_are_far() {
+        let b = [0.0, 2.0, -3.0, 0.0, 0.1, 0.1];
+        let found = nearest(&[5.0, 0.0, 0.0, 0.2, -1.0, 0.0], &b, 2);
+        assert_eq!(found.iter().map(|f| f.0).collect::<Vec<_>>(), [2, 0, 1]);
+        assert!((found[0].1 - 0.5f64.sqrt()).abs() < 1e-6 && (found[1].1 - 1.0).abs() < 1e-6 && (found[2].1 - 1.0).abs() < 1e-6);
     }
 
     #[test]

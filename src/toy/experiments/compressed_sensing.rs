@@ -8,7 +8,7 @@ use super::{Ask, Experiment, Outcome, Picture, train};
 use crate::artifact::{Figure, Progress};
 use crate::toy::Result;
 use crate::toy::draw::charts::{Axis, Chart};
-use crate::toy::draw::{BLUE, GREEN, GREY, ORANGE, Scene};
+use crate::toy::draw::{Anchor, BLUE, GREEN, ORANGE, Scene};
 use crate::toy::model::{Instances, Model, Schedule, Setting};
 use crate::toy::theory;
 use serde_json::json;
@@ -95,6 +95,6 @@ fn picture(points: &[Point], c: f64) -> Scene {
         right.points(&of(Point::constant), 3.5, colour);
     }
     left.named("c (-p ln p)", &shape, ORANGE);
-    right.level(c, "c", GREY);
+    right.level(c, "c", Anchor::End);
     Scene::side_by_side("Superposition beside compressed sensing, n = 400", &[left.scene, right.scene], 2)
 }

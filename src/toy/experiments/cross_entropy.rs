@@ -9,7 +9,7 @@ use super::{Ask, Experiment, Outcome, Picture};
 use crate::artifact::{Figure, Progress, seed};
 use crate::toy::Result;
 use crate::toy::draw::charts::{Axis, Chart};
-use crate::toy::draw::{BLUE, Colour, GREY, ORANGE, Scene};
+use crate::toy::draw::{Anchor, BLUE, Colour, ORANGE, Scene};
 use rand::RngExt;
 use serde_json::json;
 
@@ -70,8 +70,8 @@ fn weights_chart() -> Scene {
         let points: Vec<(f64, f64)> = (0..=160).map(|i| i as f64 / 10.0).map(|w| (w, at_weight(N, k, w))).collect();
         chart.named(name, &points, colour);
     }
-    chart.level(cross_entropy(N, 1), "3/4 ln 3 = 0.824", GREY);
-    chart.level(cross_entropy(N, 2), "ln 2 = 0.693", GREY);
+    chart.level(cross_entropy(N, 1), "3/4 ln 3 = 0.824", Anchor::End);
+    chart.level(cross_entropy(N, 2), "ln 2 = 0.693", Anchor::End);
     chart.scene
 }
 

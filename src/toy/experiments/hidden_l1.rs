@@ -113,7 +113,7 @@ fn price_picture(points: &[Point]) -> Scene {
     let learned: Vec<(f64, f64)> = points.iter().map(|o| (at(o), o.learned as f64)).collect();
     left.named("learned", &learned, BLUE);
     left.points(&learned, 3.5, BLUE);
-    left.level(M as f64, "", GREY);
+    left.level(M as f64, "", Anchor::End);
     let corner = left.at(0.005, M as f64);
     left.scene.text(corner.0 + 8.0, corner.1 - 4.0, "hidden dimensions", 10.0, Anchor::Start, FAINT);
     let losses: Vec<(f64, f64)> = points.iter().map(|o| (at(o), o.loss)).collect();

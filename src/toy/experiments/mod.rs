@@ -14,6 +14,7 @@ mod pentagon;
 mod phases;
 mod principal_components;
 mod privileged_basis;
+mod sae;
 
 use super::draw::Scene;
 use super::model::{Instances, Schedule};
@@ -23,7 +24,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// All of them, in the order of the paper.
-pub const EXPERIMENTS: [&Experiment; 14] = [
+pub const EXPERIMENTS: [&Experiment; 15] = [
     &basic::BASIC,
     &phases::PHASES_EXPERIMENT,
     &hidden_l1::HIDDEN_L1,
@@ -38,6 +39,7 @@ pub const EXPERIMENTS: [&Experiment; 14] = [
     &privileged_basis::PRIVILEGED_BASIS,
     &absolute_value::ABSOLUTE_VALUE,
     &cross_entropy::CROSS_ENTROPY,
+    &sae::SAE,
 ];
 
 pub struct Experiment {
@@ -161,6 +163,7 @@ mod tests {
         privileged_basis_holds "privileged-basis"
         absolute_value_holds "absolute-value"
         cross_entropy_holds "cross-entropy"
+        sae_holds "sae"
     }
 
     #[test]
