@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&[&str]; 36] = [
+const COMMANDS: [&[&str]; 37] = [
     &[],
     &["quickstart"],
     &["run"],
@@ -41,6 +41,7 @@ const COMMANDS: [&[&str]; 36] = [
     &["steer", "trial"],
     &["explore"],
     &["synth"],
+    &["toy"],
     &["info"],
 ];
 

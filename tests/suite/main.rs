@@ -20,3 +20,4 @@ mod security;
 mod served;
 mod splice;
 mod steering;
+mod toy;
