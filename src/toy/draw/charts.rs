@@ -257,9 +257,11 @@ pub fn key(entries: &[(&str, Colour)]) -> Scene {
 
 /// Three digits, without zeros at the end.
 pub fn short(v: f64) -> String {
+    if v == 0.0 {
+        return "0".into();
+    }
     let text = match v.abs() {
-        a if a == 0.0 => return "0".into(),
-        a if a >= 1e5 || a < 9.99e-4 => return format!("{v:.0e}"),
+        a if !(9.99e-4..1e5).contains(&a) => return format!("{v:.0e}"),
         a if a >= 100.0 => return format!("{v:.0}"),
         a if a >= 1.0 => format!("{v:.2}"),
         _ => format!("{v:.4}"),
