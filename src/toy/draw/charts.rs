@@ -40,7 +40,7 @@ pub fn matrix(scene: &mut Scene, values: &[f64], n: usize, x: f64, y: f64, cell:
 }
 
 /// Neurons as stacked bars, in the order asked for: the weights that each has to the features, positive ones up, negative ones down, the largest next to
-/// the axis. Blue where one feature holds more than 9/10 of a neuron's squared weights, orange where features share it; numbers are features.
+/// the axis. Blue where one feature holds a neuron (`theory::MONOSEMANTIC`), orange where features share it; numbers are features.
 /// Shapes: w (n, m); `high` is the length of the axis in weights, upwards and downwards.
 pub fn neurons(title: &str, w: &[f32], m: usize, order: &[usize], high: (f64, f64), size: (f64, f64)) -> Scene {
     let mut scene = Scene::new(size.0, size.1);
@@ -51,7 +51,7 @@ pub fn neurons(title: &str, w: &[f32], m: usize, order: &[usize], high: (f64, f6
     for (place, &k) in order.iter().enumerate() {
         let mut weights: Vec<(usize, f64)> = w.iter().skip(k).step_by(m).map(|&w| w as f64).enumerate().collect();
         weights.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
-        let colour = if held[k].1 > 0.9 { BLUE } else { ORANGE };
+        let colour = if held[k].1 > theory::MONOSEMANTIC { BLUE } else { ORANGE };
         let (x, mut up, mut down) = (place as f64 * wide, zero, zero);
         for (rank, (feature, weight)) in weights.into_iter().enumerate() {
             let tall = weight.abs() * unit;
@@ -72,6 +72,15 @@ pub fn neurons(title: &str, w: &[f32], m: usize, order: &[usize], high: (f64, f6
     }
     scene.line(&[(0.0, zero), (size.0, zero)], 1.0, FAINT);
     scene
+}
+
+/// Height of the tallest stacks of [`neurons`], up and down. Shapes: w (n, m).
+pub fn tallest(w: &[f32], m: usize) -> (f64, f64) {
+    let stack = |sign: f32| {
+        let of = |k: usize| w.iter().skip(k).step_by(m).map(|w| (w * sign).max(0.0) as f64).sum::<f64>();
+        (0..m).map(of).fold(0.0, f64::max)
+    };
+    (stack(1.0), stack(-1.0))
 }
 
 fn frame(scene: &mut Scene, x: f64, y: f64, w: f64, h: f64) {
@@ -272,6 +281,16 @@ pub fn short(v: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stacks_of_neurons_stand_within_their_picture() {
+        // Neuron 0: 1, -2, 0; neuron 1: 0.5, 1, -0.25.
+        let w = [1.0, 0.5, -2.0, 1.0, 0.0, -0.25];
+        assert_eq!(tallest(&w, 2), (1.5, 2.0));
+        let svg = neurons("t", &w, 2, &[1, 0], tallest(&w, 2), (100.0, 92.0)).svg("");
+        // Five weights that are not 0; 92 pixels less the title are 70 for a height of 3.5.
+        assert!(svg.matches("<rect").count() == 5 && svg.contains("39.3"), "{svg}");
+    }
 
     #[test]
     fn axes_have_round_ticks_within_their_ends() {

@@ -2,7 +2,7 @@
 //!
 //! x in [-1, 1] when on, y = |x|; h = ReLU(W1 x), y' = ReLU(W2 h + b). With neurons enough the circuit is |x| = ReLU(x) + ReLU(-x), two neurons for a
 //! feature. Neurons are rescaled, as the paper does, so that their largest input weight has size 1, and their output weights by the inverse.
-//! A neuron is monosemantic if one input weight holds more than 9/10 of its squared input weights.
+//! A neuron is monosemantic if one feature holds its input weights (`theory::MONOSEMANTIC`); neurons that are idle are not counted.
 //!
 //! An output whose ReLU is off on every sample learns no more, and the usual start kills important features: sparse targets are 0 almost always, so that
 //! all outputs are first pushed down. Each p is therefore trained from two starts (`STARTS`), and the model with the lowest loss is kept.
@@ -61,10 +61,10 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     let mut figures = Vec::new();
     let exact = exact(ask, progress, &mut figures)?;
     let points = superposed(ask, progress)?;
-    let share = |o: &Point| o.neurons.monosemantic() as f64 / M as f64;
+    let share = |o: &Point| o.neurons.monosemantic() as f64 / o.neurons.used().len().max(1) as f64;
     for o in &points {
         let of = format!("n=100 m=40 p={}", o.p);
-        let mono = Figure::new(&of, "part of the neurons that is monosemantic", &[share(o)]);
+        let mono = Figure::new(&of, "part of the neurons in use that is monosemantic", &[share(o)]);
         figures.push(match o.p {
             1.0 => mono.published(1.0).within(1.0, 1.0),
             0.3 => mono.published(1.0),
@@ -79,14 +79,14 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     let of = format!("neuron nearest to asymmetric superposition, p={at}");
     figures.push(Figure::new(&of, "its larger input weight by the smaller", &[motif.inputs]).published(4.0));
     figures.push(Figure::new(&of, "output weight of the smaller by that of the larger", &[motif.outputs]).published(4.0));
-    let motifs: usize = points.iter().map(|o| o.neurons.motifs().iter().filter(|m| m.inputs > 1.5 && m.outputs > 1.5).count()).sum();
+    let motifs: usize = points.iter().map(|o| o.neurons.motifs().len()).sum();
     figures.push(Figure::new("all p", "neurons of two features in asymmetric superposition", &[motifs as f64]).at_least(1.0));
 
     let mut panels: Vec<Scene> = points
         .iter()
         .map(|o| {
-            let title = format!("p = {}: {} of 40 monosemantic", o.p, o.neurons.monosemantic());
-            charts::neurons(&title, &o.neurons.w_in, M, &o.neurons.order(), (2.5, 2.5), (300.0, 150.0))
+            let title = format!("p = {}: {} of {} monosemantic", o.p, o.neurons.monosemantic(), o.neurons.used().len());
+            charts::neurons(&title, &o.neurons.w_in, M, &o.neurons.order(), charts::tallest(&o.neurons.w_in, M), (300.0, 150.0))
         })
         .collect();
     let mut chart = Chart::new("Monosemantic neurons", "1 / p", "part", Axis::log(1.0, 1000.0), Axis::linear(0.0, 1.05), 310.0, 170.0);
@@ -95,13 +95,15 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     chart.points(&curve, 3.5, BLUE);
     panels.push(chart.scene);
     let shared = &points.iter().find(|o| o.p == at).expect("it is one of them").neurons;
-    let beside =
-        [circuit("|x| of 3 features on 6 neurons", &exact, &exact.order()), circuit(&format!("Asymmetric, p = {at}"), shared, &[motif.neuron])];
+    let mut nearest = shared.motifs();
+    nearest.sort_by(|a, b| a.away().total_cmp(&b.away()));
+    let nearest: Vec<usize> = nearest.iter().take(3).map(|m| m.neuron).collect();
+    let beside = [circuit("|x| of 3 features on 6 neurons", &exact, &exact.order()), circuit(&format!("Asymmetric, p = {at}"), shared, &nearest)];
     let pictures = vec![
         Picture {
             name: "absolute-value-circuit",
-            caption: "Left: the exact circuit, input weights above and output weights below, neuron by neuron; right: a neuron of two features, one with a \
-                      large input and a small output weight, the other the opposite way round"
+            caption: "Left: the exact circuit, input weights above and output weights below, neuron by neuron; right: neurons of two features, one with a \
+                      large input and a small output weight, the other the opposite way round (small weights are left out)"
                 .into(),
             scene: Scene::side_by_side("", &beside, 2),
         },
@@ -162,31 +164,39 @@ fn superposed(ask: &Ask, progress: &mut dyn Progress) -> Result<Vec<Point>> {
 
 /// The neuron nearest to the motif of the paper, input weights (2, -1/2) and output weights (1/2, 2), and the p of its model.
 fn best_motif(points: &[Point]) -> (f64, Motif) {
-    let away = |m: &Motif| (m.inputs / 4.0).ln().abs() + (m.outputs.max(1e-6) / 4.0).ln().abs();
     let all = points.iter().flat_map(|o| o.neurons.motifs().into_iter().map(|m| (o.p, m)));
     let none = (points[0].p, Motif { neuron: 0, inputs: 0.0, outputs: 0.0 });
-    all.min_by(|a, b| away(&a.1).total_cmp(&away(&b.1))).unwrap_or(none)
+    all.min_by(|a, b| a.1.away().total_cmp(&b.1.away())).unwrap_or(none)
 }
 
-/// Input weights over output weights.
+/// Input weights over output weights, without those below 15 hundredths of a neuron's largest.
 fn circuit(title: &str, of: &Neurons, order: &[usize]) -> Scene {
-    let (m, size) = (of.m, (40.0 * order.len().max(4) as f64, 150.0));
-    let most = |w: &[f32]| order.iter().map(|k| w.iter().skip(*k).step_by(m).map(|w| w.abs() as f64).sum::<f64>()).fold(1.2, f64::max);
-    let (high_in, high_out) = (most(&of.w_in), most(&of.w_out));
-    let panels = [
-        charts::neurons("input weights", &of.w_in, m, order, (high_in, high_in), size),
-        charts::neurons("output weights", &of.w_out, m, order, (high_out, high_out), size),
-    ];
+    let (m, size) = (of.m, (44.0 * order.len().max(3) as f64, 140.0));
+    let panel = |title: &str, w: &[f32]| {
+        let largest = |k: usize| w.iter().skip(k).step_by(m).fold(0.0, |most: f32, w| w.abs().max(most));
+        let kept = |w: f32, k: usize| if w.abs() < 0.15 * largest(k) { 0.0 } else { w };
+        let chosen: Vec<f32> = w.chunks_exact(m).flat_map(|row| order.iter().map(|&k| kept(row[k], k))).collect();
+        let places: Vec<usize> = (0..order.len()).collect();
+        charts::neurons(title, &chosen, order.len(), &places, charts::tallest(&chosen, order.len()), size)
+    };
+    let panels = [panel("input weights", &of.w_in), panel("output weights", &of.w_out)];
     Scene::side_by_side(title, &panels, 1)
 }
 
-/// A neuron of two features that enter with opposite signs.
+/// A neuron of two features in asymmetric superposition.
 struct Motif {
     neuron: usize,
     /// Size of the larger input weight by the smaller.
     inputs: f64,
     /// Output weight of the feature with the smaller input weight by that of the other.
     outputs: f64,
+}
+
+impl Motif {
+    /// How far it is from the motif of the paper, with 4 for both.
+    fn away(&self) -> f64 {
+        (self.inputs / 4.0).ln().abs() + (self.outputs / 4.0).ln().abs()
+    }
 }
 
 /// Weights of the rescaled neurons: the largest input weight of each has size 1.
@@ -205,19 +215,28 @@ impl Neurons {
         Neurons { m: w.m, w_in: scaled(w.w_in, |v, most| v / most), w_out: scaled(w.w_out, |v, most| v * most) }
     }
 
+    /// Neurons whose output weights have a norm of 1/10 or more. One that is idle (now and then a neuron is, at p = 1) computes for nobody, and its input
+    /// weights are what the start left there.
+    fn used(&self) -> Vec<usize> {
+        let norm = |k: usize| self.w_out.iter().skip(k).step_by(self.m).map(|w| w * w).sum::<f32>().sqrt();
+        (0..self.m).filter(|&k| norm(k) >= 0.1).collect()
+    }
+
     fn monosemantic(&self) -> usize {
-        theory::held(&self.w_in, self.m).iter().filter(|h| h.1 > 0.9).count()
+        let held = theory::held(&self.w_in, self.m);
+        self.used().into_iter().filter(|&k| held[k].1 > theory::MONOSEMANTIC).count()
     }
 
     /// Monosemantic neurons first, by feature and sign.
     fn order(&self) -> Vec<usize> {
         let held = theory::held(&self.w_in, self.m);
         let mut order: Vec<usize> = (0..self.m).collect();
-        order.sort_by_key(|&k| (held[k].1 <= 0.9, held[k].0, self.w_in[held[k].0 * self.m + k] < 0.0));
+        order.sort_by_key(|&k| (held[k].1 <= theory::MONOSEMANTIC, held[k].0, self.w_in[held[k].0 * self.m + k] < 0.0));
         order
     }
 
-    /// Neurons whose two largest input weights have opposite signs, hold 9/10 of the squares, and leave with positive weights.
+    /// Neurons whose two largest input weights have opposite signs and hold 9/10 of the squares, and where the smaller by a factor of 1.5 or more leaves
+    /// with an output weight that is larger by 1.5 or more.
     fn motifs(&self) -> Vec<Motif> {
         let of = |k: usize| {
             let weight = |w: &[f32], f: usize| w[f * self.m + k] as f64;
@@ -227,7 +246,8 @@ impl Neurons {
             let total: f64 = features.iter().map(|&f| weight(&self.w_in, f).powi(2)).sum();
             let [first, second] = [features[0], features[1]].map(|f| weight(&self.w_out, f));
             let two = large * small < 0.0 && small.abs() > 0.1 && large * large + small * small > 0.9 * total;
-            (two && first > 0.0 && second > 0.0).then(|| Motif { neuron: k, inputs: (large / small).abs(), outputs: second / first })
+            let motif = Motif { neuron: k, inputs: (large / small).abs(), outputs: second / first };
+            (two && first > 0.0 && motif.inputs > 1.5 && motif.outputs > 1.5).then_some(motif)
         };
         (0..self.m).filter_map(of).collect()
     }

@@ -40,12 +40,12 @@ struct Point {
 }
 
 fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
-    let (n_points, models) = (ask.pick(8, 12), ask.pick(1, 3));
+    let (n_points, models) = (ask.pick(8, 12), ask.pick(1, 2));
     let ps: Vec<f64> = (0..n_points).map(|i| 100f64.powf(-(i as f64) / (n_points - 1) as f64)).collect();
     let settings = ps.iter().flat_map(|&p| vec![Setting::uniform(N, p); models]).collect();
     let mut all = Instances::new(Model::relu_output(N, M), settings, ask.seed);
-    train("models to attack", &mut all, Schedule::falling(ask.pick(1_500, 4_000), 256, 1e-2), progress)?;
-    let samples = ask.pick(256, 1_024);
+    train("models to attack", &mut all, Schedule::falling(ask.pick(1_500, 3_000), 256, 1e-2), progress)?;
+    let samples = ask.pick(256, 768);
     let point = |i: usize| {
         let (p, w) = (ps[i / models], all.weights(i));
         let mut x = vec![0.0; N * samples];

@@ -74,10 +74,10 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     let price = "Features learned and loss without the penalty, against lambda; grey: features that are worth their price".into();
     let pictures =
         vec![Picture { name: "hidden-l1", caption, scene }, Picture { name: "hidden-l1-price", caption: price, scene: price_picture(&points) }];
-    let says = "Without a penalty the sparse model stores twice as many features as it has dimensions. A penalty on the hidden activations takes the least \
-                important ones away, at the threshold where a feature no longer pays for the activation it needs, and turns the others onto the axes; when \
-                no more are left than there are dimensions, superposition is gone. The loss without the penalty rises at every step, since every feature \
-                that was given up was worth having."
+    let says = "Without a penalty the sparse model stores twice as many features as it has dimensions. A penalty on the hidden activations turns features onto \
+                the axes and takes the least important ones away, where one no longer pays for the activation it needs; pairs on the two sides of an axis \
+                stay longest, because sharing an axis costs no activation. At the largest penalty three features are left, each with a direction of its \
+                own, and the loss without the penalty is many times what it was."
         .into();
     let data: Vec<_> = points
         .iter()
@@ -107,7 +107,7 @@ fn price_picture(points: &[Point]) -> Scene {
     // Lambda 0 stands where a logarithmic axis begins.
     let at = |o: &Point| o.lambda.max(0.005);
     let x = Axis::log(0.005, 0.4);
-    let mut left = Chart::new("Features learned", "lambda (leftmost: 0)", "", x, Axis::linear(0.0, 20.5), 400.0, 280.0);
+    let mut left = Chart::new("Features learned", "lambda (leftmost: 0)", "", x, Axis::linear(0.0, 15.5), 400.0, 280.0);
     let lambdas = || (0..=200).map(|i| 0.005 * 80f64.powf(i as f64 / 200.0));
     left.named("worth their price", &lambdas().map(|l| (l, worth(l) as f64)).collect::<Vec<_>>(), GREY);
     let learned: Vec<(f64, f64)> = points.iter().map(|o| (at(o), o.learned as f64)).collect();
