@@ -1,6 +1,7 @@
 //! The experiments, a file each. Each trains its models, measures them beside closed forms or what was published, draws them, and says what one sees.
 
 mod basic;
+mod decomposition;
 mod sae;
 
 use super::draw::Scene;
@@ -11,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// All of them, in the order of the paper.
-pub const EXPERIMENTS: [&Experiment; 2] = [&basic::BASIC, &sae::SAE];
+pub const EXPERIMENTS: [&Experiment; 3] = [&basic::BASIC, &sae::SAE, &decomposition::DECOMPOSITION];
 
 pub struct Experiment {
     pub name: &'static str,
@@ -123,6 +124,11 @@ mod tests {
     #[test]
     fn sae_holds() {
         holds("sae");
+    }
+
+    #[test]
+    fn decomposition_holds() {
+        holds("decomposition");
     }
 
     #[test]
