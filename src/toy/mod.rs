@@ -3,6 +3,7 @@
 //! models nor text.
 
 pub mod data;
+pub mod decompose;
 pub mod draw;
 mod error;
 pub mod exact;

@@ -6,6 +6,7 @@ mod basic;
 mod compressed_sensing;
 mod correlated;
 mod cross_entropy;
+mod decomposition;
 mod dynamics;
 mod geometry;
 mod hidden_l1;
@@ -24,7 +25,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// All of them, in the order of the paper.
-pub const EXPERIMENTS: [&Experiment; 15] = [
+pub const EXPERIMENTS: [&Experiment; 16] = [
     &basic::BASIC,
     &phases::PHASES_EXPERIMENT,
     &hidden_l1::HIDDEN_L1,
@@ -40,6 +41,7 @@ pub const EXPERIMENTS: [&Experiment; 15] = [
     &absolute_value::ABSOLUTE_VALUE,
     &cross_entropy::CROSS_ENTROPY,
     &sae::SAE,
+    &decomposition::DECOMPOSITION,
 ];
 
 pub struct Experiment {
@@ -164,6 +166,7 @@ mod tests {
         absolute_value_holds "absolute-value"
         cross_entropy_holds "cross-entropy"
         sae_holds "sae"
+        decomposition_holds "decomposition"
     }
 
     #[test]
