@@ -5,7 +5,8 @@
 //! lowest loss, which needs no knowledge of the features either: where two features share a component the loss is some 5 % higher.
 //!
 //! In two dimensions MMCS says little, since some of 40 random components point along each feature before any training; so the cosine of whole matrices
-//! stands beside it. 40-10 is not reached here: most features share a component with another, and nothing is asserted of it.
+//! stands beside it. Of 40-10 nothing is asserted: on seed 0 its 40 features have a component each (MMCS 1.000), some 4 % too long
+//! (ML2R 1.038; published 1.010), and other seeds were not tried.
 
 use super::{Ask, Experiment, Outcome, Picture, best_of, train};
 use crate::artifact::{Figure, Progress};
@@ -52,7 +53,7 @@ fn cases(ask: &Ask) -> Vec<Case> {
 
 fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     let (mut figures, mut pictures, mut data) = (Vec::new(), Vec::new(), Vec::new());
-    let mut last = "The quick form leaves out the larger model, where we get only a part of the way.".to_string();
+    let mut last = "The quick form leaves out the larger model, of 40 features in 10 dimensions.".to_string();
     for case in cases(ask) {
         let Case { n, m, recipe, restarts, ml2r } = case;
         let mut models = Instances::new(Model::relu_output(n, m), vec![Setting::uniform(n, P); 4], ask.seed);
@@ -91,10 +92,8 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
                 scene: planes(w.w_in, &components),
             });
         } else {
-            last = format!(
-                "Of {n} features in {m} dimensions {own} have a component of their own after the samples that we can afford, a 27th of the published run's; \
-                 the others still share one."
-            );
+            last =
+                format!("Of {n} features in {m} dimensions {own} have a component of their own, after a 27th of the samples of the published run.");
         }
         figures.extend(published.into_iter().chain(others));
         let cosines = whole_cosines(w.w_in, m, &components);
