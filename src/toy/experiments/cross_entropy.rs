@@ -80,12 +80,13 @@ fn sharing_chart(n: usize) -> Scene {
     let title = format!("Best loss of a neuron for k of {n} contexts");
     let mut chart =
         Chart::new(&title, "contexts that share the neuron, k", "1: no neuron", Axis::linear(0.0, n as f64), Axis::linear(0.7, 1.05), 420.0, 290.0);
-    let losses: [(&str, fn(usize, usize) -> f64, Colour); 2] = [("squared error", squared_error, BLUE), ("cross-entropy", cross_entropy, ORANGE)];
-    for (name, loss, colour) in losses {
+    let mut draw = |name: &str, loss: fn(usize, usize) -> f64, colour: Colour| {
         let points: Vec<(f64, f64)> = (0..=n).map(|k| (k as f64, loss(n, k) / loss(n, 0))).collect();
         chart.named(name, &points, colour);
         chart.points(&points, 3.0, colour);
-    }
+    };
+    draw("squared error", squared_error, BLUE);
+    draw("cross-entropy", cross_entropy, ORANGE);
     chart.scene
 }
 

@@ -113,7 +113,7 @@ fn crossing(swept: &[Branches]) -> f64 {
     let lead = |s: &Branches| s.pentagon - s.digons;
     // From 1 on both starts end in the same pentagon.
     let crossed = |two: &&[Branches]| two[1].ratio < 0.95 && lead(&two[0]) >= 0.0 && lead(&two[1]) < 0.0;
-    swept.windows(2).filter(crossed).last().map_or(f64::NAN, |two| {
+    swept.windows(2).rfind(crossed).map_or(f64::NAN, |two| {
         let t = lead(&two[0]) / (lead(&two[0]) - lead(&two[1]));
         two[0].ratio + t * (two[1].ratio - two[0].ratio)
     })
@@ -154,9 +154,9 @@ fn sweep(p: f64, ask: &Ask, progress: &mut dyn Progress) -> Result<Vec<Branches>
     };
     let mut all = Instances::new(Model::relu_output(5, 2), ratios.iter().flat_map(setting).collect(), ask.seed);
     let digons = [0.05, 0.02, 1.0, 0.0, 0.0, 1.0, -1.0, 0.0, 0.0, -1.0];
-    for i in 0..n {
+    for (i, ratio) in ratios.iter().enumerate() {
         all.start_from(2 * i, &pentagon(1.13), &[-0.24; 5]);
-        all.start_from(2 * i + 1, &digons, &[(0.5 * p * ratios[i]) as f32, 0.0, 0.0, 0.0, 0.0]);
+        all.start_from(2 * i + 1, &digons, &[(0.5 * p * ratio) as f32, 0.0, 0.0, 0.0, 0.0]);
     }
     // Gently: a large first step would shake an arrangement out of its basin.
     train(&format!("both arrangements over density, p={p}"), &mut all, Schedule::falling(ask.pick(3_000, 6_000), 512, 2e-3), progress)?;
