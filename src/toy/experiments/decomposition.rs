@@ -5,8 +5,8 @@
 //! lowest loss, which needs no knowledge of the features either: where two features share a component the loss is some 5 % higher.
 //!
 //! In two dimensions MMCS says little, since some of 40 random components point along each feature before any training; so the cosine of whole matrices
-//! stands beside it. Of 40-10 nothing is asserted: on seed 0 its 40 features have a component each (MMCS 1.000), some 4 % too long
-//! (ML2R 1.038; published 1.010), and other seeds were not tried.
+//! stands beside it. Of 40-10 nothing is asserted: on seeds 0, 1, 2 MMCS is 1.000, 0.977, 0.997 and
+//! ML2R 1.038, 1.028, 1.024 (published 1.000 and 1.010), with 40, 37 and 39 features that have a component of their own.
 
 use super::{Ask, Experiment, Outcome, Picture, best_of, train};
 use crate::artifact::{Figure, Progress};
