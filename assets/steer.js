@@ -19,7 +19,7 @@ document.addEventListener("DOMContentLoaded", () => {
   // One feature held at a multiple of its maximum, everywhere: what an address says without an edit, and whose strength can be found.
   function plain() {
     const all = rows().map(one);
-    return all.length === 1 && all[0].rule === "set" && !all[0].unit && !all[0].only_active && part("scope").value === "all" && !part("drop").checked && !form.dataset.hash;
+    return all.length === 1 && all[0].rule === "set" && !all[0].unit && !all[0].only_active && part("scope").value === "all" && !part("drop").checked && !form.dataset.hash && !form.dataset.rest;
   }
   function query() {
     const asked = new URLSearchParams(), all = rows().map(one);
@@ -32,6 +32,7 @@ document.addEventListener("DOMContentLoaded", () => {
     } else {
       const edit = { scope, keep_error: !drop, edits: all };
       if (form.dataset.hash) edit.weights_hash = form.dataset.hash;
+      if (form.dataset.rest) edit.rest_after = JSON.parse(form.dataset.rest);
       asked.set("edit", JSON.stringify(edit));
     }
     for (const name of ["prompt", "tokens", "temperature", "seed"]) asked.set(name, form.elements[name].value);

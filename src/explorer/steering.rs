@@ -358,6 +358,10 @@ fn what(steering: &Steering, edit: &SavedEdit) -> String {
         Scope::Prompt => "in the prompt alone".into(),
         Scope::From(n) => format!("from position {n} on"),
     };
+    let place = match edit.rest_after.len() {
+        0 => place,
+        n => format!("{place}, resting after {n} tokens"),
+    };
     let dropped = if edit.keep_error { "" } else { ", what the SAE does not explain dropped" };
     match steering.edits.as_slice() {
         [LatentEdit { rule: Rule::Set(act), only_active: false, .. }] => {

@@ -26,9 +26,9 @@ pub struct Vectors {
 /// # Errors
 /// A rule that is no constant push.
 pub fn vectors(lm: &Lm, hook: HookPoint, sae: &Sae, steering: &Steering) -> Result<Vectors> {
-    if steering.scope != Scope::All || !steering.keep_error {
+    if steering.scope != Scope::All || !steering.keep_error || !steering.rest_after.is_empty() {
         return Err(Error::Edit {
-            what: "a vector is added at every position and takes nothing away\n  export an edit of scope all that keeps the SAE's error".into(),
+            what: "a vector is added at every position and takes nothing away\n  export an edit of scope all that keeps the SAE's error and rests nowhere".into(),
         });
     }
     let mut sum = vec![0.0f64; sae.d_in];
@@ -114,6 +114,8 @@ mod tests {
         let wide = super::super::testing::sae(6, 7, Select::Relu);
         assert_eq!(vectors(&lm, early, &wide, &Steering::one(2, Rule::Add(1.0))).unwrap().residual, None, "attention reads it");
         let scoped = Steering { scope: Scope::Generated, ..steering.clone() };
+        let resting = Steering { rest_after: vec![1], ..steering.clone() };
+        assert!(vectors(&lm, HookPoint::mlp_post(0), &sae, &resting).is_err());
         assert!(vectors(&lm, HookPoint::mlp_post(0), &sae, &scoped).is_err());
         for rule in [Rule::Zero, Rule::Scale(2.0), Rule::AtLeast(1.0)] {
             assert!(vectors(&lm, HookPoint::mlp_post(0), &sae, &Steering::one(4, rule)).unwrap_err().to_string().contains("latent 4"));

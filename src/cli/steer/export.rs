@@ -38,6 +38,7 @@ pub(super) fn run(args: &ExportArgs, global: &Global, dir: &RunDir) -> anyhow::R
         (None, Some((rule, value))) if !args.edit.latent.is_empty() => args.edit.of(rule, value),
         _ => bail!("say what to export: --edit NAME, or --latent N with --strength or --add"),
     };
+    let edit = args.edit.resting(edit, &opened)?;
     let steering = opened.resolve(&edit)?;
     let vectors = vectors(&opened.lm, opened.hook, &opened.sae, &steering)?;
     let ending = args.out.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();

@@ -67,6 +67,13 @@ pub(super) fn run(args: &GuardArgs, global: &Global, dir: &RunDir) -> anyhow::Re
     if edit.scope != crate::intervene::Scope::All {
         bail!("a guard holds at every position; this edit has another scope\n  leave out --scope, or set scope = \"all\" in the edit");
     }
+    let edit = args.edit.resting(edit, &opened)?;
+    if !edit.rest_after.is_empty() {
+        bail!(
+            "a guard holds at every position; this edit rests after some tokens
+  leave out --rests, or rest_after in the edit"
+        );
+    }
     let steering = opened.resolve(&edit)?;
     let (concept, name) = args.concept.read(dir, &opened.tokenizer)?.context("say what concept: --regex, --token-set or --label")?;
     let &GuardArgs { n_tokens, prompts, called, texts, .. } = args;

@@ -48,7 +48,7 @@ pub struct Experiment {
     pub name: &'static str,
     /// What it is, in a line.
     pub about: &'static str,
-    /// Where it stands in the paper.
+    /// Where it stands in the paper, or the other paper that it is from.
     pub source: &'static str,
     pub run: fn(&Ask, &mut dyn Progress) -> Result<Outcome>,
 }
