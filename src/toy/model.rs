@@ -240,18 +240,6 @@ impl Instances {
         };
         self.params.par_chunks_exact(p).zip(&self.settings).map(loss).collect()
     }
-
-    /// x' of each sample of x. Shapes: x (n, R), the result (n, R).
-    pub fn outputs(&self, instance: usize, x: &[f32]) -> Vec<f32> {
-        let (model, w) = (self.model, self.weights(instance));
-        let r = x.len() / model.n;
-        let (mut h, mut out) = (vec![0.0; model.m * r], vec![0.0; model.n * r]);
-        forward(&model, w, x, &mut h, &mut out);
-        for (row, b) in out.chunks_exact_mut(r).zip(w.b) {
-            row.iter_mut().for_each(|o| *o = if model.output_relu { (*o + b).max(0.0) } else { *o + b });
-        }
-        out
-    }
 }
 
 /// One standard normal draw (Box and Muller).
@@ -345,20 +333,23 @@ dispatch! {
         let (mut losses, mut sums) = ([0.0f32; LANES], [0.0f32; LANES]);
         let factor = 2.0 * importance * share;
         let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-        let mut part = |x: &[f32], out: &mut [f32]| {
-            for ((x, out), (loss, sum)) in x.iter().zip(out.iter_mut()).zip(losses.iter_mut().zip(sums.iter_mut())) {
-                let target = if absolute { x.abs() } else { *x };
-                let pre = *out + b;
-                let error = (if pre > floor { pre } else { 0.0 }) - target;
-                let d = if pre > floor { factor * error } else { 0.0 };
-                *loss = error.mul_add(error, *loss);
-                *sum += d;
-                *out = d;
-            }
+        let mut one = |l: usize, x: f32, out: &mut f32| {
+            let target = if absolute { x.abs() } else { x };
+            let pre = *out + b;
+            let error = (if pre > floor { pre } else { 0.0 }) - target;
+            let d = if pre > floor { factor * error } else { 0.0 };
+            losses[l] = error.mul_add(error, losses[l]);
+            sums[l] += d;
+            *out = d;
         };
-        for (x, out) in x.chunks(LANES).zip(out.chunks_mut(LANES)) {
-            part(x, out);
+        let (blocks, rest) = x.as_chunks::<LANES>();
+        let (out_blocks, out_rest) = out.as_chunks_mut::<LANES>();
+        for (x, out) in blocks.iter().zip(out_blocks) {
+            for l in 0..LANES {
+                one(l, x[l], &mut out[l]);
+            }
         }
+        rest.iter().zip(out_rest).enumerate().for_each(|(l, (x, out))| one(l, *x, out));
         (importance * sum_lanes(&losses), sum_lanes(&sums))
     }
 }
@@ -457,6 +448,5 @@ mod tests {
         let mut one = Instances::new(Model::relu_output(1, 1), vec![Setting::uniform(1, 0.5)], 0);
         one.train(Schedule::falling(2000, 128, 1e-2));
         assert!((one.weights(0).feature(0)[0].abs() - 1.0).abs() < 1e-3 && one.losses(10_000)[0] < 1e-6);
-        assert!(one.outputs(0, &[0.25]).iter().all(|x| (x - 0.25).abs() < 1e-3));
     }
 }
