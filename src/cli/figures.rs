@@ -33,11 +33,11 @@ pub fn number(x: f64) -> String {
 /// # Errors
 /// Every figure outside of its band, with both.
 pub fn check(figures: &[Figure]) -> anyhow::Result<()> {
-    let words = |f: &&Figure| {
+    let words = |f: &Figure| {
         let (low, high) = f.band.expect("what misses its band has one");
         format!("{} of {} is {}, expected {} to {}", f.what, f.of, number(f.ours), number(low), number(high))
     };
-    let missed: Vec<String> = figures.iter().filter(|f| f.holds() == Some(false)).collect::<Vec<_>>().iter().map(words).collect();
+    let missed: Vec<String> = figures.iter().filter(|f| f.holds() == Some(false)).map(words).collect();
     if missed.is_empty() {
         return Ok(());
     }

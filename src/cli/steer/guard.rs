@@ -69,10 +69,7 @@ pub(super) fn run(args: &GuardArgs, global: &Global, dir: &RunDir) -> anyhow::Re
     }
     let edit = args.edit.resting(edit, &opened)?;
     if !edit.rest_after.is_empty() {
-        bail!(
-            "a guard holds at every position; this edit rests after some tokens
-  leave out --rests, or rest_after in the edit"
-        );
+        bail!("a guard holds at every position; this edit rests after some tokens\n  leave out --rests, or rest_after in the edit");
     }
     let steering = opened.resolve(&edit)?;
     let (concept, name) = args.concept.read(dir, &opened.tokenizer)?.context("say what concept: --regex, --token-set or --label")?;
