@@ -19,8 +19,10 @@ document.addEventListener("DOMContentLoaded", () => {
   // One feature held at a multiple of its maximum, everywhere: what an address says without an edit, and whose strength can be found.
   function plain() {
     const all = rows().map(one);
-    return all.length === 1 && all[0].rule === "set" && !all[0].unit && !all[0].only_active && part("scope").value === "all" && !part("drop").checked && !form.dataset.hash && !form.dataset.rest;
+    return all.length === 1 && all[0].rule === "set" && !all[0].unit && !all[0].only_active && part("scope").value === "all" && !part("drop").checked && !form.dataset.hash && !rested();
   }
+  // The tokens that an edit in the address rests after; none where the edit is to find them, or not to rest.
+  const rested = () => form.elements.rests.checked && form.dataset.rest;
   function query() {
     const asked = new URLSearchParams(), all = rows().map(one);
     const drop = part("drop").checked, from = part("scope").value === "from";
@@ -32,9 +34,10 @@ document.addEventListener("DOMContentLoaded", () => {
     } else {
       const edit = { scope, keep_error: !drop, edits: all };
       if (form.dataset.hash) edit.weights_hash = form.dataset.hash;
-      if (form.dataset.rest) edit.rest_after = JSON.parse(form.dataset.rest);
+      if (rested()) edit.rest_after = JSON.parse(form.dataset.rest);
       asked.set("edit", JSON.stringify(edit));
     }
+    if (form.elements.rests.checked && !form.dataset.rest) asked.set("rests", "true");
     for (const name of ["prompt", "tokens", "temperature", "seed"]) asked.set(name, form.elements[name].value);
     return asked.toString();
   }
@@ -60,6 +63,8 @@ document.addEventListener("DOMContentLoaded", () => {
   }
   form.addEventListener("input", (event) => {
     if (event.target.name === "strength") delete event.target.dataset.exact;
+    // Another feature promotes other tokens.
+    if (event.target.name === "feature") delete form.dataset.rest;
     show();
   });
   document.querySelector("#more").addEventListener("click", () => {

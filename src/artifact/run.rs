@@ -61,6 +61,21 @@ impl RunDir {
         self.root.join("edits")
     }
 
+    /// The saved edit of that name, whether it is there or not; none where that is no name of one file.
+    pub fn edit(&self, name: &str) -> Option<PathBuf> {
+        let one = Path::new(name).file_name().is_some_and(|file| file == name) && !name.starts_with('.');
+        one.then(|| self.edits().join(format!("{name}.toml")))
+    }
+
+    /// Names of the saved edits, ascending.
+    pub fn edit_names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.edits()).into_iter().flatten().flatten().map(|e| e.path());
+        let saved = entries.filter(|path| path.extension().is_some_and(|e| e == "toml"));
+        let mut names: Vec<String> = saved.filter_map(|path| path.file_stem().map(|s| s.to_string_lossy().into_owned())).collect();
+        names.sort();
+        names
+    }
+
     pub fn labels(&self, name: &str) -> PathBuf {
         self.root.join("labels").join(format!("{name}.sqlite"))
     }

@@ -6,9 +6,11 @@ use super::app::{App, Model, Page, Part, Problem};
 use super::list::url_text;
 use super::text;
 use super::view::{UnitView, Units};
+use crate::artifact::RunDir;
 use crate::corpus::{Split, TokenStream};
 use crate::features::store::FeatureSummary;
 use crate::intervene::effect::{Effect, Moved, TokenEffect, effect};
+use crate::intervene::exact::promoted;
 use crate::intervene::measure::{NORM_TOKENS, mean_length};
 use crate::intervene::quality::{distinct_2, perplexity};
 use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent, Unit};
@@ -37,8 +39,10 @@ pub struct Ask {
     pub strength: Option<f32>,
     /// Finds the largest strength that leaves this prompt's text whole, instead of taking `strength`.
     pub auto: bool,
-    /// Instead of `feature` and `strength`: an edit as JSON, see [`SavedEdit`].
+    /// Instead of `feature` and `strength`: the name of a saved edit, or an edit as JSON, see [`SavedEdit`].
     pub edit: Option<String>,
+    /// The edit rests after the tokens that it promotes.
+    pub rests: bool,
     pub prompt: String,
     pub tokens: usize,
     pub temperature: f32,
@@ -54,6 +58,7 @@ impl Default for Ask {
             strength: None,
             auto: false,
             edit: None,
+            rests: false,
             prompt: String::new(),
             tokens: 60,
             temperature: 0.8,
@@ -69,8 +74,8 @@ impl Ask {
     }
 
     /// What the form shows: the edit, or one feature at where its slider starts.
-    pub fn form(&self) -> SavedEdit {
-        self.edit.as_deref().and_then(|edit| SavedEdit::parse(edit).ok()).filter(|edit| !edit.edits.is_empty()).unwrap_or_else(|| self.one())
+    pub fn form(&self, run: &RunDir) -> SavedEdit {
+        self.edits(run).unwrap_or_else(|_| self.one())
     }
 
     fn sampling(&self) -> Sampling {
@@ -83,12 +88,13 @@ impl Ask {
     }
 
     /// The edit that is asked for.
-    fn edits(&self) -> Page<SavedEdit> {
+    fn edits(&self, run: &RunDir) -> Page<SavedEdit> {
         let Some(edit) = &self.edit else {
             self.feature.ok_or_else(|| Problem::bad("Say which feature: feature=N, or edit=JSON."))?;
             return Ok(self.one());
         };
-        let edit = SavedEdit::parse(edit).map_err(|e| Problem::new(400, "The edit cannot be read", &e))?;
+        let text = if edit.trim_start().starts_with('{') { edit.clone() } else { saved(run, edit)? };
+        let edit = SavedEdit::parse(&text).map_err(|e| Problem::new(400, "The edit cannot be read", &e))?;
         if edit.edits.is_empty() || edit.edits.len() > MAX_EDITS {
             return Err(Problem::bad(&format!("An edit must have 1 to {MAX_EDITS} features, not {}.", edit.edits.len())));
         }
@@ -99,9 +105,20 @@ impl Ask {
     fn again(&self, edit: &SavedEdit) -> Ask {
         match (&self.edit, edit.edits.as_slice()) {
             (None, [one]) => Ask { strength: one.value, auto: false, ..self.clone() },
-            _ => Ask { edit: Some(edit.to_json()), ..self.clone() },
+            // The edit says itself where it rests.
+            _ => Ask { edit: Some(edit.to_json()), rests: false, ..self.clone() },
         }
     }
+}
+
+/// The text of a saved edit.
+fn saved(run: &RunDir, name: &str) -> Page<String> {
+    let file = run.edit(name).ok_or_else(|| Problem::bad("An edit is the name of a saved one, or JSON in braces."))?;
+    std::fs::read_to_string(file).map_err(|_| {
+        let names = run.edit_names();
+        let names = if names.is_empty() { "none".into() } else { names.join(", ") };
+        Problem::not_found(&format!("There is no saved edit of that name; those that are there: {names}."))
+    })
 }
 
 /// What the form may ask for.
@@ -110,6 +127,8 @@ pub struct Limits {
     pub prompt: usize,
     pub tokens: usize,
     pub last_feature: u32,
+    /// Names of the saved edits.
+    pub saved: Vec<String>,
 }
 
 impl Limits {
@@ -250,13 +269,13 @@ impl App {
     /// What steering needs: the dictionary, for the feature's maximum.
     pub fn steer_limits(&self) -> Part<Limits> {
         let dictionary = self.dictionary(Units::Features)?;
-        Ok(Limits { prompt: MAX_PROMPT, tokens: MAX_TOKENS, last_feature: dictionary.meta().n_units.saturating_sub(1) })
+        Ok(Limits { prompt: MAX_PROMPT, tokens: MAX_TOKENS, last_feature: dictionary.meta().n_units.saturating_sub(1), saved: self.run.edit_names() })
     }
 
     /// Writes both texts; `on_token` hears of each token as it is drawn, the two sides in turn, and may stop both.
     pub fn steer(&self, ask: &Ask, on_token: &mut dyn FnMut(Side, &str) -> ControlFlow<()>) -> Page<SteerResult> {
         check(ask)?;
-        let asked = ask.edits()?;
+        let asked = ask.edits(&self.run)?;
         let dictionary = self.dictionary(Units::Features)?;
         let meta = dictionary.meta().clone();
         let summaries = asked.edits.iter().map(|e| Ok(dictionary.summary(e.latent)?)).collect::<Page<Vec<FeatureSummary>>>()?;
@@ -273,9 +292,13 @@ impl App {
             let lm = engine.lm();
             let rig = Rig { lm: &lm, tokenizer: &self.tokenizer, sae, hook: *hook };
             let prompt = rig.prompt(&ask.prompt);
+            if ask.rests {
+                edit = resting(edit, rig).map_err(failed)?;
+            }
             if seeks {
-                let safe =
-                    safe_strength(rig, edit.edits[0].latent, summaries[0].max_act, std::slice::from_ref(&prompt), &sampling).map_err(failed)?;
+                let max_act = summaries[0].max_act;
+                let held = Steering { rest_after: edit.rest_after.clone(), ..Steering::one(edit.edits[0].latent, Rule::Set(max_act)) };
+                let safe = safe_strength(rig, &held, max_act, std::slice::from_ref(&prompt), &sampling).map_err(failed)?;
                 edit.edits[0].value = Some(safe.multiple);
                 found = Some(safe);
             }
@@ -288,8 +311,13 @@ impl App {
             let steering =
                 if dead { Steering::default() } else { edit.resolve(&meta.weights_hash, &mut scale_at, &mut || Ok(norm)).map_err(failed)? };
             steering.check(sae).map_err(failed)?;
-            let cautions: Vec<String> =
-                steering.edits.iter().zip(&summaries).filter_map(|(edit, s)| caution(rig, edit, s.max_act, &prompt)).collect();
+            let n_ctx = rig.lm.config.n_ctx;
+            let long = format!("The prompt has {} tokens and the model reads {n_ctx}: its beginning is not read.", prompt.len());
+            let cautions: Vec<String> = (prompt.len() > n_ctx)
+                .then_some(long)
+                .into_iter()
+                .chain(steering.edits.iter().zip(&summaries).filter_map(|(edit, s)| caution(rig, edit, s.max_act, &prompt)))
+                .collect();
             let tell = &mut |side, position: &Position| on_token(side, &position.text);
             let both = steer(rig, &steering, &prompt, &Writing::new(ask.tokens, &sampling), tell).map_err(failed)?;
             let (unedited, edited) = (&both.unedited.tokens, &both.edited.tokens);
@@ -335,6 +363,12 @@ impl App {
             found,
         })
     }
+}
+
+/// The edit, resting after the tokens that its features promote.
+fn resting(edit: SavedEdit, rig: Rig) -> crate::intervene::Result<SavedEdit> {
+    let latents: Vec<u32> = edit.edits.iter().map(|e| e.latent).collect();
+    Ok(SavedEdit { rest_after: promoted(rig.lm, rig.hook, rig.sae, &latents)?, ..edit })
 }
 
 /// The usual length of activations, where a number of the edit is a multiple of it.
@@ -438,7 +472,8 @@ fn link(ask: &Ask) -> String {
         Some(edit) => format!("edit={}", url_text(edit)),
         None => format!("feature={}&strength={}", ask.feature.unwrap_or(0), ask.strength.unwrap_or(2.0)),
     };
-    format!("/steer?{edit}&prompt={}&tokens={}&temperature={}&seed={}", url_text(&ask.prompt), ask.tokens, ask.temperature, ask.seed)
+    let rests = if ask.rests { "&rests=true" } else { "" };
+    format!("/steer?{edit}{rests}&prompt={}&tokens={}&temperature={}&seed={}", url_text(&ask.prompt), ask.tokens, ask.temperature, ask.seed)
 }
 
 #[cfg(test)]

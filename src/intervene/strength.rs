@@ -220,15 +220,16 @@ fn mean_length(rig: Rig, prompt: &[u32]) -> f64 {
     lengths.iter().sum::<f64>() / lengths.len().max(1) as f64
 }
 
-/// The largest of 8, 5, 3, 2, 1, 0.5 times `max_act` to which `latent` can be clamped with the text's perplexity under the unedited model
-/// at most 1.5 times, and its distinct bigrams at least 0.8 times, those of unedited text. 32 tokens after each prompt at `sampling`.
-pub fn safe_strength(rig: Rig, latent: u32, max_act: f32, prompts: &[Vec<u32>], sampling: &Sampling) -> Result<SafeStrength> {
+/// The largest of 8, 5, 3, 2, 1, 0.5 times `max_act` at which the one edit of `held` can stand, where and as `held` says, with the text's perplexity under the
+/// unedited model at most 1.5 times, and its distinct bigrams at least 0.8 times, those of unedited text. 32 tokens after each prompt at `sampling`.
+pub fn safe_strength(rig: Rig, held: &Steering, max_act: f32, prompts: &[Vec<u32>], sampling: &Sampling) -> Result<SafeStrength> {
     let writing = Writing::new(SAFE_TOKENS, sampling);
     let trial = Trial { rig, prompts, writing: &writing, concept: None };
     let unedited = trial.write(Change::default())?;
     let mut tried: Vec<Tried> = Vec::new();
     for multiple in MULTIPLES {
-        let one = sweep_one(trial, &unedited.measures, Bounds::default(), multiple, &Steering::one(latent, Rule::Set(multiple * max_act)))?;
+        let edits = held.edits.iter().map(|edit| LatentEdit { rule: Rule::Set(multiple * max_act), ..*edit }).collect();
+        let one = sweep_one(trial, &unedited.measures, Bounds::default(), multiple, &Steering { edits, ..held.clone() })?;
         if unedited.measures.n_tokens == 0 {
             break;
         }

@@ -76,6 +76,39 @@ fn the_page_and_the_command_line_write_the_same_text() {
 }
 
 #[test]
+fn the_page_takes_saved_edits_by_name_rests_where_it_is_told_and_says_what_is_not_read() {
+    let served = Served::new(|dir| {
+        let run = demo::make_with_model(dir);
+        fs::create_dir_all(run.edits()).unwrap();
+        fs::write(run.edits().join("loud one.toml"), "[[edits]]\nlatent = 1\nrule = \"set\"\nvalue = 1.5\n").unwrap();
+        fs::write(run.edits().join("other.txt"), "not an edit").unwrap();
+        run
+    });
+    let form = served.get("/steer");
+    assert!(form.body.contains("/steer?edit=loud%20one") && !form.body.contains("?edit=other"), "{}", form.body);
+    let filled = served.get("/steer?edit=loud%20one");
+    assert!(filled.status == 200 && filled.body.contains("data-said=\"1.5\""), "{}", filled.body);
+    let rest = "prompt=Nobody&tokens=12&temperature=1&seed=3";
+    let named = served.json(&format!("/api/steer?edit=loud%20one&{rest}"));
+    let plain = served.json(&format!("/api/steer?feature=1&strength=1.5&{rest}"));
+    assert_eq!((&named["edited"], &named["same"]), (&plain["edited"], &plain["same"]));
+    let unknown = served.get(&format!("/api/steer?edit=soft&{rest}"));
+    assert!(unknown.status == 404 && unknown.body.contains("loud one"), "{}", unknown.body);
+    for outside in ["..%2Fx", ".hidden", "a%2Fb"] {
+        assert_eq!(served.get(&format!("/api/steer?edit={outside}&{rest}")).status, 400, "{outside}");
+    }
+    let resting = served.json(&format!("/api/steer?feature=1&strength=1.5&rests=true&{rest}"));
+    let tokens = resting["edit"]["rest_after"].as_array().unwrap();
+    assert!(!tokens.is_empty() && plain["edit"]["rest_after"].is_null(), "{resting}");
+    let link = resting["link"].as_str().unwrap();
+    assert!(link.contains("rests=true"), "{link}");
+    let again = served.json(&format!("/api{link}"));
+    assert_eq!((&again["edited"], &again["edit"]), (&resting["edited"], &resting["edit"]));
+    let long = served.json(&format!("/api/steer?feature=1&strength=1&prompt={}&tokens=2", "x+".repeat(490)));
+    assert!(long["warning"].as_str().unwrap().contains("its beginning is not read"), "{long}");
+}
+
+#[test]
 fn a_text_is_described_counted_stopped_and_streamed() {
     let dir = finished();
     let latent = latent(dir);
@@ -218,7 +251,7 @@ fn a_prediction_is_attributed_and_a_profile_says_what_is_left() {
     );
     assert!(fails(dir, &["steer", "guard", "--latent", &latent, "--run", "small"]).contains("--regex"));
     let done =
-        call(dir, &["steer", "trial", "--concept", "colour", "--texts", "4", "--tokens", "10", "--candidates", "1", "--run", "small", "--json"]);
+        call(dir, &["steer", "trial", "--concept", "heading", "--texts", "20", "--tokens", "40", "--candidates", "1", "--run", "small", "--json"]);
     assert!(done.code == Some(0), "{}", done.stderr);
     assert_eq!(serde_json::from_str::<Value>(&done.stdout).unwrap()["items"].as_array().unwrap().len(), 1, "{}", done.stdout);
 }

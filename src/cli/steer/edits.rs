@@ -7,7 +7,7 @@ use crate::intervene::exact::promoted;
 use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent, Unit};
 use anyhow::{Context, bail};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct EditArgs {
@@ -151,10 +151,7 @@ impl EditArgs {
 
 /// `edits/NAME.toml` of a run.
 pub(super) fn path(run: &RunDir, name: &str) -> anyhow::Result<PathBuf> {
-    if Path::new(name).file_name().is_none_or(|file| file != name) || name.starts_with('.') {
-        bail!("an edit's name is one file's name, not {name:?}");
-    }
-    Ok(run.edits().join(format!("{name}.toml")))
+    run.edit(name).with_context(|| format!("an edit's name is one file's name, not {name:?}"))
 }
 
 /// Writes an edit that [`EditArgs::saved`] reads by its name.
@@ -168,9 +165,7 @@ pub(super) fn save(run: &RunDir, name: &str, edit: &SavedEdit) -> anyhow::Result
 }
 
 fn names(run: &RunDir) -> String {
-    let entries = std::fs::read_dir(run.edits()).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.filter_map(|e| e.path().file_stem().map(|s| s.to_string_lossy().into_owned())).collect();
-    names.sort();
+    let names = run.edit_names();
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 

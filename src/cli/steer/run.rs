@@ -94,9 +94,13 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
             let mut edits = Vec::new();
             for &latent in &args.edit.latent {
                 let max_act = maximum(&mut opened, latent, dir)?;
-                let safe = safe_strength(opened.rig(), latent, max_act, std::slice::from_ref(&prompt), &writing.sampling)?;
+                let at =
+                    |multiple: f32| SavedLatent { only_active: args.edit.only_active(), ..SavedLatent::new(latent, RuleName::Set, Some(multiple)) };
+                let held = args.edit.resting(SavedEdit { edits: vec![at(1.0)], ..args.edit.of(RuleName::Set, None) }, &opened)?;
+                let held = opened.resolve(&held)?;
+                let safe = safe_strength(opened.rig(), &held, max_act, std::slice::from_ref(&prompt), &writing.sampling)?;
                 tell_safe(latent, &safe);
-                edits.push(SavedLatent { only_active: args.edit.only_active(), ..SavedLatent::new(latent, RuleName::Set, Some(safe.multiple)) });
+                edits.push(at(safe.multiple));
                 found.push(safe);
             }
             SavedEdit { edits, ..args.edit.of(RuleName::Set, None) }
@@ -154,7 +158,8 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
             write!(out, "{}", side_by_side(prompt_text, &both, terminal_width()))?;
         }
         if let Some((unedited, edited)) = &sides {
-            for (i, text) in edited.texts.iter().enumerate().filter(|_| args.texts > 1) {
+            // The first was streamed.
+            for (i, text) in edited.texts.iter().enumerate().skip(usize::from(args.stream)).filter(|_| args.texts > 1) {
                 writeln!(out, "{i:>4}  {}", rig.text(text).replace('\n', "\\n"))?;
             }
             table(&mut out, &unedited.measures, &edited.measures, counted)?;

@@ -21,6 +21,9 @@ use std::path::PathBuf;
 ///
 /// At each strength the same texts are written with the same luck. A strength is taken that leaves the text whole - its perplexity under the
 /// unedited model and its distinct bigrams within bounds - and of these the one with most of the concept, or the largest where none is given.
+///
+/// Columns: perplexity and distinct-2 (share of pairs of tokens that are not repetitions) as multiples of the unedited texts'; repeat, the longest run of tokens
+/// that a text has twice, mean over texts; KL of the edited from the unedited next-token distribution, mean over positions; tokens with the concept.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Sweep {

@@ -2,13 +2,13 @@
 
 use super::Global;
 use super::rig::Opened;
-use crate::artifact::{RunDir, write_json};
+use crate::artifact::{RunDir, read_json, write_json};
 use crate::cli::features::print;
 use crate::cli::{Interrupted, Terminal, again};
 use crate::corpus::CorpusConfig;
-use crate::pipeline::trial::{Arm, ConceptTrial, TrialConfig, Zeroed, trial};
+use crate::pipeline::trial::{Arm, ConceptTrial, Kept, TrialConfig, Zeroed, trial};
 use crate::pipeline::{self, planted};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,9 +38,12 @@ pub(super) struct TrialArgs {
     /// Seed of the draws and of the features drawn at random
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Write the results as JSON
+    /// Write the results as JSON, after each concept
     #[arg(long, value_name = "FILE.json")]
     out: Option<PathBuf>,
+    /// Go on with a trial that was stopped: what every feature wrote and the concepts that are done are kept
+    #[arg(long)]
+    resume: bool,
     /// Name of the SAE [default: main, or the only one of the run]
     #[arg(long, value_name = "NAME")]
     sae: Option<String>,
@@ -53,21 +56,53 @@ pub(super) fn run(args: &TrialArgs, global: &Global, dir: &RunDir) -> anyhow::Re
     let world = Arc::new(planted(&corpus).context("a trial needs the planted corpus, whose concepts are known\n  monosem quickstart")?);
     let &TrialArgs { texts, tokens, candidates, seed, max_perplexity: max_perplexity_ratio, .. } = args;
     let config = TrialConfig { concepts: args.concept.clone(), texts, tokens, candidates, seed, max_perplexity_ratio, ..TrialConfig::default() };
-    let all = match trial(opened.rig(), &stream, &world, &config, &mut Terminal::new()) {
-        Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
-        done => done?,
-    };
-    if let Some(path) = &args.out {
-        write_json(path, &all)?;
+    let checkpoint = dir.checkpoints("steer-trial").join("kept.json");
+    let mut kept = Kept::new(&config, &opened.weights_hash);
+    if args.resume && checkpoint.exists() {
+        let found: Kept = read_json(&checkpoint)?;
+        if !found.same_trial(&kept) {
+            bail!(
+                "{} is of another trial: {:?}, and this one is {:?}\n  give the same flags, or leave --resume out to begin anew",
+                checkpoint.display(),
+                found.config(),
+                config
+            );
+        }
+        kept = found;
     }
+    let mut keep = |kept: &Kept| {
+        write_json(&checkpoint, kept)?;
+        Ok(args.out.as_ref().map_or(Ok(()), |path| write_json(path, &kept.done))?)
+    };
+    match trial(opened.rig(), &stream, &world, &mut kept, &mut keep, &mut Terminal::new()) {
+        Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("--resume") }.into()),
+        done => done?,
+    }
+    std::fs::remove_dir_all(dir.checkpoints("steer-trial")).context("removing the checkpoint of the finished trial")?;
+    let all = kept.done;
     print(global, &all, |out| table(out, &all))
 }
 
 fn table(out: &mut dyn Write, all: &[ConceptTrial]) -> std::io::Result<()> {
     writeln!(
         out,
-        "{:<24} {:>6} {:>5} {:>5} {:>6} {:>6} {:>5} {:>6} {:>5} {:>6} {:>6}  {:>6} {:>6} {:>6} {:>6}",
-        "times as often", "latent", "x max", "base", "times", "perpl.", "dist2", "KL", "bias", "vector", "prompt", "random", "zero", "zero 4", "cost"
+        "{:<24} {:>6} {:>5} {:>5} {:>6} {:>6} {:>5} {:>6} {:>5} {:>6} {:>6}  {:>6} {:>6} {:>6} {:>6} {:>6}",
+        "times as often",
+        "latent",
+        "x max",
+        "base",
+        "times",
+        "perpl.",
+        "dist2",
+        "KL",
+        "bias",
+        "vector",
+        "prompt",
+        "random",
+        "zero",
+        "zero 4",
+        "hook",
+        "cost"
     )?;
     for t in all {
         let f = &t.feature;
@@ -76,7 +111,7 @@ fn table(out: &mut dyn Write, all: &[ConceptTrial]) -> std::io::Result<()> {
         let random = t.random.iter().map(times).sum::<f64>() / t.random.len().max(1) as f64;
         writeln!(
             out,
-            "{:<24} {:>6} {:>5} {:>5} {:>5.1}x {:>5.2}x {:>4.2}x {:>6.3} {:>4.1}x {:>5.1}x {:>5.1}x  {:>5.1}x {:>5.0} % {:>4.0} % {:>5.2} %{}",
+            "{:<24} {:>6} {:>5} {:>5} {:>5.1}x {:>5.2}x {:>4.2}x {:>6.3} {:>4.1}x {:>5.1}x {:>5.1}x  {:>5.1}x {:>4.0} % {:>4.0} % {:>4.0} % {:>5.2} %{}",
             t.concept,
             t.latent,
             t.strength,
@@ -91,6 +126,7 @@ fn table(out: &mut dyn Write, all: &[ConceptTrial]) -> std::io::Result<()> {
             random,
             lowered(&t.zeroed),
             lowered(&t.zeroed_four),
+            lowered(&t.zeroed_hook),
             100.0 * t.zeroed.cost(),
             if t.raised() { "  raised" } else { "" }
         )?;

@@ -50,20 +50,20 @@ pub async fn steer(State(server): State<Server>, OriginalUri(uri): OriginalUri, 
     let (go, named) = (says("prompt="), says("feature=") || says("edit="));
     let found = match fields(asked) {
         Ok(mut ask) => {
-            let work = move |app: &App| -> Page<(Part<Limits>, steering::Ask, Option<SteerResult>)> {
+            let work = move |app: &App| -> Page<(Part<Limits>, steering::Ask, Option<SteerResult>, SavedEdit)> {
                 let limits = app.steer_limits();
                 if !named && let Ok(dictionary) = app.dictionary(Units::Features) {
                     ask.feature = Some(app.first_choice(&dictionary)?);
                 }
                 let result = if go && limits.is_ok() { Some(app.steer(&ask, &mut |_, _| ControlFlow::Continue(()))?) } else { None };
-                Ok((limits, ask, result))
+                let form = ask.form(&app.run);
+                Ok((limits, ask, result, form))
             };
             blocking(&server, work).await
         }
         Err(problem) => Err(problem),
     };
-    show(&server, "/steer", found, |shell, (model, ask, result)| {
-        let form = ask.form();
+    show(&server, "/steer", found, |shell, (model, ask, result, form)| {
         let from = if let Scope::From(n) = form.scope { Some(n) } else { None };
         SteerTemplate { shell, model, here: steering::scope_name(form.scope), from, form, ask, result }
     })

@@ -41,7 +41,7 @@ pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
     // Multiples of a strength that is not there are multiples of the maximum.
     let ask = Ask { strength: asked.strength.filter(|_| !asked.auto).or(Some(1.0)), auto: false, ..asked.clone() };
     check(&ask)?;
-    let edit = ask.edits()?;
+    let edit = ask.edits(&app.run)?;
     if !edit.has_strength() {
         return Err(Problem::bad("None of these rules has a strength to try: a removed feature, or one at its mean, has none."));
     }
@@ -53,14 +53,15 @@ pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
         let failed = |e| Problem::new(400, "The texts cannot be written with this edit", &e);
         let norm = super::norm_of(&edit, model, &app.stream).map_err(failed)?;
         let Model { engine, sae, hook, .. } = model;
+        let lm = engine.lm();
+        let rig = Rig { lm: &lm, tokenizer: &app.tokenizer, sae, hook: *hook };
+        let edit = if ask.rests { super::resting(edit.clone(), rig).map_err(failed)? } else { edit.clone() };
         let mut scale = |latent: u32| Ok(scales.iter().find(|s| s.0 == latent).expect("every latent of the edit was looked up").1);
         let steerings: Vec<(f32, Steering)> = MULTIPLES
             .iter()
             .map(|&m| Ok((m, edit.times(m).resolve(&meta.weights_hash, &mut scale, &mut || Ok(norm))?)))
             .collect::<Result<_, _>>()
             .map_err(failed)?;
-        let lm = engine.lm();
-        let rig = Rig { lm: &lm, tokenizer: &app.tokenizer, sae, hook: *hook };
         let prompts = vec![rig.prompt(&ask.prompt); TEXTS];
         let writing = Writing::new(ask.tokens.min(MOST_TOKENS), &ask.sampling());
         let trial = Trial { rig, prompts: &prompts, writing: &writing, concept: concept.as_ref() };

@@ -123,6 +123,18 @@ pub(super) fn driving(rig: Rig, seen: &Seen, concept: usize, ranked: &[Fitted], 
     Ok(chosen)
 }
 
+/// Features to hold at zero that are tried by writing, besides those without which the concept is least likely.
+const BEARING: usize = 6;
+
+/// The features that best tell a concept's own tokens, by F1 of "it fires", without `known`: what comes after a context's or a word's first token may be kept up
+/// by them.
+pub(super) fn bearing(rig: Rig, seen: &Seen, concept: usize, known: &[u32]) -> Vec<u32> {
+    // A concept that half A has nowhere has none.
+    let mut ranked = seen.bearing[concept].rank(rig.lm, rig.hook, rig.sae).unwrap_or_default();
+    ranked.sort_by(|a, b| b.f1.total_cmp(&a.f1).then(a.latent.cmp(&b.latent)));
+    ranked.iter().map(|f| f.latent).filter(|l| !known.contains(l)).take(BEARING).collect()
+}
+
 /// Three latents whose density is like that of `latent`, not among the hundred best for the concept.
 pub(super) fn like(seen: &Seen, latent: u32, ranked: &[Fitted], seed_of_run: u64) -> Vec<u32> {
     let own = seen.density[latent as usize];

@@ -3,29 +3,33 @@
 //! what is left of the concept when the feature that drives it is held at zero.
 
 mod choose;
+mod kept;
+mod pilot;
 mod screen;
 mod seen;
 mod zero;
 
+pub use kept::Kept;
 pub use zero::Zeroed;
 
 use super::{Error, Result};
 use crate::artifact::Progress;
 use crate::corpus::planted::{ConceptKind, Planted};
 use crate::corpus::{Split, TokenStream};
+use crate::intervene::Steering;
 use crate::intervene::concept::Concept;
 use crate::intervene::exact::ExactEffect;
-use crate::intervene::strength::{Bounds, Measures, Trial, Written, sweep};
+use crate::intervene::strength::{Bounds, Measures, Trial, Written};
 use crate::intervene::write::{Change, Rig, Writing};
-use crate::intervene::{LatentEdit, Rule, Steering};
 use crate::lm::Sampling;
-use choose::{Table, driving, like};
+use choose::{Table, like};
+use pilot::{Chosen, Round, pilot};
 use rayon::prelude::*;
 use screen::{Screen, clamp};
 use seen::{Way, look};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use zero::{calls, zeroed};
+use zero::{Driven, Elsewhere};
 
 /// What is tried and how much of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,10 +67,6 @@ impl Default for TrialConfig {
     }
 }
 
-/// What pilot texts are written at, times the strength that looked best.
-const AROUND: [f32; 5] = [0.5, 0.7, 0.85, 1.0, 1.2];
-const PILOT_TEXTS: usize = 96;
-const PILOT_TOKENS: usize = 80;
 /// Unedited texts for each edited one: they are written once for all concepts, and a rate needs many.
 const BASELINE: usize = 10;
 /// Fewer concept tokens than this in the unedited texts say nothing about a rate.
@@ -106,9 +106,10 @@ pub struct ConceptTrial {
     pub prompt: Arm,
     /// Features of like density, clamped to the same multiple of their maxima.
     pub random: Vec<Arm>,
-    /// The feature without which it is least likely held at zero, and the four without which it is.
+    /// The feature without which least of it is written held at zero, the four without which it is least likely, and all there is at the hook.
     pub zeroed: Zeroed,
     pub zeroed_four: Zeroed,
+    pub zeroed_hook: Zeroed,
 }
 
 impl ConceptTrial {
@@ -124,33 +125,59 @@ impl ConceptTrial {
     }
 }
 
-/// Runs the trial of `planted`'s concepts on the model and SAE of `rig`.
+/// Runs the trial of `planted`'s concepts on the model and SAE of `rig`, those that `kept` has already left as they are. `keep` gets what is done after every
+/// concept.
 ///
 /// # Errors
-/// [`Error::Interrupted`]; a concept that there is not; a hook that later layers read, whose effect is not exact.
-pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &TrialConfig, progress: &mut dyn Progress) -> Result<Vec<ConceptTrial>> {
+/// Those of `keep`; [`Error::Interrupted`]; a concept that there is not; a hook that later layers read, whose effect is not exact.
+pub fn trial(
+    rig: Rig,
+    stream: &TokenStream,
+    planted: &Arc<Planted>,
+    kept: &mut Kept,
+    keep: &mut dyn FnMut(&Kept) -> Result<()>,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    let config = &kept.config().clone();
     let numbers = chosen_concepts(planted, config)?;
     // What is not exact is refused before anything is read.
     ExactEffect::new(rig.lm, rig.hook, rig.sae, &[])?;
     let bounds = Bounds { max_perplexity_ratio: config.max_perplexity_ratio, ..Bounds::default() };
     let seen = look(rig, stream, &numbers, config.n_tokens, progress)?;
     let sampling = |offset: u64| Sampling { temperature: config.temperature, top_k: None, top_p: None, seed: config.seed.wrapping_add(offset << 20) };
-    let free = vec![rig.prompt(""); (BASELINE * config.texts).max(PILOT_TEXTS)];
-    let (pilot, real) = (Writing::new(PILOT_TOKENS, &sampling(1)), Writing::new(config.tokens, &sampling(3)));
+    let free = vec![rig.prompt(""); (BASELINE * config.texts).max(pilot::FIRST).max(pilot::SECOND)];
+    let pilots = [(pilot::FIRST, Writing::new(pilot::TOKENS, &sampling(1))), (pilot::SECOND, Writing::new(pilot::TOKENS, &sampling(5)))];
+    let real = Writing::new(config.tokens, &sampling(3));
     let table = Table::of(rig, &seen, config.max_perplexity_ratio.ln(), progress)?;
     let concepts: Vec<Concept> = numbers.iter().map(|&number| Concept::Planted(planted.clone(), number)).collect();
-    let screen = Screen::of(rig, &table.strongest(), &|latent| seen.max_act(latent), &concepts, &sampling(2), progress)?;
+    let screen = match kept.screen.clone() {
+        Some(screen) => screen,
+        None => Screen::of(rig, &table.strongest(), &|latent| seen.max_act(latent), &concepts, &sampling(2), progress)?,
+    };
+    kept.screen = Some(screen.clone());
+    keep(kept)?;
     // Written once: only what is counted in them differs.
-    let unedited_pilot = Trial { rig, prompts: &free[..PILOT_TEXTS], writing: &pilot, concept: None }.write(Change::default())?;
-    let unedited_real = Trial { rig, prompts: &free[..BASELINE * config.texts], writing: &real, concept: None }.write(Change::default())?;
-    let mut all = Vec::new();
+    let unedited = |n: usize, writing: &Writing| Trial { rig, prompts: &free[..n], writing, concept: None }.write(Change::default());
+    let unedited_pilots = [unedited(pilots[0].0, &pilots[0].1)?, unedited(pilots[1].0, &pilots[1].1)?];
+    let unedited_real = unedited(BASELINE * config.texts, &real)?;
+    let elsewhere = Elsewhere::of(rig, stream, config.n_tokens / 4, progress);
     progress.begin("steering trial", numbers.len() as u64, "concepts");
     for (i, &number) in numbers.iter().enumerate() {
         if progress.interrupted() {
             return Err(Error::Interrupted);
         }
         let world = &planted.concepts()[number];
+        if kept.done.iter().any(|done| done.concept == world.name) {
+            progress.advance(1);
+            continue;
+        }
         let concept = concepts[i].clone();
+        let unedited = counted(rig, &unedited_real, &free, &concept);
+        if unedited.concept_tokens < MIN_BASELINE {
+            progress
+                .note(&format!("{}: left out, {} tokens of it in the unedited texts say nothing about a rate", world.name, unedited.concept_tokens));
+            continue;
+        }
         let ranked = match seen.evidence[i].rank(rig.lm, rig.hook, rig.sae) {
             Ok(ranked) => ranked,
             Err(e) => {
@@ -162,28 +189,17 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
         // the one that pilot texts have most of, as strong as leaves these whole.
         let mut promising = screen.promising(i, config.candidates);
         promising.extend(table.promising(i, config.candidates).into_iter().filter(|t| promising.iter().all(|p| p.0 != t.0)).collect::<Vec<_>>());
-        let trial = Trial { rig, prompts: &free[..PILOT_TEXTS], writing: &pilot, concept: Some(&concept) };
-        let unedited = counted(rig, &unedited_pilot, &free, &concept);
-        // ((whole, rate or probability), latent, strength)
-        let mut best: Option<((bool, f64), u32, f32)> = None;
-        for &(latent, strength) in &promising {
-            let held = clamp(rig, latent, 0.0)?;
-            let at = |strength: f32| Steering { edits: vec![LatentEdit::new(latent, Rule::Set(strength * seen.max_act(latent)))], ..held.clone() };
-            let strengths: Vec<f32> = AROUND.iter().map(|a| a * strength).collect();
-            for swept in sweep(trial, &unedited, bounds, &strengths, &at)? {
-                let key = (swept.whole, swept.measures.concept_rate);
-                if best.as_ref().is_none_or(|b| key.partial_cmp(&b.0).is_some_and(|o| o.is_gt())) {
-                    best = Some((key, latent, swept.strength));
-                }
-            }
-        }
-        let Some(((whole, _), latent, strength)) = best else {
+        let rounds = [0, 1].map(|r| {
+            let (n, writing) = &pilots[r];
+            let trial = Trial { rig, prompts: &free[..*n], writing, concept: Some(&concept) };
+            Round { trial, unedited: counted(rig, &unedited_pilots[r], &free, &concept) }
+        });
+        let Some(Chosen { latent, strength, whole }) = pilot(rig, &rounds, bounds, &promising, &|latent| seen.max_act(latent))? else {
             progress.note(&format!("{}: left out, no feature fires before it", world.name));
             continue;
         };
         // What counts.
         let trial = Trial { rig, prompts: &free[..config.texts], writing: &real, concept: Some(&concept) };
-        let unedited = counted(rig, &unedited_real, &free, &concept);
         let arm = |measures: &Measures| arm(measures, &unedited);
         let steering = clamp(rig, latent, strength * seen.max_act(latent))?;
         let feature = arm(&trial.write((&steering).into())?.measures);
@@ -201,10 +217,9 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
             let max_act = seen.max_act(other);
             random.push(arm(&trial.write((&clamp(rig, other, strength * max_act)?).into())?.measures));
         }
-        let driving = driving(rig, &seen, i, &ranked, 4)?;
-        let calls = calls(rig, stream, number, config.prompts);
-        let zeroed = |n: usize| zeroed(rig, stream, &driving[..n.min(driving.len())], number, &concept, &calls, config, &sampling(4));
-        all.push(ConceptTrial {
+        let driven = Driven { rig, stream, number, index: i, concept: &concept, ranked: &ranked };
+        let left = driven.left(&seen, &elsewhere, config, &sampling(4))?;
+        kept.done.push(ConceptTrial {
             concept: world.name.clone(),
             kind: super::exam::kind_name(world.kind).into(),
             from_context: world.from_context,
@@ -218,10 +233,12 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
             mean_difference,
             prompt,
             random,
-            zeroed: zeroed(1)?,
-            zeroed_four: zeroed(4)?,
+            zeroed: left.one,
+            zeroed_four: left.four,
+            zeroed_hook: left.hook,
         });
-        let done = all.last().expect("pushed above");
+        keep(kept)?;
+        let done = kept.done.last().expect("pushed above");
         progress.note(&format!(
             "{}: latent {} at {} x max, {:.1} times as often (perplexity x{:.2}); zeroed: {:.0} % less",
             done.concept,
@@ -234,7 +251,7 @@ pub fn trial(rig: Rig, stream: &TokenStream, planted: &Arc<Planted>, config: &Tr
         progress.advance(1);
     }
     progress.end();
-    Ok(all)
+    Ok(())
 }
 
 fn chosen_concepts(planted: &Planted, config: &TrialConfig) -> Result<Vec<usize>> {

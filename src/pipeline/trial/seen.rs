@@ -20,7 +20,10 @@ const CALLED: usize = 96;
 
 /// What half A says of every concept at once.
 pub(super) struct Seen {
+    /// Per concept: what is active before it.
     pub evidence: Vec<Evidence>,
+    /// Per concept: what is active at it.
+    pub bearing: Vec<Evidence>,
     /// Per concept (d_in,): sums of rows before it, and their number; of all rows.
     pub sums: Vec<Vec<f64>>,
     pub n: Vec<u64>,
@@ -45,6 +48,7 @@ pub(super) fn look(rig: Rig, stream: &TokenStream, numbers: &[usize], n_tokens: 
     let per = |n: usize| vec![vec![0u64; n]; numbers.len()];
     let mut seen = Seen {
         evidence: vec![Evidence::new(rig.sae.d_sae, d_vocab); numbers.len()],
+        bearing: vec![Evidence::new(rig.sae.d_sae, d_vocab); numbers.len()],
         sums: vec![vec![0.0; d_in]; numbers.len()],
         n: vec![0; numbers.len()],
         sum: vec![0.0; d_in],
@@ -70,12 +74,15 @@ pub(super) fn look(rig: Rig, stream: &TokenStream, numbers: &[usize], n_tokens: 
         engine.forward_to(&batch.ids, n_ctx, rig.hook, &mut rows);
         encoder.encode(&rows, &mut acts);
         let first: Vec<u64> = at.by_ref().take(batch.ids.len() / n_ctx).map(|w| w * n_ctx as u64).collect();
-        // For each token that follows a row: which of the concepts it has.
-        let follows: Vec<Vec<bool>> =
-            numbers.iter().map(|&number| first.iter().flat_map(|&t| labelled(stream, t + 1, n_ctx, number)).collect()).collect();
-        for (c, follows) in follows.iter().enumerate() {
+        // Which of the concepts each token has that is `offset` after a row.
+        let marks = |offset: u64| -> Vec<Vec<bool>> {
+            numbers.iter().map(|&number| first.iter().flat_map(|&t| labelled(stream, t + offset, n_ctx, number)).collect()).collect()
+        };
+        let follows = marks(1);
+        for (c, (follows, has)) in follows.iter().zip(marks(0)).enumerate() {
             let positive = |i: usize| (batch.counted[i] && batch.targets[i] != stream.end_of_text()).then_some(follows[i]);
             seen.evidence[c].add(&acts, (0..batch.ids.len()).map(|i| (positive(i), batch.targets[i])));
+            seen.bearing[c].add(&acts, (0..batch.ids.len()).map(|i| (batch.counted[i].then_some(has[i]), batch.targets[i])));
             for (i, row) in rows.chunks_exact(d_in).enumerate().filter(|(i, _)| positive(*i) == Some(true)) {
                 add(&mut seen.sums[c], row);
                 seen.n[c] += 1;
