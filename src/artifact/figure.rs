@@ -1,9 +1,10 @@
 //! A figure of an experiment beside what was published and what is accepted.
 
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
-/// One number of an experiment.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// One number of an experiment. Written with whether it `holds`, where something is asserted.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
     /// What it is a figure of: an SAE, a model, a generator.
     pub of: String,
@@ -12,13 +13,25 @@ pub struct Figure {
     /// Mean over seeds.
     pub ours: f64,
     /// Standard deviation over seeds, where there are several.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sd: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What was published, or follows in closed form.
     pub published: Option<f64>,
     /// Lowest and highest value that `--check` accepts.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub band: Option<(f64, f64)>,
+}
+
+impl Serialize for Figure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("of", &self.of)?;
+        map.serialize_entry("what", &self.what)?;
+        map.serialize_entry("ours", &self.ours)?;
+        self.sd.map_or(Ok(()), |sd| map.serialize_entry("sd", &sd))?;
+        self.published.map_or(Ok(()), |published| map.serialize_entry("published", &published))?;
+        self.band.map_or(Ok(()), |band| map.serialize_entry("band", &band))?;
+        self.holds().map_or(Ok(()), |holds| map.serialize_entry("holds", &holds))?;
+        map.end()
+    }
 }
 
 impl Figure {
@@ -61,6 +74,8 @@ mod tests {
         let figure = Figure::new("x", "f1", &[0.5, 0.6, 0.7]).within(0.55, 0.65);
         assert!((figure.ours - 0.6).abs() < 1e-12 && (figure.sd.unwrap() - 0.1).abs() < 1e-12);
         assert_eq!(figure.holds(), Some(true));
+        let json = serde_json::to_value(&figure).unwrap();
+        assert!(json["holds"] == true && json["band"][0] == 0.55 && json.get("published").is_none(), "{json}");
         assert_eq!(figure.clone().within(0.61, 1.0).holds(), Some(false));
         assert_eq!((Figure::new("x", "f1", &[0.5]).sd, Figure::new("x", "f1", &[f64::NAN]).within(0.0, 1.0).holds()), (None, Some(false)));
     }

@@ -191,6 +191,10 @@ fn report(error: &anyhow::Error) -> ExitCode {
         tell!("interrupted; everything so far is saved\n  resume: {resume}");
         return ExitCode::from(130);
     }
+    if let Some(Stopped { left }) = error.downcast_ref() {
+        tell!("interrupted; {left}\n  again: {}", again(""));
+        return ExitCode::from(130);
+    }
     if error.chain().filter_map(|e| e.downcast_ref::<std::io::Error>()).any(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
         return ExitCode::SUCCESS;
     }
@@ -221,6 +225,13 @@ fn report(error: &anyhow::Error) -> ExitCode {
 #[error("interrupted")]
 pub struct Interrupted {
     pub resume: String,
+}
+
+/// Ctrl-C was pressed where nothing is saved on the way; `left` says what there is.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub struct Stopped {
+    pub left: String,
 }
 
 /// A token by its text or its number.

@@ -12,6 +12,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 static STOP: AtomicBool = AtomicBool::new(false);
 static NOTHING_TO_SAVE: AtomicBool = AtomicBool::new(false);
+static KEEPS_NOTHING: AtomicBool = AtomicBool::new(false);
 static HANDLER: OnceLock<()> = OnceLock::new();
 
 /// Progress for people. The first Ctrl-C asks the stage to save and stop, the second one kills.
@@ -36,7 +37,8 @@ impl Terminal {
                     std::process::exit(130);
                 }
                 if !NOTHING_TO_SAVE.load(Ordering::SeqCst) {
-                    tell!("\nstopping after saving; press Ctrl-C again to stop at once");
+                    let how = if KEEPS_NOTHING.load(Ordering::SeqCst) { "stopping" } else { "stopping after saving" };
+                    tell!("\n{how}; press Ctrl-C again to stop at once");
                 }
             });
         });
@@ -52,6 +54,11 @@ impl Terminal {
             began: now,
             said: now,
         }
+    }
+
+    /// What runs from now on is not saved when it is stopped, and Ctrl-C does not say that it is.
+    pub fn keeps_nothing() {
+        KEEPS_NOTHING.store(true, Ordering::SeqCst);
     }
 
     /// All stages are done: from now on Ctrl-C ends without a word about saving.

@@ -1,7 +1,7 @@
 //! Experiments on disk: `outcome.json`, an SVG and a PNG of each picture; and all of them on one page that needs nothing else.
 
 use super::draw::charts::short;
-use super::experiments::{Experiment, Outcome};
+use super::experiments::{Ask, Experiment, Outcome};
 use crate::artifact::{self, Figure};
 use askama::Template;
 use std::io::Write;
@@ -11,8 +11,8 @@ use std::path::Path;
 ///
 /// # Errors
 /// The folder or a file cannot be written.
-pub fn write_outcome(folder: &Path, experiment: &Experiment, outcome: &Outcome, seed: u64) -> artifact::Result<()> {
-    let mut json = serde_json::json!({ "experiment": experiment.name, "source": experiment.source, "seed": seed });
+pub fn write_outcome(folder: &Path, experiment: &Experiment, outcome: &Outcome, ask: &Ask) -> artifact::Result<()> {
+    let mut json = serde_json::json!({ "experiment": experiment.name, "source": experiment.source, "seed": ask.seed, "quick": ask.quick });
     let rest = serde_json::to_value(outcome).expect("numbers and text become JSON");
     json.as_object_mut().expect("it was made as an object").extend(rest.as_object().cloned().unwrap_or_default());
     artifact::write_json(&folder.join("outcome.json"), &json)?;
@@ -28,7 +28,7 @@ pub fn write_outcome(folder: &Path, experiment: &Experiment, outcome: &Outcome, 
 #[derive(Template)]
 #[template(path = "toy_page.html")]
 struct PageTemplate<'a> {
-    seed: u64,
+    ask: &'a Ask,
     parts: Vec<Part<'a>>,
     version: &'static str,
 }
@@ -43,14 +43,14 @@ struct Part<'a> {
 }
 
 /// One HTML page of all experiments: figures, pictures inline, explanations.
-pub fn html<'a>(done: &'a [(&'a Experiment, Outcome)], seed: u64) -> String {
+pub fn html<'a>(done: &'a [(&'a Experiment, Outcome)], ask: &'a Ask) -> String {
     let part = |(experiment, outcome): &'a (&'a Experiment, Outcome)| {
         let count = |state: bool| outcome.figures.iter().filter(|f| f.holds() == Some(state)).count();
         let pictures = outcome.pictures.iter().map(|p| (p.scene.svg(&p.caption), p.caption.as_str())).collect();
         Part { experiment, outcome, pictures, held: count(true), asserted: count(true) + count(false) }
     };
     let parts = done.iter().map(part).collect();
-    PageTemplate { seed, parts, version: env!("CARGO_PKG_VERSION") }.render().expect("the page is made of text and numbers")
+    PageTemplate { ask, parts, version: env!("CARGO_PKG_VERSION") }.render().expect("the page is made of text and numbers")
 }
 
 impl Part<'_> {

@@ -236,11 +236,20 @@ impl Chart {
 
     /// A faint line across at y, with a word at its left (`Start`) or right end.
     pub fn level(&mut self, y: f64, word: &str, end: Anchor) {
+        self.level_named(y, word, end, -3.0);
+    }
+
+    /// The same with the word below the line, where another line is close above.
+    pub fn level_below(&mut self, y: f64, word: &str, end: Anchor) {
+        self.level_named(y, word, end, 11.0);
+    }
+
+    fn level_named(&mut self, y: f64, word: &str, end: Anchor, down: f64) {
         if self.inside(self.x.low, y) {
             let (a, b) = (self.at(self.x.low, y), self.at(self.x.high, y));
             self.scene.line(&[a, b], 1.0, FAINT.alpha(0.6));
             let x = if end == Anchor::Start { a.0 + 4.0 } else { b.0 - 3.0 };
-            self.scene.text(x, b.1 - 3.0, word, 10.0, end, FAINT);
+            self.scene.text(x, b.1 + down, word, 10.0, end, FAINT);
         }
     }
 

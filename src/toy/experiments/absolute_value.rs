@@ -75,10 +75,12 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     }
     let falls = points.windows(2).filter(|two| share(&two[1]) <= share(&two[0])).count() as f64;
     figures.push(Figure::new("n=100 m=40", "steps of p at which no more neurons are monosemantic", &[falls]).at_least(points.len() as f64 - 1.0));
-    let (at, motif) = best_motif(&points);
-    let of = format!("neuron nearest to asymmetric superposition, p={at}");
-    figures.push(Figure::new(&of, "its larger input weight by the smaller", &[motif.inputs]).published(4.0));
-    figures.push(Figure::new(&of, "output weight of the smaller by that of the larger", &[motif.outputs]).published(4.0));
+    let motif = best_motif(&points);
+    if let Some((at, motif)) = &motif {
+        let of = format!("neuron nearest to asymmetric superposition, p={at}");
+        figures.push(Figure::new(&of, "its larger input weight by the smaller", &[motif.inputs]).published(4.0));
+        figures.push(Figure::new(&of, "output weight of the smaller by that of the larger", &[motif.outputs]).published(4.0));
+    }
     let motifs: usize = points.iter().map(|o| o.neurons.motifs().len()).sum();
     figures.push(Figure::new("all p", "neurons of two features in asymmetric superposition", &[motifs as f64]).at_least(1.0));
 
@@ -94,16 +96,20 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     chart.curve(&curve, 2.0, BLUE);
     chart.points(&curve, 3.5, BLUE);
     panels.push(chart.scene);
-    let shared = &points.iter().find(|o| o.p == at).expect("it is one of them").neurons;
-    let mut nearest = shared.motifs();
-    nearest.sort_by(|a, b| a.away().total_cmp(&b.away()));
-    let nearest: Vec<usize> = nearest.iter().take(3).map(|m| m.neuron).collect();
-    let beside = [circuit("|x| of 3 features on 6 neurons", &exact, &exact.order()), circuit(&format!("Asymmetric, p = {at}"), shared, &nearest)];
+    let mut beside = vec![circuit("|x| of 3 features on 6 neurons", &exact, &exact.order())];
+    if let Some((at, _)) = motif {
+        let shared = &points.iter().find(|o| o.p == at).expect("it is one of them").neurons;
+        let mut nearest = shared.motifs();
+        nearest.sort_by(|a, b| a.away().total_cmp(&b.away()));
+        let nearest: Vec<usize> = nearest.iter().take(3).map(|m| m.neuron).collect();
+        beside.push(circuit(&format!("Asymmetric, p = {at}"), shared, &nearest));
+    }
     let pictures = vec![
         Picture {
             name: "absolute-value-circuit",
-            caption: "Left: the exact circuit, input weights above and output weights below, neuron by neuron; right: neurons of two features, one with a \
-                      large input and a small output weight, the other the opposite way round (small weights are left out)"
+            caption: "Left: the exact circuit, input weights above and output weights below, neuron by neuron; right, where there are any: neurons of \
+                      two features, one with a large input and a small output weight, the other the opposite way round (small weights are left out; \
+                      blue where one feature outweighs all others)"
                 .into(),
             scene: Scene::side_by_side("", &beside, 2),
         },
@@ -115,12 +121,26 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         },
     ];
     let data: Vec<Value> = points.iter().map(|o| json!({ "p": o.p, "loss": o.loss, "monosemantic": o.neurons.monosemantic() })).collect();
+    let asymmetric = match motif {
+        Some(_) => {
+            "Some of the neurons of two features are asymmetric: what enters with the smaller weight leaves with the larger one, so that each is \
+                    amplified about right and disturbs the other unequally."
+        }
+        None => {
+            "No neuron of two features is asymmetric here, as some are in other runs: what enters with the smaller weight leaving with the larger one."
+        }
+    };
     let says = "With two neurons for a feature the model finds the exact circuit, one neuron for the positive side and one for the negative. With fewer neurons \
                 than that it still gives the important features pure pairs while features are dense, and as they get sparse neurons begin to compute for \
-                several features at once, until none is pure. Some of the neurons of two features are asymmetric: what enters with the smaller weight \
-                leaves with the larger one, so that each is amplified about right and disturbs the other unequally."
-        .into();
-    Ok(Outcome { says, figures, data: json!({ "points": data, "motif": { "p": at, "inputs": motif.inputs, "outputs": motif.outputs } }), pictures })
+                several features at once, until none is pure. "
+        .to_string()
+        + asymmetric;
+    Ok(Outcome {
+        says,
+        figures,
+        data: json!({ "points": data, "motif": motif.map(|(p, m)| json!({ "p": p, "inputs": m.inputs, "outputs": m.outputs })) }),
+        pictures,
+    })
 }
 
 /// Three features on six neurons.
@@ -145,7 +165,7 @@ fn exact(ask: &Ask, progress: &mut dyn Progress, figures: &mut Vec<Figure>) -> R
 
 fn superposed(ask: &Ask, progress: &mut dyn Progress) -> Result<Vec<Point>> {
     let ps: &[f64] = if ask.quick { &[1.0, 0.1, 0.01] } else { &P };
-    let restarts = 2;
+    let restarts = ask.pick(2, 4);
     let settings = || ps.iter().flat_map(|&p| vec![Setting::falling(N, p, 0.8); restarts]).collect::<Vec<_>>();
     let mut best: Vec<Option<(f64, Neurons)>> = ps.iter().map(|_| None).collect();
     for (number, (start, lr)) in STARTS.into_iter().enumerate() {
@@ -163,10 +183,9 @@ fn superposed(ask: &Ask, progress: &mut dyn Progress) -> Result<Vec<Point>> {
 }
 
 /// The neuron nearest to the motif of the paper, input weights (2, -1/2) and output weights (1/2, 2), and the p of its model.
-fn best_motif(points: &[Point]) -> (f64, Motif) {
+fn best_motif(points: &[Point]) -> Option<(f64, Motif)> {
     let all = points.iter().flat_map(|o| o.neurons.motifs().into_iter().map(|m| (o.p, m)));
-    let none = (points[0].p, Motif { neuron: 0, inputs: 0.0, outputs: 0.0 });
-    all.min_by(|a, b| a.1.away().total_cmp(&b.1.away())).unwrap_or(none)
+    all.min_by(|a, b| a.1.away().total_cmp(&b.1.away()))
 }
 
 /// Input weights over output weights, without those below 15 hundredths of a neuron's largest.

@@ -26,7 +26,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     let stages = octahedra(ask, progress)?;
     figures.extend(stages.figures);
     pictures.extend(stages.pictures);
-    let says = "Features do not grow into their place evenly: they wait on a level and then jump, and the loss falls in a step as they do. Six features in two \
+    let says = "Features do not grow into their place evenly: their shares of the dimensions stay on levels and jump between them, and the loss bends where they do. Six features in two \
                 correlated sets first lie flat, like principal components, and then open into an octahedron whose opposite corners belong to different sets. \
                 Smooth curves of large models may be many such steps laid over each other."
         .into();
@@ -147,7 +147,7 @@ fn jumps(ask: &Ask, progress: &mut dyn Progress) -> Result<Part> {
     loss.curve(&losses, 2.0, ORANGE);
     let top = seen.iter().skip(2).flat_map(|s| s.dimensionality.iter().copied()).fold(0.5, f64::max);
     let mut paths = Chart::new("Dimensionality of each feature", "steps", "D_i", Axis::linear(0.0, end), Axis::linear(0.0, top * 1.05), 640.0, 360.0);
-    [(0.5, "1/2 digon"), (0.4, "2/5 pentagon")].iter().for_each(|(at, name)| paths.level(*at, name, Anchor::End));
+    [(0.5, "1/2 digon"), (0.4, "2/5 pentagon")].iter().for_each(|(at, name)| paths.level(*at, name, Anchor::Start));
     for i in 0..n {
         let path: Vec<(f64, f64)> = seen.iter().skip(1).map(|s| (s.step as f64, s.dimensionality[i])).collect();
         paths.curve(&path, 1.2, Colour::of(i).alpha(0.7));
@@ -194,18 +194,19 @@ fn octahedra(ask: &Ask, progress: &mut dyn Progress) -> Result<Part> {
     chart.curve(&curve, 2.2, ORANGE);
     let pictures = vec![Picture {
         name: "stages",
-        caption: "Two sets of three correlated features in three dimensions: runs that end in an octahedron are blue, one of them orange; the plateaus are its stages".into(),
+        caption: "Two sets of three correlated features in three dimensions: runs that end in an octahedron are blue, one of them orange; the others (grey) leave a feature out or stay flat".into(),
         scene: chart.scene,
     }];
     Ok(Part { figures, pictures, data: json!({ "octahedra": octahedral.len(), "runs": runs, "losses": curve }) })
 }
 
-/// Every feature has one opposite, of the other set, and is at right angles to the rest.
+/// Every feature is learned, has one opposite, of the other set, and is at right angles to the rest.
 fn octahedron(w: Weights) -> bool {
-    (0..6).all(|i| {
-        let cosines: Vec<f64> = (0..6).filter(|j| *j != i).map(|j| cosine(w.feature(i), w.feature(j))).collect();
-        let others: Vec<f64> = (0..6).filter(|j| j / 3 != i / 3).map(|j| cosine(w.feature(i), w.feature(j))).collect();
-        let near = |wanted: f64| cosines.iter().filter(|c| (*c - wanted).abs() < 0.15).count();
-        near(-1.0) == 1 && near(0.0) == 4 && others.iter().any(|c| *c < -0.85)
-    })
+    theory::learned(w.w_in, w.m) == 6
+        && (0..6).all(|i| {
+            let cosines: Vec<f64> = (0..6).filter(|j| *j != i).map(|j| cosine(w.feature(i), w.feature(j))).collect();
+            let others: Vec<f64> = (0..6).filter(|j| j / 3 != i / 3).map(|j| cosine(w.feature(i), w.feature(j))).collect();
+            let near = |wanted: f64| cosines.iter().filter(|c| (*c - wanted).abs() < 0.15).count();
+            near(-1.0) == 1 && near(0.0) == 4 && others.iter().any(|c| *c < -0.85)
+        })
 }

@@ -57,18 +57,20 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     figures.push(crosses(2.0 * P, &denser).within(0.3, 0.5));
 
     let better = |s: &Branches| s.pentagon.min(s.digons);
-    let ratio = |of: fn(&Branches) -> f64| swept.iter().map(|s| (s.ratio, of(s) / better(s))).filter(|p| p.1 < 1.3).collect::<Vec<_>>();
+    let ratio = |of: fn(&Branches) -> f64| swept.iter().map(|s| (s.ratio, of(s) / better(s))).collect::<Vec<_>>();
     let mut chart = Chart::new(
         "Loss of both arrangements over that of the better one",
         "density of one feature over that of the others",
         "",
         Axis::log(0.2, 2.0),
-        Axis::linear(0.98, 1.3),
+        Axis::linear(0.98, 1.02 * swept.iter().map(|s| s.pentagon.max(s.digons) / better(s)).fold(1.1, f64::max)),
         640.0,
         280.0,
     );
-    chart.named("started as a pentagon", &ratio(|s| s.pentagon), ORANGE);
-    chart.named("started as two pairs", &ratio(|s| s.digons), BLUE);
+    for (name, branch, colour) in [("started as a pentagon", ratio(|s| s.pentagon), ORANGE), ("started as two pairs", ratio(|s| s.digons), BLUE)] {
+        chart.named(name, &branch, colour);
+        chart.points(&branch, 2.5, colour);
+    }
     let mut shown = Vec::new();
     for wanted in [0.2, 0.3, 0.45, 0.7, 1.0, 2.0] {
         let off = |s: &Branches| (s.ratio / wanted).ln().abs();

@@ -59,7 +59,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         );
         pictures.push(Picture {
             name: if n == 2 { "crossing-2-1" } else { "crossing-3-2" },
-            caption: format!("The best loss at p = {CROSSING_P} follows one closed form and then the other: its slope jumps where they cross, as in a first-order phase change ({case})"),
+            caption: format!("The best loss of trained models at p = {CROSSING_P} (orange) follows one closed form and then the other: its slope jumps where they cross, as in a first-order phase change; v is a feature's variance, and trained biases gain a little on the closed forms ({case})"),
             scene: chart,
         });
     }

@@ -57,8 +57,8 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         panels.push(charts::neurons(&title, w.w_in, M, &order, high, (190.0, 230.0)));
         data.push(json!({ "p": p, "loss": loss, "monosemantic": mono, "learned": on.len(), "w": w.w_in, "b": w.b }));
     }
-    let says = "With a ReLU on the hidden layer the axes of the hidden space matter, and dense features get a neuron each: five neurons, five features, nothing \
-                shared. As features get sparse a few neurons begin to carry several features while the others stay pure. In the end no neuron belongs to one \
+    let says = "With a ReLU on the hidden layer the axes of the hidden space matter, and while features are dense the most important ones get a neuron each, with \
+                hardly anything shared. As features get sparse a few neurons begin to carry several features while the others stay pure. In the end no neuron belongs to one \
                 feature, and a feature is known by the pair or set of neurons that fire for it, while large negative weights keep it off others."
         .into();
     let caption = "The weights of each neuron to its features (numbers), stacked: blue neurons belong to one feature, orange ones are shared".into();

@@ -123,9 +123,13 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         Picture {
             name: "grid",
             caption: format!(
-                "MMCS of the SAE's decoder with the {} features that the model learned: too little L1 finds little more than random directions do, too \
-                 much kills the latents, and between them lies a band in which all features are found, if there are enough latents",
-                learned.len() / M
+                "MMCS of the SAE's decoder with the {} features that the model learned{}",
+                learned.len() / M,
+                ask.pick(
+                    ", by latents and L1",
+                    ": too little L1 finds little more than random directions do, too much kills the latents, and between them lies a band in which all \
+                     features are found, if there are enough latents"
+                )
             ),
             scene: grid(&all, sizes, &kinds),
         },
@@ -154,10 +158,12 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     let data = json!({ "n": N, "m": M, "p": P, "learned": learned.len() / M, "saes": all.iter().map(row).collect::<Vec<_>>() });
     let says = format!(
         "The model keeps {} features in {M} dimensions, none of which stands for one of them; an SAE that sees nothing but these {M} numbers finds the \
-         directions of all of them again, over a band of L1, and each latent follows its feature. With half as many latents as features no L1 helps, and \
-         with too little or too much L1 the directions are hardly better than random ones. Of latents beyond the number of features some die, some double \
+         directions of {} again{}, and each latent follows its feature. With half as many latents as features no L1 helps{}. Of latents beyond the number of features some die, some double \
          a direction that is found already and some take up interference, so that counting the dead tells how many features there are only roughly.",
-        learned.len() / M
+        learned.len() / M,
+        if best("2x").mmcs >= 0.99 { "all of them" } else { "most of them" },
+        ask.pick("", ", over a band of L1"),
+        ask.pick("", ", and with too little or too much L1 the directions are hardly better than random ones")
     );
     Ok(Outcome { says, figures, data, pictures })
 }
