@@ -119,6 +119,17 @@ impl ConceptTrial {
         self.baseline_tokens >= MIN_BASELINE && f.times.is_some_and(|t| t >= 5.0) && f.perplexity_ratio <= 2.0 && f.distinct_2_ratio >= 0.8
     }
 
+    /// Mean rate with the features drawn at random, over that of the unedited texts; none where there were none of either.
+    pub fn random_times(&self) -> Option<f64> {
+        let times: Vec<f64> = self.random.iter().filter_map(|arm| arm.times).collect();
+        (!times.is_empty()).then(|| times.iter().sum::<f64>() / times.len() as f64)
+    }
+
+    /// Raised, and features drawn at random do not do a third of it: they leave the rate below 1.5 times.
+    pub fn raised_beyond_chance(&self) -> bool {
+        self.raised() && self.random_times().is_some_and(|t| t < 1.5)
+    }
+
     /// At least 60 % less where it is called for, at less than 1 % elsewhere.
     pub fn removed(zeroed: &Zeroed) -> bool {
         zeroed.lowered().is_some_and(|l| l >= 0.6) && zeroed.cost().abs() < 0.01
