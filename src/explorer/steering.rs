@@ -74,8 +74,8 @@ impl Ask {
     }
 
     /// What the form shows: the edit, or one feature at where its slider starts.
-    pub fn form(&self, run: &RunDir) -> SavedEdit {
-        self.edits(run).unwrap_or_else(|_| self.one())
+    pub fn form(&self, run: &RunDir) -> Page<SavedEdit> {
+        if self.edit.is_some() { self.edits(run) } else { Ok(self.one()) }
     }
 
     fn sampling(&self) -> Sampling {

@@ -93,6 +93,7 @@ fn the_page_takes_saved_edits_by_name_rests_where_it_is_told_and_says_what_is_no
     let plain = served.json(&format!("/api/steer?feature=1&strength=1.5&{rest}"));
     assert_eq!((&named["edited"], &named["same"]), (&plain["edited"], &plain["same"]));
     let unknown = served.get(&format!("/api/steer?edit=soft&{rest}"));
+    assert_eq!(served.get("/steer?edit=soft").status, 404);
     assert!(unknown.status == 404 && unknown.body.contains("loud one"), "{}", unknown.body);
     for outside in ["..%2Fx", ".hidden", "a%2Fb"] {
         assert_eq!(served.get(&format!("/api/steer?edit={outside}&{rest}")).status, 400, "{outside}");

@@ -56,7 +56,7 @@ pub async fn steer(State(server): State<Server>, OriginalUri(uri): OriginalUri, 
                     ask.feature = Some(app.first_choice(&dictionary)?);
                 }
                 let result = if go && limits.is_ok() { Some(app.steer(&ask, &mut |_, _| ControlFlow::Continue(()))?) } else { None };
-                let form = ask.form(&app.run);
+                let form = ask.form(&app.run)?;
                 Ok((limits, ask, result, form))
             };
             blocking(&server, work).await
