@@ -109,7 +109,7 @@ fn latents_that_decide_alone_are_read_alone_and_agree_with_the_encoder() {
         sae.acts_alone(&all, &x, &mut alone);
         for (latent, &alone) in alone.iter().enumerate() {
             let with_others = act(&sae, &x, latent as u32);
-            assert!((alone - with_others).abs() < 1e-5 && (alone > 0.0) == (with_others > 0.0), "{latent}: {alone} and {with_others}");
+            assert_eq!(alone, with_others, "{latent}");
             // Clamping to what the latent is changes no bit.
             let rows = [vec![0.0; D_IN], x.clone()].concat();
             let steering = Steering::one(latent as u32, Rule::Set(alone));

@@ -1,4 +1,4 @@
-//! From one row of pre-activations to its active latents: the k largest, or those above a threshold. F = number of latents.
+//! From one row of pre-activations to its active latents: the k largest, or those that can be above a threshold. F = number of latents.
 
 use super::simd::dispatch;
 
@@ -12,7 +12,6 @@ pub struct SelectScratch {
     bits: Vec<u32>,
     keys: Vec<u64>,
     latent: Vec<u32>,
-    act: Vec<f32>,
 }
 
 /// Appends the k largest of z = pre + bias that are above zero, latents ascending; of equal values the lower latent is kept.
@@ -91,24 +90,37 @@ fn bound_of_kth(pre: &[f32], bias: &[f32], k: usize, maxima: &mut Vec<f32>, bits
     f32::from_bits(*bits.select_nth_unstable(at).1).max(least)
 }
 
-/// Appends the latents with z = pre + bias above zero and above their threshold (none: zero), ascending.
+/// All latents, ascending, whose z can be above `floor` and their threshold (none: the floor) if every true value is within `error` of pre before the bias was added.
 ///
-/// Shapes: pre (F,), bias (F,), threshold (F,).
-pub fn above(pre: &[f32], bias: &[f32], threshold: Option<&[f32]>, scratch: &mut SelectScratch, latent: &mut Vec<u32>, act: &mut Vec<f32>) {
+/// Shapes: pre (F,), bias (F,), threshold (F,). 16 * 2^-24 of the largest limit stands for the rounding of the two additions.
+pub fn nearly_above(
+    pre: &[f32],
+    bias: &[f32],
+    (floor, threshold): (f32, Option<&[f32]>),
+    error: f64,
+    scratch: &mut SelectScratch,
+    latent: &mut Vec<u32>,
+) {
+    const ROUND: f64 = 16.0 / (1 << 24) as f64;
     let f = pre.len();
     assert_eq!(f, bias.len(), "{f} pre-activations, {} biases", bias.len());
     assert!(threshold.is_none_or(|t| t.len() == f), "{f} pre-activations, {} thresholds", threshold.map_or(0, <[f32]>::len));
+    let finite = |most: f32, t: &f32| if t.is_finite() { most.max(*t) } else { most };
+    let largest = threshold.map_or(floor, |t| t.iter().fold(floor, finite)) as f64;
+    let margin = ((error + ROUND * (largest + error)) as f32).next_up();
     // A vector store may write 16 entries where fewer are kept.
     scratch.latent.resize(f + 16, 0);
-    scratch.act.resize(f + 16, 0.0);
-    let n = above_into(pre, bias, threshold, &mut scratch.latent, &mut scratch.act);
+    let n = above_into(pre, bias, Limits { margin, floor, threshold }, &mut scratch.latent);
+    latent.clear();
     latent.extend_from_slice(&scratch.latent[..n]);
-    act.extend_from_slice(&scratch.act[..n]);
 }
 
-/// How many of z = pre + bias are above zero.
-pub fn count_above_zero(pre: &[f32], bias: &[f32]) -> usize {
-    pre.iter().zip(bias).filter(|(p, b)| **p + **b > 0.0).count()
+/// A latent is taken where pre + bias + margin > max(threshold, floor).
+#[derive(Clone, Copy)]
+struct Limits<'a> {
+    margin: f32,
+    floor: f32,
+    threshold: Option<&'a [f32]>,
 }
 
 /// The oracle of [`topk`]: sorts everything.
@@ -174,76 +186,71 @@ dispatch! {
     }
 }
 
-fn above_into(pre: &[f32], bias: &[f32], threshold: Option<&[f32]>, latent: &mut [u32], act: &mut [f32]) -> usize {
+fn above_into(pre: &[f32], bias: &[f32], limits: Limits, latent: &mut [u32]) -> usize {
     #[cfg(target_arch = "x86_64")]
     if super::simd::level() == super::simd::Level::Avx512 {
-        // SAFETY: the CPU has AVX-512; inputs have equal length and outputs 16 more (the caller's duty, checked in `above`).
-        return unsafe { above_avx512(pre, bias, threshold, latent, act) };
+        // SAFETY: the CPU has AVX-512; inputs have equal length and the output 16 more (the caller's duty, checked in `nearly_above`).
+        return unsafe { above_avx512(pre, bias, limits, latent) };
     }
     #[cfg(target_arch = "x86_64")]
     if super::simd::level() == super::simd::Level::Avx2 {
         // SAFETY: the CPU has AVX2; lengths as above.
-        return unsafe { above_avx2(pre, bias, threshold, latent, act) };
+        return unsafe { above_avx2(pre, bias, limits, latent) };
     }
-    above_portable(pre, bias, threshold, latent, act)
+    above_portable(pre, bias, limits, latent)
 }
 
 /// Branch-free: every entry is written, only those kept move the end.
-fn above_portable(pre: &[f32], bias: &[f32], threshold: Option<&[f32]>, latent: &mut [u32], act: &mut [f32]) -> usize {
+fn above_portable(pre: &[f32], bias: &[f32], Limits { margin, floor, threshold }: Limits, latent: &mut [u32]) -> usize {
     let mut n = 0;
     for (j, (p, b)) in pre.iter().zip(bias).enumerate() {
-        let z = p + b;
-        let least = threshold.map_or(0.0, |t| t[j].max(0.0));
+        let least = threshold.map_or(floor, |t| t[j].max(floor));
         latent[n] = j as u32;
-        act[n] = z;
-        n += (z > least) as usize;
+        n += (p + b + margin > least) as usize;
     }
     n
 }
 
 /// # Safety
-/// The CPU must have AVX2; pre, bias and threshold have F elements, latent and act at least F.
+/// The CPU must have AVX2; pre, bias and threshold have F elements, latent at least F.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn above_avx2(pre: &[f32], bias: &[f32], threshold: Option<&[f32]>, latent: &mut [u32], act: &mut [f32]) -> usize {
+unsafe fn above_avx2(pre: &[f32], bias: &[f32], limits: Limits, latent: &mut [u32]) -> usize {
     use std::arch::x86_64::*;
     let whole = pre.len() / 8 * 8;
-    let zero = _mm256_setzero_ps();
+    let (floor, margin) = (_mm256_set1_ps(limits.floor), _mm256_set1_ps(limits.margin));
     let mut n = 0;
     for start in (0..whole).step_by(8) {
-        let mut sums = [0.0f32; 8];
         // SAFETY: eight elements from `start` exist in each of the inputs.
         let mut kept = unsafe {
             let z = _mm256_add_ps(_mm256_loadu_ps(pre.as_ptr().add(start)), _mm256_loadu_ps(bias.as_ptr().add(start)));
-            let least = match threshold {
+            let least = match limits.threshold {
                 // The second operand is the result where the first is NaN, as in the portable form.
-                Some(t) => _mm256_max_ps(_mm256_loadu_ps(t.as_ptr().add(start)), zero),
-                None => zero,
+                Some(t) => _mm256_max_ps(_mm256_loadu_ps(t.as_ptr().add(start)), floor),
+                None => floor,
             };
-            _mm256_storeu_ps(sums.as_mut_ptr(), z);
-            _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(z, least)) as u32
+            _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(_mm256_add_ps(z, margin), least)) as u32
         };
         while kept != 0 {
-            let lane = kept.trailing_zeros() as usize;
-            (latent[n], act[n]) = ((start + lane) as u32, sums[lane % 8]);
+            latent[n] = start as u32 + kept.trailing_zeros();
             (n, kept) = (n + 1, kept & (kept - 1));
         }
     }
-    let threshold = threshold.map(|t| &t[whole..]);
-    let late = above_portable(&pre[whole..], &bias[whole..], threshold, &mut latent[n..], &mut act[n..]);
+    let late = Limits { threshold: limits.threshold.map(|t| &t[whole..]), ..limits };
+    let late = above_portable(&pre[whole..], &bias[whole..], late, &mut latent[n..]);
     latent[n..n + late].iter_mut().for_each(|j| *j += whole as u32);
     n + late
 }
 
 /// # Safety
-/// The CPU must have AVX-512 F; pre, bias and threshold have F elements, latent and act at least F + 16.
+/// The CPU must have AVX-512 F; pre, bias and threshold have F elements, latent at least F + 16.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn above_avx512(pre: &[f32], bias: &[f32], threshold: Option<&[f32]>, latent: &mut [u32], act: &mut [f32]) -> usize {
+unsafe fn above_avx512(pre: &[f32], bias: &[f32], limits: Limits, latent: &mut [u32]) -> usize {
     use std::arch::x86_64::*;
     let f = pre.len();
     let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    let zero = _mm512_setzero_ps();
+    let (floor, margin) = (_mm512_set1_ps(limits.floor), _mm512_set1_ps(limits.margin));
     let mut n = 0;
     for start in (0..f).step_by(16) {
         let width = 16.min(f - start);
@@ -251,14 +258,13 @@ unsafe fn above_avx512(pre: &[f32], bias: &[f32], threshold: Option<&[f32]>, lat
         // SAFETY: loads are masked to the F elements; n <= start, so a store of 16 ends at or before F + 16.
         unsafe {
             let z = _mm512_add_ps(_mm512_maskz_loadu_ps(inside, pre.as_ptr().add(start)), _mm512_maskz_loadu_ps(inside, bias.as_ptr().add(start)));
-            let least = match threshold {
-                Some(t) => _mm512_max_ps(_mm512_maskz_loadu_ps(inside, t.as_ptr().add(start)), zero),
-                None => zero,
+            let least = match limits.threshold {
+                Some(t) => _mm512_max_ps(_mm512_maskz_loadu_ps(inside, t.as_ptr().add(start)), floor),
+                None => floor,
             };
-            let kept = _mm512_mask_cmp_ps_mask::<_CMP_GT_OQ>(inside, z, least);
+            let kept = _mm512_mask_cmp_ps_mask::<_CMP_GT_OQ>(inside, _mm512_add_ps(z, margin), least);
             if kept != 0 {
                 let number = _mm512_add_epi32(lanes, _mm512_set1_epi32(start as i32));
-                _mm512_storeu_ps(act.as_mut_ptr().add(n), _mm512_maskz_compress_ps(kept, z));
                 _mm512_storeu_si512(latent.as_mut_ptr().add(n).cast(), _mm512_maskz_compress_epi32(kept, number));
                 n += kept.count_ones() as usize;
             }
@@ -286,20 +292,23 @@ mod tests {
         }
 
         #[test]
-        fn the_latents_above_their_threshold_equal_a_plain_filter(values in prop::collection::vec(-3i8..6, 1..100)) {
+        fn the_latents_near_or_above_their_threshold_equal_a_plain_filter(values in prop::collection::vec(-3i8..6, 1..100), error in 0usize..3) {
             let pre: Vec<f32> = values.iter().map(|&v| v as f32 * 0.5).collect();
             let bias = vec![0.25; pre.len()];
-            let threshold: Vec<f32> = (0..pre.len()).map(|j| j as f32 % 4.0 - 1.0).collect();
-            for threshold in [None, Some(&threshold[..])] {
-                let keep = |j: &usize| pre[*j] + 0.25 > threshold.map_or(0.0, |t| t[*j].max(0.0));
+            // Between the values, so that the margin for rounding decides nothing.
+            let error = error as f64 * 0.4;
+            let threshold: Vec<f32> = (0..pre.len()).map(|j| j as f32 % 4.0 - 0.9).collect();
+            for (floor, threshold) in [(0.1, None), (0.1, Some(&threshold[..])), (1.1, Some(&threshold[..]))] {
+                let limit = |j: usize| threshold.map_or(floor, |t| t[j].max(floor));
+                let keep = |j: &usize| pre[*j] as f64 + 0.25 + error > limit(*j) as f64;
                 let want: Vec<u32> = (0..pre.len()).filter(keep).map(|j| j as u32).collect();
-                let (mut latent, mut act) = (vec![9], vec![9.0]);
-                above(&pre, &bias, threshold, &mut SelectScratch::default(), &mut latent, &mut act);
-                prop_assert_eq!(&latent[1..], &want[..]);
-                prop_assert!(act[1..].iter().zip(&want).all(|(a, &j)| *a == pre[j as usize] + 0.25));
-                let (mut slow_latent, mut slow_act) = (vec![0; pre.len() + 16], vec![0.0; pre.len() + 16]);
-                let n = above_portable(&pre, &bias, threshold, &mut slow_latent, &mut slow_act);
-                prop_assert_eq!(&slow_latent[..n], &want[..]);
+                let mut latent = vec![9];
+                nearly_above(&pre, &bias, (floor, threshold), error, &mut SelectScratch::default(), &mut latent);
+                prop_assert_eq!(&latent, &want);
+                let limits = Limits { margin: error as f32 + 1e-5, floor, threshold };
+                let mut slow = vec![0; pre.len() + 16];
+                let n = above_portable(&pre, &bias, limits, &mut slow);
+                prop_assert_eq!(&slow[..n], &want[..]);
             }
         }
     }

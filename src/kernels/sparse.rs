@@ -103,10 +103,23 @@ pub fn gather_axpy(idx: &[u32], coef: &[f32], rows: &[f32], y: &mut [f32]) {
 }
 
 dispatch! {
+    /// Four rows at a time, one after the other in each sum: y is loaded and stored once for the four.
     pub fn gather_axpy_portable(idx: &[u32], coef: &[f32], rows: &[f32], y: &mut [f32]) {
         let d = y.len();
-        for (&row, &c) in idx.iter().zip(coef) {
-            axpy_inner(c, &rows[row as usize * d..][..d], y);
+        let row = |row: u32| &rows[row as usize * d..][..d];
+        let ((fours, idx_rest), (coefs, coef_rest)) = (idx.as_chunks::<4>(), coef.as_chunks::<4>());
+        for (idx, c) in fours.iter().zip(coefs) {
+            let x = idx.map(row);
+            for i in 0..d {
+                let mut sum = y[i];
+                for k in 0..4 {
+                    sum = c[k].mul_add(x[k][i], sum);
+                }
+                y[i] = sum;
+            }
+        }
+        for (&idx, &c) in idx_rest.iter().zip(coef_rest) {
+            axpy_inner(c, row(idx), y);
         }
     }
 }
@@ -263,7 +276,7 @@ mod tests {
     fn gathers_equal_the_dense_sums_at_every_width() {
         for d in [1, 5, 16, 33, 64, 79, 256, 340, 593] {
             let (rows, y) = (random(7 * d, 1), random(d, 2));
-            let (idx, coef) = ([6u32, 0, 3, 3], [0.5f32, -2.0, 1.5, 0.25]);
+            let (idx, coef) = ([6u32, 0, 3, 3, 5, 1], [0.5f32, -2.0, 1.5, 0.25, -0.75, 1.0]);
             let want: Vec<f64> =
                 (0..d).map(|i| y[i] as f64 + idx.iter().zip(&coef).map(|(&r, &c)| c as f64 * rows[r as usize * d + i] as f64).sum::<f64>()).collect();
             for gather in [gather_axpy, gather_axpy_portable] {
@@ -271,7 +284,7 @@ mod tests {
                 gather(&idx, &coef, &rows, &mut got);
                 assert!(got.iter().zip(&want).all(|(g, w)| (*g as f64 - w).abs() < 1e-6), "width {d}");
             }
-            let mut dots = [0.0; 4];
+            let mut dots = [0.0; 6];
             gather_dot(&idx, &rows, &y, &mut dots);
             for (got, &r) in dots.iter().zip(&idx) {
                 let want: f64 = (0..d).map(|i| rows[r as usize * d + i] as f64 * y[i] as f64).sum();

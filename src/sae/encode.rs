@@ -1,12 +1,12 @@
 //! Rows -> active latents -> rows again: what training, evaluation and every later stage share.
 //!
 //! B = rows, D = d_in, F = d_sae. z = (x - b_dec) w_enc + b_enc (b_dec only where the architecture has it), acts = select(z),
-//! x_hat = acts w_dec + b_dec. Where a row keeps its k largest latents a screen drops most of them by bounds and computes the others exactly
-//! (`kernels::screen`); elsewhere the encoder is a dense product over a block of rows. After it everything is sparse.
+//! x_hat = acts w_dec + b_dec. A screen drops most latents by bounds, be it the k largest of a row that are wanted or those above a threshold, and computes the
+//! others exactly (`kernels::screen`). After it everything is sparse.
 
 use super::{Select, SparseRows, pursuit};
 use crate::kernels::gemm::{matmul_nn, matmul_nt};
-use crate::kernels::screen::{Screen, ScreenCount, ScreenScratch, TopK, topk_by_definition};
+use crate::kernels::screen::{Keep, Screen, ScreenCount, ScreenScratch, Wanted, by_definition};
 use crate::kernels::select::{self, SelectScratch};
 use crate::kernels::sparse::{dot, gather_axpy};
 use rayon::prelude::*;
@@ -45,7 +45,12 @@ pub(super) struct EncodeScratch {
     pre: Vec<f32>,
     parts: Vec<SparseRows>,
     screens: Pool,
+    /// Calls that go without the screen, because it could decide few rows of the last one: more is active than it has room for.
+    without_screen: u32,
 }
+
+/// Calls of [`encode`] without a screen, after one in which it was of no use.
+const WITHOUT_SCREEN: u32 = 16;
 
 /// Screening buffers that no thread uses at the moment.
 pub(super) type Pool = Mutex<Vec<ScreenScratch>>;
@@ -58,20 +63,21 @@ fn with_scratch<R>(pool: &Pool, work: impl FnOnce(&mut ScreenScratch) -> R) -> R
     result
 }
 
-/// Encodes x (B, D) into `out`, latents ascending in each row. `screen` holds the weights of `view`; it is unused where all latents are looked at.
-pub(super) fn encode(view: EncoderView, screen: &Screen, x: &[f32], scratch: &mut EncodeScratch, out: &mut SparseRows) {
+/// Encodes x (B, D) into `out`, latents ascending in each row. `screen` holds the weights of `view`; without one every pre-activation is computed by
+/// itself, which is the cheaper way for so few rows that preparing a screen costs more. The same bits either way, and however rows are cut into batches.
+pub(super) fn encode(view: EncoderView, screen: Option<&Screen>, x: &[f32], scratch: &mut EncodeScratch, out: &mut SparseRows) {
     let f = view.b_enc.len();
     let d = view.w_enc.len() / f;
     assert_eq!(x.len() % d, 0, "{} elements are not rows of width {d}", x.len());
     out.clear();
-    let threshold = match view.select {
-        Select::TopK { k } => return encode_all_topk(view, *k, screen, x, scratch, out),
-        Select::Relu | Select::Gated { .. } => None,
+    let keep = match view.select {
+        Select::TopK { k } => Keep::Largest(*k),
+        Select::Relu | Select::Gated { .. } => Keep::Above { floor: 0.0, threshold: None },
+        Select::JumpRelu { threshold } => Keep::Above { floor: 0.0, threshold: Some(threshold) },
         Select::Pursuit { k, least } => {
             let x = centre(x, view.pre_bias, &mut scratch.centred);
             return pursuit::encode(view.w_enc, x, d, (*k, *least), &mut scratch.pre, out);
         }
-        Select::JumpRelu { threshold } => Some(&threshold[..]),
         Select::Refined { step, first, threshold } => {
             let u = {
                 let select = &Select::JumpRelu { threshold: first.clone() };
@@ -82,20 +88,29 @@ pub(super) fn encode(view: EncoderView, screen: &Screen, x: &[f32], scratch: &mu
             return encode(EncoderView { select, pre_bias: None, ..view }, screen, &u, scratch, out);
         }
     };
-    for x in x.chunks(block_rows(f) * d) {
-        let n = x.len() / d;
-        let EncodeScratch { centred, pre, parts, .. } = &mut *scratch;
-        let x = centre(x, view.pre_bias, centred);
-        let (pre, parts) = (grow(pre, n * f), grow_parts(parts, n));
-        matmul_nt(n, f, d, x, view.w_enc, pre, false);
-        (pre.par_chunks(CHUNK * f), &mut *parts)
-            .into_par_iter()
-            .for_each_init(SelectScratch::default, |scratch, (pre, part)| select_rows(view.b_enc, threshold, pre, scratch, part));
-        if let Select::Gated { b_mag, r_mag } = view.select {
-            parts.par_iter_mut().for_each(|part| magnitudes(part, view.b_enc, b_mag, r_mag));
+    let EncodeScratch { centred, pre, parts, screens, without_screen } = scratch;
+    let x = centre(x, view.pre_bias, centred);
+    let parts = grow_parts(parts, x.len() / d);
+    let wanted = Wanted { w: view.w_enc, bias: view.b_enc, keep };
+    match screen {
+        None => parts.iter_mut().zip(x.chunks(CHUNK * d)).for_each(|(part, x)| {
+            part.clear();
+            let mut scratch = SelectScratch::default();
+            for x in x.chunks_exact(d) {
+                by_definition(wanted, x, &mut scratch, &mut part.latent, &mut part.act);
+                part.row_start.push(part.latent.len());
+            }
+        }),
+        Some(screen) => {
+            let try_screen = *without_screen == 0;
+            let count = encode_wanted(wanted, screen, try_screen, x, pre, screens, &mut parts.iter_mut().collect::<Vec<_>>());
+            *without_screen = if 2 * count.undecided > count.rows { WITHOUT_SCREEN } else { without_screen.saturating_sub(1) };
         }
-        parts.iter().for_each(|part| out.append(part));
     }
+    if let Select::Gated { b_mag, r_mag } = view.select {
+        parts.par_iter_mut().for_each(|part| magnitudes(part, view.b_enc, b_mag, r_mag));
+    }
+    parts.iter().for_each(|part| out.append(part));
 }
 
 /// u (n, D) = xc + step (xc - acts w_dec): the rows xc (n, D) with what their activations leave of them added.
@@ -156,48 +171,29 @@ pub(super) fn acts_alone(view: EncoderView, latents: &[u32], x: &[f32], acts: &m
     }));
 }
 
-/// Whether the pre-activations of all `latents` for one row x (D,) are below zero by more than any order of summing them in f32 can move them.
+/// Whether the pre-activations of all `latents` for one row x (D,) are not above zero.
 pub(super) fn surely_silent(view: EncoderView, latents: &[u32], x: &[f32]) -> bool {
     let d = view.w_enc.len() / view.b_enc.len();
     assert_eq!(x.len(), d, "one row of width {d}");
     let mut centred = Vec::new();
     let x = centre(x, view.pre_bias, &mut centred);
-    let length = dot(x, x).sqrt();
-    latents.iter().all(|&j| {
-        let j = j as usize;
-        let w = &view.w_enc[j * d..][..d];
-        // |sum of roundings| <= d epsilon sum |x_i w_i| <= d epsilon |x| |w|; twice, for two orders, and the bias.
-        let margin = 2.0 * d as f32 * f32::EPSILON * (length * dot(w, w).sqrt() + view.b_enc[j].abs());
-        dot(x, w) + view.b_enc[j] < -margin
-    })
+    latents.iter().all(|&j| dot(&view.w_enc[j as usize * d..][..d], x) + view.b_enc[j as usize] <= 0.0)
 }
 
-/// As [`encode`], without a screen: for so few rows that preparing one costs more than computing all pre-activations.
-pub(super) fn encode_few(view: EncoderView, k: usize, x: &[f32], out: &mut SparseRows) {
-    let d = view.w_enc.len() / view.b_enc.len();
-    assert_eq!(x.len() % d, 0, "{} elements are not rows of width {d}", x.len());
-    let (mut centred, mut scratch) = (Vec::new(), SelectScratch::default());
-    out.clear();
-    for x in centre(x, view.pre_bias, &mut centred).chunks_exact(d) {
-        topk_by_definition(TopK { w: view.w_enc, bias: view.b_enc, k }, x, &mut scratch, &mut out.latent, &mut out.act);
-        out.row_start.push(out.latent.len());
-    }
-}
-
-fn encode_all_topk(view: EncoderView, k: usize, screen: &Screen, x: &[f32], scratch: &mut EncodeScratch, out: &mut SparseRows) {
-    let EncodeScratch { centred, pre, parts, screens } = scratch;
-    let x = centre(x, view.pre_bias, centred);
-    let parts = grow_parts(parts, x.len() * view.b_enc.len() / view.w_enc.len());
-    encode_topk(TopK { w: view.w_enc, bias: view.b_enc, k }, screen, x, pre, screens, &mut parts.iter_mut().collect::<Vec<_>>());
-    parts.iter().for_each(|part| out.append(part));
-}
-
-/// The k largest latents of centred rows x (n, D), [`CHUNK`] rows to a part. The same bits whatever product the CPU screens with.
-pub(super) fn encode_topk(top: TopK, screen: &Screen, x: &[f32], pre: &mut Vec<f32>, pool: &Pool, parts: &mut [&mut SparseRows]) -> ScreenCount {
-    let d = top.w.len() / top.bias.len();
+/// What is wanted of centred rows x (n, D), [`CHUNK`] rows to a part. The same bits whatever product the CPU screens with, and without trying it.
+pub(super) fn encode_wanted(
+    wanted: Wanted,
+    screen: &Screen,
+    try_screen: bool,
+    x: &[f32],
+    pre: &mut Vec<f32>,
+    pool: &Pool,
+    parts: &mut [&mut SparseRows],
+) -> ScreenCount {
+    let d = wanted.w.len() / wanted.bias.len();
     assert_eq!(parts.len(), (x.len() / d).div_ceil(CHUNK), "parts for {} rows", x.len() / d);
-    if !screen.fast() {
-        encode_products(top, screen, x, pre, pool, parts);
+    if !(screen.fast() && try_screen) {
+        encode_products(wanted, screen, x, pre, pool, parts);
         return ScreenCount::default();
     }
     // Few rows are spread over all threads.
@@ -213,7 +209,7 @@ pub(super) fn encode_topk(top: TopK, screen: &Screen, x: &[f32], pre: &mut Vec<f
             }
             row += 1;
         };
-        let count = with_scratch(pool, |scratch| screen.topk_rows(top, x, scratch, emit));
+        let count = with_scratch(pool, |scratch| screen.rows(wanted, x, scratch, emit));
         (count, undecided)
     };
     let blocks: Vec<(ScreenCount, Vec<usize>)> = parts.par_chunks_mut(chunks).zip(x.par_chunks(chunks * CHUNK * d)).map(block).collect();
@@ -224,7 +220,7 @@ pub(super) fn encode_topk(top: TopK, screen: &Screen, x: &[f32], pre: &mut Vec<f
             blocks.iter().enumerate().flat_map(|(b, block)| block.1.iter().map(move |row| b * chunks * CHUNK + row)).collect();
         let rows: Vec<f32> = undecided.iter().flat_map(|&row| &x[row * d..][..d]).copied().collect();
         let mut decided = vec![SparseRows::default(); undecided.len().div_ceil(CHUNK)];
-        encode_products(top, screen, &rows, pre, pool, &mut decided.iter_mut().collect::<Vec<_>>());
+        encode_products(wanted, screen, &rows, pre, pool, &mut decided.iter_mut().collect::<Vec<_>>());
         for (p, part) in parts.iter_mut().enumerate() {
             let late = |r: usize| undecided.binary_search(&(p * CHUNK + r)).ok();
             if (0..part.n_rows()).any(|r| late(r).is_some()) {
@@ -239,33 +235,24 @@ pub(super) fn encode_topk(top: TopK, screen: &Screen, x: &[f32], pre: &mut Vec<f
     count
 }
 
-/// As [`encode_topk`], from products in f32.
-fn encode_products(top: TopK, screen: &Screen, x: &[f32], pre: &mut Vec<f32>, pool: &Pool, parts: &mut [&mut SparseRows]) {
-    let f = top.bias.len();
-    let d = top.w.len() / f;
+/// As [`encode_wanted`], from products in f32.
+fn encode_products(wanted: Wanted, screen: &Screen, x: &[f32], pre: &mut Vec<f32>, pool: &Pool, parts: &mut [&mut SparseRows]) {
+    let f = wanted.bias.len();
+    let d = wanted.w.len() / f;
     for (x, parts) in x.chunks(block_rows(f) * d).zip(parts.chunks_mut(block_rows(f) / CHUNK)) {
         let n = x.len() / d;
         let pre = grow(pre, n * f);
-        matmul_nt(n, f, d, x, top.w, pre, false);
+        matmul_nt(n, f, d, x, wanted.w, pre, false);
         (pre.par_chunks(CHUNK * f), x.par_chunks(CHUNK * d), parts).into_par_iter().for_each(|(pre, x, part)| {
             with_scratch(pool, |scratch| {
                 part.clear();
                 for (pre, x) in pre.chunks_exact(f).zip(x.chunks_exact(d)) {
                     let SparseRows { latent, act, row_start } = &mut **part;
-                    screen.topk_of_products(top, x, pre, scratch, latent, act);
+                    screen.of_products(wanted, x, pre, scratch, latent, act);
                     row_start.push(latent.len());
                 }
             })
         });
-    }
-}
-
-/// Selects the latents above zero, and above their threshold, of rows of pre-activations (n, F), biases not yet added.
-pub(super) fn select_rows(bias: &[f32], threshold: Option<&[f32]>, pre: &[f32], scratch: &mut SelectScratch, out: &mut SparseRows) {
-    out.clear();
-    for pre in pre.chunks_exact(bias.len()) {
-        select::above(pre, bias, threshold, scratch, &mut out.latent, &mut out.act);
-        out.row_start.push(out.latent.len());
     }
 }
 
@@ -435,7 +422,7 @@ mod tests {
         let (sae, x) = (topk_sae(), rows());
         let view = EncoderView { w_enc: &sae.w_enc, b_enc: &sae.b_enc, w_dec: &sae.w_dec, pre_bias: Some(&sae.b_dec), select: &sae.select };
         let mut want = SparseRows::default();
-        encode_few(view, K, &x, &mut want);
+        encode(view, None, &x, &mut EncodeScratch::default(), &mut want);
         assert_eq!((want.n_rows(), want.n_active()), (1500, 1500 * K));
         for product in Product::available() {
             let mut screen = Screen::with(product);
@@ -443,7 +430,7 @@ mod tests {
             for threads in 1..=3 {
                 let mut got = SparseRows::default();
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                pool.install(|| encode(view, &screen, &x, &mut EncodeScratch::default(), &mut got));
+                pool.install(|| encode(view, Some(&screen), &x, &mut EncodeScratch::default(), &mut got));
                 assert_eq!(bits(&got), bits(&want), "{threads} threads, {product:?}");
             }
         }

@@ -153,9 +153,9 @@ pub struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    /// Encodes rows x (B, D) into `out` (reused between calls). The same bits however rows are cut into batches, at TopK.
+    /// Encodes rows x (B, D) into `out` (reused between calls). The same bits however rows are cut into batches.
     pub fn encode(&mut self, x: &[f32], out: &mut SparseRows) {
-        encode::encode(self.sae.view(), &self.screen, x, &mut self.scratch, out);
+        encode::encode(self.sae.view(), Some(&self.screen), x, &mut self.scratch, out);
     }
 }
 
@@ -163,7 +163,7 @@ impl Sae {
     /// Prepares the encoder: a pass over its weights.
     pub fn encoder(&self) -> Encoder<'_> {
         let mut screen = Screen::default();
-        if matches!(self.select, Select::TopK { .. }) {
+        if !matches!(self.select, Select::Pursuit { .. }) {
             screen.update(&self.w_enc, &self.b_enc);
         }
         Encoder { sae: self, screen, scratch: EncodeScratch::default() }
@@ -171,9 +171,9 @@ impl Sae {
 
     /// Encodes rows x (B, D) into `out`. For more than one batch, [`Sae::encoder`] saves preparing the weights each time.
     pub fn encode(&self, x: &[f32], out: &mut SparseRows) {
-        match self.select {
-            Select::TopK { k } if x.len() <= FEW_ROWS * self.d_in => encode::encode_few(self.view(), k, x, out),
-            _ => self.encoder().encode(x, out),
+        match x.len() <= FEW_ROWS * self.d_in {
+            true => encode::encode(self.view(), None, x, &mut EncodeScratch::default(), out),
+            false => self.encoder().encode(x, out),
         }
     }
 
@@ -182,7 +182,7 @@ impl Sae {
         matches!(self.select, Select::Relu | Select::JumpRelu { .. } | Select::Gated { .. })
     }
 
-    /// Activations of `latents` alone for one row x (D,), into `acts` (n_latents,): those of [`Sae::encode`] up to the order of a sum.
+    /// Activations of `latents` alone for one row x (D,), into `acts` (n_latents,): those of [`Sae::encode`], bit for bit.
     ///
     /// # Panics
     /// If latents compete ([`Sae::decides_alone`]).
@@ -190,8 +190,7 @@ impl Sae {
         encode::acts_alone(self.view(), latents, x, acts);
     }
 
-    /// Whether none of `latents` can be active for the row x (D,), told from their own pre-activations alone: all are below zero by more than rounding. False
-    /// where that says nothing.
+    /// Whether none of `latents` is active for the row x (D,), told from their own pre-activations alone: none is above zero. False where that says nothing.
     pub fn surely_silent(&self, latents: &[u32], x: &[f32]) -> bool {
         matches!(self.select, Select::TopK { .. }) && encode::surely_silent(self.view(), latents, x)
     }

@@ -6,7 +6,7 @@ use super::text::{Half, Halves};
 use super::units::{Acts, BLOCK_ROWS, Dense, candidates, f1, fire, score_all};
 use crate::artifact::seed;
 use crate::kernels::gemm::{matmul_nn, matmul_tn};
-use crate::kernels::select::{SelectScratch, above};
+use crate::kernels::select::{SelectScratch, nearly_above};
 use crate::sae::SparseRows;
 use rand::RngExt;
 use rayon::prelude::*;
@@ -116,11 +116,15 @@ impl Directions {
         for block in rows.blocks.iter().filter(|_| n_units > 0) {
             let scores = self.scores(block);
             let of_chunk = |chunk: &[f32]| {
-                let (mut fired, mut scratch) = (SparseRows::default(), SelectScratch::default());
+                let (mut fired, mut scratch, mut near) = (SparseRows::default(), SelectScratch::default(), Vec::new());
                 fired.clear();
                 for row in chunk.chunks(n_units) {
+                    nearly_above(row, &below, (0.0, None), 0.0, &mut scratch, &mut near);
                     let SparseRows { latent, act, row_start } = &mut fired;
-                    above(row, &below, None, &mut scratch, latent, act);
+                    for (&unit, over) in near.iter().map(|unit| (unit, row[*unit as usize] + below[*unit as usize])).filter(|(_, over)| *over > 0.0) {
+                        latent.push(unit);
+                        act.push(over);
+                    }
                     row_start.push(latent.len());
                 }
                 fired

@@ -88,10 +88,10 @@ pub unsafe fn pack(x: &[f32], out: *mut u32, stride: usize) -> [f64; 2] {
     [change, rounded].map(|sum| _mm512_reduce_add_pd(sum).sqrt())
 }
 
-/// Fills the lists with every latent whose upper bound reaches its row's limit. Rows with too many become undecided.
+/// Fills the lists with every latent whose upper bound reaches its own limit and its row's. Rows with too many become undecided.
 ///
 /// # Safety
-/// The CPU must have what [`available`] asks for; panels and lists are of these pairs, lists reset and packed.
+/// The CPU must have what [`available`] asks for; panels and lists are of these pairs, lists reset, packed and with a limit for each latent of the panels.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 pub unsafe fn screen(panels: &Panels, lists: &mut Lists, pairs: usize, k: usize) {
     let groups = lists.len.len() / GROUP;
@@ -107,6 +107,7 @@ pub unsafe fn screen(panels: &Panels, lists: &mut Lists, pairs: usize, k: usize)
                 let sums = tile(weights.as_ptr(), lists.packed.as_ptr().add(group * pairs * GROUP), pairs);
                 let pick = |values: &[f32]| [_mm512_loadu_ps(values.as_ptr().add(column)), _mm512_loadu_ps(values.as_ptr().add(column + 16))];
                 let (norm, change, slack, bias) = (pick(&panels.norm), pick(&panels.change), pick(&panels.slack), pick(&panels.bias));
+                let limit = pick(&lists.limit);
                 for (r, sums) in sums.iter().enumerate() {
                     let row = group * GROUP + r;
                     let by_norm = _mm512_set1_ps(*lists.by_norm.get_unchecked(row));
@@ -116,7 +117,7 @@ pub unsafe fn screen(panels: &Panels, lists: &mut Lists, pairs: usize, k: usize)
                         let z = _mm512_add_ps(sums[half], bias[half]);
                         let error = _mm512_fmadd_ps(by_norm, norm[half], _mm512_fmadd_ps(by_change, change[half], slack[half]));
                         let upper = _mm512_add_ps(z, error);
-                        let found = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(upper, least);
+                        let found = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(upper, _mm512_max_ps(limit[half], least));
                         if found != 0 {
                             let at = row * lists.stride + *lists.len.get_unchecked(row);
                             // The second operand is the result where the first is NaN.

@@ -75,10 +75,10 @@ pub unsafe fn pack(x: &[f32], norm: f64, out: *mut u32, stride: usize) -> ([f64;
     ([change.sqrt(), square.sqrt() * scale as f64], scale)
 }
 
-/// Fills the lists with every latent whose upper bound reaches its row's limit. Rows with too many become undecided.
+/// Fills the lists with every latent whose upper bound reaches its own limit and its row's. Rows with too many become undecided.
 ///
 /// # Safety
-/// The CPU must have what [`available`] asks for; panels and lists are of these pairs, lists reset and packed.
+/// The CPU must have what [`available`] asks for; panels and lists are of these pairs, lists reset, packed and with a limit for each latent of the panels.
 #[target_feature(enable = "avx2,fma")]
 pub unsafe fn screen(panels: &Panels, lists: &mut Lists, pairs: usize, k: usize) {
     let groups = lists.len.len() / GROUP;
@@ -102,9 +102,12 @@ pub unsafe fn screen(panels: &Panels, lists: &mut Lists, pairs: usize, k: usize)
                         let by_change = _mm256_fmadd_ps(by_change, pick(&panels.change), pick(&panels.slack));
                         (z, _mm256_fmadd_ps(by_norm, pick(&panels.norm), by_change))
                     };
-                    let reach = |(z, error)| _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(_mm256_add_ps(z, error), least)) as u32;
+                    let reach = |half: usize, (z, error)| {
+                        let least = _mm256_max_ps(_mm256_loadu_ps(lists.limit.as_ptr().add(column + 8 * half)), least);
+                        _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(_mm256_add_ps(z, error), least)) as u32
+                    };
                     let (first, second) = (bounds(0), bounds(1));
-                    let mut found = reach(first) | reach(second) << 8;
+                    let mut found = reach(0, first) | reach(1, second) << 8;
                     if found == 0 {
                         continue;
                     }

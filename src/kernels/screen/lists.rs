@@ -39,13 +39,15 @@ impl Panels {
 pub struct Lists {
     pub stride: usize,
     pub len: Vec<usize>,
-    /// Length from which a row is compacted: [`ROOM`], or twice what the last compaction left, as far as the list reaches.
+    /// Length from which a row is compacted: at first [`ROOM`] or as asked, then twice what the last compaction left, as far as the list reaches.
     pub compact_at: Vec<usize>,
     pub latent: Vec<u32>,
     pub upper: Vec<f32>,
     pub lower: Vec<f32>,
-    /// What a candidate's upper bound must reach; NaN bounds pass. The k-th largest lower bound seen so far, above zero.
+    /// What a candidate's upper bound must reach in each row; NaN bounds pass. The k-th largest lower bound seen so far, above zero.
     pub least: Vec<f32>,
+    /// (F',): what it must reach whatever the row. Filled by the caller.
+    pub limit: Vec<f32>,
     /// Factors of the error bound of each row.
     pub by_norm: Vec<f32>,
     pub by_change: Vec<f32>,
@@ -59,8 +61,8 @@ pub struct Lists {
 }
 
 impl Lists {
-    /// Empty lists for `rows` rows, `panel` entries longer than `room`; the caller fills factors and packed inputs.
-    pub fn reset(&mut self, rows: usize, pairs: usize, room: usize, (panel, group): (usize, usize)) {
+    /// Empty lists for `rows` rows, `panel` entries longer than `room`, compacted first at `first_look`; the caller fills factors, packed inputs and `limit`.
+    pub fn reset(&mut self, rows: usize, pairs: usize, (room, first_look): (usize, usize), (panel, group): (usize, usize)) {
         let (padded, stride) = (rows.next_multiple_of(group), room + panel);
         self.stride = stride;
         let Lists { least, by_norm, by_change, scale, .. } = self;
@@ -71,7 +73,8 @@ impl Lists {
         self.len.clear();
         self.len.resize(padded, 0);
         self.compact_at.clear();
-        self.compact_at.resize(padded, ROOM.min(room));
+        self.compact_at.resize(padded, first_look.min(room));
+        self.limit.clear();
         self.undecided.clear();
         self.undecided.resize(padded, false);
         if self.latent.len() < padded * stride {

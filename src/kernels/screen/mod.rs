@@ -1,15 +1,16 @@
-//! The k largest pre-activations of a row without computing all of them in f32: candidates from a low-precision product with a proven error bound,
-//! then exact sums of the candidates alone.
+//! The k largest pre-activations of a row, or those above a limit, without computing all of them in f32: candidates from a low-precision product with a
+//! proven error bound, then exact sums of the candidates alone.
 //!
 //! B = rows, D = width of a row, F = latents. u = 2^-24, the rounding error of f32; g(n) = n u / (1 - n u); | | is the Euclidean norm.
 //!
 //! **What a pre-activation is.** z_j = fl(S_j + b_j), where S_j is [`dot`] of w_j and x: f32 in 64 interleaved sums, whose order is the same on every CPU.
-//! [`topk_by_definition`] computes all of them and sorts. Every other path computes some approximation z'_j with |z'_j - z_j| <= e_j, drops the latents
-//! that cannot be among the k largest, and rescores the others with the same dot. So the selected latents and their values are those of the definition,
+//! [`by_definition`] computes all of them and selects. Every other path computes some approximation z'_j with |z'_j - z_j| <= e_j, drops the latents
+//! that cannot be wanted, and rescores the others with the same dot. So the selected latents and their values are those of the definition,
 //! bit for bit, whichever path a CPU takes.
 //!
-//! **Which latents stay.** Let t be the k-th largest of the lower bounds z'_j - e_j. At least k latents have z_j >= t, so one with z'_j + e_j < t is not
-//! among the k largest, ties included; nor is one with z'_j + e_j <= 0. The bound that is not a number (an infinite weight) keeps its latent.
+//! **Which latents stay.** Of the k largest: let t be the k-th largest of the lower bounds z'_j - e_j. At least k latents have z_j >= t, so one with z'_j + e_j < t is not
+//! among the k largest, ties included; nor is one with z'_j + e_j <= 0. Of those above a limit l_j >= 0: all but where z'_j + e_j < l_j. The bound that is not a number
+//! (an infinite weight) keeps its latent.
 //!
 //! **The bound of a 16-bit product.** x16 and w16 are the rounded row and weights: to bf16 on CPUs that multiply those, else to integers times a scale of the row. By the triangle inequality and Cauchy-Schwarz
 //!
@@ -23,10 +24,11 @@
 //! e_j = n_x |w_j| + c_x |w_j - w16_j| + s_j,   n_x = |x - x16| + (g + 8u)(|x| + |x16|),   c_x = (1 + g + 8u) |x16|,   s_j = 8u |b_j| + D 2^-124
 //!
 //! **The bound of the f32 product** (CPUs without 16-bit products, few rows, and rows that the screen could not decide): summing in another order gives
-//! 2 g(2D + 16) |x| max |w| + D 2^-147, and (1 +- 4u) for the bias.
+//! 2 g(2D + 16) |x| max |w| + D 2^-147, and (1 +- 4u) for the bias. Whether z'_j is above a limit l_j is asked with a margin of this and 16u (max l + this).
 //!
 //! **When neither holds.** Norms above 10^18 (whose products could overflow on the way), and rows with more candidates than their list holds (ties in
-//! great number, a few huge inputs), go to the next path: 16 bits, then f32, then the definition. Nothing is lost, only time.
+//! great number, a few huge inputs, more than [`MOST_ABOVE`] latents near their limits), go to the next path: 16 bits, then f32, then the definition. Nothing is
+//! lost, only time.
 
 #[cfg(target_arch = "x86_64")]
 mod bf16;
@@ -37,7 +39,7 @@ mod lists;
 #[cfg(target_arch = "x86_64")]
 use lists::{Lists, Panels, ROOM};
 
-use super::select::{SelectScratch, keep_largest, nearly_largest, topk};
+use super::select::{SelectScratch, keep_largest, nearly_above, nearly_largest, topk};
 use super::sparse::{dot, gather_dot};
 use rayon::prelude::*;
 
@@ -46,6 +48,9 @@ const U: f64 = 1.0 / (1 << 24) as f64;
 
 /// Norms up to here cannot overflow in a product.
 const LARGEST: f64 = 1e18;
+
+/// Candidates above their limits that a row of the screen has room for.
+pub const MOST_ABOVE: usize = 1024;
 
 /// The product that finds candidates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,12 +137,31 @@ pub struct RowScratch {
     keys: Vec<u64>,
 }
 
-/// The encoder's weights and how many latents a row keeps. Shapes: w (F, D), bias (F,).
+/// The encoder's weights and which latents are wanted of a row. Shapes: w (F, D), bias (F,).
 #[derive(Debug, Clone, Copy)]
-pub struct TopK<'a> {
+pub struct Wanted<'a> {
     pub w: &'a [f32],
     pub bias: &'a [f32],
-    pub k: usize,
+    pub keep: Keep<'a>,
+}
+
+/// Which pre-activations of a row are wanted.
+#[derive(Debug, Clone, Copy)]
+pub enum Keep<'a> {
+    /// The k largest above zero; of equal values the lower latent.
+    Largest(usize),
+    /// All above `floor`, which is not negative, and above the latent's own threshold (F,) where there are such.
+    Above { floor: f32, threshold: Option<&'a [f32]> },
+}
+
+impl Keep<'_> {
+    /// What latent j must exceed; without its own threshold, or where that is not a number, the floor. 0 where the largest are wanted.
+    fn limit(&self, j: usize) -> f32 {
+        match self {
+            Keep::Largest(_) => 0.0,
+            Keep::Above { floor, threshold } => threshold.map_or(*floor, |t| t[j].max(*floor)),
+        }
+    }
 }
 
 /// What the screen did with rows.
@@ -158,10 +182,19 @@ impl std::ops::AddAssign for ScreenCount {
     }
 }
 
-/// The definition: every pre-activation by [`dot`], the k largest above zero, of equal values the lower latent. Shapes: x (D,).
-pub fn topk_by_definition(top: TopK, x: &[f32], scratch: &mut SelectScratch, latent: &mut Vec<u32>, act: &mut Vec<f32>) {
-    let products: Vec<f32> = top.w.chunks_exact(x.len()).map(|w| dot(w, x)).collect();
-    topk(&products, top.bias, top.k, scratch, latent, act);
+/// The definition: every pre-activation by [`dot`], those that are wanted appended, latents ascending. Shapes: x (D,).
+pub fn by_definition(wanted: Wanted, x: &[f32], scratch: &mut SelectScratch, latent: &mut Vec<u32>, act: &mut Vec<f32>) {
+    let products = wanted.w.chunks_exact(x.len()).map(|w| dot(w, x));
+    match wanted.keep {
+        Keep::Largest(k) => topk(&products.collect::<Vec<f32>>(), wanted.bias, k, scratch, latent, act),
+        Keep::Above { .. } => {
+            let above = products.zip(wanted.bias).enumerate().map(|(j, (dot, bias))| (j, dot + bias)).filter(|&(j, z)| z > wanted.keep.limit(j));
+            above.for_each(|(j, z)| {
+                latent.push(j as u32);
+                act.push(z);
+            });
+        }
+    }
 }
 
 impl Default for Screen {
@@ -184,7 +217,7 @@ impl Screen {
         }
     }
 
-    /// Whether [`Screen::topk_rows`] can decide rows; otherwise [`Screen::topk_of_products`] is the way.
+    /// Whether [`Screen::rows`] can decide rows; otherwise [`Screen::of_products`] is the way.
     pub fn fast(&self) -> bool {
         self.product != Product::F32
     }
@@ -239,18 +272,25 @@ impl Screen {
             .reduce(|| 0.0, f64::max)
     }
 
-    /// The k largest of each row of x (n, D): `emit` gets the rows in order, `None` for one that the screen cannot decide.
+    /// What is wanted of each row of x (n, D): `emit` gets the rows in order, `None` for one that the screen cannot decide.
     ///
-    /// `top` must hold the weights of the last [`Screen::update`], and [`Screen::fast`] be true.
+    /// `wanted` must hold the weights of the last [`Screen::update`], and [`Screen::fast`] be true.
     #[cfg(target_arch = "x86_64")]
-    pub fn topk_rows(&self, top: TopK, x: &[f32], scratch: &mut ScreenScratch, mut emit: impl FnMut(Option<(&[u32], &[f32])>)) -> ScreenCount {
-        self.check(top, x.len());
+    pub fn rows(&self, wanted: Wanted, x: &[f32], scratch: &mut ScreenScratch, mut emit: impl FnMut(Option<(&[u32], &[f32])>)) -> ScreenCount {
+        self.check(wanted, x.len());
         assert!(self.fast(), "a screen of {:?} decides no rows", self.product);
         let (d, pairs, n, product) = (self.d, self.d.div_ceil(2), x.len() / self.d, self.product);
         let ScreenScratch { lists, row: work, latent, act, .. } = scratch;
-        let room = (24 * top.k).max(3 * ROOM).min(self.f).next_multiple_of(16);
+        let (k, room, first_look) = match wanted.keep {
+            Keep::Largest(k) => (k, (24 * k).max(3 * ROOM), ROOM),
+            // No limit is raised: a list is looked at when it is full, and its row given up.
+            Keep::Above { .. } => (usize::MAX, MOST_ABOVE, MOST_ABOVE),
+        };
+        let room = room.min(self.f).next_multiple_of(16);
         let (_, group) = product.tile();
-        lists.reset(n, pairs, room, product.tile());
+        lists.reset(n, pairs, (room, first_look), product.tile());
+        lists.limit.extend((0..self.f).map(|j| wanted.keep.limit(j)));
+        lists.limit.resize(self.panels.bias.len(), 0.0);
         let g = gamma(d);
         for row in 0..lists.len.len() {
             if row < n {
@@ -272,8 +312,8 @@ impl Screen {
         // SAFETY: the product is one that the CPU has; panels and lists were made for it and for this D.
         unsafe {
             match product {
-                Product::Bf16 => bf16::screen(&self.panels, lists, pairs, top.k),
-                Product::Int16 => int16::screen(&self.panels, lists, pairs, top.k),
+                Product::Bf16 => bf16::screen(&self.panels, lists, pairs, k),
+                Product::Int16 => int16::screen(&self.panels, lists, pairs, k),
                 Product::F32 => unreachable!("asserted above"),
             }
         }
@@ -288,7 +328,7 @@ impl Screen {
             count.candidates += candidates.len();
             latent.clear();
             act.clear();
-            rescore(top, x, candidates, &mut work.dots, &mut work.keys, latent, act);
+            rescore(wanted, x, candidates, &mut work.dots, &mut work.keys, latent, act);
             emit(Some((latent, act)));
         }
         count
@@ -296,35 +336,47 @@ impl Screen {
 
     /// As on x86-64, where `fast` can be true.
     #[cfg(not(target_arch = "x86_64"))]
-    pub fn topk_rows(&self, _: TopK, _: &[f32], _: &mut ScreenScratch, _: impl FnMut(Option<(&[u32], &[f32])>)) -> ScreenCount {
+    pub fn rows(&self, _: Wanted, _: &[f32], _: &mut ScreenScratch, _: impl FnMut(Option<(&[u32], &[f32])>)) -> ScreenCount {
         panic!("this CPU has no 16-bit products")
     }
 
-    /// Appends the k largest of one row, given its products with all weights in f32, summed in any order. Shapes: x (D,), products (F,).
-    pub fn topk_of_products(&self, top: TopK, x: &[f32], products: &[f32], scratch: &mut ScreenScratch, latent: &mut Vec<u32>, act: &mut Vec<f32>) {
-        self.check(top, x.len());
+    /// Appends what is wanted of one row, given its products with all weights in f32, summed in any order. Shapes: x (D,), products (F,).
+    pub fn of_products(&self, wanted: Wanted, x: &[f32], products: &[f32], scratch: &mut ScreenScratch, latent: &mut Vec<u32>, act: &mut Vec<f32>) {
+        self.check(wanted, x.len());
         let (d, f) = (self.d, self.f);
         assert!(x.len() == d && products.len() == f, "{} inputs and {} products, expected ({d},) and ({f},)", x.len(), products.len());
         let x_norm = norm(x);
-        if x_norm == 0.0 {
-            return topk(products, top.bias, top.k, &mut scratch.select, latent, act);
-        }
         let RowScratch { candidates, approximate, dots, keys } = &mut scratch.row;
         let error = 1.000001 * (2.0 * gamma(self.d) * x_norm * self.largest_norm + self.d as f64 * (-147f64).exp2());
         let found = x_norm <= LARGEST
             && self.largest_norm <= LARGEST
-            && nearly_largest(products, top.bias, top.k, error, (8 * top.k).max(256), &mut scratch.select, candidates, approximate);
+            && match wanted.keep {
+                // Their products are exact.
+                Keep::Largest(k) if x_norm == 0.0 => return topk(products, wanted.bias, k, &mut scratch.select, latent, act),
+                Keep::Largest(k) => nearly_largest(products, wanted.bias, k, error, (8 * k).max(256), &mut scratch.select, candidates, approximate),
+                Keep::Above { floor, threshold } => {
+                    nearly_above(products, wanted.bias, (floor, threshold), error, &mut scratch.select, candidates);
+                    true
+                }
+            };
         match found {
-            true => rescore(top, x, candidates, dots, keys, latent, act),
-            false => topk_by_definition(top, x, &mut scratch.select, latent, act),
+            true => rescore(wanted, x, candidates, dots, keys, latent, act),
+            false => by_definition(wanted, x, &mut scratch.select, latent, act),
         }
     }
 
-    fn check(&self, top: TopK, elements: usize) {
+    fn check(&self, wanted: Wanted, elements: usize) {
         let (d, f) = (self.d, self.f);
-        assert!(top.w.len() == f * d && top.bias.len() == f, "{} weights and {} biases for a screen of ({f}, {d})", top.w.len(), top.bias.len());
+        let Wanted { w, bias, keep } = wanted;
+        assert!(w.len() == f * d && bias.len() == f, "{} weights and {} biases for a screen of ({f}, {d})", w.len(), bias.len());
         assert!(d > 0 && elements.is_multiple_of(d), "{elements} elements are not rows of width {d}");
-        assert!(top.k > 0, "the 0 largest pre-activations were asked for");
+        match keep {
+            Keep::Largest(k) => assert!(k > 0, "the 0 largest pre-activations were asked for"),
+            Keep::Above { floor, threshold } => {
+                assert!(floor >= 0.0, "a floor of {floor}: activations are above zero");
+                assert!(threshold.is_none_or(|t| t.len() == f), "{} thresholds for {f} latents", threshold.map_or(0, <[f32]>::len));
+            }
+        }
     }
 }
 
@@ -336,11 +388,18 @@ type Latents<'a> = ((&'a [f32], &'a [f32]), &'a mut [u32]);
 #[cfg(target_arch = "x86_64")]
 type Stats<'a> = (&'a mut [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32]);
 
-/// Exact pre-activations of the candidates (ascending), and the k largest of them above zero.
-fn rescore(top: TopK, x: &[f32], candidates: &[u32], dots: &mut Vec<f32>, keys: &mut Vec<u64>, latent: &mut Vec<u32>, act: &mut Vec<f32>) {
+/// Exact pre-activations of the candidates (ascending), and those of them that are wanted.
+fn rescore(wanted: Wanted, x: &[f32], candidates: &[u32], dots: &mut Vec<f32>, keys: &mut Vec<u64>, latent: &mut Vec<u32>, act: &mut Vec<f32>) {
     dots.resize(candidates.len(), 0.0);
-    gather_dot(candidates, top.w, x, dots);
-    keep_largest(candidates.iter().zip(&*dots).map(|(&j, dot)| (j, dot + top.bias[j as usize])), top.k, keys, latent, act);
+    gather_dot(candidates, wanted.w, x, dots);
+    let exact = candidates.iter().zip(&*dots).map(|(&j, dot)| (j, dot + wanted.bias[j as usize]));
+    match wanted.keep {
+        Keep::Largest(k) => keep_largest(exact, k, keys, latent, act),
+        Keep::Above { .. } => exact.filter(|&(j, z)| z > wanted.keep.limit(j as usize)).for_each(|(j, z)| {
+            latent.push(j);
+            act.push(z);
+        }),
+    }
 }
 
 /// The norm of a latent's weights; infinite where it or the bias is out of range.

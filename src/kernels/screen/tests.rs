@@ -12,14 +12,25 @@ use rand::RngExt;
 type Row = (Vec<u32>, Vec<u32>);
 type Rows = Vec<Row>;
 
-/// By sorting exact pre-activations.
-fn oracle(top: TopK, x: &[f32], d: usize) -> Rows {
+/// By sorting exact pre-activations, or by looking at each.
+fn oracle(wanted: Wanted, x: &[f32], d: usize) -> Rows {
     let row = |x: &[f32]| {
-        let products: Vec<f32> = top.w.chunks_exact(d).map(|w| dot(w, x)).collect();
-        let (latent, act) = topk_naive(&products, top.bias, top.k);
+        let products: Vec<f32> = wanted.w.chunks_exact(d).map(|w| dot(w, x)).collect();
+        let z = |j: &usize| products[*j] + wanted.bias[*j];
+        let (latent, act): (Vec<u32>, Vec<f32>) = match wanted.keep {
+            Keep::Largest(k) => topk_naive(&products, wanted.bias, k),
+            Keep::Above { floor, threshold } => {
+                let above = |j: &usize| z(j) > floor && threshold.is_none_or(|t| t[*j].is_nan() || z(j) > t[*j]);
+                (0..products.len()).filter(above).map(|j| (j as u32, z(&j))).unzip()
+            }
+        };
         (latent, act.iter().map(|a| a.to_bits()).collect())
     };
     x.chunks_exact(d).map(row).collect()
+}
+
+fn largest<'a>(w: &'a [f32], bias: &'a [f32], k: usize) -> Wanted<'a> {
+    Wanted { w, bias, keep: Keep::Largest(k) }
 }
 
 /// The products of this CPU that decide rows.
@@ -30,39 +41,39 @@ fn fast() -> Vec<Product> {
 }
 
 /// What the screen decides with this product (`None`: left to the next path).
-fn screened(product: Product, top: TopK, x: &[f32], d: usize) -> (Vec<Option<Row>>, ScreenCount) {
+fn screened(product: Product, wanted: Wanted, x: &[f32], d: usize) -> (Vec<Option<Row>>, ScreenCount) {
     let mut screen = Screen::with(product);
-    screen.update(top.w, top.bias);
+    screen.update(wanted.w, wanted.bias);
     let mut rows = vec![];
     let bits = |(latent, act): (&[u32], &[f32])| (latent.to_vec(), act.iter().map(|a| a.to_bits()).collect());
-    let count = screen.topk_rows(top, x, &mut ScreenScratch::default(), |row| rows.push(row.map(bits)));
+    let count = screen.rows(wanted, x, &mut ScreenScratch::default(), |row| rows.push(row.map(bits)));
     assert_eq!((count.rows, rows.len(), count.undecided), (x.len() / d, x.len() / d, rows.iter().filter(|r| r.is_none()).count()));
     (rows, count)
 }
 
-fn from_products(top: TopK, x: &[f32], d: usize) -> Rows {
+fn from_products(wanted: Wanted, x: &[f32], d: usize) -> Rows {
     let mut screen = Screen::with(Product::F32);
-    screen.update(top.w, top.bias);
-    let (n, f) = (x.len() / d, top.bias.len());
+    screen.update(wanted.w, wanted.bias);
+    let (n, f) = (x.len() / d, wanted.bias.len());
     let mut products = vec![0.0; n * f];
-    matmul_nt(n, f, d, x, top.w, &mut products, false);
+    matmul_nt(n, f, d, x, wanted.w, &mut products, false);
     let mut scratch = ScreenScratch::default();
     let row = |(x, products): (&[f32], &[f32])| {
         let (mut latent, mut act) = (vec![], vec![]);
-        screen.topk_of_products(top, x, products, &mut scratch, &mut latent, &mut act);
+        screen.of_products(wanted, x, products, &mut scratch, &mut latent, &mut act);
         (latent, act.iter().map(|a| a.to_bits()).collect())
     };
     x.chunks_exact(d).zip(products.chunks_exact(f)).map(row).collect()
 }
 
 /// All paths give the definition wherever they decide; returns how many rows the screens left at most.
-fn check(top: TopK, x: &[f32], d: usize) -> usize {
-    let want = oracle(top, x, d);
-    for (row, (got, want)) in from_products(top, x, d).iter().zip(&want).enumerate() {
+fn check(wanted: Wanted, x: &[f32], d: usize) -> usize {
+    let want = oracle(wanted, x, d);
+    for (row, (got, want)) in from_products(wanted, x, d).iter().zip(&want).enumerate() {
         assert_eq!(got, want, "row {row} from f32 products");
     }
     let undecided = |product| {
-        let (rows, count) = screened(product, top, x, d);
+        let (rows, count) = screened(product, wanted, x, d);
         for (row, (got, want)) in rows.iter().zip(&want).enumerate() {
             assert!(got.is_none() || got.as_ref() == Some(want), "row {row} of the screen in {product:?}: {got:?}, expected {want:?}");
         }
@@ -87,7 +98,21 @@ proptest! {
         let scale = (by as f32).exp2();
         let w: Vec<f32> = make(f * d, 2 * index).iter().map(|v| v * scale).collect();
         let bias: Vec<f32> = make(f, 2 * index + 5000).iter().map(|v| v * scale).collect();
-        check(TopK { w: &w, bias: &bias, k }, &make(n * d, 2 * index + 1), d);
+        let x = make(n * d, 2 * index + 1);
+        check(largest(&w, &bias, k), &x, d);
+        // Thresholds of the size of pre-activations, some of which decide by a hair: those are pre-activations of the first row themselves.
+        let z: Vec<f32> = w.chunks_exact(d).zip(&bias).map(|(w, b)| dot(w, &x[..d]) + b).collect();
+        let threshold: Vec<f32> = z.iter().enumerate().map(|(j, &z)| match j % 5 {
+            0 => z,
+            1 => z.next_down(),
+            2 => z / 2.0,
+            3 => -1.0,
+            _ => if k % 7 == 0 { f32::NAN } else { f32::INFINITY },
+        }).collect();
+        let floor = z.iter().fold(0.0f32, |m, z| m.max(*z)) * (k as f32 / 50.0);
+        for (floor, threshold) in [(0.0, None), (floor, None), (0.0, Some(&threshold[..])), (floor, Some(&threshold[..]))] {
+            check(Wanted { w: &w, bias: &bias, keep: Keep::Above { floor, threshold } }, &x, d);
+        }
     }
 
     #[test]
@@ -101,7 +126,7 @@ proptest! {
             let mut screen = Screen::with(product);
             screen.update(&w, &bias);
             let mut scratch = ScreenScratch::default();
-            screen.topk_rows(TopK { w: &w, bias: &bias, k: f }, &x, &mut scratch, |_| {});
+            screen.rows(largest(&w, &bias, f), &x, &mut scratch, |_| {});
             let lists = &scratch.lists;
             let mut seen = 0;
             for (row, x) in x.chunks_exact(d).enumerate() {
@@ -136,11 +161,29 @@ proptest! {
 fn a_wide_encoder_is_decided_with_few_candidates() {
     let (d, f, n, k) = (64, 5000, 40, 16);
     let (w, bias, x) = (random(f * d, 1), vec![0.0; f], random(n * d, 2));
-    let top = TopK { w: &w, bias: &bias, k };
-    assert_eq!(check(top, &x, d), 0);
-    for product in fast() {
-        let (_, count) = screened(product, top, &x, d);
-        assert!(count.candidates >= n * k && count.candidates < 3 * n * k, "{} candidates of {n} rows", count.candidates);
+    // Products of uniform numbers have a variance of 1/9: this floor is of the same order as the 16 largest.
+    let above = Wanted { w: &w, bias: &bias, keep: Keep::Above { floor: 7.5, threshold: None } };
+    for wanted in [largest(&w, &bias, k), above] {
+        assert_eq!(check(wanted, &x, d), 0);
+        let found: usize = oracle(wanted, &x, d).iter().map(|row| row.0.len()).sum();
+        for product in fast() {
+            let (_, count) = screened(product, wanted, &x, d);
+            assert!(count.candidates >= found && count.candidates < 3 * found, "{} candidates of {n} rows with {found}", count.candidates);
+        }
+    }
+}
+
+#[test]
+fn rows_with_more_above_their_limits_than_there_is_room_for_are_left_undecided_and_then_found_exactly() {
+    let (d, f, n) = (8, 3000, 9);
+    let (w, bias, x) = (random(f * d, 1), vec![0.0; f], random(n * d, 2));
+    for (floor, all) in [(0.0, true), (1e3, false)] {
+        let wanted = Wanted { w: &w, bias: &bias, keep: Keep::Above { floor, threshold: None } };
+        check(wanted, &x, d);
+        for product in fast() {
+            let (_, count) = screened(product, wanted, &x, d);
+            assert_eq!(count.undecided, if all { n } else { 0 }, "{product:?}");
+        }
     }
 }
 
@@ -151,7 +194,7 @@ fn equal_latents_are_told_apart_by_their_number() {
     let distinct = random(50 * d, 3);
     let w: Vec<f32> = (0..f).flat_map(|j| distinct[j * 7 % 50 * d..][..d].to_vec()).collect();
     for k in [1, 5, 13, 30] {
-        assert_eq!(check(TopK { w: &w, bias: &vec![0.25; f], k }, &random(n * d, 4), d), 0);
+        assert_eq!(check(largest(&w, &vec![0.25; f], k), &random(n * d, 4), d), 0);
     }
 }
 
@@ -162,9 +205,9 @@ fn rows_that_overflow_their_list_are_left_undecided_and_then_found_exactly() {
     let w: Vec<f32> = random(d, 1).into_iter().cycle().take(f * d).collect();
     let x: Vec<f32> = (0..5).flat_map(|r| if r == 3 { vec![0.0; d] } else { w[..d].iter().map(|v| v * r as f32).collect() }).collect();
     for bias in [0.0, 1.0] {
-        let left = check(TopK { w: &w, bias: &vec![bias; f], k: 7 }, &x, d);
+        let left = check(largest(&w, &vec![bias; f], 7), &x, d);
         for product in fast() {
-            let (rows, _) = screened(product, TopK { w: &w, bias: &vec![bias; f], k: 7 }, &x, d);
+            let (rows, _) = screened(product, largest(&w, &vec![bias; f], 7), &x, d);
             assert!(left >= 3 && rows[1].is_none() && rows[2].is_none() && rows[4].is_none(), "{left}");
         }
     }
@@ -199,14 +242,15 @@ fn zero_huge_denormal_and_broken_numbers_are_not_lost() {
             for broken in [0.0, f32::NAN, f32::INFINITY, -3e38] {
                 biases[f / 2] = broken;
                 println!("case {case} bias {bias} broken {broken}");
-                check(TopK { w, bias: &biases, k: 8 }, &x, d);
+                check(largest(w, &biases, 8), &x, d);
+                check(Wanted { w, bias: &biases, keep: Keep::Above { floor: 0.5, threshold: None } }, &x, d);
             }
         }
     }
     // What is sound is decided beside what is not.
     let one_broken = changed(&[(37, f32::NAN)]);
     for product in fast() {
-        let (decided, _) = screened(product, TopK { w: &one_broken, bias: &vec![0.0; f], k: 8 }, &x, d);
+        let (decided, _) = screened(product, largest(&one_broken, &vec![0.0; f], 8), &x, d);
         assert!(decided[8].is_some() && decided[6].is_some() && decided[1].is_none() && decided[4].is_none() && decided[5].is_none());
     }
 }
@@ -231,7 +275,7 @@ fn integers_are_as_large_as_they_may_be_and_no_sum_of_them_overflows() {
         assert!(square > 1 << 29, "{square} at {d}: half of the precision is lost");
         let back = numbers.iter().zip(&x).map(|(&q, &x)| (x as f64 - q as f64 * scale as f64).powi(2)).sum::<f64>().sqrt();
         assert!((back - change).abs() <= 1e-9 * whole && (rounded - scale as f64 * (square as f64).sqrt()).abs() <= 1e-9 * whole);
-        assert_eq!(check(TopK { w: &x, bias: &[0.0], k: 1 }, &x, d), 0);
+        assert_eq!(check(largest(&x, &[0.0], 1), &x, d), 0);
     }
 }
 

@@ -1,17 +1,26 @@
 //! The B k largest pre-activations of a whole batch (Bussmann et al. 2024), without holding the batch's pre-activations.
 //!
 //! Block after block, only what can still be among the B k largest is kept: the (B k)-th largest of what was found so far is a lower bound of the end result.
-//! The search begins at a guess, the end of the last batch's selection; where it proves too high, it begins again at zero. The result does not depend
-//! on the guess.
+//! The search begins at a guess, somewhat below the end of the last batch's selection, so that a screen has little to rescore; where it proves too high, it begins
+//! again lower, at last at zero. The result does not depend on the guess.
 
 use super::step::Chunk;
-use crate::kernels::gemm::matmul_nt;
-use crate::kernels::select::SelectScratch;
-use crate::sae::encode::{CHUNK, block_rows, grow, select_rows};
-use rayon::prelude::*;
+use crate::kernels::screen::{Keep, Screen, ScreenCount, Wanted};
+use crate::sae::encode::{CHUNK, Pool, block_rows, encode_wanted};
 
-/// How much of the last selection's end is taken as the guess.
-const GUESS: f32 = 0.8;
+/// How much of the last selection's end is taken as the guess, one after the other.
+const GUESSES: [f32; 3] = [0.8, 0.3, 0.0];
+
+/// What a selection reads, w_enc (F, D), b_enc (F,) and their screen, and its buffers.
+pub(super) struct Encoder<'a> {
+    pub w_enc: &'a [f32],
+    pub b_enc: &'a [f32],
+    pub screen: &'a Screen,
+    pub pre: &'a mut Vec<f32>,
+    pub pool: &'a Pool,
+    /// What the screen did, all searches together.
+    pub count: &'a mut ScreenCount,
+}
 
 /// Least share of a new batch in the running mean of the least activation kept, and the one in a short run: after n batches the mean is over the last n / 8 or so, so
 /// that a run of 20 steps is not left with the threshold of its beginning.
@@ -19,18 +28,14 @@ const SHARE: f64 = 0.01;
 const WINDOWS: f64 = 8.0;
 
 /// Puts the `wanted` largest z above zero of rows `centred` (B, D) into the chunks, of equal values those of earlier rows and lower latents, and returns
-/// the least of them; none where nothing is above zero. `encoder` is w_enc (F, D) and b_enc (F,).
-pub(super) fn select(
-    encoder: (&[f32], &[f32]),
-    wanted: usize,
-    centred: &[f32],
-    floor: &mut f32,
-    pre: &mut Vec<f32>,
-    chunks: &mut [Chunk],
-) -> Option<f32> {
-    let mut found = above(encoder, centred, *floor * GUESS, wanted, pre, chunks);
-    if found.len() < wanted && *floor > 0.0 {
-        found = above(encoder, centred, 0.0, wanted, pre, chunks);
+/// the least of them; none where nothing is above zero.
+pub(super) fn select(encoder: &mut Encoder, wanted: usize, centred: &[f32], floor: &mut f32, chunks: &mut [Chunk]) -> Option<f32> {
+    let mut found = Vec::new();
+    for guess in GUESSES.map(|guess| *floor * guess) {
+        found = above(encoder, centred, guess, wanted, chunks);
+        if found.len() >= wanted || guess == 0.0 {
+            break;
+        }
     }
     if found.is_empty() {
         *floor = 0.0;
@@ -56,20 +61,18 @@ pub(super) fn running_mean(before: f64, least: f32, steps: u64) -> f64 {
     if before == 0.0 { least as f64 } else { (1.0 - share) * before + share * least as f64 }
 }
 
-/// Fills the chunks with all z above `floor`, or above a higher value that at least `wanted` reach; returns the bits of those values.
-fn above((w_enc, bias): (&[f32], &[f32]), centred: &[f32], floor: f32, wanted: usize, pre: &mut Vec<f32>, chunks: &mut [Chunk]) -> Vec<u32> {
-    let f = bias.len();
+/// Fills the chunks with all z from `floor` on, or from a higher value that at least `wanted` reach; returns the bits of those values.
+fn above(encoder: &mut Encoder, centred: &[f32], floor: f32, wanted: usize, chunks: &mut [Chunk]) -> Vec<u32> {
+    let Encoder { w_enc, b_enc, screen, pre, pool, count } = encoder;
+    let f = b_enc.len();
     let d = w_enc.len() / f;
     let mut floor = floor;
     let mut found: Vec<u32> = Vec::new();
     for (x, chunks) in centred.chunks(block_rows(f) * d).zip(chunks.chunks_mut(block_rows(f) / CHUNK)) {
-        let n = x.len() / d;
-        let pre = grow(pre, n * f);
-        matmul_nt(n, f, d, x, w_enc, pre, false);
-        let threshold = (floor > 0.0).then(|| vec![floor.next_down(); f]);
-        (pre.par_chunks(CHUNK * f), &mut *chunks)
-            .into_par_iter()
-            .for_each_init(SelectScratch::default, |scratch, (pre, chunk)| select_rows(bias, threshold.as_deref(), pre, scratch, &mut chunk.rows));
+        let keep = Keep::Above { floor: if floor > 0.0 { floor.next_down() } else { 0.0 }, threshold: None };
+        let mut parts: Vec<_> = chunks.iter_mut().map(|chunk| &mut chunk.rows).collect();
+        // Half of all latents may be above zero, for which a screen has no room.
+        **count += encode_wanted(Wanted { w: w_enc, bias: b_enc, keep }, screen, floor > 0.0, x, pre, pool, &mut parts);
         found.extend(chunks.iter().flat_map(|chunk| &chunk.rows.act).map(|a| a.to_bits()));
         if found.len() > wanted {
             floor = f32::from_bits(nth_largest(&mut found, wanted)).max(floor);
@@ -122,10 +125,20 @@ mod tests {
         all.truncate(b * k);
         all.sort_by_key(|&(_, r, j)| (r, j));
         let want: Vec<(usize, u32, f32)> = all.iter().map(|&(z, r, j)| (r, j as u32, z)).collect();
-        for guess in [0.0, 1.0, 1e9] {
+        let mut screen = Screen::default();
+        screen.update(&w, &bias);
+        for guess in [0.0, 1.0, 5.5, 1e9] {
             let mut chunks: Vec<Chunk> = (0..b.div_ceil(CHUNK)).map(|_| Chunk::default()).collect();
             let mut floor = guess;
-            let least = select((&w, &bias), b * k, &x, &mut floor, &mut vec![], &mut chunks).unwrap();
+            let encoder = &mut Encoder {
+                w_enc: &w,
+                b_enc: &bias,
+                screen: &screen,
+                pre: &mut vec![],
+                pool: &Pool::default(),
+                count: &mut ScreenCount::default(),
+            };
+            let least = select(encoder, b * k, &x, &mut floor, &mut chunks).unwrap();
             let mut got = Vec::new();
             for (c, chunk) in chunks.iter().enumerate() {
                 for r in 0..chunk.rows.n_rows() {

@@ -1,4 +1,4 @@
-//! The training step on the CPU: a screened encoder (TopK) or one dense product, exact sparse gradients after it, a dense path while activations are dense.
+//! The training step on the CPU: a screened encoder, exact sparse gradients after it, a dense path while activations are dense.
 //!
 //! B = rows in the batch, D = d_in, E = d_out (= D but for transcoders), F = d_sae, K = latents kept per row, L = nested reconstructions (1 for most). All matrices are row-major, weights
 //! have one latent per row. The equations are those of [`super::architectures`]; `step` has the way from rows to gradients, `latents` the gradients of
@@ -16,10 +16,10 @@ mod latents;
 mod pursuit;
 mod step;
 
-use super::architectures::{Architecture, Selection, Trained};
+use super::architectures::{Architecture, Trained};
 use super::encode::{EncoderView, decode, encode};
 use super::init::first_directions;
-use super::{Decoder, Engine, Params, Recipe, Replacement, SaeConfig, SparseRows, State, StepReport, StepSettings, TrainConfig};
+use super::{Decoder, Engine, Params, Recipe, Replacement, SaeConfig, Select, SparseRows, State, StepReport, StepSettings, TrainConfig};
 use crate::kernels::gemm::matmul_nt;
 use crate::kernels::screen::{Screen, ScreenCount};
 use crate::kernels::sparse::{AdamStep, adam, axpy, dot};
@@ -62,9 +62,27 @@ pub struct CpuEngine {
 #[derive(Default)]
 struct PreparedEncoder {
     is_current: bool,
-    screen: Screen,
+    screen: PreparedScreen,
     /// (F, D) where the architecture ties the encoder; else empty.
     rows: Vec<f32>,
+}
+
+/// The screen of an encoder, packed when it is first asked for after the weights have changed: a step that is dense has no use for one.
+#[derive(Default)]
+struct PreparedScreen {
+    is_current: bool,
+    screen: Screen,
+}
+
+impl PreparedScreen {
+    /// Of these weights: w_enc (F, D), b_enc (F,).
+    fn of(&mut self, w_enc: &[f32], b_enc: &[f32]) -> &Screen {
+        if !self.is_current {
+            self.screen.update(w_enc, b_enc);
+            self.is_current = true;
+        }
+        &self.screen
+    }
 }
 
 impl PreparedEncoder {
@@ -79,15 +97,13 @@ impl PreparedEncoder {
                 .into_par_iter()
                 .for_each(|(out, v, d)| recipe.encoder_row(v, d, out));
         }
-        if matches!(recipe.selection(), Selection::TopK { .. }) {
-            let w_enc = if self.rows.is_empty() { &params.w_enc } else { &self.rows };
-            self.screen.update(w_enc, &params.b_enc);
-        }
+        self.screen.is_current = false;
         self.is_current = true;
     }
 
-    fn w_enc<'a>(&'a self, params: &'a Params) -> &'a [f32] {
-        if self.rows.is_empty() { &params.w_enc } else { &self.rows }
+    /// The weights that are read with and their screen.
+    fn parts<'a>(&'a mut self, params: &'a Params) -> (&'a [f32], &'a mut PreparedScreen) {
+        (if self.rows.is_empty() { &params.w_enc } else { &self.rows }, &mut self.screen)
     }
 }
 
@@ -230,8 +246,10 @@ impl Engine for CpuEngine {
             factors: &[],
         });
         let pre_bias = self.config.pre_bias().then_some(&params.b_dec[..]);
-        let view = EncoderView { w_enc: self.encoder.w_enc(params), b_enc: &params.b_enc, w_dec: &params.w_dec, pre_bias, select: &select };
-        encode(view, &self.encoder.screen, x, &mut self.work.encode, out);
+        let (w_enc, screen) = self.encoder.parts(params);
+        let screen = (!matches!(select, Select::Pursuit { .. })).then(|| screen.of(w_enc, &params.b_enc));
+        let view = EncoderView { w_enc, b_enc: &params.b_enc, w_dec: &params.w_dec, pre_bias, select: &select };
+        encode(view, screen, x, &mut self.work.encode, out);
     }
 
     fn decode(&mut self, x: &[f32], rows: &SparseRows, x_hat: &mut [f32]) {

@@ -3,16 +3,18 @@
 use super::auxk::{AuxK, AuxWork};
 use super::dense::{DensePass, DenseSums};
 use super::latents::{ByLatent, LatentPass};
-use super::{Clock, CpuEngine, batch_topk, pursuit};
+use super::{Clock, CpuEngine, PreparedScreen, batch_topk, pursuit};
 use crate::kernels::gemm::{matmul_nt, matmul_tn};
-use crate::kernels::screen::TopK;
-use crate::kernels::select::{SelectScratch, count_above_zero};
+use crate::kernels::screen::{Keep, MOST_ABOVE, ScreenCount, Wanted};
 use crate::kernels::sparse::{axpy, dot, error_row, gather_axpy, gather_dot};
 use crate::sae::architectures::{Architecture, Entries, Levels, Nesting, Selection};
-use crate::sae::encode::{self, CHUNK, EncodeScratch, Pool, block_rows, encode_topk, grow, select_rows, subtract};
+use crate::sae::encode::{self, CHUNK, EncodeScratch, Pool, block_rows, encode_wanted, grow, subtract};
 use crate::sae::transcoder::split;
 use crate::sae::{Params, SparseRows, StepReport, StepSettings};
 use rayon::prelude::*;
+
+/// Latents that are looked at to tell how much is active.
+const DENSITY_LATENTS: usize = 1024;
 
 /// Buffers kept between steps.
 #[derive(Default)]
@@ -146,7 +148,8 @@ impl CpuEngine {
             }
         };
         let coefficient = recipe.sparsity(e).map_or(0.0, |_| settings.sparsity);
-        let w_enc = encoder.w_enc(params);
+        let (w_enc, screen) = encoder.parts(params);
+        *screened = ScreenCount::default();
         let context = StepContext {
             recipe,
             params,
@@ -180,27 +183,31 @@ impl CpuEngine {
 
         match recipe.selection() {
             Selection::TopK { k } => {
-                let top = TopK { w: w_enc, bias: &params.b_enc, k };
+                let screen = clock.phase("prepare encoder", || screen.of(w_enc, &params.b_enc));
+                let wanted = Wanted { w: w_enc, bias: &params.b_enc, keep: Keep::Largest(k) };
                 let mut parts: Vec<&mut SparseRows> = chunks.iter_mut().map(|chunk| &mut chunk.rows).collect();
-                *screened = clock.phase("encode", || encode_topk(top, &encoder.screen, centred, pre, screens, &mut parts));
+                *screened = clock.phase("encode", || encode_wanted(wanted, screen, true, centred, pre, screens, &mut parts));
             }
             Selection::BatchTopK { k } => {
                 let wanted = (k * batch as f64).round() as usize;
                 let [first_floor, floor] = batch_floors;
+                let screen = clock.phase("prepare encoder", || screen.of(w_enc, &params.b_enc));
+                let encoder = &mut batch_topk::Encoder { w_enc, b_enc: &params.b_enc, screen, pre, pool: screens, count: screened };
                 if let Some(step) = recipe.refine() {
                     clock.phase("refine", || {
-                        first_kept = batch_topk::select((w_enc, &params.b_enc), wanted, centred, first_floor, pre, chunks);
+                        first_kept = batch_topk::select(encoder, wanted, centred, first_floor, chunks);
                         let mut rows = SparseRows::default();
                         chunks.iter().for_each(|chunk| rows.append(&chunk.rows));
                         *refined = encode::refined(step, centred, &rows, &params.w_dec);
                     });
                     centred = refined;
                 }
-                least_kept = clock.phase("encode, select", || batch_topk::select((w_enc, &params.b_enc), wanted, centred, floor, pre, chunks));
+                least_kept = clock.phase("encode", || batch_topk::select(encoder, wanted, centred, floor, chunks));
             }
             Selection::Pursuit { .. } => unreachable!("it has a step of its own"),
             Selection::Positive | Selection::Above { .. } => {
-                dense_sums = elementwise(context, target, centred, *dense_above, (pre, d_pre, z, g), chunks, gradient, dense, clock);
+                let buffers = Buffers { pre, d_pre, z, g, pool: screens };
+                dense_sums = elementwise(context, (target, centred), *dense_above, (screen, screened), buffers, chunks, gradient, dense, clock);
             }
         }
         if matches!(recipe.selection(), Selection::TopK { .. } | Selection::BatchTopK { .. }) {
@@ -290,14 +297,23 @@ impl CpuEngine {
     }
 }
 
+/// What [`elementwise`] works in: pre-activations, their gradient and z of a block (n, F) each, g (B, E), and buffers of the screen.
+struct Buffers<'a> {
+    pre: &'a mut Vec<f32>,
+    d_pre: &'a mut Vec<f32>,
+    z: &'a mut Vec<f32>,
+    g: &'a mut [f32],
+    pool: &'a Pool,
+}
+
 /// Rows whose latents are selected one by one: block after block, through dense products where much is active, else sparse.
 #[allow(clippy::too_many_arguments)]
 fn elementwise(
     context: StepContext,
-    target: &[f32],
-    centred: &[f32],
+    (target, centred): (&[f32], &[f32]),
     dense_above: f64,
-    (pre, d_pre, z, g): (&mut Vec<f32>, &mut Vec<f32>, &mut Vec<f32>, &mut [f32]),
+    (screen, screened): (&mut PreparedScreen, &mut ScreenCount),
+    Buffers { pre, d_pre, z, g, pool }: Buffers,
     chunks: &mut [Chunk],
     gradient: &mut Params,
     dense: &mut DenseSums,
@@ -311,14 +327,16 @@ fn elementwise(
         Selection::Above { margin } => Some(params.vectors[0].iter().map(|t| t - margin).collect()),
         _ => None,
     };
+    let keep = Keep::Above { floor: 0.0, threshold: threshold.as_deref() };
     let mut sums: Option<Sums> = None;
     for (block, (target, centred)) in target.chunks(rows * e).zip(centred.chunks(rows * d)).enumerate() {
         let n = target.len() / e;
-        let pre = grow(pre, n * f);
-        clock.phase("encode", || matmul_nt(n, f, d, centred, context.w_enc, pre, false));
         let g = &mut g[block * rows * e..][..n * e];
         let chunks = &mut chunks[block * rows / CHUNK..][..n.div_ceil(CHUNK)];
-        if density(&pre[..CHUNK.min(n) * f], &params.b_enc, threshold.as_deref()) > dense_above {
+        let share = clock.phase("density", || density(context, centred, threshold.as_deref()));
+        if share > dense_above {
+            let pre = grow(pre, n * f);
+            clock.phase("encode", || matmul_nt(n, f, d, centred, context.w_enc, pre, false));
             chunks.iter_mut().for_each(Chunk::clear);
             if sums.is_none() {
                 dense.clear(f, params.vectors.len(), context.pulls());
@@ -329,14 +347,16 @@ fn elementwise(
             let done = pass.run(pre, z, d_pre, g, dense, gradient, clock);
             sums = Some(sums.unwrap_or_default().plus(done));
         } else {
-            let one_chunk = |scratch: &mut SelectScratch, (pre, target, g, chunk): (&[f32], &[f32], &mut [f32], &mut Chunk)| {
-                select_rows(&params.b_enc, threshold.as_deref(), pre, scratch, &mut chunk.rows);
-                chunk.decode_backward(context, target, g);
-            };
-            clock.phase("select, decode", || {
-                (pre.par_chunks(CHUNK * f), target.par_chunks(CHUNK * e), g.par_chunks_mut(CHUNK * e), chunks.par_iter_mut())
+            let screen = clock.phase("prepare encoder", || screen.of(context.w_enc, &params.b_enc));
+            let wanted = Wanted { w: context.w_enc, bias: &params.b_enc, keep };
+            // Rows differ, and more latents are near their limit than above it.
+            let try_screen = 2.0 * share * (f as f64) < MOST_ABOVE as f64;
+            let mut parts: Vec<&mut SparseRows> = chunks.iter_mut().map(|chunk| &mut chunk.rows).collect();
+            *screened += clock.phase("encode", || encode_wanted(wanted, screen, try_screen, centred, pre, pool, &mut parts));
+            clock.phase("decode", || {
+                (&mut *chunks, target.par_chunks(CHUNK * e), g.par_chunks_mut(CHUNK * e))
                     .into_par_iter()
-                    .for_each_init(SelectScratch::default, one_chunk)
+                    .for_each(|(chunk, target, g)| chunk.decode_backward(context, target, g))
             });
         }
     }
@@ -538,14 +558,18 @@ fn gradient_of_base<'a>(g: &'a [f32], n_levels: usize, e: usize, detached: bool,
     base
 }
 
-/// Share of the latents of some rows that are above zero and above their threshold.
-fn density(pre: &[f32], bias: &[f32], threshold: Option<&[f32]>) -> f64 {
-    let count = |pre: &[f32]| match threshold {
-        None => count_above_zero(pre, bias),
-        Some(threshold) => pre.iter().zip(bias).zip(threshold).filter(|((p, b), t)| **p + **b > t.max(0.0)).count(),
+/// Share of latents that are above zero and above their threshold (F,), in the first rows of x (n, D) and of some [`DENSITY_LATENTS`] at even distances.
+fn density(context: StepContext, x: &[f32], threshold: Option<&[f32]>) -> f64 {
+    let bias = &context.params.b_enc;
+    let f = bias.len();
+    let d = context.w_enc.len() / f;
+    let limit = |j: usize| threshold.map_or(0.0, |t| t[j].max(0.0));
+    let of_row = |x: &[f32]| {
+        let latents = (0..f).step_by((f / DENSITY_LATENTS).max(1));
+        latents.fold([0, 0], |[active, all], j| [active + usize::from(dot(&context.w_enc[j * d..][..d], x) + bias[j] > limit(j)), all + 1])
     };
-    let active: usize = pre.chunks_exact(bias.len()).map(count).sum();
-    active as f64 / pre.len().max(1) as f64
+    let [active, all] = x[..x.len().min(CHUNK * d)].par_chunks(d).map(of_row).reduce(|| [0, 0], |a, b| [a[0] + b[0], a[1] + b[1]]);
+    active as f64 / all.max(1) as f64
 }
 
 /// out (D,) = sum of the first D elements of each `stride` of x, by fixed blocks.

@@ -5,7 +5,7 @@ use super::check::{
 };
 use super::*;
 use crate::kernels::screen::Product;
-use crate::sae::{Relu2023, ReluApril2024, TopK};
+use crate::sae::{BatchTopK, Relu2023, ReluApril2024, TopK};
 
 const DEAD: [u32; 3] = [1, 4, 6];
 
@@ -187,25 +187,30 @@ fn clipping_bounds_the_norm_that_adam_sees() {
 #[test]
 fn training_with_and_without_the_screen_gives_the_same_weights() {
     let (d, f, b) = (24, 700, 200);
-    let run = |product: Product| {
-        let recipe = Recipe::topk(5, true);
-        let mut engine = CpuEngine::new(&config(&recipe, d, f), params(&recipe, d, f, true));
-        engine.encoder.screen = Screen::with(product);
+    let run = |recipe: &Recipe, product: Product| {
+        let mut engine = CpuEngine::new(&config(recipe, d, f), params(recipe, d, f, true));
+        engine.encoder.screen.screen = Screen::with(product);
+        // Sparse, however much is active.
+        engine.dense_above = 1.1;
         let reports: Vec<StepReport> =
-            (0..6).map(|i| engine.step(&random(b * d, 30 + i), &StepSettings { lr: 1e-2, sparsity: 0.0, dead: &[3, 40, 41] })).collect();
+            (0..6).map(|i| engine.step(&random(b * d, 30 + i), &StepSettings { lr: 1e-2, sparsity: 1e-3, dead: &[3, 40, 41] })).collect();
         // After other weights and new latents the screen must be made anew.
         let (mut before, mut after) = (SparseRows::default(), SparseRows::default());
         let x = random(b * d, 40);
         engine.encode(&x, &mut before);
         engine.replace_latents(&[Replacement { latent: 8, w_enc: vec![1.0; d], b_enc: 9.0, w_dec: vec![0.1; d] }]);
         engine.encode(&x, &mut after);
-        assert!(before != after);
-        assert!((0..b).any(|r| after.row(r).0.contains(&8)));
-        assert_eq!(engine.screened().rows, if engine.encoder.screen.fast() { b } else { 0 });
+        assert!(before != after, "{recipe:?}");
+        assert!((0..b).any(|r| after.row(r).0.contains(&8)), "{recipe:?}");
+        assert_eq!(engine.screened().rows > 0, engine.encoder.screen.screen.fast(), "{recipe:?}");
         (reports, engine.read(), before, after)
     };
-    let runs: Vec<_> = Product::available().into_iter().map(run).collect();
-    assert!(runs.iter().all(|run| *run == runs[0]));
+    let batch_topk = |refine| Recipe::from(BatchTopK { k: 5.0, refine, ..Default::default() });
+    let others = ["jump-relu", "gated", "matryoshka", "relu-2023"].map(|name| Recipe::named(name, &[]).unwrap());
+    for recipe in [Recipe::topk(5, true), batch_topk(None), batch_topk(Some(0.3))].iter().chain(&others) {
+        let runs: Vec<_> = Product::available().into_iter().map(|product| run(recipe, product)).collect();
+        assert!(runs.iter().all(|run| *run == runs[0]), "{recipe:?}");
+    }
 }
 
 #[test]
