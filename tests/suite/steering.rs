@@ -254,5 +254,8 @@ fn a_prediction_is_attributed_and_a_profile_says_what_is_left() {
     let done =
         call(dir, &["steer", "trial", "--concept", "heading", "--texts", "20", "--tokens", "40", "--candidates", "1", "--run", "small", "--json"]);
     assert!(done.code == Some(0), "{}", done.stderr);
-    assert_eq!(serde_json::from_str::<Value>(&done.stdout).unwrap()["items"].as_array().unwrap().len(), 1, "{}", done.stdout);
+    let tried = serde_json::from_str::<Value>(&done.stdout).unwrap();
+    assert_eq!((tried["items"].as_array().unwrap().len(), &tried["items"][0]["sae"]), (1, &Value::from("main")), "{tried}");
+    let twice = fails(dir, &["steer", "trial", "--sae", "main", "--sae", "main", "--run", "small"]);
+    assert!(twice.contains("named twice"), "{twice}");
 }

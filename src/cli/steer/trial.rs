@@ -5,10 +5,12 @@ use super::rig::Opened;
 use crate::artifact::{RunDir, read_json, write_json};
 use crate::cli::features::print;
 use crate::cli::{Interrupted, Terminal, again};
-use crate::corpus::CorpusConfig;
-use crate::pipeline::trial::{Arm, ConceptTrial, Kept, TrialConfig, Zeroed, trial};
+use crate::corpus::planted::Planted;
+use crate::corpus::{CorpusConfig, TokenStream};
+use crate::pipeline::trial::{Arm, ConceptTrial, Kept, TrialConfig, Zeroed, concepts, trial};
 use crate::pipeline::{self, planted};
 use anyhow::{Context, bail};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +20,13 @@ use std::sync::Arc;
 /// For each concept a feature is chosen on held-out half A and on pilot texts, with the strength that leaves the text whole. Then, on new texts: how many times as
 /// often the concept is written as without the edit; the same for raised logits, a mean-difference vector (both at equal KL), a prompt, and
 /// features drawn at random; and, after prompts that call for the concept, what is left of it when the feature that drives it is held at zero.
+///
+/// With --sae given more than once, concepts that one SAE does not raise are tried with the next: what one place or width has no feature for, another may have.
+///
+/// Columns: latent and its strength in multiples of its maximum; tokens of the concept in the unedited texts; with the feature, times as often, perplexity under the
+/// unedited model and distinct-2 as multiples of the unedited texts', KL per token; times as often with the other ways; and how much less of the concept is written where
+/// it is called for, with one feature at zero, with four, and with the whole hook at zero (the most that zeroing there can do), and what one at zero costs elsewhere,
+/// in percent of the loss.
 #[derive(Debug, clap::Args)]
 pub(super) struct TrialArgs {
     /// Concept to try; may be given more than once [default: all classes, contexts and senses]
@@ -44,20 +53,55 @@ pub(super) struct TrialArgs {
     /// Go on with a trial that was stopped: what every feature wrote and the concepts that are done are kept
     #[arg(long)]
     resume: bool,
-    /// Name of the SAE [default: main, or the only one of the run]
+    /// Name of the SAE; may be given more than once [default: main, or the only one of the run]
     #[arg(long, value_name = "NAME")]
-    sae: Option<String>,
+    sae: Vec<String>,
 }
 
 pub(super) fn run(args: &TrialArgs, global: &Global, dir: &RunDir) -> anyhow::Result<()> {
-    let opened = Opened::open(dir, args.sae.as_deref())?;
-    let stream = opened.stream()?;
+    let asked: Vec<Option<&str>> = if args.sae.is_empty() { vec![None] } else { args.sae.iter().map(|name| Some(name.as_str())).collect() };
+    if let Some(twice) = (1..args.sae.len()).map(|i| &args.sae[i]).find(|name| args.sae.iter().filter(|n| n == name).count() > 1) {
+        bail!("the SAE {twice} is named twice\n  name each once, in the order in which they are to be tried");
+    }
+    // All are opened before the first is tried: a name that there is not should not be found after an hour.
+    let opened = asked.into_iter().map(|name| Opened::open(dir, name)).collect::<anyhow::Result<Vec<Opened>>>()?;
+    let stream = opened[0].stream()?;
     let corpus: CorpusConfig = serde_json::from_value(stream.manifest().config.clone())?;
     let world = Arc::new(planted(&corpus).context("a trial needs the planted corpus, whose concepts are known\n  monosem quickstart")?);
     let &TrialArgs { texts, tokens, candidates, seed, max_perplexity: max_perplexity_ratio, .. } = args;
-    let config = TrialConfig { concepts: args.concept.clone(), texts, tokens, candidates, seed, max_perplexity_ratio, ..TrialConfig::default() };
-    let checkpoint = dir.checkpoints("steer-trial").join("kept.json");
-    let mut kept = Kept::new(&config, &opened.weights_hash);
+    let mut config = TrialConfig { concepts: args.concept.clone(), texts, tokens, candidates, seed, max_perplexity_ratio, ..TrialConfig::default() };
+    let mut all: Vec<ConceptTrial> = Vec::new();
+    for (i, subject) in opened.iter().enumerate() {
+        if i > 0 {
+            let raised = |name: &String| all.iter().any(|t| t.concept == *name && t.raised_beyond_chance());
+            let left: Vec<String> = concepts(&world, &config)?.into_iter().filter(|name| !raised(name)).collect();
+            if left.is_empty() {
+                break;
+            }
+            config.concepts = left;
+            tell!("SAE {}: {} concepts that were not raised", subject.name, config.concepts.len());
+        }
+        all.extend(with_one(args, dir, subject, (&stream, &world), &config, &all)?);
+    }
+    std::fs::remove_dir_all(checkpoints(dir)).context("removing the checkpoints of the finished trial")?;
+    print(global, &all, |out| table(out, &all))
+}
+
+fn checkpoints(dir: &RunDir) -> PathBuf {
+    dir.checkpoints("steer-trial")
+}
+
+/// The trial with one SAE, gone on with where that is asked for; `before` is what others did.
+fn with_one(
+    args: &TrialArgs,
+    dir: &RunDir,
+    opened: &Opened,
+    (stream, world): (&TokenStream, &Arc<Planted>),
+    config: &TrialConfig,
+    before: &[ConceptTrial],
+) -> anyhow::Result<Vec<ConceptTrial>> {
+    let checkpoint = checkpoints(dir).join(format!("{}.json", opened.name));
+    let mut kept = Kept::new(config, &opened.name, &opened.weights_hash);
     if args.resume && checkpoint.exists() {
         let found: Kept = read_json(&checkpoint)?;
         if !found.same_trial(&kept) {
@@ -72,15 +116,13 @@ pub(super) fn run(args: &TrialArgs, global: &Global, dir: &RunDir) -> anyhow::Re
     }
     let mut keep = |kept: &Kept| {
         write_json(&checkpoint, kept)?;
-        Ok(args.out.as_ref().map_or(Ok(()), |path| write_json(path, &kept.done))?)
+        let all: Vec<&ConceptTrial> = before.iter().chain(&kept.done).collect();
+        Ok(args.out.as_ref().map_or(Ok(()), |path| write_json(path, &all))?)
     };
-    match trial(opened.rig(), &stream, &world, &mut kept, &mut keep, &mut Terminal::new()) {
-        Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("--resume") }.into()),
-        done => done?,
+    match trial(opened.rig(), stream, world, &mut kept, &mut keep, &mut Terminal::new()) {
+        Err(pipeline::Error::Interrupted) => Err(Interrupted { resume: again("--resume") }.into()),
+        done => done.map(|()| kept.done).map_err(Into::into),
     }
-    std::fs::remove_dir_all(dir.checkpoints("steer-trial")).context("removing the checkpoint of the finished trial")?;
-    let all = kept.done;
-    print(global, &all, |out| table(out, &all))
 }
 
 fn table(out: &mut dyn Write, all: &[ConceptTrial]) -> std::io::Result<()> {
@@ -104,7 +146,11 @@ fn table(out: &mut dyn Write, all: &[ConceptTrial]) -> std::io::Result<()> {
         "hook",
         "cost"
     )?;
-    for t in all {
+    let several = all.iter().any(|t| t.sae != all[0].sae);
+    for (i, t) in all.iter().enumerate() {
+        if several && (i == 0 || all[i - 1].sae != t.sae) {
+            writeln!(out, "SAE {}", t.sae)?;
+        }
         let f = &t.feature;
         let times = |arm: &Arm| arm.times.unwrap_or(f64::NAN);
         let lowered = |zeroed: &Zeroed| 100.0 * zeroed.lowered().unwrap_or(f64::NAN);
@@ -134,13 +180,13 @@ fn table(out: &mut dyn Write, all: &[ConceptTrial]) -> std::io::Result<()> {
             }
         )?;
     }
-    let raised: Vec<&ConceptTrial> = all.iter().filter(|t| t.raised_beyond_chance()).collect();
-    let removed = all.iter().filter(|t| ConceptTrial::removed(&t.zeroed)).count();
+    let distinct = |keep: &dyn Fn(&ConceptTrial) -> bool| all.iter().filter(|t| keep(t)).map(|t| &t.concept).collect::<BTreeSet<_>>().len();
     writeln!(
         out,
-        "raised at least 5 times with the text whole, and below 1.5 times by features drawn at random: {} of {}, {} of them decided by context; lowered by 60 % or more at under 1 % of cost: {removed}",
-        raised.len(),
-        all.len(),
-        raised.iter().filter(|t| t.from_context).count()
+        "raised at least 5 times with the text whole, and below 1.5 times by features drawn at random: {} of {}, {} of them decided by context; lowered by 60 % or more at under 1 % of cost: {}",
+        distinct(&ConceptTrial::raised_beyond_chance),
+        distinct(&|_| true),
+        distinct(&|t| t.from_context && t.raised_beyond_chance()),
+        distinct(&|t| ConceptTrial::removed(&t.zeroed))
     )
 }

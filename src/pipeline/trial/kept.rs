@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
     config: TrialConfig,
-    /// Of the SAE's weights.
+    /// The SAE's name, and of its weights.
+    sae: String,
     weights_hash: String,
     pub(super) screen: Option<Screen>,
     /// In the order in which concepts are tried.
@@ -17,13 +18,17 @@ pub struct Kept {
 
 impl Kept {
     /// Nothing done yet.
-    pub fn new(config: &TrialConfig, weights_hash: &str) -> Self {
-        Kept { config: config.clone(), weights_hash: weights_hash.into(), screen: None, done: Vec::new() }
+    pub fn new(config: &TrialConfig, sae: &str, weights_hash: &str) -> Self {
+        Kept { config: config.clone(), sae: sae.into(), weights_hash: weights_hash.into(), screen: None, done: Vec::new() }
     }
 
     /// Whether this is of the trial that `other` is of.
     pub fn same_trial(&self, other: &Kept) -> bool {
-        (&self.config, &self.weights_hash) == (&other.config, &other.weights_hash)
+        (&self.config, &self.sae, &self.weights_hash) == (&other.config, &other.sae, &other.weights_hash)
+    }
+
+    pub fn sae(&self) -> &str {
+        &self.sae
     }
 
     pub fn config(&self) -> &TrialConfig {

@@ -26,7 +26,7 @@ use choose::{Table, like};
 use pilot::{Chosen, Round, pilot};
 use rayon::prelude::*;
 use screen::{Screen, clamp};
-use seen::{Way, look};
+use seen::{Seen, Way, look};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use zero::{Driven, Elsewhere};
@@ -89,6 +89,8 @@ pub struct ConceptTrial {
     pub concept: String,
     pub kind: String,
     pub from_context: bool,
+    /// Name of the SAE.
+    pub sae: String,
     /// Chosen on half A and pilot texts; the strength is in maxima.
     pub latent: u32,
     pub strength: f32,
@@ -130,6 +132,19 @@ impl ConceptTrial {
         self.raised() && self.random_times().is_some_and(|t| t < 1.5)
     }
 
+    /// One line of what came out.
+    fn told(&self) -> String {
+        format!(
+            "{}: latent {} at {} x max, {:.1} times as often (perplexity x{:.2}); zeroed: {:.0} % less",
+            self.concept,
+            self.latent,
+            self.strength,
+            self.feature.times.unwrap_or(f64::NAN),
+            self.feature.perplexity_ratio,
+            100.0 * self.zeroed.lowered().unwrap_or(f64::NAN)
+        )
+    }
+
     /// At least 60 % less where it is called for, at less than 1 % elsewhere.
     pub fn removed(zeroed: &Zeroed) -> bool {
         zeroed.lowered().is_some_and(|l| l >= 0.6) && zeroed.cost().abs() < 0.01
@@ -149,68 +164,109 @@ pub fn trial(
     keep: &mut dyn FnMut(&Kept) -> Result<()>,
     progress: &mut dyn Progress,
 ) -> Result<()> {
-    let config = &kept.config().clone();
-    let numbers = chosen_concepts(planted, config)?;
+    let numbers = chosen_concepts(planted, kept.config())?;
     // What is not exact is refused before anything is read.
     ExactEffect::new(rig.lm, rig.hook, rig.sae, &[])?;
-    let bounds = Bounds { max_perplexity_ratio: config.max_perplexity_ratio, ..Bounds::default() };
-    let seen = look(rig, stream, &numbers, config.n_tokens, progress)?;
-    let sampling = |offset: u64| Sampling { temperature: config.temperature, top_k: None, top_p: None, seed: config.seed.wrapping_add(offset << 20) };
-    let free = vec![rig.prompt(""); (BASELINE * config.texts).max(pilot::FIRST).max(pilot::SECOND)];
-    let pilots = [(pilot::FIRST, Writing::new(pilot::TOKENS, &sampling(1))), (pilot::SECOND, Writing::new(pilot::TOKENS, &sampling(5)))];
-    let real = Writing::new(config.tokens, &sampling(3));
-    let table = Table::of(rig, &seen, config.max_perplexity_ratio.ln(), progress)?;
-    let concepts: Vec<Concept> = numbers.iter().map(|&number| Concept::Planted(planted.clone(), number)).collect();
-    let screen = match kept.screen.clone() {
-        Some(screen) => screen,
-        None => Screen::of(rig, &table.strongest(), &|latent| seen.max_act(latent), &concepts, &sampling(2), progress)?,
-    };
-    kept.screen = Some(screen.clone());
-    keep(kept)?;
-    // Written once: only what is counted in them differs.
-    let unedited = |n: usize, writing: &Writing| Trial { rig, prompts: &free[..n], writing, concept: None }.write(Change::default());
-    let unedited_pilots = [unedited(pilots[0].0, &pilots[0].1)?, unedited(pilots[1].0, &pilots[1].1)?];
-    let unedited_real = unedited(BASELINE * config.texts, &real)?;
-    let elsewhere = Elsewhere::of(rig, stream, config.n_tokens / 4, progress);
+    let ground = Ground::of(rig, stream, planted, &numbers, kept, keep, progress)?;
     progress.begin("steering trial", numbers.len() as u64, "concepts");
     for (i, &number) in numbers.iter().enumerate() {
         if progress.interrupted() {
             return Err(Error::Interrupted);
         }
-        let world = &planted.concepts()[number];
-        if kept.done.iter().any(|done| done.concept == world.name) {
-            progress.advance(1);
-            continue;
+        let name = &planted.concepts()[number].name;
+        if !kept.done.iter().any(|done| done.concept == *name) {
+            match ground.concept(i, number)? {
+                Outcome::LeftOut(why) => progress.note(&format!("{name}: left out, {why}")),
+                Outcome::Tried(done) => {
+                    progress.note(&done.told());
+                    kept.done.push(*done);
+                    keep(kept)?;
+                }
+            }
         }
-        let concept = concepts[i].clone();
-        let unedited = counted(rig, &unedited_real, &free, &concept);
+        progress.advance(1);
+    }
+    progress.end();
+    Ok(())
+}
+
+/// What the trials of all concepts share, read and written once.
+struct Ground<'a> {
+    rig: Rig<'a>,
+    stream: &'a TokenStream,
+    planted: &'a Arc<Planted>,
+    config: TrialConfig,
+    sae: String,
+    /// In the order in which they are tried.
+    concepts: Vec<Concept>,
+    seen: Seen,
+    table: Table,
+    screen: Screen,
+    /// As many as any part writes.
+    free: Vec<Vec<u32>>,
+    pilots: [(usize, Writing); 2],
+    unedited_pilots: [Written; 2],
+    real: Writing,
+    unedited_real: Written,
+    elsewhere: Elsewhere,
+}
+
+enum Outcome {
+    Tried(Box<ConceptTrial>),
+    LeftOut(String),
+}
+
+impl<'a> Ground<'a> {
+    fn of(
+        rig: Rig<'a>,
+        stream: &'a TokenStream,
+        planted: &'a Arc<Planted>,
+        numbers: &[usize],
+        kept: &mut Kept,
+        keep: &mut dyn FnMut(&Kept) -> Result<()>,
+        progress: &mut dyn Progress,
+    ) -> Result<Self> {
+        let config = kept.config().clone();
+        let seen = look(rig, stream, numbers, config.n_tokens, progress)?;
+        let free = vec![rig.prompt(""); (BASELINE * config.texts).max(pilot::FIRST).max(pilot::SECOND)];
+        let sampling = |offset| sampling(&config, offset);
+        let pilots = [(pilot::FIRST, Writing::new(pilot::TOKENS, &sampling(1))), (pilot::SECOND, Writing::new(pilot::TOKENS, &sampling(5)))];
+        let real = Writing::new(config.tokens, &sampling(3));
+        let table = Table::of(rig, &seen, config.max_perplexity_ratio.ln(), progress)?;
+        let concepts: Vec<Concept> = numbers.iter().map(|&number| Concept::Planted(planted.clone(), number)).collect();
+        let screen = match kept.screen.clone() {
+            Some(screen) => screen,
+            None => Screen::of(rig, &table.strongest(), &|latent| seen.max_act(latent), &concepts, &sampling(2), progress)?,
+        };
+        kept.screen = Some(screen.clone());
+        keep(kept)?;
+        // Written once: only what is counted in them differs.
+        let unedited = |n: usize, writing: &Writing| Trial { rig, prompts: &free[..n], writing, concept: None }.write(Change::default());
+        let unedited_pilots = [unedited(pilots[0].0, &pilots[0].1)?, unedited(pilots[1].0, &pilots[1].1)?];
+        let unedited_real = unedited(BASELINE * config.texts, &real)?;
+        let elsewhere = Elsewhere::of(rig, stream, config.n_tokens / 4, progress);
+        let sae = kept.sae().to_string();
+        Ok(Ground { rig, stream, planted, config, sae, concepts, seen, table, screen, free, pilots, unedited_pilots, real, unedited_real, elsewhere })
+    }
+
+    /// The trial of the i-th concept, the world's `number`.
+    fn concept(&self, i: usize, number: usize) -> Result<Outcome> {
+        let Ground { rig, stream, config, seen, free, real, .. } = self;
+        let rig = *rig;
+        let (world, concept) = (&self.planted.concepts()[number], &self.concepts[i]);
+        let unedited = counted(rig, &self.unedited_real, free, concept);
         if unedited.concept_tokens < MIN_BASELINE {
-            progress
-                .note(&format!("{}: left out, {} tokens of it in the unedited texts say nothing about a rate", world.name, unedited.concept_tokens));
-            continue;
+            return Ok(Outcome::LeftOut(format!("{} tokens of it in the unedited texts say nothing about a rate", unedited.concept_tokens)));
         }
         let ranked = match seen.evidence[i].rank(rig.lm, rig.hook, rig.sae) {
             Ok(ranked) => ranked,
-            Err(e) => {
-                progress.note(&format!("{}: left out, {e}", world.name));
-                continue;
-            }
+            Err(e) => return Ok(Outcome::LeftOut(e.to_string())),
         };
-        // The feature and its strength: those that give most of it by exact next-token distributions on half A and those with which most of it was written; of them
-        // the one that pilot texts have most of, as strong as leaves these whole.
-        let mut promising = screen.promising(i, config.candidates);
-        promising.extend(table.promising(i, config.candidates).into_iter().filter(|t| promising.iter().all(|p| p.0 != t.0)).collect::<Vec<_>>());
-        let rounds = [0, 1].map(|r| {
-            let (n, writing) = &pilots[r];
-            let trial = Trial { rig, prompts: &free[..*n], writing, concept: Some(&concept) };
-            Round { trial, unedited: counted(rig, &unedited_pilots[r], &free, &concept) }
-        });
-        let Some(Chosen { latent, strength, whole }) = pilot(rig, &rounds, bounds, &promising, &|latent| seen.max_act(latent))? else {
-            progress.note(&format!("{}: left out, no feature fires before it", world.name));
-            continue;
+        let Some(Chosen { latent, strength, whole }) = self.chosen(i)? else {
+            return Ok(Outcome::LeftOut("no feature fires before it".into()));
         };
         // What counts.
-        let trial = Trial { rig, prompts: &free[..config.texts], writing: &real, concept: Some(&concept) };
+        let trial = Trial { rig, prompts: &free[..config.texts], writing: real, concept: Some(concept) };
         let arm = |measures: &Measures| arm(measures, &unedited);
         let steering = clamp(rig, latent, strength * seen.max_act(latent))?;
         let feature = arm(&trial.write((&steering).into())?.measures);
@@ -222,18 +278,19 @@ pub fn trial(
         let direction = seen.mean_difference(i);
         let found = at_kl(kl, 50.0, &mut |s| seen.mean_kl(rig, &Way::Push(&direction, s)))?;
         let mean_difference = arm(&trial.write((&Steering::push(&direction, found)).into())?.measures);
-        let prompt = prompted(rig, stream, number, config, &real, &concept, &unedited)?;
+        let prompt = prompted(rig, stream, number, config, real, concept, &unedited)?;
         let mut random = Vec::new();
-        for other in like(&seen, latent, &ranked, config.seed) {
+        for other in like(seen, latent, &ranked, config.seed) {
             let max_act = seen.max_act(other);
             random.push(arm(&trial.write((&clamp(rig, other, strength * max_act)?).into())?.measures));
         }
-        let driven = Driven { rig, stream, number, index: i, concept: &concept, ranked: &ranked };
-        let left = driven.left(&seen, &elsewhere, config, &sampling(4))?;
-        kept.done.push(ConceptTrial {
+        let driven = Driven { rig, stream, number, index: i, concept, ranked: &ranked };
+        let left = driven.left(seen, &self.elsewhere, config, &sampling(config, 4))?;
+        Ok(Outcome::Tried(Box::new(ConceptTrial {
             concept: world.name.clone(),
             kind: super::exam::kind_name(world.kind).into(),
             from_context: world.from_context,
+            sae: self.sae.clone(),
             latent,
             strength,
             whole,
@@ -247,22 +304,35 @@ pub fn trial(
             zeroed: left.one,
             zeroed_four: left.four,
             zeroed_hook: left.hook,
-        });
-        keep(kept)?;
-        let done = kept.done.last().expect("pushed above");
-        progress.note(&format!(
-            "{}: latent {} at {} x max, {:.1} times as often (perplexity x{:.2}); zeroed: {:.0} % less",
-            done.concept,
-            done.latent,
-            done.strength,
-            done.feature.times.unwrap_or(f64::NAN),
-            done.feature.perplexity_ratio,
-            100.0 * done.zeroed.lowered().unwrap_or(f64::NAN)
-        ));
-        progress.advance(1);
+        })))
     }
-    progress.end();
-    Ok(())
+
+    /// The feature and its strength: of those that give most of the i-th concept by exact next-token distributions on half A and those with which most of it was
+    /// written, the one that pilot texts have most of, as strong as leaves these whole.
+    fn chosen(&self, i: usize) -> Result<Option<Chosen>> {
+        let Ground { rig, config, screen, table, .. } = self;
+        let mut promising = screen.promising(i, config.candidates);
+        promising.extend(table.promising(i, config.candidates).into_iter().filter(|t| promising.iter().all(|p| p.0 != t.0)).collect::<Vec<_>>());
+        let rounds = [0, 1].map(|r| {
+            let (n, writing) = &self.pilots[r];
+            let trial = Trial { rig: *rig, prompts: &self.free[..*n], writing, concept: Some(&self.concepts[i]) };
+            Round { trial, unedited: counted(*rig, &self.unedited_pilots[r], &self.free, &self.concepts[i]) }
+        });
+        let bounds = Bounds { max_perplexity_ratio: config.max_perplexity_ratio, ..Bounds::default() };
+        pilot(*rig, &rounds, bounds, &promising, &|latent| self.seen.max_act(latent))
+    }
+}
+
+fn sampling(config: &TrialConfig, offset: u64) -> Sampling {
+    Sampling { temperature: config.temperature, top_k: None, top_p: None, seed: config.seed.wrapping_add(offset << 20) }
+}
+
+/// Names of the concepts that a trial of this configuration is about.
+///
+/// # Errors
+/// A concept that there is not.
+pub fn concepts(planted: &Planted, config: &TrialConfig) -> Result<Vec<String>> {
+    Ok(chosen_concepts(planted, config)?.into_iter().map(|i| planted.concepts()[i].name.clone()).collect())
 }
 
 fn chosen_concepts(planted: &Planted, config: &TrialConfig) -> Result<Vec<usize>> {
