@@ -1,7 +1,7 @@
 //! BatchTopK: the B k largest pre-activations of a batch (Bussmann et al. 2024), so that a row may keep more latents than another.
 //!
 //! Refined (one step of ISTA, as in LISTA-Matryoshka, 2026): with a' selected so from xc and x_hat' its reconstruction, z = w_enc u + b_enc of
-//! u = xc + refine (x - x_hat') is selected from again. x_hat' is held fixed in the gradient, so a step is one on the row u.
+//! u = xc + refine (x - x_hat') is selected from again. The gradient goes through both selections; that of AuxK, which reads u, through the second alone.
 //!
 //! a = relu(z) where z is among the B k largest of the batch, loss = |x - x_hat|^2 + aux. Used on single rows the SAE is a JumpReLU whose one threshold is
 //! the running mean of the least activation that batches kept; it is saved as that, a refined one with the thresholds of both selections.
@@ -148,17 +148,18 @@ mod tests {
     }
 
     #[test]
-    fn gradients_of_refined_rows_match_finite_differences_with_the_first_reconstruction_held_fixed() {
+    fn gradients_of_refined_rows_match_finite_differences_through_both_selections() {
         let (k, step) = (1.5, 0.3);
         let recipe: Recipe = BatchTopK { k, auxk: false, refine: Some(step), ..Default::default() }.into();
         let n = (k * B as f64).round() as usize;
-        // u of each row: xc moves with b_dec, what the latents of the first selection make of it does not.
+        let step = step as f32 as f64;
+        // u of each row; which latents the first selection keeps is that of `at`.
         let refined = |p: &Tensors, at: &Tensors| -> Vec<Vec<f64>> {
             let first = kept(at, n);
             let one = |(r, x): (usize, &[f32])| {
-                let z = pre_acts(at, x, true);
-                let made = |i: usize| first.iter().filter(|v| v.0 == r).map(|&(_, j)| z[j] * at[2][j * D + i]).sum::<f64>();
-                (0..D).map(|i| (1.0 + step as f32 as f64) * (x[i] as f64 - p[3][i]) - step as f32 as f64 * made(i)).collect()
+                let z = pre_acts(p, x, true);
+                let made = |i: usize| first.iter().filter(|v| v.0 == r).map(|&(_, j)| z[j] * p[2][j * D + i]).sum::<f64>();
+                (0..D).map(|i| (1.0 + step) * (x[i] as f64 - p[3][i]) - step * made(i)).collect()
             };
             rows().chunks_exact(D).enumerate().map(one).collect()
         };

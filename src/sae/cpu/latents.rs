@@ -98,8 +98,20 @@ pub(super) struct LatentPass<'a> {
     /// Sums over the rows of dense blocks, (F,) each: of d_z, of pull, of the gradients of the vectors.
     pub dense: Option<&'a super::dense::DenseSums>,
     pub aux: Option<&'a AuxWork>,
+    pub first: Option<&'a FirstSelection<'a>>,
     /// Whether gradients are to be projected where the recipe does so.
     pub project: bool,
+}
+
+/// What the selection before a refining step adds to the gradients.
+pub(super) struct FirstSelection<'a> {
+    /// Its activations a', with the gradients with respect to them as d_pre.
+    pub by_latent: &'a ByLatent,
+    /// (B, D): the rows that it was made from.
+    pub centred: &'a [f32],
+    /// (B, D): gradient of u = xc + step (xc - a' w_dec).
+    pub d_u: &'a [f32],
+    pub step: f32,
 }
 
 impl LatentPass<'_> {
@@ -169,6 +181,17 @@ impl LatentPass<'_> {
         if let Some(aux) = self.aux {
             aux.add(j, d_enc, d_dec, d_b);
             sum_d_pre = *d_b;
+        }
+        if let Some(&FirstSelection { by_latent, centred, d_u, step }) = self.first {
+            let range = by_latent.start[j]..by_latent.start[j + 1];
+            let (row, act, d_pre) = (&by_latent.row[range.clone()], &by_latent.act[range.clone()], &by_latent.d_pre[range]);
+            let coefficients: Vec<f32> = act.iter().map(|a| -step * a).collect();
+            gather_axpy(row, &coefficients, d_u, d_dec);
+            gather_axpy(row, d_pre, centred, d_enc);
+            let sum = d_pre.iter().sum::<f32>();
+            *d_b += sum;
+            // b_dec is in u 1 + step times, and in the rows of this selection once.
+            sum_d_pre += sum / (1.0 + step);
         }
         let w_dec = &self.params.w_dec[j * e..][..e];
         if !entries.pull.is_empty() || self.dense.is_some_and(|sums| !sums.pull.is_empty()) {

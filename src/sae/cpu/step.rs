@@ -2,7 +2,7 @@
 
 use super::auxk::{AuxK, AuxWork};
 use super::dense::{DensePass, DenseSums};
-use super::latents::{ByLatent, LatentPass};
+use super::latents::{ByLatent, FirstSelection, LatentPass};
 use super::{Clock, CpuEngine, PreparedScreen, batch_topk, pursuit};
 use crate::kernels::gemm::{matmul_nt, matmul_tn};
 use crate::kernels::screen::{Keep, MOST_ABOVE, ScreenCount, Wanted};
@@ -42,8 +42,12 @@ pub(super) struct Work {
     screens: Pool,
     /// Where the last batch's selections ended, before and after a refining step: guesses for the next ones.
     batch_floors: [f32; 2],
-    /// (B, D): rows after a refining step.
+    /// (B, D): rows after a refining step, and the gradient of them.
     refined: Vec<f32>,
+    d_refined: Vec<f32>,
+    /// The selection before it.
+    first_chunks: Vec<Chunk>,
+    first_by_latent: ByLatent,
 }
 
 /// The sparse activations of [`CHUNK`] rows with their gradients. Buffers beside `rows` have an element to an active latent, or none where they are not needed.
@@ -133,8 +137,8 @@ impl CpuEngine {
         let pre_bias = config.pre_bias();
         let params = &state.params;
         clock.phase("prepare encoder", || encoder.update(recipe, params));
-        let Work { x, target, base, centred, pre, d_pre, z, g, last_g, chunks, by_latent, norms, dense, aux, screens, batch_floors, refined, .. } =
-            work;
+        let Work { x, target, base, centred, pre, d_pre, z, g, last_g, chunks, by_latent, norms, dense, aux, screens, .. } = work;
+        let Work { batch_floors, refined, d_refined, first_chunks, first_by_latent, .. } = work;
         norms.resize(f, 1.0);
         if !recipe.unit_decoder() {
             norms.par_iter_mut().zip(params.w_dec.par_chunks_exact(e)).for_each(|(norm, w)| *norm = dot(w, w).sqrt());
@@ -179,6 +183,7 @@ impl CpuEngine {
         let chunks = &mut chunks[..n_chunks];
         let mut dense_sums = None;
         let (mut first_kept, mut least_kept) = (None, None);
+        let unrefined = centred;
         let mut centred = centred;
 
         match recipe.selection() {
@@ -195,9 +200,10 @@ impl CpuEngine {
                 let encoder = &mut batch_topk::Encoder { w_enc, b_enc: &params.b_enc, screen, pre, pool: screens, count: screened };
                 if let Some(step) = recipe.refine() {
                     clock.phase("refine", || {
-                        first_kept = batch_topk::select(encoder, wanted, centred, first_floor, chunks);
+                        first_chunks.resize_with(n_chunks, Chunk::default);
+                        first_kept = batch_topk::select(encoder, wanted, centred, first_floor, first_chunks);
                         let mut rows = SparseRows::default();
-                        chunks.iter().for_each(|chunk| rows.append(&chunk.rows));
+                        first_chunks.iter().for_each(|chunk| rows.append(&chunk.rows));
                         *refined = encode::refined(step, centred, &rows, &params.w_dec);
                     });
                     centred = refined;
@@ -239,6 +245,15 @@ impl CpuEngine {
                 aux_loss = Some(aux.run(AuxK { params, w_enc, dead: settings.dead, centred, g, weight, batch, d, e, f }));
             });
         }
+        let first = recipe.refine().map(|step| {
+            clock.phase("refine, back", || {
+                let d_u = grow(d_refined, batch * d);
+                let back = |(chunk, first, d_u): (&Chunk, &mut Chunk, &mut [f32])| first.back_from(chunk, step, (w_enc, &params.w_dec), d_u);
+                (&*chunks, &mut *first_chunks, d_u.par_chunks_mut(CHUNK * d)).into_par_iter().for_each(back);
+                first_by_latent.fill(first_chunks, f, 1, 0);
+            });
+            FirstSelection { by_latent: first_by_latent, centred: unrefined, d_u: d_refined, step }
+        });
         let (squared, through_bias, latents_loss) = clock.phase("latent gradients", || {
             let mut sum_centred = vec![0.0; if recipe.is_elementwise() { d } else { 0 }];
             if recipe.is_elementwise() {
@@ -255,6 +270,7 @@ impl CpuEngine {
                 norms,
                 dense: dense_sums.is_some().then_some(&*dense),
                 aux: aux_loss.is_some().then_some(&*aux),
+                first: first.as_ref(),
                 project,
             };
             pass.run(gradient)
@@ -374,6 +390,22 @@ impl Chunk {
         self.d_vectors.iter_mut().for_each(Vec::clear);
         self.level.clear();
         self.sums = Sums::default();
+    }
+
+    /// Of the selection before a refining step: d_u (rows, D), the gradient of the refined rows that `second` was selected from, and what of it reaches these
+    /// activations, u = xc + step (xc - act w_dec). Weights (w_enc, w_dec), (F, D) each.
+    fn back_from(&mut self, second: &Chunk, step: f32, (w_enc, w_dec): (&[f32], &[f32]), d_u: &mut [f32]) {
+        self.d_pre.resize(self.rows.n_active(), 0.0);
+        let d = d_u.len() / self.rows.n_rows();
+        for (r, d_u) in d_u.chunks_exact_mut(d).enumerate() {
+            let of_second = second.rows.row_start[r]..second.rows.row_start[r + 1];
+            d_u.fill(0.0);
+            gather_axpy(&second.rows.latent[of_second.clone()], &second.d_pre[of_second], w_enc, d_u);
+            let range = self.rows.row_start[r]..self.rows.row_start[r + 1];
+            let d_pre = &mut self.d_pre[range.clone()];
+            gather_dot(&self.rows.latent[range], w_dec, d_u, d_pre);
+            d_pre.iter_mut().for_each(|d| *d *= -step);
+        }
     }
 
     /// x_hat, errors, loss and the gradient of each active latent, row by row while the row's decoder directions are in cache.
