@@ -124,7 +124,9 @@ pub struct ScreenScratch {
     lists: Lists,
     select: SelectScratch,
     row: RowScratch,
+    #[cfg(target_arch = "x86_64")]
     latent: Vec<u32>,
+    #[cfg(target_arch = "x86_64")]
     act: Vec<f32>,
 }
 

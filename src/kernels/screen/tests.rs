@@ -116,12 +116,12 @@ proptest! {
     }
 
     #[test]
+    #[cfg(target_arch = "x86_64")]
     fn the_error_bound_holds_against_f64(d in 1usize..200, tails: bool, index in 0u64..1000) {
         let (f, n) = (70, 5);
         let make = if tails { heavy_tailed } else { random };
         let (w, x, bias) = (make(f * d, index), make(n * d, index + 3000), make(f, index + 7000));
         // With k = F every latent whose upper bound is above zero stays, so both of its bounds can be read.
-        #[cfg(target_arch = "x86_64")]
         for product in fast() {
             let mut screen = Screen::with(product);
             screen.update(&w, &bias);
