@@ -13,13 +13,16 @@ document.addEventListener("DOMContentLoaded", () => {
     const edit = { latent: Number(row.querySelector("[name=feature]").value), rule };
     if (!NONE.includes(rule)) edit.value = Number(row.querySelector("[name=strength]").dataset.exact ?? row.querySelector("[name=strength]").value);
     if (part("only", row).checked) edit.only_active = true;
-    if (row.dataset.unit && !NONE.includes(rule) && !FACTOR.includes(rule)) edit.unit = row.dataset.unit;
+    const unit = part("unit", row).value, has = !NONE.includes(rule) && !FACTOR.includes(rule);
+    if (has && unit !== "max") edit.unit = unit;
+    // What an address wrote down, so that it says the same again.
+    if (has && unit === "max" && row.dataset.max) edit.max_act = Number(row.dataset.max);
     return edit;
   }
   // One feature held at a multiple of its maximum, everywhere: what an address says without an edit, and whose strength can be found.
   function plain() {
     const all = rows().map(one);
-    return all.length === 1 && all[0].rule === "set" && !all[0].unit && !all[0].only_active && part("scope").value === "all" && !part("drop").checked && !form.dataset.hash && !rested();
+    return all.length === 1 && all[0].rule === "set" && !all[0].unit && !all[0].only_active && part("scope").value === "all" && !part("drop").checked && !rested();
   }
   // The tokens that an edit in the address rests after; none where the edit is to find them, or not to rest.
   const rested = () => form.elements.rests.checked && form.dataset.rest;
@@ -30,6 +33,8 @@ document.addEventListener("DOMContentLoaded", () => {
     if (plain()) {
       asked.set("feature", all[0].latent);
       asked.set("strength", all[0].value);
+      if (all[0].max_act) asked.set("max_act", all[0].max_act);
+      if (form.dataset.hash) asked.set("weights_hash", form.dataset.hash);
       if (form.elements.auto.checked) asked.set("auto", "true");
     } else {
       const edit = { scope, keep_error: !drop, edits: all };
@@ -39,6 +44,7 @@ document.addEventListener("DOMContentLoaded", () => {
     }
     if (form.elements.rests.checked && !form.dataset.rest) asked.set("rests", "true");
     for (const name of ["prompt", "tokens", "temperature", "seed"]) asked.set(name, form.elements[name].value);
+    for (const name of ["stop", "top_k", "top_p"]) if (form.elements[name]?.value) asked.set(name, form.elements[name].value);
     return asked.toString();
   }
 
@@ -50,7 +56,8 @@ document.addEventListener("DOMContentLoaded", () => {
       const rule = part("rule", row).value, slider = row.querySelector("[name=strength]");
       const number = slider.dataset.exact ?? slider.value;
       slider.disabled = NONE.includes(rule);
-      const unit = { act: "", norm: " × the usual length" }[row.dataset.unit] ?? " × its maximum" + (rule === "set" ? " (0 removes the feature)" : "");
+      part("unit", row).disabled = NONE.includes(rule) || FACTOR.includes(rule);
+      const unit = { act: "", norm: " × the usual length" }[part("unit", row).value] ?? " × its maximum" + (rule === "set" ? " (0 removes the feature)" : "");
       row.querySelector(".strength").textContent = found ? "to be found" : NONE.includes(rule) ? "none" : FACTOR.includes(rule) ? "factor " + number : number + unit;
       slider.style.opacity = slider.disabled || found ? 0.35 : 1;
       part("remove", row).hidden = !several;
@@ -64,12 +71,16 @@ document.addEventListener("DOMContentLoaded", () => {
   form.addEventListener("input", (event) => {
     if (event.target.name === "strength") delete event.target.dataset.exact;
     // Another feature promotes other tokens.
-    if (event.target.name === "feature") delete form.dataset.rest;
+    if (event.target.name === "feature") {
+      delete form.dataset.rest;
+      delete event.target.closest(".edit").dataset.max;
+    }
     show();
   });
   document.querySelector("#more").addEventListener("click", () => {
     const last = rows().at(-1), row = last.cloneNode(true);
-    part("rule", row).value = part("rule", last).value;
+    for (const name of ["rule", "unit"]) part(name, row).value = part(name, last).value;
+    delete row.dataset.max;
     row.querySelector("[name=feature]").value = "";
     edits.append(row);
     show();

@@ -15,7 +15,7 @@ use crate::intervene::measure::{NORM_TOKENS, mean_length};
 use crate::intervene::quality::{distinct_2, perplexity};
 use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent, Unit};
 use crate::intervene::strength::{MAX_PERPLEXITY_RATIO, MIN_DISTINCT_RATIO, SafeStrength, caution, safe_strength};
-use crate::intervene::write::{Position, Rig, Writing};
+use crate::intervene::write::{Rig, Writing};
 use crate::intervene::{LatentEdit, Rule, Scope, Side, Steering, steer};
 use crate::lm::{Engine, Sampling};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,7 @@ use std::ops::ControlFlow;
 
 pub const MAX_PROMPT: usize = 1000;
 pub const MAX_TOKENS: usize = 200;
+const MAX_STOP: usize = 100;
 /// Strengths are within these multiples of the feature's maximum.
 const STRENGTHS: std::ops::RangeInclusive<f32> = -20.0..=20.0;
 
@@ -47,6 +48,15 @@ pub struct Ask {
     pub tokens: usize,
     pub temperature: f32,
     pub seed: u64,
+    /// Draw from so many of the likeliest tokens only; from the likeliest that together have this probability.
+    pub top_k: Option<usize>,
+    pub top_p: Option<f32>,
+    /// A text ends before this; nowhere where it is empty.
+    pub stop: String,
+    /// What a link writes down beside `feature` and `strength`, so that it gives the same text beside another dictionary or is refused: the maximum that the strength
+    /// multiplies, and the SAE by the hash of its weights.
+    pub max_act: Option<f32>,
+    pub weights_hash: Option<String>,
     /// A regular expression that a sweep counts; nothing is counted where it is empty.
     pub count: String,
 }
@@ -63,6 +73,11 @@ impl Default for Ask {
             tokens: 60,
             temperature: 0.8,
             seed: 0,
+            top_k: None,
+            top_p: None,
+            stop: String::new(),
+            max_act: None,
+            weights_hash: None,
             count: String::new(),
         }
     }
@@ -70,7 +85,8 @@ impl Default for Ask {
 
 impl Ask {
     fn one(&self) -> SavedEdit {
-        SavedEdit::of(vec![SavedLatent::new(self.feature.unwrap_or(0), RuleName::Set, Some(self.strength.unwrap_or(2.0)))])
+        let one = SavedLatent::new(self.feature.unwrap_or(0), RuleName::Set, Some(self.strength.unwrap_or(2.0)));
+        SavedEdit { weights_hash: self.weights_hash.clone(), ..SavedEdit::of(vec![SavedLatent { max_act: self.max_act, ..one }]) }
     }
 
     /// What the form shows: the edit, or one feature at where its slider starts.
@@ -79,7 +95,12 @@ impl Ask {
     }
 
     fn sampling(&self) -> Sampling {
-        Sampling { temperature: self.temperature, top_k: None, top_p: None, seed: self.seed }
+        Sampling { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p, seed: self.seed }
+    }
+
+    fn writing(&self) -> Writing {
+        let stop = Some(self.stop.clone()).filter(|s| !s.is_empty()).into_iter().collect();
+        Writing { stop, ..Writing::new(self.tokens, &self.sampling()) }
     }
 
     /// Whether the strength is to be found.
@@ -104,9 +125,9 @@ impl Ask {
     /// What asks for the same texts again, `edit` being what was found.
     fn again(&self, edit: &SavedEdit) -> Ask {
         match (&self.edit, edit.edits.as_slice()) {
-            (None, [one]) => Ask { strength: one.value, auto: false, ..self.clone() },
-            // The edit says itself where it rests.
-            _ => Ask { edit: Some(edit.to_json()), rests: false, ..self.clone() },
+            (None, [one]) => Ask { strength: one.value, auto: false, max_act: one.max_act, weights_hash: edit.weights_hash.clone(), ..self.clone() },
+            // The edit says itself where it rests, what it multiplies and for what it was made.
+            _ => Ask { edit: Some(edit.to_json()), rests: false, max_act: None, weights_hash: None, ..self.clone() },
         }
     }
 }
@@ -147,6 +168,18 @@ impl Limits {
                 RuleName::Cap => "direction at most",
             };
             (rule.name(), words)
+        })
+    }
+
+    /// Units by name, in words.
+    pub fn units(&self) -> [(&'static str, &'static str); 3] {
+        [Unit::Max, Unit::Norm, Unit::Act].map(|unit| {
+            let words = match unit {
+                Unit::Max => "its maximum",
+                Unit::Norm => "the usual length",
+                Unit::Act => "1 (the activation)",
+            };
+            (unit.name(), words)
         })
     }
 
@@ -272,8 +305,8 @@ impl App {
         Ok(Limits { prompt: MAX_PROMPT, tokens: MAX_TOKENS, last_feature: dictionary.meta().n_units.saturating_sub(1), saved: self.run.edit_names() })
     }
 
-    /// Writes both texts; `on_token` hears of each token as it is drawn, the two sides in turn, and may stop both.
-    pub fn steer(&self, ask: &Ask, on_token: &mut dyn FnMut(Side, &str) -> ControlFlow<()>) -> Page<SteerResult> {
+    /// Writes both texts; `on_text` hears what is written, the two sides in turn, and may stop both.
+    pub fn steer(&self, ask: &Ask, on_text: &mut dyn FnMut(Side, &str) -> ControlFlow<()>) -> Page<SteerResult> {
         check(ask)?;
         let asked = ask.edits(&self.run)?;
         let dictionary = self.dictionary(Units::Features)?;
@@ -298,7 +331,7 @@ impl App {
             if seeks {
                 let max_act = summaries[0].max_act;
                 let held = Steering { rest_after: edit.rest_after.clone(), ..Steering::one(edit.edits[0].latent, Rule::Set(max_act)) };
-                let safe = safe_strength(rig, &held, max_act, std::slice::from_ref(&prompt), &sampling).map_err(failed)?;
+                let safe = safe_strength(rig, &held, &[max_act], &prompt, &sampling).map_err(failed)?;
                 edit.edits[0].value = Some(safe.multiple);
                 found = Some(safe);
             }
@@ -318,14 +351,15 @@ impl App {
                 .into_iter()
                 .chain(steering.edits.iter().zip(&summaries).filter_map(|(edit, s)| caution(rig, edit, s.max_act, &prompt)))
                 .collect();
-            let tell = &mut |side, position: &Position| on_token(side, &position.text);
-            let both = steer(rig, &steering, &prompt, &Writing::new(ask.tokens, &sampling), tell).map_err(failed)?;
+            let both = steer(rig, &steering, &prompt, &ask.writing(), on_text).map_err(failed)?;
             let (unedited, edited) = (&both.unedited.tokens, &both.edited.tokens);
             let quality = Quality {
                 perplexity: (perplexity(rig.lm, &prompt, unedited), perplexity(rig.lm, &prompt, edited)),
                 distinct_2: (distinct_2(unedited), distinct_2(edited)),
             };
             let effect = effect(rig, &steering, &prompt, edited, N_MOVED).map_err(failed)?;
+            let max_act = |latent: u32| summaries.iter().find(|s| s.id == latent).map_or(0.0, |s| s.max_act);
+            let edit = SavedEdit { weights_hash: Some(meta.weights_hash.clone()), ..edit.with_maxima(max_act) };
             Ok((both, quality, found, edit, cautions, effect, steering))
         })?;
         let (both, quality, found, edit, cautions, effect, steering) = written;
@@ -446,6 +480,15 @@ fn check(ask: &Ask) -> Page<()> {
     if ask.strength.is_some_and(|s| !STRENGTHS.contains(&s)) {
         return Err(range("The strength", STRENGTHS.start(), STRENGTHS.end()));
     }
+    if ask.top_k == Some(0) {
+        return Err(Problem::bad("top_k must be 1 or more."));
+    }
+    if ask.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) {
+        return Err(Problem::bad("top_p must be above 0 and at most 1."));
+    }
+    if ask.stop.len() > MAX_STOP {
+        return Err(range("The length of the text to stop before, in bytes,", &0, &MAX_STOP));
+    }
     check_sampling(&ask.prompt, ask.tokens, ask.temperature)
 }
 
@@ -468,12 +511,22 @@ fn range(what: &str, low: &dyn std::fmt::Display, high: &dyn std::fmt::Display) 
 }
 
 fn link(ask: &Ask) -> String {
-    let edit = match &ask.edit {
+    let mut said = match &ask.edit {
         Some(edit) => format!("edit={}", url_text(edit)),
         None => format!("feature={}&strength={}", ask.feature.unwrap_or(0), ask.strength.unwrap_or(2.0)),
     };
-    let rests = if ask.rests { "&rests=true" } else { "" };
-    format!("/steer?{edit}{rests}&prompt={}&tokens={}&temperature={}&seed={}", url_text(&ask.prompt), ask.tokens, ask.temperature, ask.seed)
+    let mut add = |name: &str, value: Option<String>| said += &value.map_or(String::new(), |value| format!("&{name}={}", url_text(&value)));
+    add("max_act", ask.max_act.map(|m| m.to_string()));
+    add("weights_hash", ask.weights_hash.clone());
+    add("rests", ask.rests.then(|| "true".into()));
+    add("prompt", Some(ask.prompt.clone()));
+    add("tokens", Some(ask.tokens.to_string()));
+    add("temperature", Some(ask.temperature.to_string()));
+    add("seed", Some(ask.seed.to_string()));
+    add("top_k", ask.top_k.map(|k| k.to_string()));
+    add("top_p", ask.top_p.map(|p| p.to_string()));
+    add("stop", Some(ask.stop.clone()).filter(|s| !s.is_empty()));
+    format!("/steer?{said}")
 }
 
 #[cfg(test)]

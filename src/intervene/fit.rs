@@ -51,6 +51,33 @@ pub struct Fitted {
     pub mean_positive: f32,
 }
 
+/// What features are ranked by, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// [`Fitted::rank`]: by mean difference and by output together.
+    Both,
+    F1,
+    LogOdds,
+    Difference,
+    /// By mean difference where the hook's effect on logits is not linear, as [`Order::Attribution`].
+    Output,
+    Attribution,
+}
+
+impl Order {
+    pub fn sort(self, all: &mut [Fitted]) {
+        let key = |f: &Fitted| match self {
+            Order::Both => -f.rank,
+            Order::F1 => f.f1,
+            Order::LogOdds => f.log_odds,
+            Order::Difference => f.mean_difference,
+            Order::Output => f.output.unwrap_or(f.mean_difference),
+            Order::Attribution => f.attribution.unwrap_or(f.mean_difference),
+        };
+        all.sort_by(|a, b| key(b).total_cmp(&key(a)).then(a.latent.cmp(&b.latent)));
+    }
+}
+
 impl Evidence {
     pub fn new(d_sae: usize, d_vocab: usize) -> Self {
         Evidence {
@@ -115,7 +142,7 @@ impl Evidence {
         let contrast = ranks(&|f| f.mean_difference);
         let pushed = ranks(&|f| f.output.unwrap_or(f.mean_difference));
         all.iter_mut().zip(contrast.iter().zip(&pushed)).for_each(|(f, (a, b))| f.rank = (a * b).sqrt());
-        all.sort_by(|a, b| a.rank.total_cmp(&b.rank).then(a.latent.cmp(&b.latent)));
+        Order::Both.sort(&mut all);
         Ok(all)
     }
 
@@ -198,6 +225,23 @@ mod tests {
         let output: f64 = difference.iter().enumerate().map(|(t, w)| w * logit(t)).sum();
         assert!((f.output.unwrap() - 4.0 * output).abs() < 1e-4 * (1.0 + output.abs()), "{} and {}", f.output.unwrap(), 4.0 * output);
         assert!((f.attribution.unwrap() - 3.0 * output).abs() < 1e-4 * (1.0 + output.abs()));
+    }
+
+    #[test]
+    fn each_order_puts_its_own_best_first() {
+        let one = |latent: u32, numbers: [f64; 6]| {
+            let [f1, log_odds, mean_difference, output, attribution, rank] = numbers;
+            let (output, attribution) = (Some(output), Some(attribution));
+            Fitted { latent, f1, log_odds, mean_difference, output, attribution, rank, max_act: 1.0, mean_positive: 1.0 }
+        };
+        // Feature i is the best by order i and by no other.
+        let orders = [Order::F1, Order::LogOdds, Order::Difference, Order::Output, Order::Attribution, Order::Both];
+        let all: Vec<Fitted> = (0..6).map(|i| one(i, std::array::from_fn(|o| if (o == i as usize) != (o == 5) { 2.0 } else { 1.0 }))).collect();
+        for (i, order) in orders.into_iter().enumerate() {
+            let mut sorted = all.clone();
+            order.sort(&mut sorted);
+            assert_eq!(sorted[0].latent, i as u32, "{order:?}");
+        }
     }
 
     #[test]

@@ -112,6 +112,9 @@ pub struct SavedLatent {
     pub unit: Option<Unit>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub only_active: bool,
+    /// The maximum that values in [`Unit::Max`] are multiples of. With it the edit is the same whatever dictionary is there; without one the dictionary's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_act: Option<f32>,
 }
 
 /// A set of edits and where they hold.
@@ -149,7 +152,12 @@ pub struct Scale {
 
 impl SavedLatent {
     pub fn new(latent: u32, rule: RuleName, value: Option<f32>) -> Self {
-        SavedLatent { latent, rule, value, unit: None, only_active: false }
+        SavedLatent { latent, rule, value, unit: None, only_active: false, max_act: None }
+    }
+
+    /// Whether the number is a multiple of the maximum.
+    fn reads_max(&self) -> bool {
+        self.rule.takes().1 && self.unit.unwrap_or_default() == Unit::Max
     }
 
     fn refused(&self, what: &str) -> Error {
@@ -167,14 +175,18 @@ impl SavedLatent {
             (false, Some(_)) => return Err(self.refused("it takes no unit; its value is a factor")),
             (_, unit) => unit.unwrap_or_default(),
         };
-        if self.rule.takes().1 && unit == Unit::Max && scale.max_act <= 0.0 && value != 0.0 {
+        if let Some(wrong) = self.max_act.filter(|m| !(m.is_finite() && *m > 0.0)) {
+            return Err(self.refused(&format!("max_act is {wrong} and must be above 0; left out it is the dictionary's")));
+        }
+        let max_act = self.max_act.unwrap_or(scale.max_act);
+        if self.reads_max() && max_act <= 0.0 && value != 0.0 {
             return Err(
                 self.refused("the latent was never seen active, so there is no maximum to be a multiple of\n  use unit = \"act\" or \"norm\"")
             );
         }
         let act = value
             * match unit {
-                Unit::Max => scale.max_act,
+                Unit::Max => max_act,
                 Unit::Act => 1.0,
                 Unit::Norm => norm,
             };
@@ -202,6 +214,41 @@ impl SavedEdit {
     /// Whether any rule has a value, so that the edit can be made stronger.
     pub fn has_strength(&self) -> bool {
         self.edits.iter().any(|e| e.value.is_some())
+    }
+
+    /// The same with the maxima that it reads written into it, so that it means the same beside another dictionary.
+    #[must_use]
+    pub fn with_maxima(&self, max_act: impl Fn(u32) -> f32) -> Self {
+        let fixed = |e: &SavedLatent| {
+            let own = Some(max_act(e.latent)).filter(|m| e.reads_max() && *m > 0.0);
+            SavedLatent { max_act: e.max_act.or(own), ..*e }
+        };
+        SavedEdit { edits: self.edits.iter().map(fixed).collect(), ..self.clone() }
+    }
+
+    /// This edit and another at once.
+    ///
+    /// # Errors
+    /// [`Error::Edit`] where they hold in different places or are for different SAEs. A latent of both is refused where the edit is used.
+    pub fn and(self, other: Self) -> Result<Self> {
+        let refused = |what: String| Err(Error::Edit { what: format!("{what}, so they cannot be one edit") });
+        if self.scope != other.scope {
+            return refused(format!("two edits have the scopes {:?} and {:?}", self.scope, other.scope));
+        }
+        if self.keep_error != other.keep_error {
+            return refused("one edit keeps what the SAE does not explain and another drops it".into());
+        }
+        if self.rest_after != other.rest_after {
+            return refused("two edits rest after different tokens".into());
+        }
+        if let (Some(one), Some(two)) = (&self.weights_hash, &other.weights_hash)
+            && one != two
+        {
+            return refused(format!("two edits were made for different SAEs, with the weights {one} and {two}"));
+        }
+        let about = [self.about, other.about].into_iter().filter(|a| !a.is_empty()).collect::<Vec<_>>().join("; ");
+        let edits = [self.edits, other.edits].concat();
+        Ok(SavedEdit { about, weights_hash: self.weights_hash.or(other.weights_hash), edits, ..self })
     }
 
     /// The same with every value multiplied.
@@ -289,6 +336,30 @@ mod tests {
         let from = SavedEdit::parse(r#"{"scope":{"from":5},"edits":[{"latent":1,"rule":"scale","value":2.5}],"rest_after":[9,4]}"#).unwrap();
         assert_eq!(resolved(&from).unwrap().rest_after, [9, 4]);
         assert_eq!((from.scope, SavedEdit::parse(&from.to_toml()).unwrap()), (Scope::From(5), from.clone()));
+    }
+
+    #[test]
+    fn a_maximum_that_was_written_down_outlives_the_dictionary() {
+        let one = |rule, value| SavedEdit::of(vec![SavedLatent::new(3, rule, value)]);
+        let kept = one(RuleName::Set, Some(2.0)).with_maxima(|_| 1.5);
+        assert_eq!((kept.edits[0].max_act, resolved(&kept).unwrap().edits[0].rule), (Some(1.5), Rule::Set(3.0)));
+        assert_eq!(kept.with_maxima(|_| 9.0), kept, "the first stands");
+        assert_eq!(SavedEdit::parse(&kept.to_toml()).unwrap(), kept);
+        assert_eq!(one(RuleName::Scale, Some(2.0)).with_maxima(|_| 1.5).edits[0].max_act, None, "a factor has no maximum");
+        assert_eq!(one(RuleName::Set, Some(2.0)).with_maxima(|_| 0.0).edits[0].max_act, None);
+        let wrong = SavedEdit::parse(r#"{"edits":[{"latent":1,"rule":"set","value":1,"max_act":-2}]}"#).unwrap();
+        assert!(resolved(&wrong).unwrap_err().to_string().contains("max_act is -2"));
+    }
+
+    #[test]
+    fn two_edits_are_one_where_they_hold_alike() {
+        let one = |latent, about: &str| SavedEdit { about: about.into(), ..SavedEdit::of(vec![SavedLatent::new(latent, RuleName::Zero, None)]) };
+        let both = one(3, "a").and(SavedEdit { weights_hash: Some("abc".into()), ..one(4, "b") }).unwrap();
+        assert_eq!((both.edits.len(), both.about.as_str(), both.weights_hash.as_deref()), (2, "a; b", Some("abc")));
+        assert!(both.and(SavedEdit { weights_hash: Some("x".into()), ..one(5, "") }).unwrap_err().to_string().contains("abc and x"));
+        assert!(one(3, "").and(SavedEdit { scope: Scope::Prompt, ..one(4, "") }).unwrap_err().to_string().contains("Prompt"));
+        assert!(one(3, "").and(SavedEdit { keep_error: false, ..one(4, "") }).is_err());
+        assert!(one(3, "").and(SavedEdit { rest_after: vec![1], ..one(4, "") }).is_err());
     }
 
     #[test]

@@ -147,10 +147,12 @@ fn sweep_one(trial: Trial, unedited: &Measures, bounds: Bounds, strength: f32, s
     Ok(Swept { strength, measures, perplexity_ratio, distinct_2_ratio, whole, text })
 }
 
-/// The strength of a sweep to take: with a concept the one whose texts have most of it, without one the largest, among those that leave the text whole.
+/// The strength of a sweep to take, among those that leave the text whole and change it: with a concept the one whose texts have most of it, without one the one
+/// that moves the model furthest (KL). That is not always the largest: an upper bound does less the higher it is, and a factor of 1 does nothing.
 pub fn choose(swept: &[Swept], concept: bool) -> Option<usize> {
-    let key = |s: &Swept| if concept { s.measures.concept_rate } else { f64::from(s.strength.abs()) };
-    (0..swept.len()).filter(|&i| swept[i].whole).max_by(|&a, &b| key(&swept[a]).total_cmp(&key(&swept[b])).then(b.cmp(&a)))
+    let key = |s: &Swept| if concept { s.measures.concept_rate } else { s.measures.kl };
+    let may = |s: &Swept| s.whole && s.measures.kl > 0.0;
+    (0..swept.len()).filter(|&i| may(&swept[i])).max_by(|&a, &b| key(&swept[a]).total_cmp(&key(&swept[b])).then(b.cmp(&a)))
 }
 
 /// Multiples of the feature's maximum that [`safe_strength`] tries, from above.
@@ -161,13 +163,14 @@ pub const WARN_ABOVE: f32 = MULTIPLES[0];
 pub const MAX_PERPLEXITY_RATIO: f64 = 1.5;
 /// Smallest ratio of distinct-2, edited to unedited, at which a text counts as whole.
 pub const MIN_DISTINCT_RATIO: f64 = 0.8;
-/// Tokens generated per prompt and strength.
+/// Texts that [`safe_strength`] writes at each multiple, and their tokens: one text alone says more of its luck than of the strength.
+const SAFE_TEXTS: usize = 8;
 const SAFE_TOKENS: usize = 32;
 
 /// One strength of the sweep.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Tried {
-    /// The latent is clamped to this many times its maximum.
+    /// The latents are clamped to this many times their maxima.
     pub multiple: f32,
     /// Perplexity of the edited texts under the unedited model over that of the unedited texts.
     pub perplexity_ratio: f64,
@@ -175,7 +178,7 @@ pub struct Tried {
     pub distinct_2_ratio: f64,
 }
 
-/// The default strength of a latent and how it was found.
+/// The default strength of an edit and how it was found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SafeStrength {
     pub multiple: f32,
@@ -220,15 +223,18 @@ fn mean_length(rig: Rig, prompt: &[u32]) -> f64 {
     lengths.iter().sum::<f64>() / lengths.len().max(1) as f64
 }
 
-/// The largest of 8, 5, 3, 2, 1, 0.5 times `max_act` at which the one edit of `held` can stand, where and as `held` says, with the text's perplexity under the
-/// unedited model at most 1.5 times, and its distinct bigrams at least 0.8 times, those of unedited text. 32 tokens after each prompt at `sampling`.
-pub fn safe_strength(rig: Rig, held: &Steering, max_act: f32, prompts: &[Vec<u32>], sampling: &Sampling) -> Result<SafeStrength> {
+/// The largest of 8, 5, 3, 2, 1, 0.5 times their maxima (`max_acts`, one of each) at which the edits of `held` can stand together, where and as `held` says, with the
+/// perplexity of texts under the unedited model at most 1.5 times, and their distinct bigrams at least 0.8 times, those of unedited texts. 8 texts of 32 tokens after
+/// the prompt at `sampling`.
+pub fn safe_strength(rig: Rig, held: &Steering, max_acts: &[f32], prompt: &[u32], sampling: &Sampling) -> Result<SafeStrength> {
+    assert_eq!(held.edits.len(), max_acts.len(), "every edit has a maximum");
     let writing = Writing::new(SAFE_TOKENS, sampling);
-    let trial = Trial { rig, prompts, writing: &writing, concept: None };
+    let prompts = vec![prompt.to_vec(); SAFE_TEXTS];
+    let trial = Trial { rig, prompts: &prompts, writing: &writing, concept: None };
     let unedited = trial.write(Change::default())?;
     let mut tried: Vec<Tried> = Vec::new();
     for multiple in MULTIPLES {
-        let edits = held.edits.iter().map(|edit| LatentEdit { rule: Rule::Set(multiple * max_act), ..*edit }).collect();
+        let edits = held.edits.iter().zip(max_acts).map(|(edit, max_act)| LatentEdit { rule: Rule::Set(multiple * max_act), ..*edit }).collect();
         let one = sweep_one(trial, &unedited.measures, Bounds::default(), multiple, &Steering { edits, ..held.clone() })?;
         if unedited.measures.n_tokens == 0 {
             break;

@@ -132,14 +132,75 @@ fn a_sweep_measures_the_texts_that_it_wrote_and_takes_the_best_that_is_whole() {
     let swept = strength::sweep(trial, &unedited.measures, strength::Bounds::default(), &[0.0, 4.0], &|s| Steering::one(5, Rule::Add(s))).unwrap();
     assert_eq!(swept[0].measures, unedited.measures, "adding nothing writes the same texts");
     assert!(swept[0].whole && swept[1].measures.kl > 0.0);
-    let with = |strength: f32, rate: f64, whole: bool| strength::Swept {
-        strength,
+    let with = |kl: f64, rate: f64, whole: bool| strength::Swept {
         whole,
-        measures: strength::Measures { concept_rate: rate, ..swept[0].measures.clone() },
+        measures: strength::Measures { concept_rate: rate, kl, ..swept[0].measures.clone() },
         ..swept[0].clone()
     };
-    let all = [with(1.0, 0.1, true), with(2.0, 0.4, true), with(3.0, 0.3, true), with(4.0, 0.9, false)];
+    let all = [with(0.1, 0.1, true), with(0.2, 0.4, true), with(0.3, 0.3, true), with(0.4, 0.9, false)];
     assert_eq!((strength::choose(&all, true), strength::choose(&all, false), strength::choose(&all[3..], true)), (Some(1), Some(2), None));
+    // What changes nothing is not taken, however much of the concept is written anyway.
+    assert_eq!(strength::choose(&[with(0.0, 0.9, true), with(0.1, 0.1, true)], true), Some(1));
+    // An upper bound does less the higher it is: the largest that does nothing is not the one.
+    let capped = strength::sweep(
+        trial,
+        &unedited.measures,
+        strength::Bounds { max_perplexity_ratio: f64::MAX, min_distinct_2_ratio: 0.0 },
+        &[0.0, 1e6],
+        &|s| Steering::one(5, Rule::AtMost(s)),
+    );
+    let capped = capped.unwrap();
+    assert_eq!(capped[1].measures.kl, 0.0);
+    assert_eq!(strength::choose(&capped, false), (capped[0].measures.kl > 0.0).then_some(0));
+}
+
+#[test]
+fn the_strength_that_is_found_is_one_for_all_edits_and_leaves_eight_texts_whole() {
+    let (lm, tokenizer) = writes();
+    let sae = sae(D_IN, 23, Select::Relu);
+    let rig = Rig { lm: &lm, tokenizer: &tokenizer, sae: &sae, hook: hook() };
+    let prompt = rig.prompt("the");
+    let held = Steering::of(vec![LatentEdit::new(5, Rule::Set(0.0)), LatentEdit::new(7, Rule::Set(0.0))]);
+    let maxima = [0.4, 0.8];
+    let found = strength::safe_strength(rig, &held, &maxima, &prompt, &luck(2)).unwrap();
+    // By hand: both latents at the multiple, eight texts of 32 tokens.
+    let prompts = vec![prompt; 8];
+    let writing = write::Writing::new(32, &luck(2));
+    let trial = strength::Trial { rig, prompts: &prompts, writing: &writing, concept: None };
+    let unedited = trial.write(write::Change::default()).unwrap().measures;
+    for tried in &found.tried {
+        let edits = [(5, maxima[0]), (7, maxima[1])].map(|(latent, max)| LatentEdit::new(latent, Rule::Set(tried.multiple * max)));
+        let edited = trial.write((&Steering::of(edits.to_vec())).into()).unwrap().measures;
+        let (perplexity, distinct, whole) = strength::Bounds::default().hold(&edited, &unedited);
+        assert_eq!((tried.perplexity_ratio, tried.distinct_2_ratio), (perplexity, distinct));
+        assert_eq!(whole, found.within_bounds && tried.multiple == found.multiple, "the first that is whole is taken");
+    }
+}
+
+#[test]
+fn texts_in_every_scope_are_edited_where_it_says_past_the_window_too() {
+    let (lm, tokenizer) = writes();
+    let sae = sae(D_IN, 23, Select::TopK { k: 4 });
+    let rig = Rig { lm: &lm, tokenizer: &tokenizer, sae: &sae, hook: hook() };
+    let prompt = rig.prompt("the king");
+    let n = 2 * lm.config.n_ctx;
+    let writing = write::Writing::new(n, &luck(3));
+    for scope in [Scope::All, Scope::Prompt, Scope::Generated, Scope::Continuation, Scope::From(4)] {
+        let steering = Steering { scope, ..Steering::one(5, Rule::Add(3.0)) };
+        let mut writer = write::Writer::reading(rig, (&steering).into(), &prompt, prompt.len()).unwrap();
+        // The row that is the prompt's last, then one a token: changed exactly where the scope says.
+        let mut at = prompt.len() - 1;
+        for step in 0..n {
+            let (before, after) = writer.rows();
+            assert_eq!(before != after, scope.contains(at, prompt.len()), "{scope:?}, position {at}");
+            if writer.write(step, &writing).is_none() {
+                break;
+            }
+            at += usize::from(step > 0);
+        }
+        let positions = writer.finish().tokens.len();
+        assert!(positions > lm.config.n_ctx, "{scope:?}: {positions} tokens do not leave the window");
+    }
 }
 
 #[test]

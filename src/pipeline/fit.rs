@@ -5,7 +5,7 @@ use super::{Error, Result};
 use crate::artifact::Progress;
 use crate::corpus::counts;
 use crate::intervene::classify::Classifier;
-use crate::intervene::fit::{Evidence, Fitted};
+use crate::intervene::fit::{Evidence, Fitted, Order};
 use crate::intervene::quality::{distinct_2, perplexity};
 use crate::intervene::strength::{Bounds, Trial};
 use crate::intervene::write::{Change, Rig, Writing, texts};
@@ -24,6 +24,8 @@ pub struct FitConfig {
     pub tokens: usize,
     pub sampling: Sampling,
     pub max_perplexity_ratio: f64,
+    /// Of the features, for the report and for the sets that are tried beside those by attribution.
+    pub order: Order,
     /// Also fine-tune the model on the positive documents.
     pub fine_tune: bool,
 }
@@ -31,7 +33,7 @@ pub struct FitConfig {
 impl Default for FitConfig {
     fn default() -> Self {
         let sampling = Sampling { temperature: 1.0, top_k: None, top_p: None, seed: 0 };
-        FitConfig { most_features: 16, texts: 200, tokens: 60, sampling, max_perplexity_ratio: 2.0, fine_tune: false }
+        FitConfig { most_features: 16, texts: 200, tokens: 60, sampling, max_perplexity_ratio: 2.0, order: Order::Both, fine_tune: false }
     }
 }
 
@@ -54,7 +56,8 @@ pub struct Way {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FitReport {
-    /// The best twenty features on the fit documents, and how the same features do on the other documents, in the same order.
+    /// The best twenty features on the fit documents in the order that was asked for, then those of the edit that are not among them; and how the same features do on
+    /// the other documents.
     pub ranked: Vec<Fitted>,
     pub held_out: Vec<Option<Fitted>>,
     /// The edit: latents and what they are held at, in activations.
@@ -92,7 +95,8 @@ pub fn fit(rig: Rig, fit: &Documents, others: &Documents, config: &FitConfig, pr
             return Err(Error::Trial(format!("there are {} {what}, at least 2 are needed\n  give more files, or lower --docs", side.len())));
         }
     }
-    let ranked = evidence(rig, fit)?.rank(rig.lm, rig.hook, rig.sae)?;
+    let mut ranked = evidence(rig, fit)?.rank(rig.lm, rig.hook, rig.sae)?;
+    config.order.sort(&mut ranked);
     if ranked.is_empty() {
         return Err(Error::Trial("no feature fires on the positive documents, so there is nothing to fit\n  choose another SAE with --sae".into()));
     }
@@ -108,7 +112,7 @@ pub fn fit(rig: Rig, fit: &Documents, others: &Documents, config: &FitConfig, pr
     let unedited = trial.write(Change::default())?;
     let hits = |texts: &[Vec<u32>]| classifier.hit_rate(texts.iter().map(Vec::as_slice));
     let mut by_attribution = ranked.clone();
-    by_attribution.sort_by(|a, b| b.attribution.unwrap_or(b.mean_difference).total_cmp(&a.attribution.unwrap_or(a.mean_difference)));
+    Order::Attribution.sort(&mut by_attribution);
     let sizes: Vec<usize> = SIZES.into_iter().filter(|&n| n <= config.most_features.min(ranked.len())).collect();
     progress.begin("pilot texts", (2 * sizes.len()) as u64, "sets of features");
     // Whether the edit left the text whole, and its hit rate.
@@ -177,7 +181,8 @@ pub fn fit(rig: Rig, fit: &Documents, others: &Documents, config: &FitConfig, pr
         let distinct = written.iter().map(|t| distinct_2(t)).sum::<f64>() / written.len().max(1) as f64;
         ways.push(way("fine-tuned", &written, (total / n.max(1) as f64).exp(), distinct));
     }
-    let ranked: Vec<Fitted> = ranked.into_iter().take(RANKED).collect();
+    let in_edit = |f: &Fitted| edit.iter().any(|e| e.0 == f.latent);
+    let ranked: Vec<Fitted> = ranked.into_iter().enumerate().filter(|(i, f)| *i < RANKED || in_edit(f)).map(|(_, f)| f).collect();
     let held_out = ranked.iter().map(|f| on_others.iter().find(|o| o.latent == f.latent).cloned()).collect();
     Ok(FitReport { ranked, held_out, edit, whole, classifier_accuracy: accuracy, ways, n_texts: config.texts })
 }

@@ -50,6 +50,8 @@ fn a_feature_is_turned_up_beside_the_unedited_text() {
         let texts = browser.client.find_all(fantoccini::Locator::Css("#result .said")).await?;
         let (unedited, edited) = (texts[0].text().await?, texts[1].text().await?);
         assert!(!unedited.is_empty() && !edited.is_empty());
+        let file = browser.client.find(fantoccini::Locator::Css("#result details pre")).await?.prop("textContent").await?;
+        assert!(file.is_some_and(|text| text.contains("[[edits]]") && text.contains("max_act")), "the edit as a file");
         // The link gives the same texts again.
         browser.click("#result p a[href*='/steer?']").await?;
         browser.until("#result .card:first-child .said", "the same unedited text", |t| t == unedited).await?;
@@ -71,14 +73,27 @@ fn several_features_are_edited_at_once_the_texts_stream_and_strengths_are_tried(
         let feature = rows[1].find(fantoccini::Locator::Css("[name=feature]")).await?;
         feature.send_keys("1").await?;
         rows[1].find(fantoccini::Locator::Css("select[data-part=rule] option[value=zero]")).await?.click().await?;
+        // A slider and a unit change what is said beside it; the second row's rule has no number.
+        let moved = "const s = document.querySelector('#edits [name=strength]'); s.value = 4; s.dispatchEvent(new Event('input', { bubbles: true }))";
+        client.execute(moved, vec![]).await?;
+        browser.until("#edits .strength", "the slider's number", |t| t.starts_with("4 \u{d7} its maximum")).await?;
+        client.find(fantoccini::Locator::Css("#edits select[data-part=unit] option[value=norm]")).await?.click().await?;
+        browser.until("#edits .strength", "the unit", |t| t.starts_with("4 \u{d7} the usual length")).await?;
+        client.find(fantoccini::Locator::Css("#edits select[data-part=unit] option[value=max]")).await?.click().await?;
+        // What stands in the edited column while it is written.
+        let watch = "window.seen = new Set(); new MutationObserver(() => { const t = document.querySelector('#result .writing .card:last-child .said'); \
+                     if (t) window.seen.add(t.textContent); }).observe(document.querySelector('#result'), { subtree: true, childList: true, characterData: true })";
+        client.execute(watch, vec![]).await?;
         browser.click("#steer button.main").await?;
         browser
             .until("#result", "the second feature removed", |t| {
                 t.contains("removed") && t.contains("2 features edited") && t.contains("Link to exactly this")
             })
             .await?;
+        let grown = client.execute("return window.seen.size", vec![]).await?;
+        assert!(grown.as_u64().is_some_and(|n| n > 2), "the text appears while it is written: {grown} states of it");
         let address = client.current_url().await?;
-        assert!(address.as_str().contains("edit=%7B"), "{address}");
+        assert!(address.as_str().contains("edit=%7B") && address.as_str().contains("%22value%22%3A4"), "{address}");
         // The address alone gives the form and the texts again.
         let texts = client.find_all(fantoccini::Locator::Css("#result .said")).await?;
         let edited = texts[1].text().await?;

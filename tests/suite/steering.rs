@@ -40,6 +40,21 @@ fn an_edit_is_saved_and_gives_the_same_text_by_name_by_file_and_as_json() {
     let refused = fails(dir, &["steer", "run", "--edit", "loud", "--run", "small"]);
     assert!(refused.contains("louder") && refused.contains("loud.toml"), "{refused}");
     assert!(fails(dir, &["steer", "run", "--run", "small"]).contains("--latent"));
+    // The maximum is written down: without the dictionary the edit is the same.
+    let edit = run(&["--latent", &latent, "--strength", "4", "--save", "fixed"]);
+    assert!(edit["edit"]["edits"][0]["max_act"].as_f64().unwrap() > 0.0, "{edit}");
+    let taken = fails(dir, &["steer", "run", "--latent", &latent, "--strength", "1", "--save", "fixed", "--run", "small"]);
+    assert!(taken.contains("--yes"), "{taken}");
+    // Several edits hold at once.
+    let both = run(&["--edit", "fixed", "--edit", "{\"edits\":[{\"latent\":1,\"rule\":\"zero\"}]}"]);
+    assert_eq!(both["edit"]["edits"].as_array().unwrap().len(), 2);
+    fs::remove_file(dir.join("small/features/main.sqlite")).unwrap();
+    let again = run(&["--edit", "fixed"]);
+    assert_eq!((&again["edited"], &again["steering"]), (&edit["edited"], &edit["steering"]));
+    for wrong in [&["--unit", "act"][..], &["--pin", "--unit", "act"]] {
+        let refused = fails(dir, &[&["steer", "run", "--latent", &latent, "--run", "small"], wrong].concat());
+        assert!(refused.contains("--unit"), "{wrong:?}: {refused}");
+    }
 }
 
 #[test]
@@ -64,6 +79,13 @@ fn the_page_and_the_command_line_write_the_same_text() {
         .map(|v| v["text"].as_str().unwrap().to_string())
         .collect();
     let whole = format!("{}{}", page["same"].as_str().unwrap(), page["edited"].as_str().unwrap());
+    // A link of one feature writes down the maximum and the SAE; another SAE's is refused.
+    let one = served.json("/api/steer?feature=0&strength=1.5&prompt=Nobody&tokens=12&top_k=5&stop=q");
+    let link = one["link"].as_str().unwrap();
+    assert!(link.contains("max_act=") && link.contains("weights_hash=") && link.contains("top_k=5") && link.contains("stop=q"), "{link}");
+    assert_eq!(served.json(&format!("/api{link}"))["edited"], one["edited"]);
+    assert_ne!(served.json(&format!("/api{}", link.replace("max_act=", "max_act=9")))["caption"], one["caption"]);
+    assert_eq!(served.get(&format!("/api{}", link.replace("weights_hash=", "weights_hash=0"))).status, 400);
     // The page shows bytes that are no text as such; letters are letters on both.
     let letters = |s: &str| s.split('\u{27e8}').next().unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).collect::<String>();
     assert!(letters(&pieces).starts_with(&letters(&whole)) && letters(&whole).len() > 3, "{pieces:?} and {whole:?}");
@@ -250,7 +272,18 @@ fn a_prediction_is_attributed_and_a_profile_says_what_is_left() {
     assert!(
         fails(dir, &["steer", "guard", "--latent", &latent, "--regex", "qqqqqq", "--n-tokens", "5000", "--run", "small"]).contains("does not occur")
     );
-    assert!(fails(dir, &["steer", "guard", "--latent", &latent, "--run", "small"]).contains("--regex"));
+    // A name that is taken is refused, and with --yes replaced.
+    assert!(fails(dir, &[&guard[..], &RUN].concat()).contains("--yes"));
+    assert!(works(dir, &[&guard[..], &["--yes"], &RUN].concat()).contains("it follows"));
+    // Without a concept: what removing it costs, where it is active and elsewhere, and which tokens most.
+    let cost = said(dir, &["steer", "guard", "--latent", &latent, "--n-tokens", "5000"]);
+    let (n, changed) = (cost["n_tokens"].as_u64().unwrap(), cost["n_changed"].as_u64().unwrap());
+    assert!(changed > 0 && changed < n && cost["n_concept"].is_null(), "{cost}");
+    let unchanged = &cost["loss_unchanged"];
+    assert_eq!(unchanged["before"], unchanged["after"], "at the last hook of one block nothing changes elsewhere");
+    let hurt = cost["hurt"].as_array().unwrap();
+    let rise = |h: &Value| h["loss"]["after"].as_f64().unwrap() - h["loss"]["before"].as_f64().unwrap();
+    assert!(!hurt.is_empty() && hurt.windows(2).all(|w| rise(&w[0]) >= rise(&w[1])) && rise(&hurt[hurt.len() - 1]) > 0.0, "{cost}");
     let done =
         call(dir, &["steer", "trial", "--concept", "heading", "--texts", "20", "--tokens", "40", "--candidates", "1", "--run", "small", "--json"]);
     assert!(done.code == Some(0), "{}", done.stderr);

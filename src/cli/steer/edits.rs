@@ -57,9 +57,9 @@ pub(super) struct EditArgs {
     /// position N (from 0) and all after it; <|endoftext|>, which a prompt begins with, is never edited
     #[arg(long, value_name = "SCOPE", value_parser = scope, default_value = "all")]
     scope: Scope,
-    /// Instead of --latent: the name of an edit that was saved (DIR/RUN/edits/NAME.toml), a file, or the edit itself as JSON
+    /// Instead of --latent: the name of an edit that was saved (DIR/RUN/edits/NAME.toml), a file, or the edit itself as JSON; several hold at once
     #[arg(long, value_name = "NAME|FILE|JSON", conflicts_with_all = ["latent", "rule", "only_active", "drop_error", "scope", "unit"])]
-    pub edit: Option<String>,
+    pub edit: Vec<String>,
 }
 
 fn unit(text: &str) -> Result<Unit, String> {
@@ -130,38 +130,83 @@ impl EditArgs {
         SavedEdit { scope: self.scope, keep_error: !self.drop_error, ..SavedEdit::of(edits.collect()) }
     }
 
-    /// The edit that `--edit` names; none without it.
+    /// What every `--edit` names, as one; none without any.
     pub fn saved(&self, run: &RunDir) -> anyhow::Result<Option<SavedEdit>> {
-        let Some(said) = &self.edit else { return Ok(None) };
-        if said.trim_start().starts_with('{') {
-            return Ok(Some(SavedEdit::parse(said)?));
+        let mut all: Option<SavedEdit> = None;
+        for said in &self.edit {
+            let one = read(said, run)?;
+            all = Some(match all {
+                Some(all) => all.and(one)?,
+                None => one,
+            });
         }
-        let named = path(run, said).ok().filter(|path| path.exists());
-        let file = named.unwrap_or_else(|| PathBuf::from(said));
-        let text = std::fs::read_to_string(&file).with_context(|| {
-            format!(
-                "there is no edit {said}: neither {} nor a file\n  those that are there: {}",
-                run.edits().join(format!("{said}.toml")).display(),
-                names(run)
-            )
-        })?;
-        Ok(Some(SavedEdit::parse(&text).with_context(|| file.display().to_string())?))
+        Ok(all)
     }
 }
 
-/// `edits/NAME.toml` of a run.
-pub(super) fn path(run: &RunDir, name: &str) -> anyhow::Result<PathBuf> {
-    run.edit(name).with_context(|| format!("an edit's name is one file's name, not {name:?}"))
+/// Where an edit is kept.
+#[derive(Debug, clap::Args)]
+pub(super) struct SaveArgs {
+    /// Save the edit in DIR/RUN/edits, to be used as --edit NAME
+    #[arg(long, value_name = "NAME")]
+    save: Option<String>,
+    /// Replace an edit of that name
+    #[arg(long, requires = "save")]
+    yes: bool,
 }
 
-/// Writes an edit that [`EditArgs::saved`] reads by its name.
-pub(super) fn save(run: &RunDir, name: &str, edit: &SavedEdit) -> anyhow::Result<()> {
+impl SaveArgs {
+    /// The name, if the edit is to be kept.
+    pub fn name(&self) -> Option<&str> {
+        self.save.as_deref()
+    }
+
+    /// Refuses a name that is no file's or is taken, before any work is done.
+    pub fn check(&self, run: &RunDir) -> anyhow::Result<()> {
+        let Some(name) = &self.save else { return Ok(()) };
+        let path = path(run, name)?;
+        if path.exists() && !self.yes {
+            bail!("there is an edit {name} already: {}\n  choose another name, or replace it with --yes", path.display());
+        }
+        Ok(())
+    }
+
+    /// Writes `edit` under the name, if there is one, so that [`EditArgs::saved`] reads it; `opened` is what it was made for.
+    pub fn keep(&self, run: &RunDir, edit: &SavedEdit, opened: &mut Opened) -> anyhow::Result<()> {
+        let Some(name) = &self.save else { return Ok(()) };
+        write(run, name, &opened.fixed(edit)?)
+    }
+}
+
+fn write(run: &RunDir, name: &str, edit: &SavedEdit) -> anyhow::Result<()> {
     let path = path(run, name)?;
     std::fs::create_dir_all(run.edits()).with_context(|| run.edits().display().to_string())?;
     let replaced = if path.exists() { "replaced" } else { "wrote" };
     write_atomic(&path, |file| file.write_all(edit.to_toml().as_bytes()))?;
     tell!("{replaced} {}; use it: --edit {name}", path.display());
     Ok(())
+}
+
+/// One edit: JSON, the name of a saved one, or a file.
+fn read(said: &str, run: &RunDir) -> anyhow::Result<SavedEdit> {
+    if said.trim_start().starts_with('{') {
+        return Ok(SavedEdit::parse(said)?);
+    }
+    let named = path(run, said).ok().filter(|path| path.exists());
+    let file = named.unwrap_or_else(|| PathBuf::from(said));
+    let text = std::fs::read_to_string(&file).with_context(|| {
+        format!(
+            "there is no edit {said}: neither {} nor a file\n  those that are there: {}",
+            run.edits().join(format!("{said}.toml")).display(),
+            names(run)
+        )
+    })?;
+    SavedEdit::parse(&text).with_context(|| file.display().to_string())
+}
+
+/// `edits/NAME.toml` of a run.
+fn path(run: &RunDir, name: &str) -> anyhow::Result<PathBuf> {
+    run.edit(name).with_context(|| format!("an edit's name is one file's name, not {name:?}"))
 }
 
 fn names(run: &RunDir) -> String {
@@ -186,25 +231,33 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let run = RunDir::new(dir.path(), "r");
         let edit = SavedEdit::of(vec![SavedLatent::new(3, RuleName::Set, Some(2.0))]);
-        save(&run, "loud", &edit).unwrap();
-        let args = |edit: &str| EditArgs::of_edit(edit);
+        write(&run, "loud", &edit).unwrap();
+        let args = |edit: &str| EditArgs::of_edits(&[edit]);
         assert_eq!(args("loud").saved(&run).unwrap(), Some(edit.clone()));
         assert_eq!(args(&path(&run, "loud").unwrap().display().to_string()).saved(&run).unwrap(), Some(edit.clone()));
         assert_eq!(args(&edit.to_json()).saved(&run).unwrap(), Some(edit));
+        let other = r#"{"edits":[{"latent":9,"rule":"zero"}]}"#;
+        let both = EditArgs::of_edits(&["loud", other]).saved(&run).unwrap().unwrap();
+        assert_eq!(both.edits.iter().map(|e| e.latent).collect::<Vec<_>>(), [3, 9]);
         assert!(args("soft").saved(&run).unwrap_err().to_string().contains("loud"));
         for bad in ["../x", "", "a/b", ".hidden"] {
-            assert!(save(&run, bad, &SavedEdit::of(vec![])).is_err(), "{bad:?}");
+            assert!(write(&run, bad, &SavedEdit::of(vec![])).is_err(), "{bad:?}");
         }
+        // A name that is taken is refused before any work is done.
+        let save = |name: &str, yes| SaveArgs { save: Some(name.into()), yes }.check(&run);
+        assert!(save("loud", false).unwrap_err().to_string().contains("--yes"));
+        assert!(save("loud", true).is_ok() && save("new", false).is_ok() && save("../x", true).is_err());
+        assert!(SaveArgs { save: None, yes: false }.check(&run).is_ok());
     }
 
     impl EditArgs {
-        fn of_edit(edit: &str) -> Self {
+        fn of_edits(edits: &[&str]) -> Self {
             #[derive(clap::Parser)]
             struct Alone {
                 #[command(flatten)]
                 args: EditArgs,
             }
-            <Alone as clap::Parser>::parse_from(["x", "--edit", edit]).args
+            <Alone as clap::Parser>::parse_from(std::iter::once("x").chain(edits.iter().flat_map(|edit| ["--edit", *edit]))).args
         }
     }
 }

@@ -1,25 +1,26 @@
 //! `steer fit`: from examples to an edit.
 
-use super::edits;
+use super::edits::SaveArgs;
 use super::rig::Opened;
 use super::{Drawing, Global};
-use crate::artifact::{RunDir, grouped};
+use crate::artifact::{RunDir, grouped, seed};
 use crate::cli::features::print;
 use crate::cli::{Interrupted, Terminal, again};
 use crate::corpus::{Fields, Split, read_file};
+use crate::intervene::fit::{Fitted, Order};
 use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent};
 use crate::pipeline;
 use crate::pipeline::fit::{Documents, FitConfig, FitReport, fit};
 use anyhow::{Context, bail};
+use rand::seq::SliceRandom;
 use std::io::Write;
 use std::path::PathBuf;
 
 /// Find the features that make the model write like example texts, and save them as an edit
 ///
-/// Features are ranked on the first --docs documents of each side by contrast (they fire on positive texts and not on negative ones) and by output (they
-/// promote what positive texts go on with). Sets of the best are held at their usual activation, times a strength, while pilot texts are written; the set that a small
-/// classifier takes for positive most often, with the text whole, is the edit. The classifier is trained on the documents after the first --docs. The
-/// table is of new texts.
+/// Features are ranked on --docs documents of each side, drawn from all that were given, by contrast (they fire on positive texts and not on negative ones) and by
+/// output (they promote what positive texts go on with). Sets of the best are held at their usual activation, times a strength, while pilot texts are written; the set
+/// that a small classifier takes for positive most often, with the text whole, is the edit. The classifier is trained on the other documents. The table is of new texts.
 ///
 /// Columns of a feature: F1 and log-odds of "it fires" as a detector of positive positions; mean diff., its mean activation there less that elsewhere, in multiples
 /// of its maximum; output, what its maximum adds to the logits of what follows positive positions less those of what follows negative ones; attribution,
@@ -28,17 +29,27 @@ use std::path::PathBuf;
 #[command(after_help = EXAMPLES)]
 pub(super) struct FitArgs {
     /// Texts to write like: txt, md, jsonl (each also .gz, .zst), parquet; may be given more than once
-    #[arg(long, value_name = "FILE", required = true)]
+    #[arg(long, value_name = "FILE", required_unless_present = "positive_text")]
     positive: Vec<PathBuf>,
+    /// A text to write like, itself; may be given more than once
+    #[arg(long, value_name = "TEXT")]
+    positive_text: Vec<String>,
     /// Texts to tell them from [default: training documents of the run]
     #[arg(long, value_name = "FILE")]
     negative: Vec<PathBuf>,
+    /// A text to tell them from, itself; may be given more than once
+    #[arg(long, value_name = "TEXT")]
+    negative_text: Vec<String>,
     /// Documents of each side to fit on
     #[arg(long, value_name = "N", default_value_t = 50)]
     docs: usize,
     /// JSONL field or Parquet column that holds the text
     #[arg(long, value_name = "FIELD", default_value = "text")]
     field: String,
+    /// Rank by: both (mean difference and output), f1, log-odds, difference, output, attribution. The table is in this order, and sets of its best are tried, beside
+    /// those by attribution
+    #[arg(long, value_name = "ORDER", default_value = "both", value_parser = order)]
+    sort: Order,
     /// Most features in the edit: the largest of 1, 2, 4, 8, 16 that this allows is tried
     #[arg(long, value_name = "N", default_value_t = FitConfig::default().most_features as u64, value_parser = clap::value_parser!(u64).range(1..))]
     features: u64,
@@ -56,9 +67,8 @@ pub(super) struct FitArgs {
     /// Also fine-tune the model on the same positive documents, for the table (it is not kept; to keep one: monosem lm train --from)
     #[arg(long)]
     fine_tune: bool,
-    /// Save the edit in DIR/RUN/edits, to be used as --edit NAME
-    #[arg(long, value_name = "NAME")]
-    save: Option<String>,
+    #[command(flatten)]
+    save: SaveArgs,
     /// Name of the SAE [default: main, or the only one of the run]
     #[arg(long, value_name = "NAME")]
     sae: Option<String>,
@@ -76,14 +86,22 @@ const MOST_TOKENS: usize = 2_000;
 
 pub(super) fn run(args: &FitArgs, global: &Global, dir: &RunDir) -> anyhow::Result<()> {
     let sampling = args.drawing.sampling()?;
+    args.save.check(dir)?;
     let mut opened = Opened::open(dir, args.sae.as_deref())?;
-    let positive = documents(&opened, &args.positive, &args.field)?;
-    let negative = if args.negative.is_empty() { of_run(&opened)? } else { documents(&opened, &args.negative, &args.field)? };
+    let given = |files: &[PathBuf], texts: &[String], side: u64| -> anyhow::Result<Vec<Vec<u32>>> {
+        let mut documents = documents(&opened, files, texts, &args.field)?;
+        // In whatever order the files hold them: what is fitted on and what judges are of the same kinds.
+        documents.shuffle(&mut seed::rng(args.drawing.seed, "steer/fit", side));
+        Ok(documents)
+    };
+    let positive = given(&args.positive, &args.positive_text, 0)?;
+    let of_run = args.negative.is_empty() && args.negative_text.is_empty();
+    let negative = if of_run { self::of_run(&opened)? } else { given(&args.negative, &args.negative_text, 1)? };
     for (side, documents) in [("positive", &positive), ("negative", &negative)] {
         if documents.len() < 4 {
             bail!(
-                "there are {} {side} documents and at least 4 are needed: two to fit on, two for the classifier\n  give more files; a record of jsonl is a document, a txt \
-                 file is cut at every <|endoftext|> and, past 8,000 bytes, at blank lines",
+                "there are {} {side} documents and at least 4 are needed: two to fit on, two for the classifier\n  give more files or texts; a record of jsonl is a document, a txt \
+                 file is cut at every <|endoftext|> and at blank lines",
                 documents.len()
             );
         }
@@ -106,6 +124,7 @@ pub(super) fn run(args: &FitArgs, global: &Global, dir: &RunDir) -> anyhow::Resu
         tokens: args.tokens,
         sampling,
         max_perplexity_ratio: args.max_perplexity,
+        order: args.sort,
         fine_tune: args.fine_tune,
     };
     let to_fit = Documents { positive: fit_positive.to_vec(), negative: fit_negative.to_vec() };
@@ -117,28 +136,41 @@ pub(super) fn run(args: &FitArgs, global: &Global, dir: &RunDir) -> anyhow::Resu
     if !report.whole {
         tell!("note: no set of features left the pilot texts whole; this is the one with most hits. Try --max-perplexity 3, or --features 1");
     }
-    if let Some(name) = &args.save {
-        let edit = saved(&mut opened, &report, &args.positive)?;
-        edits::save(dir, name, &edit)?;
+    if args.save.name().is_some() {
+        let edit = saved(&mut opened, &report, args)?;
+        args.save.keep(dir, &edit, &mut opened)?;
     }
     print(global, &report, |out| table(out, &report))
 }
 
 /// The edit in multiples of maxima, as it is saved.
-fn saved(opened: &mut Opened, report: &FitReport, positive: &[PathBuf]) -> anyhow::Result<SavedEdit> {
+fn saved(opened: &mut Opened, report: &FitReport, args: &FitArgs) -> anyhow::Result<SavedEdit> {
     let one = |&(latent, act): &(u32, f32)| -> anyhow::Result<SavedLatent> {
         let max_act = opened.scale(latent)?.max_act;
         let unit = if max_act > 0.0 { None } else { Some(crate::intervene::saved::Unit::Act) };
         Ok(SavedLatent { unit, ..SavedLatent::new(latent, RuleName::Set, Some(if max_act > 0.0 { act / max_act } else { act })) })
     };
     let edits = report.edit.iter().map(one).collect::<anyhow::Result<_>>()?;
-    let names: Vec<String> = positive.iter().map(|p| p.display().to_string()).collect();
-    Ok(SavedEdit { about: format!("fitted to {}", names.join(", ")), weights_hash: Some(opened.weights_hash.clone()), ..SavedEdit::of(edits) })
+    let mut names: Vec<String> = args.positive.iter().map(|p| p.display().to_string()).collect();
+    names.extend((!args.positive_text.is_empty()).then(|| format!("{} texts", args.positive_text.len())));
+    Ok(SavedEdit { about: format!("fitted to {}", names.join(", ")), ..SavedEdit::of(edits) })
 }
 
-/// Documents of files as tokens.
-fn documents(opened: &Opened, paths: &[PathBuf], field: &str) -> anyhow::Result<Vec<Vec<u32>>> {
-    let mut all = Vec::new();
+fn order(text: &str) -> Result<Order, String> {
+    Ok(match text {
+        "both" => Order::Both,
+        "f1" => Order::F1,
+        "log-odds" => Order::LogOdds,
+        "difference" => Order::Difference,
+        "output" => Order::Output,
+        "attribution" => Order::Attribution,
+        other => return Err(format!("{other} is not both, f1, log-odds, difference, output or attribution")),
+    })
+}
+
+/// Documents of files, and texts, as tokens. What is not read is said.
+fn documents(opened: &Opened, paths: &[PathBuf], texts: &[String], field: &str) -> anyhow::Result<Vec<Vec<u32>>> {
+    let (mut all, mut left_out) = (texts.to_vec(), 0);
     for path in paths {
         let (mut texts, mut wrong) = (Vec::new(), None);
         if !path.is_file() {
@@ -147,7 +179,7 @@ fn documents(opened: &Opened, paths: &[PathBuf], field: &str) -> anyhow::Result<
         read_file(path, &path.display().to_string(), Fields { text: field, kind: "kind" }, &mut |document| {
             match document {
                 Ok(document) if texts.len() < MOST_DOCUMENTS => texts.push(document.text),
-                Ok(_) => {}
+                Ok(_) => left_out += 1,
                 Err(e) => drop(wrong.get_or_insert(e)),
             }
             Ok(())
@@ -156,14 +188,23 @@ fn documents(opened: &Opened, paths: &[PathBuf], field: &str) -> anyhow::Result<
         if let Some(wrong) = wrong {
             bail!("{}, {}: {}\n  mend or leave out the record; --field says where the text is", wrong.file, wrong.place, wrong.what);
         }
-        all.extend(texts.iter().map(|text| {
-            let mut ids = opened.tokenizer.encode(text);
-            ids.truncate(MOST_TOKENS);
-            ids
-        }));
+        all.append(&mut texts);
     }
-    all.retain(|d| d.len() > 1);
-    Ok(all)
+    // A short file is one document; its paragraphs are several.
+    if all.len() < 4 {
+        all = all.iter().flat_map(|text| text.split("\n\n")).filter(|part| !part.trim().is_empty()).map(str::to_string).collect();
+    }
+    if left_out > 0 {
+        tell!("note: {} documents after the first {} of a file are not read", grouped(left_out), grouped(MOST_DOCUMENTS as u64));
+    }
+    let mut documents: Vec<Vec<u32>> = all.iter().map(|text| opened.tokenizer.encode(text)).collect();
+    let long = documents.iter().filter(|d| d.len() > MOST_TOKENS).count();
+    if long > 0 {
+        tell!("note: {} documents are longer than {} tokens; what comes after is not read", grouped(long as u64), grouped(MOST_TOKENS as u64));
+    }
+    documents.iter_mut().for_each(|d| d.truncate(MOST_TOKENS));
+    documents.retain(|d| d.len() > 1);
+    Ok(documents)
 }
 
 /// Training documents of the run, evenly over it.
@@ -189,7 +230,9 @@ fn table(out: &mut dyn Write, report: &FitReport) -> std::io::Result<()> {
         "latent", "F1", "log-odds", "mean diff.", "output", "attribution", "F1", "mean diff."
     )?;
     writeln!(out, "{:>7} {:>46}   {:>17}", "", "on the documents fitted on", "on others")?;
-    for (f, other) in report.ranked.iter().zip(&report.held_out).take(10) {
+    // The first ten, and whatever else is in the edit.
+    let in_edit = |f: &Fitted| report.edit.iter().any(|e| e.0 == f.latent);
+    for (_, (f, other)) in report.ranked.iter().zip(&report.held_out).enumerate().filter(|(i, (f, _))| *i < 10 || in_edit(f)) {
         let number = |x: Option<f64>| x.map_or("-".into(), |x| format!("{x:.3}"));
         let other = other.as_ref().map_or(format!("{:>6} {:>10}", "-", "-"), |o| format!("{:>6.3} {:>10.3}", o.f1, o.mean_difference));
         writeln!(

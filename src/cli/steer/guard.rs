@@ -1,23 +1,24 @@
 //! `steer guard`: what a set of edits does to a concept, what it costs and what is left.
 
 use super::concept::ConceptArgs;
-use super::edits::{self, EditArgs};
+use super::edits::{EditArgs, SaveArgs};
 use super::rig::Opened;
 use super::{Drawing, Global};
-use crate::artifact::RunDir;
+use crate::artifact::{RunDir, grouped};
 use crate::cli::features::print;
 use crate::cli::{Interrupted, Terminal, again};
 use crate::intervene::saved::{RuleName, SavedEdit};
 use crate::pipeline;
-use crate::pipeline::guard::{BeforeAfter, GuardConfig, GuardReport, guard};
-use anyhow::{Context, bail};
+use crate::pipeline::guard::{BeforeAfter, GuardConfig, GuardReport, Hits, OfConcept, Rates, guard};
+use anyhow::bail;
 use std::io::Write;
 
-/// Hold features at zero, and say what that does to a concept, what it costs elsewhere and how much of it is left
+/// Hold features at zero, and say what that does to held-out text and to a concept, what it costs elsewhere and how much of it is left
 ///
-/// Without another rule the latents are removed. --save keeps them as a profile, to be used as --edit NAME. The loss is that of held-out half B; texts are written
-/// after prompts that call for the concept, and from the beginning of a document. The leak is what still pushes towards the concept: other features, and what
-/// the SAE does not explain.
+/// Without another rule the latents are removed. --save keeps them as a profile, to be used as --edit NAME. The loss is that of held-out half B: where the edit changes
+/// anything, elsewhere, and the tokens hurt most. With a concept, texts are also written after prompts that call for it, and from the beginning of a document; beside
+/// them stands what is left with all that the hook adds at zero, which is the most that zeroing features there can take. Last comes what the hook added towards the
+/// concept: the edited features, others through which it leaks, and what the SAE does not explain. What passes the hook by in the residual stream is not in that.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct GuardArgs {
@@ -39,9 +40,8 @@ pub(super) struct GuardArgs {
     texts: usize,
     #[command(flatten)]
     drawing: Drawing,
-    /// Save the edit in DIR/RUN/edits, to be used as --edit NAME
-    #[arg(long, value_name = "NAME")]
-    save: Option<String>,
+    #[command(flatten)]
+    save: SaveArgs,
     /// Name of the SAE [default: main, or the only one of the run]
     #[arg(long, value_name = "NAME")]
     sae: Option<String>,
@@ -49,12 +49,14 @@ pub(super) struct GuardArgs {
 
 const EXAMPLES: &str = "\
 Examples:
+  monosem steer guard --latent 17                            what does removing it cost, and where?
   monosem steer guard --latent 17 --latent 40 --regex '[0-9]+' --save no-digits
   monosem steer guard --edit no-digits --label 'length of time'
   monosem steer run --edit no-digits --prompt 'The year'";
 
 pub(super) fn run(args: &GuardArgs, global: &Global, dir: &RunDir) -> anyhow::Result<()> {
     let sampling = args.drawing.sampling()?;
+    args.save.check(dir)?;
     let mut opened = Opened::open(dir, args.sae.as_deref())?;
     let (rule, value) = args.edit.rule()?.unwrap_or((RuleName::Zero, None));
     let edit = match args.edit.saved(dir)? {
@@ -72,38 +74,69 @@ pub(super) fn run(args: &GuardArgs, global: &Global, dir: &RunDir) -> anyhow::Re
         bail!("a guard holds at every position; this edit rests after some tokens\n  leave out --rests, or rest_after in the edit");
     }
     let steering = opened.resolve(&edit)?;
-    let (concept, name) = args.concept.read(dir, &opened.tokenizer)?.context("say what concept: --regex, --token-set or --label")?;
+    let concept = args.concept.read(dir, &opened.tokenizer)?;
+    let name = concept.as_ref().map_or("", |c| c.1.as_str());
     let &GuardArgs { n_tokens, prompts, called, texts, .. } = args;
     let config = GuardConfig { n_tokens, prompts, called, texts, tokens: 60, sampling };
-    let report = match guard(opened.rig(), &opened.stream()?, &steering, &concept, &config, &mut Terminal::new()) {
+    let report = match guard(opened.rig(), &opened.stream()?, &steering, concept.as_ref().map(|c| &c.0), &config, &mut Terminal::new()) {
         Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
         done => done?,
     };
-    if let Some(save) = &args.save {
-        let about = if edit.about.is_empty() { format!("against {name}") } else { edit.about.clone() };
-        edits::save(dir, save, &SavedEdit { about, weights_hash: Some(opened.weights_hash.clone()), ..edit })?;
-    }
-    print(global, &report, |out| tell_report(out, &name, &report))
+    let about = if edit.about.is_empty() && !name.is_empty() { format!("against {name}") } else { edit.about.clone() };
+    args.save.keep(dir, &SavedEdit { about, ..edit }, &mut opened)?;
+    print(global, &report, |out| tell_report(out, name, &report))
 }
 
 fn tell_report(out: &mut dyn Write, name: &str, r: &GuardReport) -> std::io::Result<()> {
     let change = |b: &BeforeAfter| b.change().map_or(String::new(), |c| format!(" ({:+.2} %)", 100.0 * c));
-    let percent = |b: &BeforeAfter| format!("{:.2} % -> {:.2} %{}", 100.0 * b.before, 100.0 * b.after, change(b));
     let nats = |b: &BeforeAfter| format!("{:.4} -> {:.4} nats{}", b.before, b.after, change(b));
-    writeln!(out, "{name}: it follows {} of {} positions of held-out half B", r.n_concept, r.n_concept + r.n_other)?;
+    let some_nats = |b: &Option<BeforeAfter>| b.as_ref().map_or("no such position".into(), nats);
+    writeln!(out, "held-out half B: the edit changes the activations at {} of {} positions", grouped(r.n_changed), grouped(r.n_tokens))?;
+    writeln!(out, "  loss where it does              {}", some_nats(&r.loss_changed))?;
+    writeln!(out, "  loss where it does not          {}", some_nats(&r.loss_unchanged))?;
+    if let Some(concept) = &r.concept {
+        tell_concept(out, name, concept, &nats)?;
+    }
+    if !r.hurt.is_empty() {
+        writeln!(out, "tokens whose loss rises most, nats:")?;
+    }
+    for h in &r.hurt {
+        writeln!(out, "  {:>6.3} -> {:>6.3}  {:?} after {:?}", h.loss.before, h.loss.after, h.token, h.context)?;
+    }
+    Ok(())
+}
+
+/// Counts below this are too few for a change in percent.
+const FEW: u64 = 20;
+
+fn tell_concept(out: &mut dyn Write, name: &str, r: &OfConcept, nats: &dyn Fn(&BeforeAfter) -> String) -> std::io::Result<()> {
+    writeln!(out, "{name}: it follows {} of {} positions", grouped(r.n_concept), grouped(r.n_concept + r.n_other))?;
     writeln!(out, "  loss where it follows           {}", nats(&r.loss_concept))?;
     writeln!(out, "  loss elsewhere                  {}", nats(&r.loss_other))?;
     if let Some(mass) = &r.mass {
-        writeln!(out, "  probability of its own tokens   {}", percent(mass))?;
+        let change = mass.change().map_or(String::new(), |c| format!(" ({:+.2} %)", 100.0 * c));
+        writeln!(out, "  probability of its own tokens   {:.2} % -> {:.2} %{change}", 100.0 * mass.before, 100.0 * mass.after)?;
+    } else if let Some(why) = &r.mass_absent {
+        writeln!(out, "  probability of its own tokens   not told: {why}")?;
     }
-    let of_tokens = |b: &Option<BeforeAfter>| b.as_ref().map_or("nothing was written".into(), |b| format!("{} of tokens", percent(b)));
-    writeln!(out, "  written where it is called for  {}, after {} prompts", of_tokens(&r.rate_called), r.n_prompts)?;
-    writeln!(out, "  written freely                  {}", of_tokens(&r.rate_free))?;
+    let rates = |rates: &Option<Rates>| match rates {
+        None => "nothing was written".to_string(),
+        Some(Rates { before, after, hook_at_zero }) => {
+            let change = match before.concept_tokens {
+                few if few < FEW => String::new(),
+                many => format!(" ({:+.0} %)", 100.0 * (after.rate() * before.tokens as f64 / many as f64 - 1.0)),
+            };
+            let hits = |h: &Hits| format!("{} of {}", grouped(h.concept_tokens), grouped(h.tokens));
+            format!("{} tokens -> {}{change}; all that the hook adds at zero: {}", hits(before), hits(after), hits(hook_at_zero))
+        }
+    };
+    writeln!(out, "  written where it is called for  {}; {} prompts", rates(&r.called), r.n_prompts)?;
+    writeln!(out, "  written freely                  {}", rates(&r.free))?;
     if let Some(leak) = &r.leak {
         let largest: Vec<String> = leak.largest.iter().map(|(l, share)| format!("{l} ({:.0} %)", 100.0 * share)).collect();
         writeln!(
             out,
-            "  of what pushed towards it: {:.0} % the edited features, {:.0} % others, the largest {}; {:.0} % what the SAE does not explain",
+            "  of what the hook added towards it: {:.0} % the edited features, {:.0} % others, the largest {}; {:.0} % what the SAE does not explain",
             100.0 * leak.edited,
             100.0 * leak.others,
             largest.join(", "),

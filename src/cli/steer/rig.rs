@@ -92,6 +92,13 @@ impl Opened {
         Ok(Scale { max_act: all[latent as usize], mean_act: f32::NAN })
     }
 
+    /// The edit as it is kept: for this SAE, with the maxima that it reads.
+    pub fn fixed(&mut self, edit: &SavedEdit) -> anyhow::Result<SavedEdit> {
+        let maxima: Vec<(u32, f32)> = edit.edits.iter().map(|e| Ok((e.latent, self.scale(e.latent)?.max_act))).collect::<anyhow::Result<_>>()?;
+        let max_act = |latent: u32| maxima.iter().find(|m| m.0 == latent).expect("every latent of the edit was asked for").1;
+        Ok(SavedEdit { weights_hash: Some(self.weights_hash.clone()), ..edit.with_maxima(max_act) })
+    }
+
     /// The edit in units of activation.
     pub fn resolve(&mut self, edit: &SavedEdit) -> anyhow::Result<Steering> {
         let refused = |e: anyhow::Error| intervene::Error::Edit { what: format!("{e:#}") };

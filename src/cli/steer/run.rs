@@ -2,12 +2,12 @@
 
 use super::columns::{side_by_side, terminal_width};
 use super::concept::ConceptArgs;
-use super::edits::{self, EditArgs};
+use super::edits::{EditArgs, SaveArgs};
 use super::rig::Opened;
 use super::{Drawing, Global};
 use crate::artifact::{RunDir, shell_word};
 use crate::intervene::effect::{Effect, Moved, effect};
-use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent};
+use crate::intervene::saved::RuleName;
 use crate::intervene::strength::{Measures, SafeStrength, Trial, caution, safe_strength};
 use crate::intervene::write::{Change, Writing};
 use crate::intervene::{Rule, Side, Steering, steer};
@@ -17,17 +17,16 @@ use std::ops::ControlFlow;
 
 /// Write a continuation twice with the same luck: unedited, and with latents edited
 ///
-/// The SAE's error is kept, so that only the edited latents change. Without a rule (--strength, --add, --zero ...) the latent is clamped
-/// to the largest of 8, 5, 3, 2, 1 or half its maximum at which the text stays readable: its perplexity under the unedited model at most
-/// 1.5 times, its distinct bigrams at least 0.8 times, those of the unedited text.
+/// The SAE's error is kept, so that only the edited latents change. Without a rule (--strength, --add, --zero ...) the latents are clamped
+/// to the largest of 8, 5, 3, 2, 1 or half their maxima at which eight texts after the prompt stay readable: their perplexity under the unedited model at most
+/// 1.5 times, their distinct bigrams at least 0.8 times, those of the unedited texts.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Run {
     #[command(flatten)]
     edit: EditArgs,
-    /// Save the edit in DIR/RUN/edits, to be used as --edit NAME
-    #[arg(long, value_name = "NAME")]
-    save: Option<String>,
+    #[command(flatten)]
+    save: SaveArgs,
     /// Text to go on from; empty begins a document
     #[arg(long, default_value = "", value_name = "TEXT")]
     prompt: String,
@@ -64,18 +63,25 @@ Examples:
   monosem steer run --latent 17 --strength 5 --save loud     held at 5 times its maximum, and remembered
   monosem steer run --edit loud --texts 20 --regex '[0-9]'   twenty texts, their digits counted
   monosem steer run --latent 17 --scale 2                    twice as strong wherever it is active
-  monosem steer run --latent 17 --latent 40 --zero           both taken out";
+  monosem steer run --latent 17 --latent 40 --zero           both taken out
+  monosem steer run --edit no-digits --edit loud             two saved edits at once";
 
 /// The neutral prefix of pinned sampling.
 const PIN_PREFIX: &str = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10";
 
 pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<()> {
     let sampling = args.drawing.sampling()?;
-    if args.edit.latent.is_empty() && args.edit.edit.is_none() {
+    if args.edit.latent.is_empty() && args.edit.edit.is_empty() {
         bail!("say what to edit: --latent N or --edit NAME\n  look for latents: monosem features search TEXT {}", dir.flags());
     }
     let rule = if args.pin { Some((RuleName::Set, Some(1.0))) } else { args.edit.rule()? };
+    if !args.edit.in_maxima() && (args.pin || (rule.is_none() && args.edit.edit.is_empty())) {
+        bail!(
+            "--unit says what the number of a rule is a multiple of; without a rule, and with --pin, strengths are multiples of the maximum\n  leave it out, or give --strength, --add, ..."
+        );
+    }
     let saved = args.edit.saved(dir)?;
+    args.save.check(dir)?;
     let mut opened = Opened::open(dir, args.sae.as_deref())?;
     let prompt_text = if args.pin { PIN_PREFIX } else { &args.prompt };
     let prompt = opened.rig().prompt(prompt_text);
@@ -86,29 +92,25 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
     if saved.as_ref().is_some_and(|edit| edit.edits.is_empty() && edit.keep_error) {
         bail!("the edit names no latent and keeps the SAE's error, so it would change nothing");
     }
-    let mut found = Vec::new();
+    let mut found = None;
     let edit = match (saved, rule) {
         (Some(saved), _) => saved,
         (None, Some((rule, value))) => args.edit.of(rule, value),
         (None, None) => {
-            let mut edits = Vec::new();
-            for &latent in &args.edit.latent {
-                let max_act = maximum(&mut opened, latent, dir)?;
-                let at =
-                    |multiple: f32| SavedLatent { only_active: args.edit.only_active(), ..SavedLatent::new(latent, RuleName::Set, Some(multiple)) };
-                let held = args.edit.resting(SavedEdit { edits: vec![at(1.0)], ..args.edit.of(RuleName::Set, None) }, &opened)?;
-                let held = opened.resolve(&held)?;
-                let safe = safe_strength(opened.rig(), &held, max_act, std::slice::from_ref(&prompt), &writing.sampling)?;
-                tell_safe(latent, &safe);
-                edits.push(at(safe.multiple));
-                found.push(safe);
-            }
-            SavedEdit { edits, ..args.edit.of(RuleName::Set, None) }
+            let max_acts = args.edit.latent.iter().map(|&latent| maximum(&mut opened, latent, dir)).collect::<anyhow::Result<Vec<f32>>>()?;
+            let at = |multiple: f32| args.edit.of(RuleName::Set, Some(multiple));
+            let held = args.edit.resting(at(1.0), &opened)?;
+            let held = opened.resolve(&held)?;
+            let safe = safe_strength(opened.rig(), &held, &max_acts, &prompt, &writing.sampling)?;
+            tell_safe(&args.edit.latent, &safe);
+            let edit = at(safe.multiple);
+            found = Some(safe);
+            edit
         }
     };
     let edit = args.edit.resting(edit, &opened)?;
     let steering = opened.resolve(&edit)?;
-    let edit = SavedEdit { weights_hash: Some(opened.weights_hash.clone()), ..edit };
+    let edit = opened.fixed(&edit)?;
     let (mut cautions, mut max_acts) = (Vec::new(), Vec::new());
     for one in &steering.edits {
         let max_act = opened.scale(one.latent)?.max_act;
@@ -119,18 +121,16 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
         }
         max_acts.push(max_act);
     }
-    if let Some(name) = &args.save {
-        edits::save(dir, name, &edit)?;
-    }
+    args.save.keep(dir, &edit, &mut opened)?;
     let rig = opened.rig();
-    let mut on_token = |side: Side, position: &crate::intervene::write::Position| {
+    let mut on_text = |side: Side, text: &str| {
         if args.stream && side == Side::Edited {
             let mut out = std::io::stdout();
-            let _ = write!(out, "{}", position.text).and_then(|()| out.flush());
+            let _ = write!(out, "{text}").and_then(|()| out.flush());
         }
         ControlFlow::Continue(())
     };
-    let both = steer(rig, &steering, &prompt, &writing, &mut on_token)?;
+    let both = steer(rig, &steering, &prompt, &writing, &mut on_text)?;
     let effects = args.effects.then(|| effect(rig, &steering, &prompt, &both.edited.tokens, 3)).transpose()?;
     let concept = args.concept.read(dir, &opened.tokenizer)?;
     let prompts = vec![prompt; args.texts as usize];
@@ -206,9 +206,12 @@ pub(super) fn spoken(rule: &Rule) -> String {
     }
 }
 
-fn tell_safe(latent: u32, safe: &SafeStrength) {
-    let why = if safe.within_bounds { "the largest that stays readable" } else { "the smallest tried; none stayed readable" };
-    tell!("latent {latent}: clamped to {} times its maximum, {why}", safe.multiple);
+fn tell_safe(latents: &[u32], safe: &SafeStrength) {
+    let why = if safe.within_bounds { "the largest at which eight texts stay readable" } else { "the smallest tried; none stayed readable" };
+    match latents {
+        [latent] => tell!("latent {latent}: clamped to {} times its maximum, {why}", safe.multiple),
+        _ => tell!("{} latents: each clamped to {} times its maximum, {why}", latents.len(), safe.multiple),
+    }
 }
 
 /// What both sides are like, one row each.

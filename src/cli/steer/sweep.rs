@@ -1,13 +1,13 @@
 //! `steer sweep`: an edit at several strengths, what each does and costs, and the one to take.
 
 use super::concept::ConceptArgs;
-use super::edits::{self, EditArgs};
+use super::edits::{EditArgs, SaveArgs};
 use super::rig::Opened;
 use super::run::maximum;
 use super::{Drawing, Global};
 use crate::artifact::{RunDir, write_atomic};
 use crate::cli::features::print;
-use crate::intervene::saved::{RuleName, SavedEdit};
+use crate::intervene::saved::RuleName;
 use crate::intervene::strength::{Bounds, Swept, Trial, choose, sweep};
 use crate::intervene::write::{Change, Writing};
 use crate::intervene::{Steering, measure};
@@ -20,7 +20,8 @@ use std::path::PathBuf;
 /// Try an edit at several strengths: what each does and costs
 ///
 /// At each strength the same texts are written with the same luck. A strength is taken that leaves the text whole - its perplexity under the
-/// unedited model and its distinct bigrams within bounds - and of these the one with most of the concept, or the largest where none is given.
+/// unedited model and its distinct bigrams within bounds - and changes it, and of these the one with most of the concept, or where none is given the one that moves
+/// the model furthest (KL). --save keeps the edit at that strength.
 ///
 /// Columns: perplexity and distinct-2 (share of pairs of tokens that are not repetitions) as multiples of the unedited texts'; repeat, the longest run of tokens
 /// that a text has twice, mean over texts; KL of the edited from the unedited next-token distribution, mean over positions; tokens with the concept.
@@ -61,9 +62,8 @@ pub(super) struct Sweep {
     /// Write a plot of what is gained against what it costs
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
-    /// Save the edit at the strength that is taken, to be used as --edit NAME
-    #[arg(long, value_name = "NAME")]
-    save: Option<String>,
+    #[command(flatten)]
+    save: SaveArgs,
     /// Name of the SAE [default: main, or the only one of the run]
     #[arg(long, value_name = "NAME")]
     sae: Option<String>,
@@ -84,6 +84,7 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
         bail!("--strengths must be numbers, not {bad}");
     }
     let saved = args.edit.saved(dir)?;
+    args.save.check(dir)?;
     if saved.is_none() && args.edit.latent.is_empty() {
         bail!("say what to edit: --latent N or --edit NAME\n  look for latents: monosem features search TEXT {}", dir.flags());
     }
@@ -151,13 +152,12 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
         write_atomic(path, |file| file.write_all(svg.as_bytes()))?;
         tell!("wrote {}", path.display());
     }
-    match (&args.save, chosen) {
-        (Some(name), Some(chosen)) => {
-            let edit = SavedEdit { weights_hash: Some(opened.weights_hash.clone()), ..at(swept[chosen].strength) };
-            edits::save(dir, name, &edit)?;
+    match (args.save.name(), chosen) {
+        (_, Some(chosen)) => args.save.keep(dir, &at(swept[chosen].strength), &mut opened)?,
+        (Some(name), None) => {
+            bail!("no strength left the text whole and changed anything, so {name} was not saved\n  try other ones: --strengths 0.05,0.1,0.2")
         }
-        (Some(name), None) => bail!("no strength left the text whole, so {name} was not saved\n  try smaller ones: --strengths 0.05,0.1,0.2"),
-        (None, _) => {}
+        (None, None) => {}
     }
     let result = serde_json::json!({
         "sae": opened.name, "unedited": unedited.measures, "swept": swept, "bounds": bounds,
@@ -211,6 +211,9 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
         }
         match chosen {
             Some(i) => writeln!(out, "at {}: {}", swept[i].strength, swept[i].text.replace('\n', "\\n")),
+            None if swept.iter().all(|s| s.measures.kl == 0.0) => {
+                writeln!(out, "no strength changes anything: the edit never comes into play in these texts")
+            }
             None => writeln!(
                 out,
                 "no strength leaves the text whole: its perplexity at most {} times, its distinct-2 at least {} times the unedited",

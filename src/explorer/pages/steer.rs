@@ -73,7 +73,7 @@ pub async fn steer(State(server): State<Server>, OriginalUri(uri): OriginalUri, 
 /// listening stops the writing.
 pub async fn stream(State(server): State<Server>, asked: Result<Query<steering::Ask>, QueryRejection>) -> Response {
     // There is room for all that can be said, so that a slow reader holds nothing up.
-    let (send, receive) = mpsc::channel::<Event>(2 * steering::MAX_TOKENS + 1);
+    let (send, receive) = mpsc::channel::<Event>(2 * steering::MAX_TOKENS + 3);
     let told = send.clone();
     let work = move |app: &App| -> Page<SteerResult> {
         let ask = fields(asked)?;

@@ -63,7 +63,7 @@ pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
             .collect::<Result<_, _>>()
             .map_err(failed)?;
         let prompts = vec![rig.prompt(&ask.prompt); TEXTS];
-        let writing = Writing::new(ask.tokens.min(MOST_TOKENS), &ask.sampling());
+        let writing = Writing { n_tokens: ask.tokens.min(MOST_TOKENS), ..ask.writing() };
         let trial = Trial { rig, prompts: &prompts, writing: &writing, concept: concept.as_ref() };
         let unedited = trial.write(Change::default()).map_err(failed)?;
         let steering = |m: f32| steerings.iter().find(|s| s.0 == m).expect("every multiple was resolved").1.clone();
@@ -83,6 +83,7 @@ pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
         verdict: match (Some(i) == chosen, s.whole) {
             (true, _) if concept.is_some() && s.measures.concept_tokens <= unedited.concept_tokens => "whole, and no more of it than unedited",
             (true, _) => "the one to take",
+            (false, true) if s.measures.kl == 0.0 => "changes nothing",
             (false, true) => "whole",
             (false, false) => "comes apart",
         },
