@@ -140,6 +140,12 @@ impl Plan {
     }
 
     /// Forward passes of each window per epoch.
+    /// Tokens that are run, or read, for so many rows: every window is visited as often as the plan says.
+    pub fn tokens_for(&self, rows: u64) -> u64 {
+        let epochs = rows as f64 / self.rows_per_epoch as f64;
+        (epochs * (self.visits * self.n_windows() * self.n_ctx) as f64) as u64
+    }
+
     pub fn visits(&self) -> usize {
         self.visits
     }

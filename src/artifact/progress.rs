@@ -6,6 +6,10 @@ pub trait Progress {
     fn begin(&mut self, what: &str, total: u64, unit: &str);
     /// `n` more units are done.
     fn advance(&mut self, n: u64);
+    /// `n` units were done before this call of the stage, which goes on from there: they are no part of its speed.
+    fn resume(&mut self, n: u64) {
+        self.advance(n);
+    }
     /// A figure worth showing beside the bar, such as the current loss.
     fn figure(&mut self, text: &str);
     /// A line of the story that stays on the screen.

@@ -23,6 +23,8 @@ pub struct Terminal {
     unit: String,
     total: u64,
     done: u64,
+    /// What was done before it began, of which the rate knows nothing.
+    before: u64,
     figure: String,
     began: Instant,
     said: Instant,
@@ -50,6 +52,7 @@ impl Terminal {
             unit: String::new(),
             total: 0,
             done: 0,
+            before: 0,
             figure: String::new(),
             began: now,
             said: now,
@@ -70,7 +73,14 @@ impl Terminal {
         let seconds = self.began.elapsed().as_secs_f64().max(1e-9);
         let share = 100.0 * self.done as f64 / self.total.max(1) as f64;
         let figure = if self.figure.is_empty() { String::new() } else { format!("  {}", self.figure) };
-        tell!("{}: {share:.0} % of {} {}, {} {}/s{figure}", self.what, grouped(self.total), self.unit, rate(self.done as f64 / seconds), self.unit);
+        tell!(
+            "{}: {share:.0} % of {} {}, {} {}/s{figure}",
+            self.what,
+            grouped(self.total),
+            self.unit,
+            rate((self.done - self.before) as f64 / seconds),
+            self.unit
+        );
     }
 }
 
@@ -81,7 +91,7 @@ fn rate(per_second: f64) -> String {
 
 impl Progress for Terminal {
     fn begin(&mut self, what: &str, total: u64, unit: &str) {
-        (self.what, self.unit, self.total, self.done) = (what.into(), unit.into(), total, 0);
+        (self.what, self.unit, self.total, self.done, self.before) = (what.into(), unit.into(), total, 0, 0);
         self.figure.clear();
         self.began = Instant::now();
         self.said = self.began;
@@ -105,6 +115,14 @@ impl Progress for Terminal {
         } else if self.done < self.total && self.said.elapsed() > LINE_EVERY {
             self.said = Instant::now();
             self.line();
+        }
+    }
+
+    fn resume(&mut self, n: u64) {
+        (self.done, self.before) = (self.done + n, self.before + n);
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.done);
+            bar.reset_eta();
         }
     }
 

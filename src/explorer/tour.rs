@@ -190,7 +190,7 @@ impl App {
             figures.push(Fact::new("explained variance", percent_of_one(eval.explained_variance), ""));
             let of = format!("of {} on {} held-out tokens", grouped(eval.n_latents), grouped(eval.n_eval_tokens));
             figures.push(Fact::new("dead", percent(eval.dead_frac), &of));
-            let rare = format!("{}, {}", percent(eval.ultra_rare_frac), eval.junk_frac.map_or("-".into(), percent));
+            let rare = format!("{}, {}", eval.ultra_rare_frac.map_or("-".into(), percent), eval.junk_frac.map_or("-".into(), percent));
             figures.push(Fact::new("ultra-rare, junk", rare, "of features"));
         } else if let Some(meta) = dictionary.map(Dictionary::meta) {
             let dead = meta.n_dead as f64 / f64::from(meta.n_units.max(1));

@@ -89,7 +89,7 @@ pub fn controls(
 
     let mut held = vec![];
     for (decoder, word) in [(Decoder::Frozen, "frozen"), (Decoder::SoftFrozen, "soft-frozen")] {
-        held.push((TrainConfig { decoder, ..train.clone() }, beside(&real, run, &format!("{name}-{word}"))));
+        held.push((train.held(decoder), beside(&real, run, &format!("{name}-{word}"))));
     }
     for (train, place) in held.iter().filter(|(train, place)| !place.is_fresh(train)) {
         let mut source = Streamed::open(engine, stream, hook, shuffle)?;

@@ -114,7 +114,11 @@ impl Report {
             (
                 "dead",
                 percent(eval.dead_frac),
-                format!("ultra-rare {}, junk {}", percent(eval.ultra_rare_frac), eval.junk_frac.map_or("-".into(), percent)),
+                format!(
+                    "ultra-rare {}, junk {}",
+                    eval.ultra_rare_frac.map_or("not told".into(), percent),
+                    eval.junk_frac.map_or("-".into(), percent)
+                ),
             ),
             (
                 "concepts found",

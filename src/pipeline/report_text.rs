@@ -69,9 +69,9 @@ impl Report {
         )?;
         writeln!(
             out,
-            "            dead {:.1} %, ultra-rare {:.1} %, junk {:.1} % of {} latents",
+            "            dead {:.1} %{}, junk {:.1} % of {} latents",
             100.0 * eval.dead_frac,
-            100.0 * eval.ultra_rare_frac,
+            eval.ultra_rare_frac.map_or(String::new(), |share| format!(", ultra-rare {:.1} %", 100.0 * share)),
             100.0 * eval.junk_frac.unwrap_or(0.0),
             grouped(eval.n_latents)
         )?;

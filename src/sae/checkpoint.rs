@@ -33,7 +33,7 @@ impl Checkpoint {
     /// Writes `dir/step-<step>.safetensors` and deletes all but the last two.
     pub fn write(&self, dir: &Path) -> Result<PathBuf> {
         let path = dir.join(format!("step-{:010}.safetensors", self.step));
-        let State { params, first, second, steps, kept, kept_first } = &self.state;
+        let State { params, first, second, steps, kept, kept_first, kept_since } = &self.state;
         let (e, f) = (params.b_dec.len(), params.b_enc.len());
         let d = params.w_enc.len() / f;
         let mut tensors = Vec::new();
@@ -65,6 +65,7 @@ impl Checkpoint {
         tensors.push(Tensor::u64("numbers", &[7], &numbers));
         let kept_first = [kept_first.to_bits()];
         tensors.push(Tensor::u64("kept_first", &[1], &kept_first));
+        tensors.push(Tensor::u64("kept_since", &[1], std::slice::from_ref(kept_since)));
         write_tensors(&path, &tensors, &[("run", self.run.clone())])?;
         for old in all(dir)?.iter().rev().skip(2) {
             fs::remove_file(old).map_err(|e| artifact::Error::io("delete", old, e))?;
@@ -115,7 +116,10 @@ impl Checkpoint {
         };
         let numbers = file.u64s("numbers")?;
         // Absent in a checkpoint of an older program.
-        let kept_first = if names.iter().any(|name| name == "kept_first") { file.u64s("kept_first")?.first().copied().unwrap_or(0) } else { 0 };
+        let later = |name: &str| -> artifact::Result<u64> {
+            if names.iter().any(|n| n == name) { Ok(file.u64s(name)?.first().copied().unwrap_or(0)) } else { Ok(0) }
+        };
+        let (kept_first, kept_since) = (later("kept_first")?, later("kept_since")?);
         let last_fired = file.u64s("last_fired")?;
         let &[steps, step, position, start, kept, factor, l0] = &numbers[..] else {
             return Err(artifact::Error::Corrupt { path: path.into(), what: format!("it holds {} numbers, expected 7", numbers.len()) }.into());
@@ -140,6 +144,7 @@ impl Checkpoint {
                 steps,
                 kept: f64::from_bits(kept),
                 kept_first: f64::from_bits(kept_first),
+                kept_since,
             },
             scales: Scales {
                 input: normaliser("mean", "scale", d)?,

@@ -108,6 +108,9 @@ pub struct TrainConfig {
     pub lr_decay: f64,
     /// Fraction of the run over which the L1 coefficient rises linearly from 0.
     pub l1_warmup: f64,
+    /// Last fraction of the run over which the L1 coefficient falls linearly to 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub l1_decay: f64,
     /// Largest norm of the whole gradient; none: not clipped.
     pub clip: Option<f64>,
     pub beta1: f64,
@@ -135,6 +138,10 @@ pub struct TrainConfig {
     pub snapshots: usize,
 }
 
+fn is_zero(x: &f64) -> bool {
+    *x == 0.0
+}
+
 /// The first of six is at 1/64 of the run.
 fn snapshots() -> usize {
     6
@@ -152,6 +159,7 @@ impl TrainConfig {
             lr_warmup: 0.02,
             lr_decay: 0.2,
             l1_warmup: 0.05,
+            l1_decay: 0.0,
             clip: Some(1.0),
             beta1: 0.9,
             beta2: 0.999,
@@ -185,6 +193,22 @@ impl TrainConfig {
         self.rows / self.batch.max(1) as u64
     }
 
+    /// Fraction of the run over which the coefficient of the penalty rises, and from which on it is steered where there is a target: a rise over more than half of the
+    /// run would leave no time for that, so with a target it is over after a twentieth.
+    pub fn sparsity_warmup(&self) -> f64 {
+        if self.target_l0.is_some() && self.l1_warmup > 0.5 { 0.05 } else { self.l1_warmup }
+    }
+
+    /// The same training with a decoder that is held: nothing may put other latents in the place of those that it began with.
+    #[must_use]
+    pub fn held(&self, decoder: Decoder) -> Self {
+        let mut held = TrainConfig { decoder, resample: None, ..self.clone() };
+        if let Some(unsorted) = self.sae.recipe.unsorted() {
+            held.sae.recipe = unsorted;
+        }
+        held
+    }
+
     /// Refuses settings that contradict each other, and a run in which the chosen cure for dead latents can never fire.
     pub fn check(&self) -> Result<()> {
         let refuse = |what: String| Err(Error::Config { what });
@@ -199,13 +223,26 @@ impl TrainConfig {
         if self.batch == 0 || self.steps() == 0 {
             return refuse(format!("{} rows in batches of {} make no step; raise rows or lower batch", self.rows, self.batch));
         }
-        for (name, fraction) in [("lr_warmup", self.lr_warmup), ("lr_decay", self.lr_decay), ("l1_warmup", self.l1_warmup)] {
+        for (name, fraction) in
+            [("lr_warmup", self.lr_warmup), ("lr_decay", self.lr_decay), ("l1_warmup", self.l1_warmup), ("l1_decay", self.l1_decay)]
+        {
             if !(0.0..=1.0).contains(&fraction) {
                 return refuse(format!("{name} is {fraction}; it is a fraction of the run, from 0 to 1"));
             }
         }
         if !(self.lr > 0.0 && self.lr.is_finite()) {
             return refuse(format!("lr is {}; it must be positive", self.lr));
+        }
+        if self.clip.is_some_and(|clip| clip.is_nan() || clip <= 0.0) {
+            return refuse(format!("clip is {:?}; it is the largest norm of the gradient, above 0", self.clip));
+        }
+        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return refuse(format!("{name} is {beta}; it must be at least 0 and below 1"));
+            }
+        }
+        if let Some(coefficient) = recipe.sparsity(self.sae.d_out()).filter(|c| !(*c >= 0.0 && c.is_finite())) {
+            return refuse(format!("the coefficient of the penalty of {} comes to {coefficient}; it must be 0 or more", recipe.in_words()));
         }
         if recipe.auxk() && self.dead_window_rows >= self.rows {
             return refuse(format!(
@@ -216,9 +253,17 @@ impl TrainConfig {
         if self.decoder != Decoder::Free && self.resample.is_some() {
             return refuse("a decoder that is held cannot be resampled; switch resampling off".into());
         }
+        if self.decoder != Decoder::Free && recipe.sort_every().is_some() {
+            return refuse(
+                "latents whose decoder is held cannot be sorted: each is held to the direction that it began with; leave sort_every out".into(),
+            );
+        }
         if let Some(target) = self.target_l0 {
             if recipe.sparsity(d_in).is_none() {
                 return refuse(format!("target_l0 is {target}, but {} has no penalty to steer; set its k", recipe.in_words()));
+            }
+            if recipe.sparsity(self.sae.d_out()) == Some(0.0) {
+                return refuse(format!("target_l0 is {target}, but the coefficient that is steered is 0, and stays it; set it above 0"));
             }
             if !(target > 0.0 && target < d_sae as f64) {
                 return refuse(format!("target_l0 is {target}; it must be above 0 and below d_sae = {d_sae}"));

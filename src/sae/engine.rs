@@ -35,6 +35,8 @@ pub struct State {
     pub kept: f64,
     /// The same of the selection before a refining step.
     pub kept_first: f64,
+    /// The step at which the selection was last changed: what was kept before says nothing of it.
+    pub kept_since: u64,
 }
 
 /// What one step needs beside the rows.

@@ -62,8 +62,9 @@ pub(super) fn fold(config: &SaeConfig, state: &State, scales: &Scales) -> Sae {
 mod tests {
     use super::*;
     use crate::artifact::seed;
+    use crate::sae::cpu::check::params;
     use crate::sae::init::Normaliser;
-    use crate::sae::{CpuEngine, Engine, Recipe, Relu2023, ReluApril2024, SparseRows, TrainConfig};
+    use crate::sae::{CpuEngine, Engine, Recipe, SparseRows, TrainConfig};
     use rand::RngExt;
 
     #[test]
@@ -71,21 +72,26 @@ mod tests {
         let (d, f, n) = (5, 9, 6);
         let mut rng = seed::rng(0, "test/fold", 0);
         let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
-        for recipe in [Recipe::topk(3, false), Relu2023 { l1: 0.1 }.into(), ReluApril2024 { l1: 1.0 }.into()] {
+        let of_k = |recipe: Recipe| match recipe.settings().iter().any(|(name, _)| name == "k") {
+            true => Recipe::named(recipe.name(), &[("k", 3.into())]).unwrap(),
+            false => recipe,
+        };
+        let refined = ["batch-topk", "matryoshka"].map(|name| Recipe::named(name, &[("k", 3.into()), ("refine", 0.3.into())]).unwrap());
+        for recipe in Recipe::all().into_iter().map(of_k).chain(refined) {
             let config = SaeConfig::new(d, f, recipe.clone());
-            let mut params = Params { w_enc: random(f * d), b_enc: random(f), w_dec: random(f * d), b_dec: random(d), ..Params::default() };
-            if recipe.unit_decoder() {
-                params.w_dec.chunks_exact_mut(d).for_each(crate::sae::cpu::normalise);
-            }
+            let first = params(&recipe, d, f, recipe.unit_decoder() || recipe.ties_encoder());
             let normaliser = Normaliser { mean: random(d), scale: 1.7 };
-            let state = State { params, ..State::default() };
+            let mut engine = CpuEngine::new(&TrainConfig::short(config.clone(), 1000, 10, 0), first);
+            let mut state = engine.read();
+            // Of a selection over a batch: its thresholds.
+            (state.kept, state.kept_first) = (0.3, 0.2);
+            engine.write(&state);
             let sae = fold(&config, &state, &Scales { input: normaliser.clone(), target: None });
             let params = state.params;
             let x = random(n * d);
             let mut scaled = x.clone();
             normaliser.apply(&mut scaled);
             let norms: Vec<f32> = params.w_dec.chunks_exact(d).map(|w| w.iter().map(|v| v * v).sum::<f32>().sqrt()).collect();
-            let mut engine = CpuEngine::new(&TrainConfig::short(config, 1000, 10, 0), params);
             let (mut rows, mut raw_rows) = (SparseRows::default(), SparseRows::default());
             let (mut x_hat, mut raw_hat) = (vec![0.0; n * d], vec![0.0; n * d]);
             engine.encode(&scaled, &mut rows);
@@ -96,7 +102,7 @@ mod tests {
                 let want = trained / 1.7 + normaliser.mean[i % d];
                 assert!((raw - want).abs() < 1e-5, "{recipe:?}: {raw} {want}");
             }
-            assert_eq!(rows.latent, raw_rows.latent);
+            assert_eq!(rows.latent, raw_rows.latent, "{recipe:?}");
             assert!(rows.n_active() > 0);
             for ((a, raw), &j) in rows.act.iter().zip(&raw_rows.act).zip(&rows.latent) {
                 assert!((raw - a * norms[j as usize] / 1.7).abs() < 1e-5);

@@ -1,5 +1,6 @@
 //! What a training will cost, told before it begins.
 
+use super::architectures::Selection;
 use super::{TrainConfig, history};
 use crate::artifact::{seed, size};
 use crate::kernels::gemm::matmul_nt;
@@ -34,8 +35,12 @@ impl Forecast {
         let (d, e, f) = (config.sae.d_in as u64, config.sae.d_out() as u64, config.sae.d_sae as u64);
         let weights = 4 * ((d + e) * f + f + e + if config.sae.skip() { d * e } else { 0 });
         let penalised = config.sae.recipe.sparsity(config.sae.d_out()).is_some();
-        // A refining step encodes twice.
-        let encodes = if config.sae.recipe.refine().is_some() { 2.0 } else { 1.0 };
+        // A refining step encodes twice, a pursuit once for each latent that it takes.
+        let encodes = match config.sae.recipe.selection() {
+            Selection::Pursuit { k, .. } => k as f64,
+            _ if config.sae.recipe.refine().is_some() => 2.0,
+            _ => 1.0,
+        };
         let products = encodes + if penalised { DENSE_SHARE * (DENSE_PRODUCTS - 1.0) } else { 0.0 };
         let l0 = config.sae.recipe.settings().iter().find(|(name, _)| name == "k").and_then(|(_, k)| k.as_f64()).or(config.target_l0);
         // A block of pre-activations, its gradients where a step may be dense, and rows and errors of the batch.
@@ -96,6 +101,8 @@ mod tests {
         assert_eq!((topk.l0, topk.checkpoint_bytes), (Some(32.0), 3 * 4 * (2 * 512 * 16_384 + 16_384 + 512)));
         let relu = of(ReluApril2024 { l1: 5.0 }.into());
         assert!(relu.flop > topk.flop && relu.l0.is_none() && relu.in_words().contains("--target-l0"));
+        let pursuit = of(Recipe::named("matching-pursuit", &[("k", 32.into())]).unwrap());
+        assert!((pursuit.flop / topk.flop - 32.0).abs() < 1e-9);
         assert!(topk.seconds(1e9) > topk.flop / 1e9 && Forecast::product_speed() > 1e6);
     }
 }

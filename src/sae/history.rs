@@ -166,9 +166,9 @@ pub(super) fn keep_until(dir: &Path, step: u64) -> Result<()> {
     Ok(())
 }
 
-/// Moves the snapshots of a training that is finished from one folder to another, in the place of those that are there.
+/// Moves the snapshots of a training that is finished from one folder to another. Stopped on the way and called again it comes to the same: older ones that were there
+/// are deleted before, by [`keep_until`].
 pub(super) fn hand_over(from: &Path, to: &Path) -> Result<()> {
-    keep_until(to, 0)?;
     for (step, made) in files(from) {
         move_file(&made, &path(to, step))?;
     }

@@ -2,14 +2,14 @@
 //!
 //! | fault | where it was | test |
 //! |---|---|---|
-//! | a resampler that writes to a temporary, draws by the loss instead of its square, scales an input that is not of unit norm | dictionary_learning | `new_latents_have_exact_norms_and_no_history_and_the_others_are_untouched`, `rows_are_drawn_in_proportion_to_their_weight` |
+//! | a resampler that writes to a temporary, draws by the loss instead of its square, scales an input that is not of unit norm | dictionary_learning | `new_latents_have_exact_norms_and_no_history_and_the_others_are_untouched`, `dead_latents_are_resampled_on_time_come_alive_and_cost_no_rows`, `a_row_is_drawn_by_the_square_of_its_loss_out_of_as_many_as_were_asked_for` |
 //! | decoder rows not normalised after the step, or along the wrong axis | gelu-1l code | `decoder_rows_keep_unit_norm_over_many_steps_and_the_gradient_is_orthogonal_to_them` |
-//! | AuxK with b_dec added, k from the wrong width, residual not detached, coefficient twice (SAELens #644, sparsify #132, dictionary_learning #34) | | `each_loss_term_reaches_exactly_the_parameters_that_it_should`, `the_largest_raw_values_are_kept_negative_ones_included`, and finite differences of AuxK alone |
+//! | AuxK with b_dec added, k from the wrong width, residual not detached, coefficient twice (SAELens #644, sparsify #132, dictionary_learning #34) | | `each_loss_term_reaches_exactly_the_parameters_that_it_should`, `the_largest_raw_values_are_kept_negative_ones_included`, and finite differences of AuxK in every recipe that has it |
 //! | one loss logged and another differentiated (crosscode #3), a threshold applied twice (dictionary_learning #55) | | `gradients_of_every_loss_match_finite_differences` and the test of each architecture |
-//! | JumpReLU whose coefficient does nothing, whose thresholds do not move (SAELens #719, #718) | | here |
-//! | BatchTopK without its threshold at inference (SAELens #608) | | here |
+//! | JumpReLU whose coefficient does nothing, whose thresholds do not move (SAELens #719, #718), a target that nothing is steered to | | here |
+//! | BatchTopK without its threshold at inference (SAELens #608), or with that of another k | | here |
 //! | explained variance measured from zero (SAELens #659), mse that depends on the batch (#711) | | `predicting_the_mean_explains_nothing`, `figures_do_not_depend_on_how_rows_are_cut_into_batches` |
-//! | scaled inputs compared with outputs that are not (SAELens #518), scale or bias folded wrongly (#150 to #467) | | `the_folded_sae_gives_the_reconstruction_of_training_in_raw_units`, the self-test in every file |
+//! | scaled inputs compared with outputs that are not (SAELens #518), scale or bias folded wrongly (#150 to #467) | | `the_folded_sae_gives_the_reconstruction_of_training_in_raw_units`, for every recipe |
 //! | an intervention that changes the SAE's error (SAELens #637) | | `zero_with_the_error_kept_equals_decoding_without_the_latent_plus_the_error` |
 //! | resume that restarts in silence (SAELens #712) | | `an_interrupted_training_goes_on_bit_for_bit`; here: it reads on from where it was |
 //! | an SAE used at another place than it was trained on (sparsify #74) | | `a_cache_of_another_model_or_hook_is_refused_with_the_next_step`, width and self-test on loading |
@@ -52,6 +52,35 @@ fn batch_topk_has_an_l0_within_a_twentieth_of_k_on_rows_it_never_saw() {
     let short = self::trained(&config(Recipe::named("batch-topk", &[("k", json!(3.0))]).unwrap(), 256 * 30), &mut source);
     let l0 = l0_of_fresh_rows(&short.sae, &mut source);
     assert!((l0 / 3.0 - 1.0).abs() < 0.1, "L0 {l0} after {} steps", short.steps);
+}
+
+#[test]
+fn k_that_falls_leaves_the_threshold_of_where_it_ends() {
+    for recipe in ["batch-topk", "matryoshka"] {
+        for refine in [json!(null), json!(0.3)] {
+            for rows in [256 * 195, 256 * 800] {
+                let mut source = Synthetic::new(24, 40, 3, 1 << 40);
+                let recipe = Recipe::named(recipe, &[("k", json!(3.0)), ("k_start", json!(12.0)), ("refine", refine.clone())]).unwrap();
+                let trained = trained(&config(recipe.clone(), rows), &mut source);
+                let l0 = l0_of_fresh_rows(&trained.sae, &mut source);
+                assert!((l0 / 3.0 - 1.0).abs() < 0.07, "L0 {l0} after {} steps, {recipe:?}", trained.steps);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_target_is_come_near_to_by_every_recipe_with_a_penalty() {
+    let mut recipes: Vec<Recipe> = Recipe::all().into_iter().filter(|recipe| recipe.sparsity(24).is_some()).collect();
+    recipes.push(Recipe::named("jump-relu", &[("loss", json!("tanh"))]).unwrap());
+    for recipe in recipes {
+        let mut source = Synthetic::new(24, 40, 3, 1 << 40);
+        let mut config = config(recipe.clone(), 256 * 1500);
+        (config.target_l0, config.resample) = (Some(4.0), None);
+        let trained = trained(&config, &mut source);
+        let l0 = l0_of_fresh_rows(&trained.sae, &mut source);
+        assert!((l0 / 4.0 - 1.0).abs() < 0.2, "L0 {l0}, {recipe:?}");
+    }
 }
 
 #[test]

@@ -59,8 +59,9 @@ pub struct Eval {
     pub ce_split: Option<String>,
     /// Share of latents that fired on none of `n_eval_tokens`.
     pub dead_frac: f64,
-    /// Share of latents that fired, but on fewer than one in a million tokens.
-    pub ultra_rare_frac: f64,
+    /// Share of latents that fired, but on fewer than one in a million tokens; none where so few tokens were seen that one firing is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ultra_rare_frac: Option<f64>,
     /// Share of latents whose encoder and decoder directions have a cosine below `junk_cosine`; none for a transcoder, whose ends are different places.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub junk_frac: Option<f64>,
@@ -196,7 +197,7 @@ impl Metrics {
             mean_max_decoder_cosine: (!nearest.is_empty()).then_some(mean_max),
             near_duplicate_frac: (!nearest.is_empty()).then_some(doubles),
             dead_frac: share(self.fires.iter().filter(|&&k| k == 0).count()),
-            ultra_rare_frac: share(self.fires.iter().filter(|&&k| k > 0 && density(k) < ULTRA_RARE).count()),
+            ultra_rare_frac: (density(1) < ULTRA_RARE).then(|| share(self.fires.iter().filter(|&&k| k > 0 && density(k) < ULTRA_RARE).count())),
             junk_frac: (!cosines.is_empty()).then(|| share(cosines.iter().filter(|&&c| (c as f64) < JUNK_COSINE).count())),
             junk_cosine: JUNK_COSINE,
             mean_encoder_decoder_cosine: (!cosines.is_empty()).then(|| cosines.iter().map(|&c| c as f64).sum::<f64>() / f),
@@ -227,11 +228,12 @@ fn formulas() -> BTreeMap<String, String> {
         ("ce_spliced", "the same with x replaced by x_hat"),
         ("ce_zero", "the same with x replaced by zero"),
         ("ce_mean", "the same with x replaced by its mean"),
+        ("gap_nats", "ce_spliced - ce_clean"),
         ("ce_recovered_zero", "(ce_zero - ce_spliced) / (ce_zero - ce_clean)"),
         ("ce_recovered_mean", "(ce_mean - ce_spliced) / (ce_mean - ce_clean)"),
         ("kl", "mean_t KL(clean || spliced) of the next-token distributions, nats"),
         ("dead_frac", "share of latents with no firing on n_eval_tokens"),
-        ("ultra_rare_frac", "share of latents that fired on fewer than 1e-6 of n_eval_tokens"),
+        ("ultra_rare_frac", "share of latents that fired on fewer than 1e-6 of n_eval_tokens; absent up to a million tokens, of which one is more"),
         ("junk_frac", "share of latents with cos(w_enc_i, w_dec_i) < junk_cosine"),
         ("mean_encoder_decoder_cosine", "mean_i cos(w_enc_i, w_dec_i)"),
         ("density_histogram", "latents by density: none, < 1e-7, then [1e-7, 1e-6) to [1e-1, 1] by decade"),

@@ -100,7 +100,7 @@ pub fn train_all(source: &mut dyn RowSource, jobs: &[(&TrainConfig, &Place)], pr
     let mut trainings = begin(source, &left, progress)?;
     let config = left[0].0;
     progress.begin("sae", config.steps() * config.batch as u64, "rows");
-    progress.advance(trainings[0].step * config.batch as u64);
+    progress.resume(trainings[0].step * config.batch as u64);
     let ran = run(source, &mut trainings, progress);
     progress.end();
     ran?;
@@ -118,14 +118,36 @@ fn already(config: &TrainConfig, place: &Place) -> Result<Option<TrainedSae>> {
         return Ok(None);
     }
     let goes_on = place.start == Start::Resume && Checkpoint::newest(&place.checkpoints, &config.sae, &identity(config, place), u64::MAX)?.is_some();
-    if goes_on {
+    if goes_on && !(logged_to_the_end(config, place) && place.is_fresh(config)) {
         return Ok(None);
+    }
+    if goes_on {
+        // It was stopped after the SAE was written and before the rest was handed over.
+        hand_over(place)?;
     }
     if let Some(done) = finished(config, place)? {
         return Ok(Some(done));
     }
     Checkpoint::refuse_any(&place.checkpoints)?;
     Ok(None)
+}
+
+/// Whether the log beside the checkpoints is that of a whole training, or was handed over already.
+fn logged_to_the_end(config: &TrainConfig, place: &Place) -> bool {
+    let Ok(text) = std::fs::read_to_string(place.checkpoints.join(LOG)) else { return true };
+    let last = text.lines().last().and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    last.is_some_and(|line| line["step"].as_u64() == Some(config.steps()))
+}
+
+/// Moves what lies beside the checkpoints to the finished SAE, and deletes these.
+fn hand_over(place: &Place) -> Result<()> {
+    let log = place.checkpoints.join(LOG);
+    if log.exists() {
+        artifact::move_file(&log, &place.out.join(LOG))?;
+    }
+    history::hand_over(&place.checkpoints, &place.out)?;
+    // Last: whoever is interrupted before goes on from here and comes to the same end.
+    Checkpoint::clear(&place.checkpoints)
 }
 
 /// The trainings at the newest step that all of them have a checkpoint of, or at their beginning; the source is where the next step reads.
@@ -138,9 +160,15 @@ fn begin<'a>(source: &mut dyn RowSource, jobs: &[(&'a TrainConfig, &'a Place)], 
         };
         let found = jobs.iter().map(newest).collect::<Result<Vec<_>>>()?;
         let steps: Vec<u64> = found.iter().flatten().map(|checkpoint| checkpoint.step).collect();
-        let Some(&least) = steps.iter().min() else {
+        // A kill while the first checkpoints were written leaves some of them without one: little is lost by beginning again.
+        let first = steps.iter().all(|&step| step <= jobs[0].0.checkpoint_every);
+        if steps.is_empty() || (steps.len() < jobs.len() && limit == u64::MAX && first) {
+            if !steps.is_empty() {
+                progress.note(&format!("{} of {} SAEs have a first checkpoint; all begin again", steps.len(), jobs.len()));
+            }
             return jobs.iter().map(|(config, place)| Training::start(source, config, place, identity(config, place), progress)).collect();
-        };
+        }
+        let least = *steps.iter().min().expect("there is one");
         if steps.len() < jobs.len() {
             let what = format!("{} of {} SAEs have a checkpoint in common; train them apart, or all anew with --yes", steps.len(), jobs.len());
             return Err(Error::Config { what });
@@ -231,11 +259,10 @@ fn keep(training: Training, source: &mut dyn RowSource, started: Instant) -> Res
     for name in ["cfg.json", "sae_weights.safetensors", "selftest.safetensors"] {
         manifest.record_file(&place.out, name)?;
     }
+    // Those of an SAE that was here before; once the manifest is written what is here is this one's.
+    history::keep_until(&place.out, 0)?;
     manifest.write(&place.out)?;
-    artifact::move_file(&place.checkpoints.join(LOG), &place.out.join(LOG))?;
-    history::hand_over(&place.checkpoints, &place.out)?;
-    // Last: whoever is interrupted before goes on from here and comes to the same end.
-    Checkpoint::clear(&place.checkpoints)?;
+    hand_over(place)?;
     Ok(trained)
 }
 

@@ -234,6 +234,19 @@ fn several_saes_of_one_stream_are_those_that_are_trained_alone_also_when_interru
             assert!(fs::read(alone.path().join("sae").join(name)).unwrap() == fs::read(together.path().join("sae").join(name)).unwrap());
         }
     }
+    // A kill while the first checkpoints are written leaves some without one: all begin again, and come to the same end.
+    let dirs: Vec<tempfile::TempDir> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let fresh: Vec<Place> = dirs.iter().map(|dir| Place { start: Start::Resume, ..place(dir.path()) }).collect();
+    let again: Vec<(&TrainConfig, &Place)> = configs.iter().zip(&fresh).collect();
+    train_all(&mut source(), &again, &mut Watch { stop_after_rows: Some(64 * 3), ..Watch::default() }).unwrap_err();
+    let only = fs::read_dir(&fresh[2].checkpoints).unwrap().map(|e| e.unwrap().path()).find(|p| steps(p)).unwrap();
+    fs::remove_file(only).unwrap();
+    let mut watch = Watch::default();
+    train_all(&mut source(), &again, &mut watch).unwrap();
+    assert!(watch.notes.iter().any(|n| n.contains("2 of 3 SAEs have a first checkpoint")), "{:?}", watch.notes);
+    for (one, two) in places.iter().zip(&fresh) {
+        assert!(fs::read(one.out.join("sae_weights.safetensors")).unwrap() == fs::read(two.out.join("sae_weights.safetensors")).unwrap());
+    }
     let other = small(Recipe::topk(3, true), 64 * 31);
     let error = train_all(&mut source(), &[(&configs[0], &places[0]), (&other, &places[1])], &mut Silent).unwrap_err().to_string();
     assert!(error.contains("one number of rows"), "{error}");
@@ -264,6 +277,8 @@ fn an_interrupted_training_goes_on_bit_for_bit() {
             let error = train(&mut source(), &config, &going, &mut watch).unwrap_err();
             assert!(matches!(error, Error::Interrupted { .. }), "{error}");
         }
+        let kept = parts.path().join("kept.safetensors");
+        fs::copy(parts.path().join("checkpoints/step-0000000020.safetensors"), &kept).unwrap();
         train(&mut source(), &config, &going, &mut Silent).unwrap();
         for name in ["sae_weights.safetensors", "selftest.safetensors", "cfg.json"] {
             assert!(
@@ -288,10 +303,22 @@ fn an_interrupted_training_goes_on_bit_for_bit() {
             assert!(snapshot(whole.path()) == snapshot(parts.path()), "snapshot {step} {recipe:?}");
         }
         // Done: nothing is left to go on from, and asking again trains nothing.
-        assert_eq!(fs::read_dir(parts.path().join("checkpoints")).unwrap().count(), 0);
+        let checkpoints = parts.path().join("checkpoints");
+        assert_eq!(fs::read_dir(&checkpoints).unwrap().count(), 0);
         let mut watch = Watch::default();
         train(&mut source(), &config, &going, &mut watch).unwrap();
         assert_eq!(watch.rows, 0);
+        // Nor does it where the end was killed before the last checkpoint was deleted, or before the log was handed over: nothing of the log and the snapshots is lost.
+        let before = files(&parts.path().join("sae"));
+        for handed_over in [true, false] {
+            fs::copy(&kept, checkpoints.join("step-0000000020.safetensors")).unwrap();
+            if !handed_over {
+                fs::rename(parts.path().join("sae/train.jsonl"), checkpoints.join("train.jsonl")).unwrap();
+            }
+            let mut watch = Watch::default();
+            train(&mut source(), &config, &going, &mut watch).unwrap();
+            assert!(watch.rows == 0 && files(&parts.path().join("sae")) == before && fs::read_dir(&checkpoints).unwrap().count() == 0);
+        }
         going.inputs.insert("lm".into(), "other".into());
         let mut watch = Watch { stop_after_rows: Some(64), ..Watch::default() };
         train(&mut source(), &config, &going, &mut watch).unwrap_err();
@@ -325,6 +352,7 @@ fn resampled_on_time(random: bool) {
         next(&mut training, &mut source, &mut watch);
     }
     let before = training.engine.read();
+    let already = source.position() + 64;
     assert!(watch.notes.is_empty() && killed.iter().all(|&j| before.params.b_enc[j] < -99.0));
     next(&mut training, &mut source, &mut watch);
     // Step 60 of 200 is 0.3; 20 steps are the window.
@@ -336,11 +364,80 @@ fn resampled_on_time(random: bool) {
         assert_eq!(after.params.b_enc[j], 0.0);
         assert!((row.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5);
         assert!(after.second.w_enc[j * 12..][..12].iter().all(|&v| v == 0.0));
+        let cosine = |a: &[f32], b: &[f32]| {
+            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+            dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+        };
+        assert!(cosine(row, &after.params.w_enc[j * 12..][..12]) > 1.0 - 1e-6, "the encoder points where the decoder does");
+        // Each is the direction of one of the 1,000 rows that come next, from the b_dec of then; or of none of them.
+        let mut rows = vec![0.0; 1000 * 12];
+        source.seek(already).unwrap();
+        source.next_rows(&mut rows).unwrap();
+        source.seek(already).unwrap();
+        training.scales.apply(&mut rows);
+        rows.chunks_exact_mut(12).for_each(|r| r.iter_mut().zip(&after.params.b_dec).for_each(|(v, b)| *v -= b));
+        let best = rows.chunks_exact(12).map(|r| cosine(r, row)).fold(-1.0, f64::max);
+        assert_eq!(best > 1.0 - 1e-6, !random, "{best}");
     }
     for _ in 0..5 {
         next(&mut training, &mut source, &mut watch);
     }
     assert!(killed.iter().all(|&j| training.last_fired[j] > 60 * 64), "the new latents fire");
+}
+
+/// Rows of two directions in turn, the second with twice the squared length; counts what is read.
+struct TwoKinds {
+    position: u64,
+    read: u64,
+}
+
+impl RowSource for TwoKinds {
+    fn d_in(&self) -> usize {
+        12
+    }
+    fn next_rows(&mut self, out: &mut [f32]) -> io::Result<usize> {
+        for row in out.chunks_exact_mut(12) {
+            row.fill(0.0);
+            let kind = (self.position % 2) as usize;
+            row[kind] = [1.0, std::f32::consts::SQRT_2][kind];
+            self.position += 1;
+            self.read += 1;
+        }
+        Ok(out.len() / 12)
+    }
+    fn position(&self) -> u64 {
+        self.position
+    }
+    fn seek(&mut self, position: u64) -> io::Result<()> {
+        self.position = position;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_row_is_drawn_by_the_square_of_its_loss_out_of_as_many_as_were_asked_for() {
+    let mut config = small(Relu2023 { l1: 1e-3 }.into(), 64 * 200);
+    config.sae.d_sae = 401;
+    config.resample = Some(Resample { at: vec![0.3], window: 0.1, sample_rows: 1500, centred: true, random: false });
+    let dir = tempfile::tempdir().unwrap();
+    let place = place(dir.path());
+    let mut source = TwoKinds { position: 0, read: 0 };
+    let mut training = Training::start(&mut source, &config, &place, "run".into(), &mut Silent).unwrap();
+    // Nothing fires, so that the loss of a row is its squared length, and all but one latent are dead.
+    let mut state = training.engine.read();
+    state.params.b_enc.fill(-100.0);
+    state.params.b_dec.fill(0.0);
+    training.engine.write(&state);
+    (training.step, training.last_fired[0]) = (60, 60 * 64);
+    source.read = 0;
+    training.resample(0.0, &mut source, &mut Silent).unwrap();
+    assert_eq!((source.read, source.position), (1500, 0));
+    let after = training.engine.read().params;
+    let second = (1..401).filter(|j| after.w_dec[j * 12 + 1].abs() > 0.999).count();
+    let first = (1..401).filter(|j| after.w_dec[j * 12].abs() > 0.999).count();
+    // Losses of 1 and 2: squared, four fifths are of the second kind (standard deviation 0.02); not squared, two thirds.
+    let share = second as f64 / 400.0;
+    assert!(first + second == 400 && (share - 0.8).abs() < 0.06, "{share}");
 }
 
 #[test]

@@ -25,16 +25,34 @@ pub(super) const LOG: &str = "train.jsonl";
 /// Rows that those of the self-test are chosen from.
 const SELFTEST_CANDIDATES: usize = 2048;
 
+/// Share of its target by which L0 is so far off that the coefficient is changed at full speed, nearly.
+const FAR_OFF: f64 = 0.25;
+
+/// Whether L0 does not follow the coefficient that it is steered with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stuck {
+    No,
+    /// From this step on L0 is off by the share `off` and comes no nearer.
+    Since {
+        step: u64,
+        off: f64,
+        factor: f64,
+    },
+    /// It was said.
+    Said,
+}
+
 /// One training in progress.
 pub(super) struct Training<'a> {
     pub config: &'a TrainConfig,
     pub place: &'a Place,
     pub engine: Box<dyn Engine>,
-    scales: Scales,
+    pub scales: Scales,
     pub last_fired: Vec<u64>,
     /// (F,): running mean of the share of rows that each latent fires on, where latents are sorted by it; else empty.
     frequency: Vec<f32>,
     control: Control,
+    stuck: Stuck,
     sample: Vec<f32>,
     pub step: u64,
     /// Where the source stood when the training began.
@@ -67,6 +85,9 @@ impl<'a> Training<'a> {
             progress.note(&format!(
                 "the mean of the activations is {spread:.1} times their spread and this recipe does not remove it: expect dead latents"
             ));
+        }
+        if config.sae.recipe.sparsity(config.sae.d_out()) == Some(0.0) {
+            progress.note("the coefficient of the penalty is 0: nothing makes this SAE sparse");
         }
         let scales = Scales::estimate(&config.sae, &rows);
         scales.apply(&mut rows);
@@ -113,6 +134,7 @@ impl<'a> Training<'a> {
             last_fired,
             frequency,
             control,
+            stuck: Stuck::No,
             sample,
             step,
             start,
@@ -132,9 +154,11 @@ impl<'a> Training<'a> {
         let done = self.step as f64 / config.steps() as f64;
         let lr = config.lr * lr_factor(config, self.step);
         self.follow_schedule(done);
+        let warmup = config.sparsity_warmup();
         let sparsity = config.sae.recipe.sparsity(config.sae.d_out()).unwrap_or(0.0)
             * self.control.factor
-            * if config.l1_warmup > 0.0 { (done / config.l1_warmup).min(1.0) } else { 1.0 };
+            * if warmup > 0.0 { (done / warmup).min(1.0) } else { 1.0 }
+            * if config.l1_decay > 0.0 { ((1.0 - done) / config.l1_decay).min(1.0) } else { 1.0 };
         let rows_before = self.step * config.batch as u64;
         self.dead.clear();
         if config.sae.recipe.auxk() {
@@ -153,9 +177,10 @@ impl<'a> Training<'a> {
             }
         }
         if let Some(target) = config.target_l0
-            && done >= config.l1_warmup
+            && done >= warmup
         {
             self.control.steer(self.last.l0, target, config.steps());
+            self.say_if_stuck(target, progress);
         }
         self.sort_latents();
         let due = config.resample.as_ref().is_some_and(|r| r.at.iter().any(|&at| (at * config.steps() as f64) as u64 == self.step));
@@ -163,6 +188,26 @@ impl<'a> Training<'a> {
             self.resample(sparsity, source, progress)?;
         }
         Ok(lr)
+    }
+
+    /// Says once that the coefficient is changed at full speed and L0 does not follow.
+    fn say_if_stuck(&mut self, target: f64, progress: &mut dyn Progress) {
+        let off = (self.control.l0 / target - 1.0).abs();
+        match self.stuck {
+            Stuck::No if off > FAR_OFF => self.stuck = Stuck::Since { step: self.step, off, factor: self.control.factor },
+            Stuck::Since { off: then, .. } if off <= FAR_OFF || off < 0.95 * then => self.stuck = Stuck::No,
+            Stuck::Since { step, factor, .. } if (self.step - step) * 10 >= self.config.steps() => {
+                progress.note(&format!(
+                    "step {}: L0 is {:.1} and does not come nearer to {target}, though the coefficient was multiplied by {:.2} in {} steps: the penalty does not reach what is active; try another coefficient to begin with, or more rows",
+                    self.step,
+                    self.control.l0,
+                    self.control.factor / factor,
+                    self.step - step
+                ));
+                self.stuck = Stuck::Said;
+            }
+            _ => {}
+        }
     }
 
     /// The architecture as it is to be at this point. Where the shape of its penalty changes, the coefficient is changed so that the penalty of this batch does not.
@@ -199,7 +244,7 @@ impl<'a> Training<'a> {
     }
 
     /// The six steps of [`super::resample`]; the sample is the rows that come next, and the source is put back, so that nothing is lost.
-    fn resample(&mut self, sparsity: f64, source: &mut dyn RowSource, progress: &mut dyn Progress) -> Result<()> {
+    pub fn resample(&mut self, sparsity: f64, source: &mut dyn RowSource, progress: &mut dyn Progress) -> Result<()> {
         let config = self.config;
         let settings = config.resample.as_ref().expect("only called where resampling is on");
         let rows = self.step * config.batch as u64;

@@ -72,18 +72,22 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
 /// Name, its value of an SAE, decimals.
 type Figure = (&'static str, fn(&Eval) -> Option<f64>, usize);
 
-const FIGURES: [Figure; 16] = [
+const FIGURES: [Figure; 20] = [
     ("l0", |e| Some(e.l0), 2),
+    ("l1", |e| Some(e.l1), 4),
+    ("mse", |e| Some(e.mse), 4),
     ("explained_variance", |e| Some(e.explained_variance), 4),
     ("nmse", |e| Some(e.nmse), 4),
     ("cosine", |e| Some(e.cosine), 4),
     ("l2_ratio", |e| Some(e.l2_ratio), 4),
     ("relative_reconstruction_bias", |e| e.relative_reconstruction_bias, 4),
     ("ce_spliced", |e| e.ce_spliced, 4),
+    ("gap_nats", |e| Some(e.ce_spliced? - e.ce_clean?), 4),
     ("ce_recovered_zero", |e| e.ce_recovered_zero, 4),
+    ("ce_recovered_mean", |e| e.ce_recovered_mean, 4),
     ("kl", |e| e.kl, 4),
     ("dead_frac", |e| Some(e.dead_frac), 4),
-    ("ultra_rare_frac", |e| Some(e.ultra_rare_frac), 4),
+    ("ultra_rare_frac", |e| e.ultra_rare_frac, 4),
     ("junk_frac", |e| e.junk_frac, 4),
     ("mean_encoder_decoder_cosine", |e| e.mean_encoder_decoder_cosine, 4),
     ("mean_max_decoder_cosine", |e| e.mean_max_decoder_cosine, 4),

@@ -60,13 +60,17 @@ fn name(control: ControlKind) -> &'static str {
 }
 
 fn table(rows: &[ControlRow]) -> Vec<String> {
-    let head = format!("{:36} {:>8} {:>9} {:>9} {:>9} {:>7} {:>11}", "", "l0", "ev", "gap nats", "recovered", "dead", "rows");
+    let head = format!(
+        "{:36} {:>8} {:>9} {:>9} {:>17} {:>16} {:>7} {:>11}",
+        "", "l0", "ev", "gap nats", "recovered (zeros)", "recovered (mean)", "dead", "rows"
+    );
     let figure = |value: Option<f64>, decimals: usize| value.map_or("-".into(), |v| format!("{v:.decimals$}"));
     let line = |row: &ControlRow| {
         let rows = if row.rows == 0 { "-".into() } else { grouped(row.rows) };
-        let (ev, gap, recovered) = (figure(row.explained_variance, 4), figure(row.gap_nats, 4), figure(row.ce_recovered_zero, 4));
+        let (ev, gap) = (figure(row.explained_variance, 4), figure(row.gap_nats, 4));
+        let (zeros, mean) = (figure(row.ce_recovered_zero, 4), figure(row.ce_recovered_mean, 4));
         let dead = row.dead_frac.map_or("-".into(), |d| format!("{:.1} %", 100.0 * d));
-        format!("{:36} {:>8.2} {ev:>9} {gap:>9} {recovered:>9} {dead:>7} {rows:>11}", name(row.control), row.l0)
+        format!("{:36} {:>8.2} {ev:>9} {gap:>9} {zeros:>17} {mean:>16} {dead:>7} {rows:>11}", name(row.control), row.l0)
     };
     std::iter::once(head).chain(rows.iter().map(line)).collect()
 }

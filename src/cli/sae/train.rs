@@ -4,10 +4,12 @@ use super::{open_lm, open_stream};
 use crate::activations::{Cached, ShuffleConfig, Shuffled, Streamed, WindowRows};
 use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, shell_word, size, time};
 use crate::cli::{Global, Interrupted, Terminal, again, sae_name};
+use crate::corpus::{Split, TokenStream};
 use crate::lm::{self, HookPoint};
 use crate::sae::{self, Decoder, Origin, Place, Recipe, Resample, SaeConfig, Target, TrainConfig};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -53,15 +55,22 @@ pub(super) struct Train {
     /// L1 coefficient in the recipe's own units [default: the recipe's]
     #[arg(long, value_name = "X,...", value_delimiter = ',')]
     l1: Vec<f64>,
-    /// Any other setting of the recipe, as in a recipe file: --set detached=true --set prefixes=[128,512]
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    /// Any other setting of the recipe, as in a recipe file: --set detached=true --set prefixes=[128,512]; several values too: --set bandwidth=0.5,1
+    #[arg(long = "set", value_name = "KEY=VALUE,...")]
     set: Vec<String>,
     /// Active latents per token that the penalty is steered to, in recipes with a penalty; then its coefficient is only where the search begins
-    #[arg(long, value_name = "N")]
-    target_l0: Option<f64>,
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    target_l0: Vec<f64>,
     /// Rows (tokens) to train on
     #[arg(long, value_name = "N", default_value_t = 4_000_000)]
     rows: u64,
+    /// Steps to train for, instead of rows
+    #[arg(long, value_name = "N", conflicts_with = "rows")]
+    steps: Option<u64>,
+    /// A setting of the training itself, as in a recipe file: lr_warmup, lr_decay, l1_warmup, l1_decay (fractions of the run), clip (null: none), beta1, beta2, eps,
+    /// init_rows, log_every, checkpoint_every; may be given more than once
+    #[arg(long = "train", value_name = "KEY=VALUE")]
+    train: Vec<String>,
     /// Rows per step
     #[arg(long, value_name = "N", default_value_t = 2048)]
     batch: usize,
@@ -119,41 +128,52 @@ enum HeldDecoder {
 }
 
 /// One SAE of those that are asked for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Choice {
     d_sae: Option<usize>,
     k: Option<f64>,
     l1: Option<f64>,
+    target_l0: Option<f64>,
+    /// Settings of the recipe, key and value.
+    set: Vec<(String, String)>,
     seed: u64,
     /// Behind the name: `-k16`; empty where there is only one.
     suffix: String,
 }
 
 impl Train {
+    /// Rows to train on.
+    fn n_rows(&self) -> u64 {
+        self.steps.map_or(self.rows, |steps| steps.saturating_mul(self.batch as u64))
+    }
+
     /// Every combination of the values given, the last one changing fastest.
-    fn choices(&self) -> Vec<Choice> {
-        fn each<T: Copy>(values: &[T]) -> Vec<Option<T>> {
-            if values.is_empty() { vec![None] } else { values.iter().map(|&v| Some(v)).collect() }
-        }
-        let mut choices = Vec::new();
-        for d_sae in each(&self.d_sae) {
-            for k in each(&self.k) {
-                for l1 in each(&self.l1) {
-                    for &seed in &self.seed {
-                        let parts = [
-                            (self.d_sae.len(), "f", d_sae.map(|v| v.to_string())),
-                            (self.k.len(), "k", k.map(|v| v.to_string())),
-                            (self.l1.len(), "l", l1.map(|v| v.to_string())),
-                            (self.seed.len(), "s", Some(seed.to_string())),
-                        ];
-                        let named =
-                            parts.into_iter().filter(|(n, ..)| *n > 1).map(|(_, word, value)| format!("-{word}{}", value.unwrap_or_default()));
-                        choices.push(Choice { d_sae, k, l1, seed, suffix: named.collect() });
-                    }
-                }
+    fn choices(&self) -> anyhow::Result<Vec<Choice>> {
+        /// The choices so far with each of the values; where there are several, each with a word and its value behind the name.
+        fn each<T: Clone + std::fmt::Display>(choices: Vec<Choice>, values: &[T], word: &str, put: impl Fn(&mut Choice, T)) -> Vec<Choice> {
+            if values.is_empty() {
+                return choices;
             }
+            let one = |choice: &Choice, value: &T| {
+                let mut choice = choice.clone();
+                put(&mut choice, value.clone());
+                if values.len() > 1 {
+                    choice.suffix += &format!("-{word}{value}");
+                }
+                choice
+            };
+            choices.iter().flat_map(|choice| values.iter().map(move |value| one(choice, value))).collect()
         }
-        choices
+        let mut choices = vec![Choice::default()];
+        choices = each(choices, &self.d_sae, "f", |c, v| c.d_sae = Some(v));
+        choices = each(choices, &self.k, "k", |c, v| c.k = Some(v));
+        choices = each(choices, &self.l1, "l", |c, v| c.l1 = Some(v));
+        choices = each(choices, &self.target_l0, "t", |c, v| c.target_l0 = Some(v));
+        for set in &self.set {
+            let (key, values) = key_and_value("--set", set)?;
+            choices = each(choices, &parts(values), &format!("{key}-"), |c, v| c.set.push((key.into(), v.into())));
+        }
+        Ok(each(choices, &self.seed, "s", |c, v| c.seed = v))
     }
 
     /// The named recipe with its settings.
@@ -165,11 +185,7 @@ impl Train {
         }
         settings.extend(choice.l1.map(|l1| ("l1", l1.into())));
         settings.extend(self.no_auxk.then(|| ("auxk", false.into())));
-        for set in &self.set {
-            let (key, value) = set.split_once('=').with_context(|| format!("--set {set}: expected KEY=VALUE"))?;
-            // What is no JSON is a word.
-            settings.push((key, serde_json::from_str(value).unwrap_or_else(|_| value.into())));
-        }
+        settings.extend(choice.set.iter().map(|(key, value)| (key.as_str(), json_or_word(value))));
         Ok(Recipe::named(&self.recipe, &settings)?)
     }
 
@@ -178,11 +194,11 @@ impl Train {
         let target = self.target.map(|hook| Target { d_out: hook.d_in(lm), skip: self.skip });
         let sae = SaeConfig { target, ..SaeConfig::new(d_in, choice.d_sae.unwrap_or(8 * d_in), self.recipe(choice)?) };
         let preset = if self.paper { TrainConfig::paper } else { TrainConfig::short };
-        let mut config = preset(sae, self.rows, self.batch, choice.seed);
+        let mut config = preset(sae, self.n_rows(), self.batch, choice.seed);
         config.lr = self.lr.unwrap_or(config.lr);
         config.dead_window_rows = self.dead_window.unwrap_or(config.dead_window_rows);
         config.snapshots = self.snapshots;
-        config.target_l0 = self.target_l0;
+        config.target_l0 = choice.target_l0;
         config.decoder = match self.decoder {
             HeldDecoder::Free => Decoder::Free,
             HeldDecoder::Frozen => Decoder::Frozen,
@@ -192,11 +208,51 @@ impl Train {
             config.resample = None;
         }
         if self.resample || self.reinit {
-            config.resample.get_or_insert_with(|| Resample::over(self.rows)).random = self.reinit;
+            config.resample.get_or_insert_with(|| Resample::over(self.n_rows())).random = self.reinit;
+        }
+        for set in &self.train {
+            let (key, value) = key_and_value("--train", set)?;
+            if !SETTINGS.contains(&key) {
+                bail!("--train {set}: there is no {key}; there are {}\n  others have a flag of their own", SETTINGS.join(", "));
+            }
+            let mut all = serde_json::to_value(&config)?;
+            all[key] = json_or_word(value);
+            config = serde_json::from_value(all).with_context(|| format!("--train {set}"))?;
         }
         config.check()?;
         Ok(config)
     }
+}
+
+/// Settings of a training without a flag of their own.
+const SETTINGS: [&str; 11] =
+    ["lr_warmup", "lr_decay", "l1_warmup", "l1_decay", "clip", "beta1", "beta2", "eps", "init_rows", "log_every", "checkpoint_every"];
+
+fn key_and_value<'a>(flag: &str, set: &'a str) -> anyhow::Result<(&'a str, &'a str)> {
+    set.split_once('=').with_context(|| format!("{flag} {set}: expected KEY=VALUE"))
+}
+
+/// What is no JSON is a word.
+fn json_or_word(value: &str) -> serde_json::Value {
+    serde_json::from_str(value).unwrap_or_else(|_| value.into())
+}
+
+/// The parts between commas, but for those within brackets.
+fn parts(values: &str) -> Vec<&str> {
+    let (mut depth, mut from, mut parts) = (0, 0, Vec::new());
+    for (i, c) in values.char_indices() {
+        match c {
+            '[' | '{' => depth += 1,
+            ']' | '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&values[from..i]);
+                from = i + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&values[from..]);
+    parts
 }
 
 pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
@@ -204,9 +260,9 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
     let stream = open_stream(run)?;
     let lm = open_lm(run, &stream)?;
     let lm_manifest = Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)?;
-    let choices = args.choices();
+    let choices = args.choices()?;
     let configs = choices.iter().map(|choice| args.config(choice, &lm.config)).collect::<anyhow::Result<Vec<_>>>()?;
-    let shuffle = ShuffleConfig { seed: args.seed[0], buffer_mib: args.buffer_mib, visits: None, max_rows: Some(args.rows) };
+    let shuffle = ShuffleConfig { seed: args.seed[0], buffer_mib: args.buffer_mib, visits: None, max_rows: Some(args.n_rows()) };
     let rows = args.target.map_or(shuffle.rows(args.hook), |target| format!("{} to {target}", shuffle.rows(args.hook)));
     let mut inputs = BTreeMap::from([("lm".into(), lm_manifest.hash()), ("tokens".into(), stream.manifest().hash()), ("rows".into(), rows)]);
     let cache = run.activations(&args.hook.to_string());
@@ -231,32 +287,69 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
         let source = Cached::open(&cache, args.hook, &lm_manifest, &stream, shuffle, &harvest)?;
         inputs.insert("activations".into(), read_json::<Manifest>(&cache.join("manifest.json"))?.hash());
         let jobs: Vec<(TrainConfig, Place)> = configs.into_iter().zip(choices.iter().map(|choice| place(choice, &inputs))).collect();
-        train_on(source, &format!("cached in {}", cache.display()), &jobs, args, global, run)
+        train_on(source, &format!("cached in {}", cache.display()), None, &jobs, args, global, run)
     } else {
         let jobs: Vec<(TrainConfig, Place)> = configs.into_iter().zip(choices.iter().map(|choice| place(choice, &inputs))).collect();
+        let model =
+            Model { bytes: 4 * lm.config.n_params() as u64, seconds_per_token: seconds_per_token(&lm, &stream, args.target.unwrap_or(args.hook)) };
         let mut engine = lm::CpuEngine::new(lm);
         let source = Streamed::open_both(&mut engine, &stream, args.hook, args.target, shuffle)?;
-        train_on(source, "computed while they are read", &jobs, args, global, run)
+        train_on(source, "computed while they are read", Some(model), &jobs, args, global, run)
     }
+}
+
+/// What the model costs beside the SAEs, where it computes the rows.
+struct Model {
+    bytes: u64,
+    seconds_per_token: f64,
+}
+
+/// Windows that are run to see how fast the model is.
+const TRIED_WINDOWS: usize = 16;
+
+/// Of the model up to `hook`, measured now.
+fn seconds_per_token(lm: &lm::Lm, stream: &TokenStream, hook: HookPoint) -> f64 {
+    let n_ctx = lm.config.n_ctx;
+    let windows = stream.spread_windows(Split::Train, n_ctx, TRIED_WINDOWS as u64);
+    let mut ids = vec![0; windows.len() * n_ctx];
+    windows.iter().zip(ids.chunks_mut(n_ctx)).for_each(|(w, ids)| stream.read(w * n_ctx as u64, ids));
+    let mut engine = lm::CpuEngine::new(lm.clone());
+    let mut rows = vec![0.0; ids.len() * hook.d_in(&lm.config)];
+    let mut time = || {
+        let start = Instant::now();
+        lm::Engine::forward_to(&mut engine, &ids, n_ctx, hook, &mut rows);
+        start.elapsed().as_secs_f64()
+    };
+    time();
+    time().min(time()) / ids.len().max(1) as f64
 }
 
 /// Says what will happen, trains on the rows of `source`, says what came out.
 fn train_on<S: WindowRows>(
     mut source: Shuffled<S>,
     rows_are: &str,
+    model: Option<Model>,
     jobs: &[(TrainConfig, Place)],
     args: &Train,
     global: &Global,
     run: &RunDir,
 ) -> anyhow::Result<()> {
     let to = args.target.map(|hook| format!(" with {hook}")).unwrap_or_default();
-    tell!("rows are {rows_are}: {} of {}{to}, batch {}", grouped(args.rows), args.hook, args.batch);
+    tell!("rows are {rows_are}: {} of {}{to}, batch {}", grouped(args.n_rows()), args.hook, args.batch);
     tell!("  {}", source.describe());
-    let mut seconds = 0.0;
+    let epochs = args.n_rows() as f64 / source.plan().rows_per_epoch() as f64;
+    if epochs > 1.5 {
+        tell!("  note: every row is read {epochs:.1} times, for the text has {} of them", grouped(source.plan().rows_per_epoch()));
+    }
+    if source.plan().adjacency_ratio() > 2.0 {
+        tell!("  note: this buffer is too small for its promise of a ratio below 2; give more with --buffer-mib");
+    }
+    let (mut seconds, mut bytes) = (0.0, 0);
     let speed = sae::Forecast::product_speed();
     for (config, place) in jobs {
         let forecast = sae::Forecast::of(config);
         seconds += forecast.seconds(speed);
+        bytes += forecast.ram_bytes;
         let kind = match config.sae.target {
             None => "",
             Some(Target { skip: false, .. }) => " as a transcoder",
@@ -272,7 +365,17 @@ fn train_on<S: WindowRows>(
             size(forecast.snapshot_bytes)
         );
     }
-    tell!("  some {} for the steps, by a product measured just now ({:.0} GFLOP/s)", time(seconds), speed / 1e9);
+    let reading = model.as_ref().map_or(String::new(), |model| {
+        let tokens = source.plan().tokens_for(args.n_rows());
+        format!(" and {} for the model, which runs {} tokens", time(tokens as f64 * model.seconds_per_token), grouped(tokens))
+    });
+    let bytes = bytes + source.memory_bytes() + model.as_ref().map_or(0, |model| model.bytes);
+    tell!(
+        "in all some {} for the steps{reading}, by what was measured just now ({:.0} GFLOP/s), and {} of memory",
+        time(seconds),
+        speed / 1e9,
+        size(bytes)
+    );
     let borrowed: Vec<(&TrainConfig, &Place)> = jobs.iter().map(|(config, place)| (config, place)).collect();
     let trained = match sae::train_all(&mut source, &borrowed, &mut Terminal::new()) {
         Err(sae::Error::Interrupted { .. }) => return Err(Interrupted { resume: again("--resume") }.into()),
@@ -280,18 +383,27 @@ fn train_on<S: WindowRows>(
     };
     for ((config, place), done) in jobs.iter().zip(&trained) {
         if let Some(target) = config.target_l0.filter(|target| (done.l0 / target - 1.0).abs() > 0.15) {
-            tell!("note: {} has an L0 of {:.1}, not the {target} that was asked for: train on more rows", place.out.display(), done.l0);
+            tell!(
+                "note: {} has an L0 of {:.1}, not the {target} that was asked for: train on more rows, or begin with another coefficient",
+                place.out.display(),
+                done.l0
+            );
         }
         if done.fvu > 1.0 {
             tell!("note: {} reconstructs worse than the mean of all rows does (fvu {:.2}): train on more rows", place.out.display(), done.fvu);
         }
     }
     let mut lines = Vec::new();
-    for ((_, place), sae::TrainedSae { steps, rows, fvu, l0, dead_frac, .. }) in jobs.iter().zip(&trained) {
+    for ((config, place), sae::TrainedSae { steps, rows, fvu, l0, dead_frac, .. }) in jobs.iter().zip(&trained) {
         if global.json {
             lines.push(serde_json::json!({"sae": place.out, "steps": steps, "rows": rows, "fvu": fvu, "l0": l0, "dead_frac": dead_frac}));
         } else {
-            say!("{}: fvu {fvu:.4}, l0 {l0:.1}, dead {:.1} % (of the last batch and window)", place.out.display(), 100.0 * dead_frac);
+            say!(
+                "{}: fvu {fvu:.4} and l0 {l0:.1} of the last batch, dead {:.1} % in the last {} rows",
+                place.out.display(),
+                100.0 * dead_frac,
+                grouped(config.dead_window_rows)
+            );
         }
     }
     match &lines[..] {
@@ -319,10 +431,50 @@ mod tests {
     fn several_values_are_every_combination_with_a_name_for_each() {
         let names = |line: &[&str]| {
             let train = Line::parse_from([&["monosem"], line].concat()).train;
-            train.choices().into_iter().map(|choice| format!("{}{}", train.name, choice.suffix)).collect::<Vec<_>>()
+            train.choices().unwrap().into_iter().map(|choice| format!("{}{}", train.name, choice.suffix)).collect::<Vec<_>>()
         };
         assert_eq!(names(&[]), ["main"]);
         assert_eq!(names(&["--k", "8"]), ["main"]);
         assert_eq!(names(&["--name", "a", "--k", "8,16", "--seed", "1,2"]), ["a-k8-s1", "a-k8-s2", "a-k16-s1", "a-k16-s2"]);
+        assert_eq!(
+            names(&["--target-l0", "16,32", "--set", "bandwidth=0.5,1"]),
+            ["main-t16-bandwidth-0.5", "main-t16-bandwidth-1", "main-t32-bandwidth-0.5", "main-t32-bandwidth-1"]
+        );
+        // Commas within brackets are the value's.
+        assert_eq!(names(&["--set", "prefixes=[4,8]", "--set", "detached=true"]), ["main"]);
+        assert_eq!(names(&["--set", "prefixes=[4,8],[16]"]), ["main-prefixes-[4,8]", "main-prefixes-[16]"]);
+    }
+
+    #[test]
+    fn steps_and_settings_of_the_training_are_those_that_were_given() {
+        let lm = lm::LmConfig::tiny();
+        let config = |line: &[&str]| {
+            let train = Line::parse_from([&["monosem"], line].concat()).train;
+            let choices = train.choices().unwrap();
+            train.config(&choices[0], &lm)
+        };
+        let set =
+            config(&["--steps", "100", "--batch", "64", "--train", "lr_warmup=0.5", "--train", "clip=null", "--train", "l1_decay=0.25"]).unwrap();
+        assert_eq!((set.steps(), set.rows, set.lr_warmup, set.clip, set.l1_decay), (100, 6400, 0.5, None, 0.25));
+        for (line, named) in [
+            ("lr_warm=1", "there is no lr_warm"),
+            ("lr_warmup", "KEY=VALUE"),
+            ("lr_warmup=fast", "lr_warmup=fast"),
+            ("lr_warmup=2", "lr_warmup is 2"),
+        ] {
+            let error = format!("{:#}", config(&["--train", line]).unwrap_err());
+            assert!(error.contains(named), "{line}: {error}");
+        }
+        for (recipe, coefficient) in [
+            ("relu-2023", "l1=-1"),
+            ("relu-april-2024", "l1=-5"),
+            ("jump-relu", "l0=-1"),
+            ("tanh", "coefficient=-1"),
+            ("p-anneal", "l1=-1"),
+            ("gated", "l1=-1"),
+        ] {
+            let error = config(&["--recipe", recipe, "--set", coefficient]).unwrap_err().to_string();
+            assert!(error.contains("must be 0 or more"), "{recipe}: {error}");
+        }
     }
 }

@@ -91,7 +91,6 @@ mod tests {
 
     #[test]
     fn gradients_match_finite_differences_through_both_rows() {
-        let settings = StepSettings { lr: 0.0, sparsity: 0.0, dead: &[] };
         let read = |p: &Tensors| {
             let mut read = p.clone();
             for j in 0..F {
@@ -101,16 +100,19 @@ mod tests {
             }
             read
         };
-        let checked = gradient_error(&Aligned { k: 2, auxk: false }.into(), &settings, 1.1, |p, at| {
-            let row = |x: &[f32]| {
-                let (z, z_at) = (pre_acts(&read(p), x, true), pre_acts(&read(at), x, true));
-                let mut on: Vec<usize> = (0..F).filter(|&j| z_at[j] > 0.0).collect();
-                on.sort_by(|&a, &b| z_at[b].total_cmp(&z_at[a]));
-                squared_error(p, x, &on.iter().take(2).map(|&j| (j, z[j])).collect::<Vec<_>>())
-            };
-            rows().chunks_exact(D).map(row).sum::<f64>() / B as f64
-        });
-        assert!(checked.worst < 5e-5, "{}", checked.worst);
+        for dead in [&[][..], &[1, 4, 6]] {
+            let settings = StepSettings { lr: 0.0, sparsity: 0.0, dead };
+            let checked = gradient_error(&Aligned { k: 2, auxk: !dead.is_empty() }.into(), &settings, 1.1, |p, at| {
+                let row = |x: &[f32]| {
+                    let (z, z_at) = (pre_acts(&read(p), x, true), pre_acts(&read(at), x, true));
+                    let on = largest(&z_at, (0..F).filter(|&j| z_at[j] > 0.0), 2);
+                    let acts: Vec<(usize, f64)> = on.iter().map(|&j| (j, z[j])).collect();
+                    squared_error(p, x, &acts) + aux_loss((p, &z), (at, &z_at), x, &on, dead)
+                };
+                rows().chunks_exact(D).map(row).sum::<f64>() / B as f64
+            });
+            assert!(checked.worst < 5e-5, "{dead:?}: {}", checked.worst);
+        }
     }
 
     #[test]

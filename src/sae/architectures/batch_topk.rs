@@ -4,7 +4,7 @@
 //! u = xc + refine (x - x_hat') is selected from again. The gradient goes through both selections; that of AuxK, which reads u, through the second alone.
 //!
 //! a = relu(z) where z is among the B k largest of the batch, loss = |x - x_hat|^2 + aux. Used on single rows the SAE is a JumpReLU whose one threshold is
-//! the running mean of the least activation that batches kept; it is saved as that, a refined one with the thresholds of both selections.
+//! the running mean of the least activation that batches kept, since k was last changed; it is saved as that, a refined one with the thresholds of both selections.
 
 use super::topk::topk_lr;
 use super::{Architecture, Recipe, Select, Selection, Trained};
@@ -19,7 +19,7 @@ pub struct BatchTopK {
     pub k: f64,
     /// Whether dead latents are trained on the residual (AuxK).
     pub auxk: bool,
-    /// k at the first step, from where it falls linearly to `k` at the last; none: always k.
+    /// k at the first step, from where it falls linearly to `k`, which it is for the last tenth of the run; none: always k.
     pub k_start: Option<f64>,
     /// Size of a refining step between two selections; none: one selection.
     pub refine: Option<f64>,
@@ -93,8 +93,11 @@ pub(super) fn refine_in_words(refine: Option<f64>) -> String {
     refine.map_or(String::new(), |step| format!(", refine {step}"))
 }
 
+/// Share of the run over which k changes. Over the rest it is what the SAE is used with, so that the threshold is the mean of that.
+const ANNEALED: f64 = 0.9;
+
 pub(super) fn annealed(k: f64, start: f64, done: f64) -> f64 {
-    start + (k - start) * done.clamp(0.0, 1.0)
+    if done >= ANNEALED { k } else { start + (k - start) * done / ANNEALED }
 }
 
 pub(super) fn k_in_words(k: f64, start: Option<f64>) -> String {
@@ -129,14 +132,16 @@ mod tests {
     #[test]
     fn gradients_match_finite_differences() {
         // 1.5 latents a row of 3 rows: 5 of them, rounded up from 4.5.
-        for k in [1.0, 1.5] {
-            let recipe: Recipe = BatchTopK { k, auxk: false, ..Default::default() }.into();
+        for (k, dead) in [(1.0, &[][..]), (1.5, &[]), (1.5, &[1, 4, 6]), (1.0, &[4])] {
+            let recipe: Recipe = BatchTopK { k, auxk: !dead.is_empty(), ..Default::default() }.into();
             let n = (k * B as f64).round() as usize;
-            let checked = gradient_error(&recipe, &StepSettings { lr: 0.0, sparsity: 0.0, dead: &[] }, 1.1, |p, at| {
+            let checked = gradient_error(&recipe, &StepSettings { lr: 0.0, sparsity: 0.0, dead }, 1.1, |p, at| {
                 let kept = kept(at, n);
                 let one = |(r, x): (usize, &[f32])| {
-                    let z = pre_acts(p, x, true);
-                    squared_error(p, x, &kept.iter().filter(|v| v.0 == r).map(|&(_, j)| (j, z[j])).collect::<Vec<_>>())
+                    let (z, z_at) = (pre_acts(p, x, true), pre_acts(at, x, true));
+                    let on: Vec<usize> = kept.iter().filter(|v| v.0 == r).map(|v| v.1).collect();
+                    let acts: Vec<(usize, f64)> = on.iter().map(|&j| (j, z[j])).collect();
+                    squared_error(p, x, &acts) + aux_loss((p, &z), (at, &z_at), x, &on, dead)
                 };
                 rows().chunks_exact(D).enumerate().map(one).sum::<f64>() / B as f64
             });
@@ -183,13 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn k_falls_in_a_line() {
+    fn k_falls_in_a_line_and_then_stays() {
         let recipe = BatchTopK { k: 25.0, k_start: Some(75.0), ..Default::default() };
         let k = |done| match recipe.at(done) {
             Some(Recipe::BatchTopK(BatchTopK { k, .. })) => k,
             other => panic!("{other:?}"),
         };
-        assert_eq!((k(0.0), k(0.5), k(1.0)), (75.0, 50.0, 25.0));
+        assert_eq!((k(0.0), k(0.45), k(0.9), k(1.0)), (75.0, 50.0, 25.0, 25.0));
         assert!(BatchTopK::default().at(0.5).is_none());
     }
 }

@@ -22,7 +22,7 @@ pub struct Matryoshka {
     pub k: f64,
     /// Whether dead latents are trained on what the whole leaves over (AuxK).
     pub auxk: bool,
-    /// k at the first step, from where it falls linearly to `k` at the last; none: always k.
+    /// k at the first step, from where it falls linearly to `k`, which it is for the last tenth of the run; none: always k.
     pub k_start: Option<f64>,
     /// Where prefixes end, ascending, without the whole; empty: 1/16, 1/8, 1/4 and 1/2 of the latents.
     pub prefixes: Vec<usize>,
@@ -144,6 +144,10 @@ impl Architecture for Matryoshka {
         Some(Matryoshka { k, ..self.clone() }.into())
     }
 
+    fn unsorted(&self) -> Option<Recipe> {
+        Some(Matryoshka { sort_every: None, ..self.clone() }.into())
+    }
+
     fn sort_every(&self) -> Option<u64> {
         self.sort_every
     }
@@ -175,12 +179,17 @@ mod tests {
 
     #[test]
     fn gradients_match_finite_differences_nested_and_detached() {
-        for detached in [false, true] {
-            let settings = StepSettings { lr: 0.0, sparsity: 0.0, dead: &[] };
-            let checked = gradient_error(&recipe(detached).into(), &settings, 1.1, |p, at| {
+        for (detached, dead) in [(false, &[][..]), (true, &[]), (false, &[1, 4, 6]), (true, &[1, 4, 6])] {
+            let settings = StepSettings { lr: 0.0, sparsity: 0.0, dead };
+            let recipe = Matryoshka { auxk: !dead.is_empty(), ..recipe(detached) };
+            let checked = gradient_error(&recipe.into(), &settings, 1.1, |p, at| {
                 let row = |x: &[f32]| {
                     let ends = [(0, 2, 0.5), (2, 5, 0.5), (5, F, 1.0)];
-                    ends.iter().map(|&(from, end, weight)| weight * level(p, at, x, if detached { from } else { 0 }, end)).sum::<f64>()
+                    let levels: f64 = ends.iter().map(|&(from, end, weight)| weight * level(p, at, x, if detached { from } else { 0 }, end)).sum();
+                    // AuxK's residual is that of the whole.
+                    let (z, z_at) = (pre_acts(p, x, true), pre_acts(at, x, true));
+                    let on: Vec<usize> = (0..F).filter(|&j| z_at[j] > 0.0).collect();
+                    levels + aux_loss((p, &z), (at, &z_at), x, &on, dead)
                 };
                 rows().chunks_exact(D).map(row).sum::<f64>() / B as f64
             });

@@ -138,6 +138,11 @@ pub trait Architecture: fmt::Debug + Sync {
         None
     }
 
+    /// The same without sorting; none where it does not sort.
+    fn unsorted(&self) -> Option<Recipe> {
+        None
+    }
+
     /// Names and first values of trained vectors beside the four usual tensors, each (F,).
     fn vectors(&self) -> Vec<(&'static str, f32)> {
         Vec::new()

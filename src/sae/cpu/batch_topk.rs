@@ -55,9 +55,9 @@ pub(super) fn select(encoder: &mut Encoder, wanted: usize, centred: &[f32], floo
     Some(least)
 }
 
-/// The running mean of the least activation kept, which becomes the threshold of the saved SAE.
-pub(super) fn running_mean(before: f64, least: f32, steps: u64) -> f64 {
-    let share = SHARE.max(WINDOWS / (WINDOWS + steps as f64));
+/// The running mean of the least activation kept, which becomes the threshold of the saved SAE; `since` steps ago the selection was last changed.
+pub(super) fn running_mean(before: f64, least: f32, since: u64) -> f64 {
+    let share = SHARE.max(WINDOWS / (WINDOWS + since as f64));
     if before == 0.0 { least as f64 } else { (1.0 - share) * before + share * least as f64 }
 }
 

@@ -87,6 +87,26 @@ pub(crate) fn squared_error(p: &Tensors, x: &[f32], acts: &[(usize, f64)]) -> f6
     (0..D).map(|i| (p[3][i] + acts.iter().map(|&(j, a)| a * p[2][j * D + i]).sum::<f64>() - x[i] as f64).powi(2)).sum()
 }
 
+/// The places of the k largest.
+pub(crate) fn largest(z: &[f64], among: impl Iterator<Item = usize>, k: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = among.collect();
+    order.sort_by(|&a, &b| z[b].total_cmp(&z[a]));
+    order.truncate(k);
+    order
+}
+
+/// AuxK's loss of one row whose raw pre-activations are z at p and z_at at `at`: the residual of what the latents `on` reconstruct is that at `at`.
+pub(crate) fn aux_loss((p, z): (&Tensors, &[f64]), (at, z_at): (&Tensors, &[f64]), x: &[f32], on: &[usize], dead: &[u32]) -> f64 {
+    if dead.is_empty() {
+        return 0.0;
+    }
+    let kept = largest(z_at, dead.iter().map(|&j| j as usize), (D / 2).min(dead.len()));
+    let scale = (dead.len() as f64 / (D / 2) as f64).min(1.0) / 32.0;
+    let x_hat = |i: usize| at[3][i] + on.iter().map(|&j| z_at[j] * at[2][j * D + i]).sum::<f64>();
+    let aux = |i: usize| kept.iter().map(|&j| z[j] * p[2][j * D + i]).sum::<f64>();
+    scale * (0..D).map(|i| (aux(i) - (x[i] as f64 - x_hat(i))).powi(2)).sum::<f64>()
+}
+
 /// |w_dec[j]|.
 pub(crate) fn norm(p: &Tensors, j: usize) -> f64 {
     p[2][j * D..][..D].iter().map(|v| v * v).sum::<f64>().sqrt()

@@ -130,7 +130,7 @@ impl CpuEngine {
             decoder: config.decoder,
             first_directions: if config.decoder == Decoder::Free { Vec::new() } else { first_directions(&config.sae, config.seed) },
             gradient: zeros(),
-            state: State { first: zeros(), second: zeros(), params, steps: 0, kept: 0.0, kept_first: 0.0 },
+            state: State { first: zeros(), second: zeros(), params, steps: 0, kept: 0.0, kept_first: 0.0, kept_since: 0 },
             fires: vec![0; d_sae],
             dense_above: DENSE_ABOVE,
             encoder: PreparedEncoder::default(),
@@ -216,6 +216,9 @@ impl Engine for CpuEngine {
     }
 
     fn set_recipe(&mut self, recipe: &Recipe) {
+        if self.config.recipe.selection() != recipe.selection() {
+            self.state.kept_since = self.state.steps;
+        }
         self.config.recipe.clone_from(recipe);
     }
 

@@ -298,11 +298,12 @@ impl CpuEngine {
             fires.iter_mut().zip(&dense.fires).for_each(|(n, m)| *n += m);
         }
 
+        let since = state.steps - state.kept_since;
         if let Some(first) = first_kept {
-            state.kept_first = batch_topk::running_mean(state.kept_first, first, state.steps);
+            state.kept_first = batch_topk::running_mean(state.kept_first, first, since);
         }
         if let Some(least) = least_kept {
-            state.kept = batch_topk::running_mean(state.kept, least, state.steps);
+            state.kept = batch_topk::running_mean(state.kept, least, since);
         }
         let sums = chunks.iter().fold(dense_sums.unwrap_or_default(), |sums, chunk| sums.plus(chunk.sums));
         let n = batch as f64;

@@ -1,7 +1,8 @@
 //! Gradients against finite differences of an f64 oracle; sparse against dense; the same bits at any number of threads.
 
 use super::check::{
-    B, D, F, Tensors, assert_repeatable_at_any_thread_count, config, gradient_error, norm, params, pre_acts, random, rows, squared_error,
+    B, D, F, Tensors, assert_repeatable_at_any_thread_count, aux_loss, config, gradient_error, largest, norm, params, pre_acts, random, rows,
+    squared_error,
 };
 use super::*;
 use crate::kernels::screen::Product;
@@ -15,14 +16,6 @@ fn relu() -> Recipe {
 
 fn april() -> Recipe {
     ReluApril2024 { l1: 0.0 }.into()
-}
-
-/// The places of the k largest.
-fn largest(z: &[f64], among: impl Iterator<Item = usize>, k: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = among.collect();
-    order.sort_by(|&a, &b| z[b].total_cmp(&z[a]));
-    order.truncate(k);
-    order
 }
 
 /// The loss in f64. Selections and what AuxK holds fixed are taken at `at`, so that finite differences see the function whose gradient is meant.
@@ -44,12 +37,8 @@ fn oracle_loss(recipe: &Recipe, p: &Tensors, at: &Tensors, sparsity: f64, dead: 
         if recipe.sparsity(D).is_some() {
             loss += sparsity * on.iter().map(|&j| z[j] * weight(j)).sum::<f64>();
         }
-        if recipe.auxk() && !dead.is_empty() {
-            let kept = largest(&z_at, dead.iter().map(|&j| j as usize), (D / 2).min(dead.len()));
-            let scale = (dead.len() as f64 / (D / 2) as f64).min(1.0) / 32.0;
-            let x_hat = |i: usize| at[3][i] + on.iter().map(|&j| z_at[j] * at[2][j * D + i]).sum::<f64>();
-            let aux = |i: usize| kept.iter().map(|&j| z[j] * p[2][j * D + i]).sum::<f64>();
-            loss += scale * (0..D).map(|i| (aux(i) - (x[i] as f64 - x_hat(i))).powi(2)).sum::<f64>();
+        if recipe.auxk() {
+            loss += aux_loss((p, &z), (at, &z_at), x, &on, dead);
         }
     }
     loss / B as f64
