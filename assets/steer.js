@@ -93,6 +93,25 @@ document.addEventListener("DOMContentLoaded", () => {
   });
   show();
 
+  // What the edit does to the next token, while it is set: the last answer that was asked for is the one that stands.
+  const next = document.querySelector("#next");
+  let asked = 0, waits = 0;
+  async function look() {
+    const own = ++asked;
+    try {
+      const answer = await fetch(form.dataset.next + "?" + query(), { headers: { "X-Fragment": "1" } });
+      const html = answer.ok ? await answer.text() : "";
+      if (own === asked) next.innerHTML = html;
+    } catch {
+      if (own === asked) next.replaceChildren();
+    }
+  }
+  form.addEventListener("input", () => {
+    clearTimeout(waits);
+    if (!form.checkValidity()) return;
+    waits = setTimeout(look, 60);
+  });
+
   // The texts, token by token; then the whole result.
   const result = document.querySelector("#result"), swept = document.querySelector("#swept");
   let source = null;

@@ -125,6 +125,7 @@ fn router(app: Arc<App>, guard: Guard) -> Router {
         .route("/steer", get(pages::steer::steer))
         .route("/steer/stream", get(pages::steer::stream))
         .route("/steer/sweep", get(pages::steer::swept))
+        .route("/steer/next", get(pages::steer::next))
         .route("/toy", get(pages::toy::toy))
         .route("/toy/stream", get(pages::toy::stream))
         .route("/toy/paper", get(pages::toy::paper))

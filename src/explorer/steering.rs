@@ -1,5 +1,6 @@
 //! Generation with features edited, beside the unedited text drawn with the same luck.
 
+pub mod next;
 pub mod sweep;
 
 use super::app::{App, Model, Page, Part, Problem};
@@ -13,7 +14,7 @@ use crate::intervene::effect::{Effect, Moved, TokenEffect, effect};
 use crate::intervene::exact::promoted;
 use crate::intervene::measure::{NORM_TOKENS, mean_length};
 use crate::intervene::quality::{distinct_2, perplexity};
-use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent, Unit};
+use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent, Scale, Unit};
 use crate::intervene::strength::{MAX_PERPLEXITY_RATIO, MIN_DISTINCT_RATIO, SafeStrength, caution, safe_strength};
 use crate::intervene::write::{Rig, Writing};
 use crate::intervene::{LatentEdit, Rule, Scope, Side, Steering, steer};
@@ -397,6 +398,35 @@ impl App {
             found,
         })
     }
+}
+
+/// The edit that is asked for as one of a strength: one that is not there is one time the maximum.
+fn with_a_strength(asked: &Ask) -> Ask {
+    Ask { strength: asked.strength.filter(|_| !asked.auto).or(Some(1.0)), auto: false, ..asked.clone() }
+}
+
+/// Runs `work` with the model, the edit that is asked for and what turns such an edit into activations.
+fn with_edit<T>(
+    app: &App,
+    ask: &Ask,
+    work: impl FnOnce(Rig, &SavedEdit, &mut dyn FnMut(&SavedEdit) -> crate::intervene::Result<Steering>) -> crate::intervene::Result<T>,
+) -> Page<T> {
+    check(ask)?;
+    let edit = ask.edits(&app.run)?;
+    let dictionary = app.dictionary(Units::Features)?;
+    let meta = dictionary.meta().clone();
+    let scales = edit.edits.iter().map(|e| Ok((e.latent, dictionary.summary(e.latent)?.scale()))).collect::<Page<Vec<(u32, Scale)>>>()?;
+    app.with_model(&meta, |model| {
+        let failed = |e| Problem::new(400, "The model cannot be run with this edit", &e);
+        let norm = norm_of(&edit, model, &app.stream).map_err(failed)?;
+        let Model { engine, sae, hook, .. } = model;
+        let lm = engine.lm();
+        let rig = Rig { lm: &lm, tokenizer: &app.tokenizer, sae, hook: *hook };
+        let edit = if ask.rests { resting(edit, rig).map_err(failed)? } else { edit };
+        let mut scale = |latent: u32| Ok(scales.iter().find(|s| s.0 == latent).expect("every latent of the edit was looked up").1);
+        let mut resolve = |edit: &SavedEdit| edit.resolve(&meta.weights_hash, &mut scale, &mut || Ok(norm));
+        work(rig, &edit, &mut resolve).map_err(failed)
+    })
 }
 
 /// The edit, resting after the tokens that its features promote.

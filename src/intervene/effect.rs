@@ -2,9 +2,11 @@
 //!
 //! KL is KL(edited || unedited), nats: how much worse than the edited model the unedited one predicts what the edited one writes.
 
+use super::exact::ExactEffect;
 use super::write::{Change, Rig, Writer};
-use super::{Result, Steering};
+use super::{Editor, Result, Steering};
 use crate::kernels::softmax::{kl_divergence, log_sum_exp};
+use crate::lm::{HookPoint, Reader};
 use crate::sae::SparseRows;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -111,6 +113,45 @@ pub fn effect(rig: Rig, steering: &Steering, prompt: &[u32], tokens: &[u32], n_m
     most.truncate(N_MOVED);
     let mean_kl = all.iter().map(|t| t.kl).sum::<f64>() / n;
     Ok(Effect { tokens: all, mean_kl, others_moved: moved as f64 / n, most_moved: most })
+}
+
+/// What `steering` does to the prediction of the token that follows `prompt`; the token itself is the one that was likeliest.
+///
+/// At the last layer's hooks only the prompt's last position matters, and what happens there is exact without another pass ([`ExactEffect`]); elsewhere the edited model
+/// reads the prompt too.
+pub fn next_effect(rig: Rig, steering: &Steering, prompt: &[u32], n_moved: usize) -> Result<TokenEffect> {
+    let unedited = Writer::reading(rig, Change::default(), prompt, prompt.len())?;
+    let before = unedited.logits().to_vec();
+    let likeliest = (0..before.len() as u32).max_by(|&a, &b| before[a as usize].total_cmp(&before[b as usize])).unwrap_or(0);
+    let x = unedited.rows().0.to_vec();
+    let exact = match ExactEffect::new(rig.lm, rig.hook, rig.sae, &[]) {
+        Err(super::Error::NotExact { .. }) => None,
+        Err(other) => return Err(other),
+        Ok(_) => {
+            let at = prompt.len() - 1;
+            let mut edited = x.clone();
+            Editor::new(rig.sae, steering, prompt.len(), rig.tokenizer.end_of_text())?.apply(at, &prompt[at..], &mut edited);
+            if edited == x {
+                // What is computed another way would differ in its last digits.
+                return Ok(token_effect(rig, likeliest, &Both { unedited: &before, edited: &before, rows: (&x, &x) }, n_moved));
+            }
+            let change: Vec<f32> = edited.iter().zip(&x).map(|(e, x)| e - x).collect();
+            let mut reader = Reader::new(&rig.lm.config, HookPoint::last(&rig.lm.config));
+            reader.read(rig.lm, &prompt[prompt.len().saturating_sub(rig.lm.config.n_ctx)..]);
+            let rows = reader.rows();
+            let resid = &rows[rows.len() - rig.lm.config.d_model..];
+            let after = ExactEffect::along(rig.lm, rig.hook, &change)?.logits(resid, &[1.0]);
+            Some((after, edited))
+        }
+    };
+    let (after, edited) = match exact {
+        Some(found) => found,
+        None => {
+            let writer = Writer::reading(rig, steering.into(), prompt, prompt.len())?;
+            (writer.logits().to_vec(), writer.rows().1.to_vec())
+        }
+    };
+    Ok(token_effect(rig, likeliest, &Both { unedited: &before, edited: &after, rows: (&x, &edited) }, n_moved))
 }
 
 fn token_effect(rig: Rig, token: u32, both: &Both, n_moved: usize) -> TokenEffect {

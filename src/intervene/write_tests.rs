@@ -116,6 +116,28 @@ fn an_effect_is_what_two_whole_passes_of_the_model_say() {
 }
 
 #[test]
+fn the_effect_on_the_next_token_is_that_of_the_edited_model_exact_or_run_again() {
+    let (lm, tokenizer) = writes();
+    // The last block's hooks are exact, the first's of two is not.
+    let deep = super::testing::model(2, lm.config.d_vocab);
+    for (lm, hook) in [(&lm, hook()), (&deep, HookPoint::mlp_post(0)), (&deep, HookPoint::mlp_post(1))] {
+        let sae = sae(hook.d_in(&lm.config), 23, Select::TopK { k: 4 });
+        let rig = Rig { lm, tokenizer: &tokenizer, sae: &sae, hook };
+        let prompt = rig.prompt("the king and the");
+        for scope in [Scope::All, Scope::Prompt, Scope::Continuation] {
+            let steering = Steering { scope, ..Steering::of(vec![LatentEdit::new(5, Rule::Add(3.0)), LatentEdit::new(7, Rule::Set(0.5))]) };
+            let found = effect::next_effect(rig, &steering, &prompt, 3).unwrap();
+            let run = effect::effect(rig, &steering, &prompt, &[found.token], 3).unwrap().tokens.remove(0);
+            assert!((found.kl - run.kl).abs() < 1e-5 && (found.log_prob_edited - run.log_prob_edited).abs() < 1e-5, "{hook} {scope:?}");
+            assert_eq!(found.log_prob_unedited, run.log_prob_unedited);
+            let tokens = |moved: &[effect::Moved]| moved.iter().map(|m| m.token).collect::<Vec<_>>();
+            assert_eq!((tokens(&found.promoted), tokens(&found.suppressed)), (tokens(&run.promoted), tokens(&run.suppressed)));
+            assert_eq!(found.kl > 1e-6, scope != Scope::Continuation, "{hook} {scope:?}: {}", found.kl);
+        }
+    }
+}
+
+#[test]
 fn a_sweep_measures_the_texts_that_it_wrote_and_takes_the_best_that_is_whole() {
     let (lm, tokenizer) = writes();
     let sae = sae(D_IN, 23, Select::Relu);

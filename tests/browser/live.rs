@@ -80,6 +80,8 @@ fn several_features_are_edited_at_once_the_texts_stream_and_strengths_are_tried(
         client.find(fantoccini::Locator::Css("#edits select[data-part=unit] option[value=norm]")).await?.click().await?;
         browser.until("#edits .strength", "the unit", |t| t.starts_with("4 \u{d7} the usual length")).await?;
         client.find(fantoccini::Locator::Css("#edits select[data-part=unit] option[value=max]")).await?.click().await?;
+        // What it does to the next token is there without writing.
+        browser.until("#next", "the next token", |t| t.starts_with("The token after the prompt") && t.contains('\u{2192}')).await?;
         // What stands in the edited column while it is written.
         let watch = "window.seen = new Set(); new MutationObserver(() => { const t = document.querySelector('#result .writing .card:last-child .said'); \
                      if (t) window.seen.add(t.textContent); }).observe(document.querySelector('#result'), { subtree: true, childList: true, characterData: true })";

@@ -72,6 +72,22 @@ fn an_sae_is_put_beside_its_controls_which_are_trained_once() {
     let table = works(dir, &controls);
     assert!(table.contains("decoder frozen as drawn") && table.contains("principal components"), "{table}");
     assert!(before == names.map(|name| (made(name), weights(name))), "the controls were trained again");
+    // Of an SAE whose dead latents are resampled, and of one whose latents are sorted: neither is done to a decoder that is held.
+    for (name, more) in [
+        ("resampled", &["--recipe", "relu-2023"][..]),
+        ("sorted", &["--recipe", "matryoshka", "--k", "4", "--set", "prefixes=[16,32]", "--set", "sort_every=5"]),
+    ] {
+        let train = ["sae", "train", "--d-sae", "128", "--rows", "20000", "--batch", "256", "--run", "small", "--name", name];
+        works(dir, &[&train[..], more].concat());
+        let found = json(dir, &["sae", "controls", "--name", name, "--tokens", "5000", "--ce-tokens", "2000", "--run", "small"]);
+        let ev = |control: &str| {
+            let row = found["controls"].as_array().unwrap().iter().find(|row| row["control"] == control).unwrap();
+            row["explained_variance"].as_f64().unwrap()
+        };
+        assert!(ev("soft-frozen-decoder") > ev("frozen-decoder") - 0.02, "{name}: {found}");
+    }
+    let held = ["sae", "train", "--recipe", "matryoshka", "--set", "sort_every=5", "--decoder", "frozen", "--name", "h", "--run", "small"];
+    assert!(fails(dir, &held).contains("cannot be sorted"));
 }
 
 #[test]

@@ -57,6 +57,7 @@ fn whoever_opens_the_address_of_a_part_of_a_page_is_led_to_the_page() {
         ("/features/rows?q=do&page=1", "/features?q=do&page=1"),
         ("/features/0/why/result?t=70", "/features/0/why?t=70"),
         ("/steer/sweep?feature=0&prompt=x&count=a", "/steer?feature=0&prompt=x&count=a"),
+        ("/steer/next?feature=0&prompt=x", "/steer?feature=0&prompt=x"),
         ("/training/then?sae=main", "/training?sae=main"),
         ("/corpus/window?t=70&feature=1", "/corpus?t=70&feature=1"),
     ] {

@@ -91,6 +91,9 @@ fn the_page_and_the_command_line_write_the_same_text() {
     assert!(letters(&pieces).starts_with(&letters(&whole)) && letters(&whole).len() > 3, "{pieces:?} and {whole:?}");
     let swept = served.get(&format!("/steer/sweep?{address}&count=%5Ba-z%5D"));
     assert!(swept.status == 200 && swept.body.contains("<svg") && swept.body.contains("/[a-z]/"), "{}", swept.body);
+    let next = served.get(&format!("/steer/next?{address}"));
+    assert!(next.status == 200 && next.body.contains("The token after the prompt") && next.body.contains("class=\"up\""), "{}", next.body);
+    assert_eq!(served.get("/steer/next?edit=%7B&prompt=x").status, 400);
     for (bad, named) in [("edit=%7B", "edit"), ("edit=%7B%22edits%22%3A%5B%5D%7D", "1 to 16"), ("feature=0&count=%5B", "unclosed")] {
         let answer = served.get(&format!("/steer/sweep?{bad}&prompt=x"));
         assert!(answer.status == 400 && answer.body.to_lowercase().contains(named), "{bad}: {} {}", answer.status, answer.body);

@@ -1,7 +1,8 @@
-//! Steering: the form, the two texts alone or while they are written, and a sweep over strengths.
+//! Steering: the form, the next token while a slider moves, the two texts alone or while they are written, and a sweep over strengths.
 
 use super::super::app::{App, Page, Part, Problem};
 use super::super::server::{Server, blocking};
+use super::super::steering::next::NextView;
 use super::super::steering::sweep::{self, SweptView};
 use super::super::steering::{self, Limits, SteerResult};
 use super::super::view::Units;
@@ -36,6 +37,12 @@ struct SteerTemplate {
 #[template(path = "steer_result.html")]
 struct SteerResultTemplate {
     result: SteerResult,
+}
+
+#[derive(Template)]
+#[template(path = "steer_next.html")]
+struct NextTemplate {
+    next: NextView,
 }
 
 #[derive(Template)]
@@ -90,6 +97,15 @@ pub async fn stream(State(server): State<Server>, asked: Result<Query<steering::
     });
     let events = stream::unfold(receive, |mut receive| async { receive.recv().await.map(|event| (Ok::<_, Infallible>(event), receive)) });
     Sse::new(events).into_response()
+}
+
+/// What the edit does to the token after the prompt, without writing.
+pub async fn next(State(server): State<Server>, asked: Result<Query<steering::Ask>, QueryRejection>) -> Response {
+    let found = match fields(asked) {
+        Ok(ask) => blocking(&server, move |app| steering::next::next(app, &ask)).await,
+        Err(problem) => Err::<NextView, Problem>(problem),
+    };
+    fragment(found, |next| NextTemplate { next })
 }
 
 pub async fn swept(State(server): State<Server>, asked: Result<Query<steering::Ask>, QueryRejection>) -> Response {

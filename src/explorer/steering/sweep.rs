@@ -1,13 +1,12 @@
 //! Texts at several multiples of an edit: what is gained and what it costs.
 
-use super::super::app::{App, Model, Page, Problem};
-use super::super::view::{Units, significant};
-use super::{Ask, check, link};
+use super::super::app::{App, Page, Problem};
+use super::super::view::significant;
+use super::{Ask, link, with_a_strength, with_edit};
+use crate::intervene::Steering;
 use crate::intervene::concept::Concept;
 use crate::intervene::strength::{Bounds, Swept, Trial, choose, sweep as sweep_edit};
-use crate::intervene::write::{Change, Rig, Writing};
-use crate::intervene::{Steering, saved};
-use crate::lm::Engine;
+use crate::intervene::write::{Change, Writing};
 use crate::pipeline::plot;
 
 /// What the page shows of a sweep.
@@ -38,36 +37,20 @@ const MOST_PATTERN: usize = 200;
 
 /// Writes texts after the prompt at each multiple of the edit's values.
 pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
-    // Multiples of a strength that is not there are multiples of the maximum.
-    let ask = Ask { strength: asked.strength.filter(|_| !asked.auto).or(Some(1.0)), auto: false, ..asked.clone() };
-    check(&ask)?;
+    let ask = with_a_strength(asked);
     let edit = ask.edits(&app.run)?;
     if !edit.has_strength() {
         return Err(Problem::bad("None of these rules has a strength to try: a removed feature, or one at its mean, has none."));
     }
     let concept = pattern(&ask.count)?;
-    let dictionary = app.dictionary(Units::Features)?;
-    let meta = dictionary.meta().clone();
-    let scales = edit.edits.iter().map(|e| Ok((e.latent, dictionary.summary(e.latent)?.scale()))).collect::<Page<Vec<(u32, saved::Scale)>>>()?;
-    let (swept, unedited) = app.with_model(&meta, |model| {
-        let failed = |e| Problem::new(400, "The texts cannot be written with this edit", &e);
-        let norm = super::norm_of(&edit, model, &app.stream).map_err(failed)?;
-        let Model { engine, sae, hook, .. } = model;
-        let lm = engine.lm();
-        let rig = Rig { lm: &lm, tokenizer: &app.tokenizer, sae, hook: *hook };
-        let edit = if ask.rests { super::resting(edit.clone(), rig).map_err(failed)? } else { edit.clone() };
-        let mut scale = |latent: u32| Ok(scales.iter().find(|s| s.0 == latent).expect("every latent of the edit was looked up").1);
-        let steerings: Vec<(f32, Steering)> = MULTIPLES
-            .iter()
-            .map(|&m| Ok((m, edit.times(m).resolve(&meta.weights_hash, &mut scale, &mut || Ok(norm))?)))
-            .collect::<Result<_, _>>()
-            .map_err(failed)?;
+    let (swept, unedited) = with_edit(app, &ask, |rig, edit, resolve| {
+        let steerings: Vec<(f32, Steering)> = MULTIPLES.iter().map(|&m| Ok((m, resolve(&edit.times(m))?))).collect::<Result<_, _>>()?;
         let prompts = vec![rig.prompt(&ask.prompt); TEXTS];
         let writing = Writing { n_tokens: ask.tokens.min(MOST_TOKENS), ..ask.writing() };
         let trial = Trial { rig, prompts: &prompts, writing: &writing, concept: concept.as_ref() };
-        let unedited = trial.write(Change::default()).map_err(failed)?;
+        let unedited = trial.write(Change::default())?;
         let steering = |m: f32| steerings.iter().find(|s| s.0 == m).expect("every multiple was resolved").1.clone();
-        Ok((sweep_edit(trial, &unedited.measures, Bounds::default(), &MULTIPLES, &steering).map_err(failed)?, unedited.measures))
+        Ok((sweep_edit(trial, &unedited.measures, Bounds::default(), &MULTIPLES, &steering)?, unedited.measures))
     })?;
     let chosen = choose(&swept, concept.is_some());
     let gain = |s: &Swept| if concept.is_some() { 100.0 * s.measures.concept_rate } else { s.measures.kl };
