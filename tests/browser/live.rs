@@ -74,12 +74,17 @@ fn several_features_are_edited_at_once_the_texts_stream_and_strengths_are_tried(
         feature.send_keys("1").await?;
         rows[1].find(fantoccini::Locator::Css("select[data-part=rule] option[value=zero]")).await?.click().await?;
         // A slider and a unit change what is said beside it; the second row's rule has no number.
-        let moved = "const s = document.querySelector('#edits [name=strength]'); s.value = 4; s.dispatchEvent(new Event('input', { bubbles: true }))";
-        client.execute(moved, vec![]).await?;
+        let set = async |css: &str, value: &str| {
+            let moved =
+                format!("const s = document.querySelector('{css}'); s.value = '{value}'; s.dispatchEvent(new Event('input', {{ bubbles: true }}))");
+            client.execute(&moved, vec![]).await
+        };
+        set("#edits [name=strength]", "4").await?;
         browser.until("#edits .strength", "the slider's number", |t| t.starts_with("4 \u{d7} its maximum")).await?;
-        client.find(fantoccini::Locator::Css("#edits select[data-part=unit] option[value=norm]")).await?.click().await?;
+        set("#edits [data-part=unit]", "norm").await?;
         browser.until("#edits .strength", "the unit", |t| t.starts_with("4 \u{d7} the usual length")).await?;
-        client.find(fantoccini::Locator::Css("#edits select[data-part=unit] option[value=max]")).await?.click().await?;
+        set("#edits [data-part=unit]", "max").await?;
+        set("#steer [name=prompt]", "Nobody").await?;
         // What it does to the next token is there without writing.
         browser.until("#next", "the next token", |t| t.starts_with("The token after the prompt") && t.contains('\u{2192}')).await?;
         // What stands in the edited column while it is written.

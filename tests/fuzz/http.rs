@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-const ADDRESSES: [&str; 29] = [
+const ADDRESSES: [&str; 30] = [
     "/features?q=do&sort=dense&flag=alive&page=2",
     "/features/rows?q=%D7%A9&sort=f1",
     "/api/features?q=%22%20OR&page=18446744073709551615",
@@ -18,6 +18,7 @@ const ADDRESSES: [&str; 29] = [
     "/live?text=Nobody%20did&at=1",
     "/api/live?text=%F0%9F%A6%89",
     "/steer?feature=0&strength=1&prompt=x&tokens=1&temperature=0&seed=1",
+    "/steer/next?feature=0&strength=1&prompt=x",
     "/api/steer?feature=1&strength=-2&prompt=&tokens=1",
     "/api/feature/demo/0-main/4",
     "/assets/app.js?v=1",

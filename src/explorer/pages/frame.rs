@@ -96,7 +96,7 @@ pub fn asks_for_fragment(headers: &HeaderMap) -> bool {
 pub async fn lead_to_page(request: Request, next: Next) -> Response {
     let opened = request.headers().get("sec-fetch-dest").is_some_and(|to| to == "document");
     let path = request.uri().path();
-    let page = ["/result", "/rows", "/then", "/window", "/stream", "/sweep"].iter().find_map(|part| path.strip_suffix(part));
+    let page = ["/result", "/rows", "/then", "/window", "/stream", "/sweep", "/next"].iter().find_map(|part| path.strip_suffix(part));
     match page.filter(|page| opened && !page.is_empty() && !page.starts_with("/api")) {
         Some(page) => {
             let query = request.uri().query().map(|q| format!("?{q}")).unwrap_or_default();
