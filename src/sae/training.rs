@@ -197,8 +197,9 @@ impl<'a> Training<'a> {
             Stuck::No if off > FAR_OFF => self.stuck = Stuck::Since { step: self.step, off, factor: self.control.factor },
             Stuck::Since { off: then, .. } if off <= FAR_OFF || off < 0.95 * then => self.stuck = Stuck::No,
             Stuck::Since { step, factor, .. } if (self.step - step) * 10 >= self.config.steps() => {
+                let name = self.place.out.file_name().unwrap_or_default().to_string_lossy();
                 progress.note(&format!(
-                    "step {}: L0 is {:.1} and does not come nearer to {target}, though the coefficient was multiplied by {:.2} in {} steps: the penalty does not reach what is active; try another coefficient to begin with, or more rows",
+                    "{name}, step {}: L0 is {:.1} and does not come nearer to {target}, though the coefficient was multiplied by {:.2} in {} steps: train for more steps, or begin with another coefficient of the recipe",
                     self.step,
                     self.control.l0,
                     self.control.factor / factor,

@@ -271,13 +271,13 @@ fn a_prediction_is_attributed_and_a_profile_says_what_is_left() {
         dir,
         &["steer", "guard", "--edit", "quiet", "--regex", "the", "--n-tokens", "5000", "--prompts", "10", "--texts", "5", "--run", "small"],
     );
-    assert!(human.contains("loss elsewhere") && human.contains("what the SAE does not explain"), "{human}");
+    assert!(human.contains("loss where it does not") && human.contains("what the SAE does not explain"), "{human}");
     assert!(
         fails(dir, &["steer", "guard", "--latent", &latent, "--regex", "qqqqqq", "--n-tokens", "5000", "--run", "small"]).contains("does not occur")
     );
     // A name that is taken is refused, and with --yes replaced.
     assert!(fails(dir, &[&guard[..], &RUN].concat()).contains("--yes"));
-    assert!(works(dir, &[&guard[..], &["--yes"], &RUN].concat()).contains("it follows"));
+    assert!(works(dir, &[&guard[..], &["--yes"], &RUN].concat()).contains("the concept, /the/, follows"));
     // Without a concept: what removing it costs, where it is active and elsewhere, and which tokens most.
     let cost = said(dir, &["steer", "guard", "--latent", &latent, "--n-tokens", "5000"]);
     let (n, changed) = (cost["n_tokens"].as_u64().unwrap(), cost["n_changed"].as_u64().unwrap());

@@ -60,6 +60,13 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     for line in table(&sides) {
         say!("{line}");
     }
+    let measured_on = |side: &Side| side.eval.as_ref().map(|e| (e.n_eval_tokens, e.n_ce_tokens));
+    let mut amounts = sides.iter().filter_map(measured_on);
+    if let Some(first) = amounts.next()
+        && amounts.any(|other| other != first)
+    {
+        tell!("note: these were not measured on as many tokens, so their figures are of different text: run monosem sae eval for all alike");
+    }
     for side in &sides {
         side.cautions.iter().for_each(|why| tell!("{}: {why}", side.name));
         if side.eval.is_none() {

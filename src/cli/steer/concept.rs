@@ -21,6 +21,20 @@ pub(super) struct ConceptArgs {
     label: Option<String>,
 }
 
+/// Names that may have been meant, or some of all.
+fn instead(asked: &str, names: &[&str]) -> String {
+    let quoted = |names: &[&str]| names.iter().take(SHOWN).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    let begin: String = asked.to_lowercase().chars().take(4).collect();
+    let alike: Vec<&str> = names.iter().copied().filter(|name| name.to_lowercase().contains(&begin)).collect();
+    match alike.is_empty() {
+        false => format!("names like it: {}", quoted(&alike)),
+        true => format!("{} of the {} that can: {}", names.len().min(SHOWN), names.len(), quoted(names)),
+    }
+}
+
+/// Names in a message.
+const SHOWN: usize = 12;
+
 impl ConceptArgs {
     /// The concept and its name; none where nothing is asked for.
     pub fn read(&self, run: &RunDir, tokenizer: &Tokenizer) -> anyhow::Result<Option<(Concept, String)>> {
@@ -36,7 +50,7 @@ impl ConceptArgs {
             let known = || (0..world.concepts().len()).filter(|&i| world.has_recogniser(i));
             let Some(number) = known().find(|&i| world.concepts()[i].name == *label) else {
                 let names: Vec<&str> = known().map(|i| world.concepts()[i].name.as_str()).collect();
-                bail!("no concept {label:?} of the planted corpus can be recognised; those that can: {}", names.join(", "));
+                bail!("no concept {label:?} of the planted corpus can be recognised\n  {}", instead(label, &names));
             };
             return Ok(Some((Concept::Planted(world.into(), number), label.clone())));
         }
@@ -45,5 +59,19 @@ impl ConceptArgs {
         }
         let ids = self.token_set.iter().map(|text| one_token(tokenizer, text)).collect::<anyhow::Result<_>>()?;
         Ok(Some((Concept::Tokens(ids), self.token_set.join(","))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_not_there_is_answered_with_some_that_are() {
+        let names: Vec<String> = (0..100).map(|i| format!("lexeme {i}")).chain(["profession".into()]).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(instead("Professions", &names), "names like it: \"profession\"");
+        let other = instead("zebra", &names);
+        assert!(other.starts_with("12 of the 101 that can: \"lexeme 0\"") && other.len() < 300, "{other}");
     }
 }

@@ -18,6 +18,8 @@ use std::path::PathBuf;
 
 /// Find the features that make the model write like example texts, and save them as an edit
 ///
+/// At least four documents or texts of each side are needed; fifty make a good one.
+///
 /// Features are ranked on --docs documents of each side, drawn from all that were given, by contrast (they fire on positive texts and not on negative ones) and by
 /// output (they promote what positive texts go on with). Sets of the best are held at their usual activation, times a strength, while pilot texts are written; the set
 /// that a small classifier takes for positive most often, with the text whole, is the edit. The classifier is trained on the other documents. The table is of new texts.
@@ -80,6 +82,9 @@ Examples:
   monosem steer run --edit western --prompt 'The stranger'
   monosem steer fit --positive german.jsonl --negative english.jsonl --fine-tune";
 
+/// Below this share of documents told apart, half of them by chance, a classifier counts for little.
+const LEAST_ACCURACY: f64 = 0.75;
+
 /// Documents of a side that are read, and tokens of a document.
 const MOST_DOCUMENTS: usize = 1_000;
 const MOST_TOKENS: usize = 2_000;
@@ -135,6 +140,19 @@ pub(super) fn run(args: &FitArgs, global: &Global, dir: &RunDir) -> anyhow::Resu
     };
     if !report.whole {
         tell!("note: no set of features left the pilot texts whole; this is the one with most hits. Try --max-perplexity 3, or --features 1");
+    }
+    if report.classifier_accuracy < LEAST_ACCURACY {
+        tell!(
+            "note: the classifier is right on only {:.0} % of other documents, so what it says of the texts below means little: give more documents, or sides that differ more",
+            100.0 * report.classifier_accuracy
+        );
+    }
+    if let [unedited, edit, ..] = &report.ways[..]
+        && edit.hit_rate <= unedited.hit_rate
+    {
+        tell!(
+            "note: the edit's texts are taken for positive no more often than unedited ones: it does not do what was asked; more documents, --features or another --sort may find one that does"
+        );
     }
     if args.save.name().is_some() {
         let edit = saved(&mut opened, &report, args)?;
@@ -250,7 +268,7 @@ fn table(out: &mut dyn Write, report: &FitReport) -> std::io::Result<()> {
     writeln!(out, "\nthe edit holds {}", edit.join(", "))?;
     writeln!(
         out,
-        "the classifier is right on {:.1} % of other documents; of {} texts each it takes for positive:",
+        "the classifier is right on {:.1} % of pieces of other documents, both sides counting alike; of {} texts each it takes for positive:",
         100.0 * report.classifier_accuracy,
         grouped(report.n_texts as u64)
     )?;

@@ -3,6 +3,7 @@
 use super::concept::ConceptArgs;
 use super::edits::{EditArgs, SaveArgs};
 use super::rig::Opened;
+use super::run::all_rules;
 use super::{Drawing, Global};
 use crate::artifact::{RunDir, grouped};
 use crate::cli::features::print;
@@ -84,7 +85,10 @@ pub(super) fn run(args: &GuardArgs, global: &Global, dir: &RunDir) -> anyhow::Re
     };
     let about = if edit.about.is_empty() && !name.is_empty() { format!("against {name}") } else { edit.about.clone() };
     args.save.keep(dir, &SavedEdit { about, ..edit }, &mut opened)?;
-    print(global, &report, |out| tell_report(out, name, &report))
+    print(global, &report, |out| {
+        writeln!(out, "{}", all_rules(&steering))?;
+        tell_report(out, name, &report)
+    })
 }
 
 fn tell_report(out: &mut dyn Write, name: &str, r: &GuardReport) -> std::io::Result<()> {
@@ -110,9 +114,9 @@ fn tell_report(out: &mut dyn Write, name: &str, r: &GuardReport) -> std::io::Res
 const FEW: u64 = 20;
 
 fn tell_concept(out: &mut dyn Write, name: &str, r: &OfConcept, nats: &dyn Fn(&BeforeAfter) -> String) -> std::io::Result<()> {
-    writeln!(out, "{name}: it follows {} of {} positions", grouped(r.n_concept), grouped(r.n_concept + r.n_other))?;
+    writeln!(out, "the concept, {name}, follows {} of {} positions", grouped(r.n_concept), grouped(r.n_concept + r.n_other))?;
     writeln!(out, "  loss where it follows           {}", nats(&r.loss_concept))?;
-    writeln!(out, "  loss elsewhere                  {}", nats(&r.loss_other))?;
+    writeln!(out, "  loss where it does not          {}", nats(&r.loss_other))?;
     if let Some(mass) = &r.mass {
         let change = mass.change().map_or(String::new(), |c| format!(" ({:+.2} %)", 100.0 * c));
         writeln!(out, "  probability of its own tokens   {:.2} % -> {:.2} %{change}", 100.0 * mass.before, 100.0 * mass.after)?;

@@ -7,8 +7,9 @@ use super::rig::Opened;
 use super::{Drawing, Global};
 use crate::artifact::{RunDir, shell_word};
 use crate::intervene::effect::{Effect, Moved, effect};
+use crate::intervene::quality::perplexity;
 use crate::intervene::saved::RuleName;
-use crate::intervene::strength::{Measures, SafeStrength, Trial, caution, safe_strength};
+use crate::intervene::strength::{MAX_PERPLEXITY_RATIO, Measures, SafeStrength, Trial, caution, safe_strength};
 use crate::intervene::write::{Change, Writing};
 use crate::intervene::{Rule, Side, Steering, steer};
 use anyhow::bail;
@@ -20,6 +21,8 @@ use std::ops::ControlFlow;
 /// The SAE's error is kept, so that only the edited latents change. Without a rule (--strength, --add, --zero ...) the latents are clamped
 /// to the largest of 8, 5, 3, 2, 1 or half their maxima at which eight texts after the prompt stay readable: their perplexity under the unedited model at most
 /// 1.5 times, their distinct bigrams at least 0.8 times, those of the unedited texts.
+///
+/// A latent that fires on something need not be one that makes the model write it: `features show` says what a latent raises, `steer sweep` counts what it writes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Run {
@@ -130,7 +133,16 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
         }
         ControlFlow::Continue(())
     };
+    if args.stream {
+        write!(std::io::stdout(), "edited: {prompt_text}")?;
+    }
     let both = steer(rig, &steering, &prompt, &writing, &mut on_text)?;
+    let ratio = perplexity(rig.lm, &prompt, &both.edited.tokens).zip(perplexity(rig.lm, &prompt, &both.unedited.tokens)).map(|(e, u)| e / u);
+    if let Some(ratio) = ratio.filter(|&ratio| ratio > MAX_PERPLEXITY_RATIO && !args.pin) {
+        tell!(
+            "warning: the unedited model finds the edited text {ratio:.1} times as perplexing as its own: it comes apart; a lower strength may keep it whole"
+        );
+    }
     let effects = args.effects.then(|| effect(rig, &steering, &prompt, &both.edited.tokens, 3)).transpose()?;
     let concept = args.concept.read(dir, &opened.tokenizer)?;
     let prompts = vec![prompt; args.texts as usize];
@@ -153,7 +165,7 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
     } else {
         let mut out = std::io::stdout().lock();
         if args.stream {
-            write!(out, "\n\nunedited: {}\n", both.unedited.text)?;
+            write!(out, "\n\nunedited: {}{}\n", prompt_text, both.unedited.text)?;
         } else if args.texts == 1 {
             write!(out, "{}", side_by_side(prompt_text, &both, terminal_width()))?;
         }
