@@ -3,7 +3,7 @@
 use super::*;
 use crate::artifact::{Silent, seed};
 use crate::sae::init::gaussian;
-use crate::sae::training::lr_factor;
+use crate::sae::training::{lr_factor, sparsity_factor};
 use crate::sae::{
     Architecture, BatchTopK, Matryoshka, Origin, PAnneal, Recipe, Relu2023, ReluApril2024, Resample, SELFTEST_ROWS, SaeConfig, SparseRows, history,
 };
@@ -458,6 +458,14 @@ fn schedules_rise_and_fall_where_they_should() {
     assert_eq!((lr_factor(&config, 9), lr_factor(&config, 50), lr_factor(&config, 80)), (1.0, 1.0, 1.0));
     assert!((lr_factor(&config, 90) - 0.5).abs() < 1e-12 && (lr_factor(&config, 99) - 0.05).abs() < 1e-12);
     assert_eq!(Relu2023 { l1: 0.004 }.sparsity(12), Some(0.004 * 12.0));
+    (config.l1_warmup, config.l1_decay) = (0.2, 0.5);
+    let factors = [0.0, 0.1, 0.2, 0.5, 0.75, 1.0].map(|done| sparsity_factor(&config, done));
+    assert_eq!(factors, [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]);
+    // With a target a rise over more than half of the run is over after a twentieth, or nothing would ever be steered.
+    (config.l1_warmup, config.l1_decay) = (1.0, 0.0);
+    assert_eq!(sparsity_factor(&config, 0.5), 0.5);
+    config.target_l0 = Some(3.0);
+    assert_eq!((sparsity_factor(&config, 0.025), sparsity_factor(&config, 0.5)), (0.5, 1.0));
 }
 
 #[test]

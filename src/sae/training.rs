@@ -154,11 +154,7 @@ impl<'a> Training<'a> {
         let done = self.step as f64 / config.steps() as f64;
         let lr = config.lr * lr_factor(config, self.step);
         self.follow_schedule(done);
-        let warmup = config.sparsity_warmup();
-        let sparsity = config.sae.recipe.sparsity(config.sae.d_out()).unwrap_or(0.0)
-            * self.control.factor
-            * if warmup > 0.0 { (done / warmup).min(1.0) } else { 1.0 }
-            * if config.l1_decay > 0.0 { ((1.0 - done) / config.l1_decay).min(1.0) } else { 1.0 };
+        let sparsity = config.sae.recipe.sparsity(config.sae.d_out()).unwrap_or(0.0) * self.control.factor * sparsity_factor(config, done);
         let rows_before = self.step * config.batch as u64;
         self.dead.clear();
         if config.sae.recipe.auxk() {
@@ -177,7 +173,7 @@ impl<'a> Training<'a> {
             }
         }
         if let Some(target) = config.target_l0
-            && done >= warmup
+            && done >= config.sparsity_warmup()
         {
             self.control.steer(self.last.l0, target, config.steps());
             self.say_if_stuck(target, progress);
@@ -433,6 +429,14 @@ pub(super) fn lr_factor(config: &TrainConfig, step: u64) -> f64 {
     let (warm, decay) = (config.lr_warmup * steps, config.lr_decay * steps);
     let up = if warm > 0.0 { ((step + 1) as f64 / warm).min(1.0) } else { 1.0 };
     let down = if decay > 0.0 { ((steps - step as f64) / decay).min(1.0) } else { 1.0 };
+    up * down
+}
+
+/// What the coefficient of the penalty is multiplied by after a share of the run: a rise from 0 and a fall to 0, both linear.
+pub(super) fn sparsity_factor(config: &TrainConfig, done: f64) -> f64 {
+    let (warm, decay) = (config.sparsity_warmup(), config.l1_decay);
+    let up = if warm > 0.0 { (done / warm).min(1.0) } else { 1.0 };
+    let down = if decay > 0.0 { ((1.0 - done) / decay).min(1.0) } else { 1.0 };
     up * down
 }
 
