@@ -390,7 +390,9 @@ fn a_strength_far_beyond_what_a_latent_ever_reached_is_warned_of() {
     let run = |more: &[&str]| call(finished(), &[&["steer", "run", "--latent", "3", "--tokens", "5", "--run", "small"], more].concat());
     let said = run(&["--strength", "50"]).stderr;
     assert!(said.contains("warning: latent 3: 50 times its maximum is more than the 8") && said.contains("times as long"), "{said}");
-    assert!(!run(&["--strength", "8"]).stderr.contains("warning") && !run(&["--scale", "2"]).stderr.contains("warning"));
+    // Whether the text comes apart is another matter, of which it is told by its perplexity.
+    let of_its_size = |said: &str| said.contains("times its maximum is more than");
+    assert!(of_its_size(&said) && !of_its_size(&run(&["--strength", "8"]).stderr) && !of_its_size(&run(&["--scale", "2"]).stderr));
     assert!(json(finished(), &["steer", "run", "--latent", "3", "--add", "-9", "--tokens", "5", "--run", "small"])["cautions"][0].is_string());
 }
 
