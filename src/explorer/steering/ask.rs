@@ -26,7 +26,7 @@ pub struct Ask {
     pub feature: Option<u32>,
     /// In multiples of the feature's largest activation in the dictionary; 0 removes the feature. Found like `auto` where it is not given.
     pub strength: Option<f32>,
-    /// Finds the largest strength that leaves this prompt's text whole, instead of taking `strength`.
+    /// Finds the largest strength that leaves eight texts after this prompt whole, instead of taking `strength`.
     pub auto: bool,
     /// Instead of `feature` and `strength`: the name of a saved edit, or an edit as JSON, see [`SavedEdit`].
     pub edit: Option<String>,
