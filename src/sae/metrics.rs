@@ -335,4 +335,14 @@ mod tests {
         }
         assert!(whole.formulas.contains_key("fvu") && !serde_json::to_string(&whole).unwrap().contains("\"ce_clean\":n"));
     }
+
+    #[test]
+    fn ultra_rare_is_told_only_where_one_firing_is_rarer_than_one_in_a_million() {
+        let told = |n: u64| {
+            let mut metrics = Metrics::new(&identity(4));
+            (metrics.n, metrics.fires) = (n, vec![0, 1, 2, 1000]);
+            metrics.finish(&identity(4)).ultra_rare_frac
+        };
+        assert_eq!((told(1_000_000), told(1_500_000), told(2_500_000)), (None, Some(0.25), Some(0.5)));
+    }
 }
