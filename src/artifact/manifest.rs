@@ -97,11 +97,11 @@ impl Manifest {
 
     fn read_from(path: &Path, stage: &str, format_version: u32) -> Result<Self> {
         let manifest: Manifest = read_json(path)?;
-        if manifest.stage != stage || manifest.format_version != format_version {
-            return Err(Error::Corrupt {
-                path: path.into(),
-                what: format!("it is {} version {}, expected {stage} version {format_version}", manifest.stage, manifest.format_version),
-            });
+        if manifest.stage != stage {
+            return Err(Error::Corrupt { path: path.into(), what: format!("it is of {}, expected {stage}", manifest.stage) });
+        }
+        if manifest.format_version != format_version {
+            return Err(Error::Version { path: path.into(), stage: stage.into(), found: manifest.format_version, expected: format_version });
         }
         Ok(manifest)
     }
@@ -184,6 +184,18 @@ mod tests {
         assert!(!Manifest { format_version: 2, ..record.clone() }.is_fresh_beside(dir.path()));
         std::fs::write(dir.path().join("eval.json"), "{ }").unwrap();
         assert!(!record.is_fresh_beside(dir.path()));
+    }
+
+    #[test]
+    fn a_record_of_another_version_of_the_program_is_not_called_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = Manifest::new("exam", 2, serde_json::json!({}), 0);
+        record.write(dir.path()).unwrap();
+        let refused = |stage: &str, version| Manifest::read(dir.path(), stage, version).unwrap_err().to_string();
+        let other = refused("exam", 3);
+        assert!(other.contains("format version 2 of exam") && other.contains("reads version 3") && !other.contains("damaged"), "{other}");
+        assert!(refused("lm", 2).contains("is of exam, expected lm"));
+        assert!(Manifest::read(dir.path(), "exam", 2).is_ok());
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Problem {
     }
 
     pub fn not_found(what: &str) -> Self {
-        Problem::new(404, "There is no such page", &what)
+        Problem::new(404, "Not found", &what)
     }
 
     pub fn bad(what: &str) -> Self {

@@ -7,7 +7,8 @@ use super::write::{Change, Rig, Writer};
 use super::{Editor, Result, Steering};
 use crate::kernels::softmax::{kl_divergence, log_sum_exp};
 use crate::lm::{HookPoint, Reader};
-use crate::sae::SparseRows;
+use crate::sae::{Encoder, Sae, SparseRows};
+use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -88,31 +89,64 @@ pub(super) fn read_both(rig: Rig, change: Change, prompt: &[u32], tokens: &[u32]
 /// What `steering` does along `tokens` after `prompt`; `n_moved` tokens are named as promoted and as suppressed at each.
 pub fn effect(rig: Rig, steering: &Steering, prompt: &[u32], tokens: &[u32], n_moved: usize) -> Result<Effect> {
     let mut all = Vec::with_capacity(tokens.len());
-    let mut encoder = rig.sae.encoder();
-    let (mut before, mut after) = (SparseRows::default(), SparseRows::default());
-    let (mut changes, mut moved) = (BTreeMap::<u32, f64>::new(), 0u64);
+    let mut others = Others::new(rig.sae, steering);
     read_both(rig, steering.into(), prompt, tokens, &mut |i, both| {
         all.push(token_effect(rig, tokens[i], &both, n_moved));
-        let (x, edited) = both.rows;
+        others.see(both.rows);
+    })?;
+    let n = tokens.len().max(1) as f64;
+    let mut most: Vec<SideEffect> = others.changes.into_iter().map(|(latent, sum)| SideEffect { latent, mean_change: sum / n }).collect();
+    most.sort_by(|a, b| b.mean_change.abs().total_cmp(&a.mean_change.abs()).then(a.latent.cmp(&b.latent)));
+    most.truncate(N_MOVED);
+    let mean_kl = all.iter().map(|t| t.kl).sum::<f64>() / n;
+    Ok(Effect { tokens: all, mean_kl, others_moved: others.moved as f64 / n, most_moved: most })
+}
+
+/// [`Effect::others_moved`] alone, over several texts of (prompt, tokens).
+pub(super) fn others_moved(rig: Rig, steering: &Steering, texts: &[(&[u32], &[u32])]) -> Result<f64> {
+    let of_text = |(prompt, tokens): &(&[u32], &[u32])| -> Result<u64> {
+        let mut others = Others::new(rig.sae, steering);
+        read_both(rig, steering.into(), prompt, tokens, &mut |_, both| others.see(both.rows))?;
+        Ok(others.moved)
+    };
+    let moved: Vec<u64> = texts.par_iter().map(of_text).collect::<Result<_>>()?;
+    let n = texts.iter().map(|(_, tokens)| tokens.len()).sum::<usize>();
+    Ok(moved.iter().sum::<u64>() as f64 / n.max(1) as f64)
+}
+
+/// What an edit does to latents that it does not name, counted position by position.
+struct Others<'a> {
+    steering: &'a Steering,
+    encoder: Encoder<'a>,
+    before: SparseRows,
+    after: SparseRows,
+    /// Sum of the changes of each latent that moved at all.
+    changes: BTreeMap<u32, f64>,
+    /// Changes above [`MOVED_FROM`] of the edit's length.
+    moved: u64,
+}
+
+impl<'a> Others<'a> {
+    fn new(sae: &'a Sae, steering: &'a Steering) -> Self {
+        let (before, after) = (SparseRows::default(), SparseRows::default());
+        Others { steering, encoder: sae.encoder(), before, after, changes: BTreeMap::new(), moved: 0 }
+    }
+
+    /// One position's row at the hook, (d_in,), before and after the edit.
+    fn see(&mut self, (x, edited): (&[f32], &[f32])) {
         let length = x.iter().zip(edited).map(|(x, e)| f64::from(e - x).powi(2)).sum::<f64>().sqrt();
         if length == 0.0 {
             return;
         }
-        encoder.encode(x, &mut before);
-        encoder.encode(edited, &mut after);
+        self.encoder.encode(x, &mut self.before);
+        self.encoder.encode(edited, &mut self.after);
         let mut change = BTreeMap::<u32, f64>::new();
-        before.latent.iter().zip(&before.act).for_each(|(&l, &a)| *change.entry(l).or_default() -= f64::from(a));
-        after.latent.iter().zip(&after.act).for_each(|(&l, &a)| *change.entry(l).or_default() += f64::from(a));
-        change.retain(|latent, _| !steering.edits.iter().any(|e| e.latent == *latent));
-        moved += change.values().filter(|c| c.abs() > MOVED_FROM * length).count() as u64;
-        change.into_iter().for_each(|(latent, c)| *changes.entry(latent).or_default() += c);
-    })?;
-    let n = tokens.len().max(1) as f64;
-    let mut most: Vec<SideEffect> = changes.into_iter().map(|(latent, sum)| SideEffect { latent, mean_change: sum / n }).collect();
-    most.sort_by(|a, b| b.mean_change.abs().total_cmp(&a.mean_change.abs()).then(a.latent.cmp(&b.latent)));
-    most.truncate(N_MOVED);
-    let mean_kl = all.iter().map(|t| t.kl).sum::<f64>() / n;
-    Ok(Effect { tokens: all, mean_kl, others_moved: moved as f64 / n, most_moved: most })
+        self.before.latent.iter().zip(&self.before.act).for_each(|(&l, &a)| *change.entry(l).or_default() -= f64::from(a));
+        self.after.latent.iter().zip(&self.after.act).for_each(|(&l, &a)| *change.entry(l).or_default() += f64::from(a));
+        change.retain(|latent, _| !self.steering.edits.iter().any(|e| e.latent == *latent));
+        self.moved += change.values().filter(|c| c.abs() > MOVED_FROM * length).count() as u64;
+        change.into_iter().for_each(|(latent, c)| *self.changes.entry(latent).or_default() += c);
+    }
 }
 
 /// What `steering` does to the prediction of the token that follows `prompt`; the token itself is the one that was likeliest.

@@ -4,6 +4,7 @@
 //! The effect of a strength is not monotone: what is promoted rises and then falls apart with the text. So strengths are tried, not computed.
 
 use super::concept::Concept;
+use super::effect::others_moved;
 use super::quality::{distinct_2, longest_repeat};
 use super::write::{Change, Rig, Writer, Writing};
 use super::{LatentEdit, Result, Rule, Steering};
@@ -95,6 +96,9 @@ impl Trial<'_> {
     }
 }
 
+/// Texts of a sweep's strength in which side effects are counted, where somebody will read them.
+pub const MOVED_IN: usize = 4;
+
 /// One strength of a sweep.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Swept {
@@ -107,6 +111,8 @@ pub struct Swept {
     pub distinct_2_ratio: f64,
     /// Whether the texts count as whole: both ratios within [`Bounds`].
     pub whole: bool,
+    /// Side effects: other latents per token that the edit moves, [`Effect::others_moved`](super::Effect) over the first texts; absent where it was not asked for.
+    pub others_moved: Option<f64>,
     /// The first of the texts.
     pub text: String,
 }
@@ -135,16 +141,34 @@ impl Bounds {
     }
 }
 
-/// Texts at each of `strengths`, where `edit` says what a strength means, beside the unedited ones.
-pub fn sweep(trial: Trial, unedited: &Measures, bounds: Bounds, strengths: &[f32], edit: &dyn Fn(f32) -> Steering) -> Result<Vec<Swept>> {
-    strengths.iter().map(|&strength| sweep_one(trial, unedited, bounds, strength, &edit(strength))).collect()
+/// Texts at each of `strengths`, where `edit` says what a strength means, beside the unedited ones. Side effects are counted in the first `moved_in` texts of each.
+pub fn sweep(
+    trial: Trial,
+    unedited: &Measures,
+    bounds: Bounds,
+    strengths: &[f32],
+    edit: &dyn Fn(f32) -> Steering,
+    moved_in: usize,
+) -> Result<Vec<Swept>> {
+    strengths.iter().map(|&strength| sweep_one(trial, unedited, bounds, strength, &edit(strength), moved_in)).collect()
 }
 
-fn sweep_one(trial: Trial, unedited: &Measures, bounds: Bounds, strength: f32, steering: &Steering) -> Result<Swept> {
+fn sweep_one(trial: Trial, unedited: &Measures, bounds: Bounds, strength: f32, steering: &Steering, moved_in: usize) -> Result<Swept> {
     let Written { texts, measures } = trial.write(steering.into())?;
     let (perplexity_ratio, distinct_2_ratio, whole) = bounds.hold(&measures, unedited);
     let text = texts.first().map_or(String::new(), |t| trial.rig.text(t));
-    Ok(Swept { strength, measures, perplexity_ratio, distinct_2_ratio, whole, text })
+    let read: Vec<(&[u32], &[u32])> = trial.prompts.iter().zip(&texts).take(moved_in).map(|(p, t)| (&p[..], &t[..])).collect();
+    let others_moved = if read.is_empty() { None } else { Some(others_moved(trial.rig, steering, &read)?) };
+    Ok(Swept { strength, measures, perplexity_ratio, distinct_2_ratio, whole, others_moved, text })
+}
+
+/// Whether as many more or fewer concept tokens could well be luck: the counts differ by less than two deviations of their difference, each
+/// taken as a Poisson count. Tokens of one text hang together, so this says "could be luck" too seldom rather than too often.
+pub fn may_be_luck(edited: &Measures, unedited: &Measures) -> bool {
+    let per_token = edited.n_tokens as f64 / unedited.n_tokens.max(1) as f64;
+    let (own, base) = (edited.concept_tokens as f64, unedited.concept_tokens as f64);
+    let deviation = (own + base * per_token * per_token).sqrt();
+    (own - base * per_token).abs() < 2.0 * deviation.max(1.0)
 }
 
 /// The strength of a sweep to take, among those that leave the text whole and change it: with a concept the one whose texts have most of it, without one the one
@@ -235,7 +259,7 @@ pub fn safe_strength(rig: Rig, held: &Steering, max_acts: &[f32], prompt: &[u32]
     let mut tried: Vec<Tried> = Vec::new();
     for multiple in MULTIPLES {
         let edits = held.edits.iter().zip(max_acts).map(|(edit, max_act)| LatentEdit { rule: Rule::Set(multiple * max_act), ..*edit }).collect();
-        let one = sweep_one(trial, &unedited.measures, Bounds::default(), multiple, &Steering { edits, ..held.clone() })?;
+        let one = sweep_one(trial, &unedited.measures, Bounds::default(), multiple, &Steering { edits, ..held.clone() }, 0)?;
         if unedited.measures.n_tokens == 0 {
             break;
         }

@@ -223,19 +223,40 @@ fn a_push_adds_its_direction_at_every_position_that_counts() {
 fn the_order_of_several_edits_does_not_matter() {
     let sae = sae(D_IN, 23, Select::Relu);
     let (ids, rows) = ([1, 2, 3], random(3 * D_IN, 55));
-    let edits =
-        [(9, Rule::Set(1.3)), (2, Rule::Zero), (17, Rule::Add(0.7)), (5, Rule::Scale(3.0))].map(|(latent, rule)| LatentEdit::new(latent, rule));
-    let forward = Steering::of(edits.to_vec());
-    let backward = Steering::of(edits.iter().rev().copied().collect());
-    let one = edited(&sae, &forward, 3, &ids, &rows);
-    assert_eq!(bits(&one), bits(&edited(&sae, &backward, 3, &ids, &rows)));
-    // Activations are read before anything is changed, so the changes add up.
+    let rules = [
+        (9, Rule::Set(1.3)),
+        (2, Rule::Zero),
+        (17, Rule::Add(0.7)),
+        (5, Rule::Scale(3.0)),
+        (11, Rule::AtLeast(2.0)),
+        (14, Rule::AtMost(0.1)),
+        (3, Rule::Project(-1.0)),
+        (20, Rule::Cap(-0.2)),
+    ];
+    let mut edits = rules.map(|(latent, rule)| LatentEdit::new(latent, rule)).to_vec();
+    edits.extend([6, 7, 8].map(|latent| LatentEdit { only_active: true, ..LatentEdit::new(latent, Rule::Set(2.5)) }));
+    let one = edited(&sae, &Steering::of(edits.clone()), 3, &ids, &rows);
     let mut sum = rows.clone();
-    for edit in edits {
-        let alone = edited(&sae, &Steering::of(vec![edit]), 3, &ids, &rows);
+    for edit in &edits {
+        let alone = edited(&sae, &Steering::of(vec![*edit]), 3, &ids, &rows);
         sum.iter_mut().zip(alone.iter().zip(&rows)).for_each(|(s, (a, x))| *s += a - x);
     }
+    // Activations and coordinates are read before anything is changed, so the changes add up.
     assert!(sum.iter().zip(&one).all(|(a, b)| (a - b).abs() < 1e-5));
+    let without_error = |edits: &[LatentEdit]| Steering { keep_error: false, ..Steering::of(edits.to_vec()) };
+    let decoded: Vec<LatentEdit> = edits.iter().filter(|e| !matches!(e.rule, Rule::Project(_) | Rule::Cap(_))).copied().collect();
+    let decoded_one = edited(&sae, &without_error(&decoded), 3, &ids, &rows);
+    for by in 1..edits.len() {
+        let (mut turned, mut decoded_turned) = (edits.clone(), decoded.clone());
+        turned.rotate_left(by);
+        decoded_turned.rotate_left(by % decoded.len());
+        for _ in 0..2 {
+            assert_eq!(bits(&one), bits(&edited(&sae, &Steering::of(turned.clone()), 3, &ids, &rows)));
+            assert_eq!(bits(&decoded_one), bits(&edited(&sae, &without_error(&decoded_turned), 3, &ids, &rows)));
+            turned.reverse();
+            decoded_turned.reverse();
+        }
+    }
 }
 
 #[test]

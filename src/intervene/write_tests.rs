@@ -151,9 +151,15 @@ fn a_sweep_measures_the_texts_that_it_wrote_and_takes_the_best_that_is_whole() {
     assert!((unedited.measures.perplexity.ln() - total / unedited.measures.n_tokens as f64).abs() < 1e-9);
     let in_concept = unedited.texts.iter().flatten().filter(|&&t| t < 60).count() as u64;
     assert_eq!(unedited.measures.concept_tokens, in_concept);
-    let swept = strength::sweep(trial, &unedited.measures, strength::Bounds::default(), &[0.0, 4.0], &|s| Steering::one(5, Rule::Add(s))).unwrap();
+    let adding = |s| Steering::one(5, Rule::Add(s));
+    let swept = strength::sweep(trial, &unedited.measures, strength::Bounds::default(), &[0.0, 4.0], &adding, 2).unwrap();
     assert_eq!(swept[0].measures, unedited.measures, "adding nothing writes the same texts");
     assert!(swept[0].whole && swept[1].measures.kl > 0.0);
+    // Side effects over both texts are those of each, by tokens.
+    let loud = trial.write((&adding(4.0)).into()).unwrap();
+    let moved = |(p, t): (&Vec<u32>, &Vec<u32>)| t.len() as f64 * effect::effect(rig, &adding(4.0), p, t, 0).unwrap().others_moved;
+    let both = prompts.iter().zip(&loud.texts).map(moved).sum::<f64>() / loud.measures.n_tokens as f64;
+    assert!((swept[1].others_moved.unwrap() - both).abs() < 1e-12 && both > 0.0 && swept[0].others_moved == Some(0.0), "{both}");
     let with = |kl: f64, rate: f64, whole: bool| strength::Swept {
         whole,
         measures: strength::Measures { concept_rate: rate, kl, ..swept[0].measures.clone() },
@@ -170,10 +176,30 @@ fn a_sweep_measures_the_texts_that_it_wrote_and_takes_the_best_that_is_whole() {
         strength::Bounds { max_perplexity_ratio: f64::MAX, min_distinct_2_ratio: 0.0 },
         &[0.0, 1e6],
         &|s| Steering::one(5, Rule::AtMost(s)),
+        0,
     );
     let capped = capped.unwrap();
     assert_eq!(capped[1].measures.kl, 0.0);
     assert_eq!(strength::choose(&capped, false), (capped[0].measures.kl > 0.0).then_some(0));
+    assert_eq!(capped[0].others_moved, None);
+}
+
+#[test]
+fn a_handful_of_tokens_more_is_called_luck_and_many_are_not() {
+    let counted = |concept_tokens, n_tokens| strength::Measures {
+        n_tokens,
+        perplexity: 1.0,
+        distinct_2: 1.0,
+        longest_repeat: 0.0,
+        kl: 0.0,
+        concept_tokens,
+        concept_rate: concept_tokens as f64 / n_tokens as f64,
+    };
+    let luck = |edited, unedited| strength::may_be_luck(&edited, &unedited);
+    assert!(luck(counted(4, 1000), counted(1, 1000)) && luck(counted(0, 1000), counted(0, 1000)) && luck(counted(1, 1000), counted(0, 1000)));
+    assert!(!luck(counted(40, 1000), counted(10, 1000)) && !luck(counted(10, 1000), counted(40, 1000)));
+    // The same rate in fewer tokens is the same rate.
+    assert!(luck(counted(40, 1000), counted(400, 10_000)));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Steering by the whole program: saved edits, sweeps, fitting, profiles, attribution, export; the page and the command line write the same text.
 
 use super::demo;
-use super::program::{call, copied, fails, finished, json, works};
+use super::program::{call, copied, copy, fails, finished, json, works};
 use super::served::Served;
 use serde_json::Value;
 use std::fs;
@@ -246,6 +246,35 @@ fn an_edit_is_fitted_to_files_and_used_by_its_name() {
     let tensors = safetensors::SafeTensors::deserialize(&tensors).unwrap();
     assert_eq!(tensors.names().len(), 2);
     assert!(fails(dir, &["steer", "export", "--latent", "3", "--zero", "--out", "v.safetensors", "--run", "small"]).contains("no vector"));
+}
+
+#[test]
+fn a_model_of_two_blocks_has_its_edits_exported_as_control_vectors() {
+    let made = tempfile::tempdir().unwrap();
+    let dir = made.path();
+    copy(&finished().join("small/tokens"), &dir.join("two/tokens"));
+    works(dir, &["lm", "train", "--run", "two", "--preset", "tiny", "--n-layers", "2", "--tokens", "20000", "--eval-windows", "8"]);
+    let sae = ["sae", "train", "--run", "two", "--hook", "blocks.1.hook_mlp_post", "--d-sae", "64", "--rows", "4096", "--batch", "512"];
+    works(dir, &sae);
+    let export = |ending: &str| {
+        let out = dir.join(format!("v.{ending}"));
+        let said = json(dir, &["steer", "export", "--latent", "3", "--add", "2", "--out", out.to_str().unwrap(), "--run", "two"]);
+        (said, fs::read(out).unwrap())
+    };
+    let (_, tensors) = export("safetensors");
+    let tensors = safetensors::SafeTensors::deserialize(&tensors).unwrap();
+    let residual = tensors.tensor("residual").unwrap().data().to_vec();
+    let (said, file) = export("gguf");
+    assert!(said["bytes"] == file.len() && said["hook"] == "blocks.1.hook_mlp_post" && said["length_in_residual"].as_f64().unwrap() > 0.0, "{said}");
+    let has = |part: &[u8]| file.windows(part.len()).position(|w| w == part);
+    assert!(file.starts_with(b"GGUF\x03\0\0\0") && has(b"controlvector.layer_count").is_some());
+    // One tensor of d_model numbers: its name, one dimension, their number, type 0 (f32), at the beginning of the data.
+    let name = has(b"direction.1").unwrap();
+    let rest = &file[name + b"direction.1".len()..];
+    let numbers = residual.len() / 4;
+    assert_eq!((&rest[..4], &rest[4..12], &rest[12..24]), (&1u32.to_le_bytes()[..], &(numbers as u64).to_le_bytes()[..], &[0; 12][..]));
+    let data = (file.len() - rest.len() + 24).next_multiple_of(32);
+    assert_eq!(file[data..data + residual.len()], residual);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{Drawing, Global};
 use crate::artifact::{RunDir, write_atomic};
 use crate::cli::features::print;
 use crate::intervene::saved::RuleName;
-use crate::intervene::strength::{Bounds, Swept, Trial, choose, sweep};
+use crate::intervene::strength::{Bounds, MOVED_IN, Measures, Swept, Trial, choose, may_be_luck, sweep};
 use crate::intervene::write::{Change, Writing};
 use crate::intervene::{Steering, measure};
 use crate::lm::CpuEngine;
@@ -24,7 +24,8 @@ use std::path::PathBuf;
 /// the model furthest (KL). --save keeps the edit at that strength.
 ///
 /// Columns: perplexity and distinct-2 (share of pairs of tokens that are not repetitions) as multiples of the unedited texts'; repeat, the longest run of tokens
-/// that a text has twice, mean over texts; KL of the edited from the unedited next-token distribution, mean over positions; tokens with the concept.
+/// that a text has twice, mean over texts; KL of the edited from the unedited next-token distribution, mean over positions; others, other features per token that the
+/// edit moves by more than a tenth of its length (side effects, in the first four texts); tokens with the concept.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Sweep {
@@ -119,7 +120,7 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
     let bounds = Bounds { max_perplexity_ratio: args.max_perplexity, min_distinct_2_ratio: args.min_distinct };
     let unedited = trial.write(Change::default())?;
     let edit = |strength: f32| edits.iter().find(|e| e.0 == strength).expect("every strength was resolved").1.clone();
-    let swept = sweep(trial, &unedited.measures, bounds, &args.strengths, &edit)?;
+    let swept = sweep(trial, &unedited.measures, bounds, &args.strengths, &edit, MOVED_IN)?;
     let chosen = choose(&swept, concept.is_some());
     let mut controls: Vec<(&str, Vec<Swept>)> = Vec::new();
     if args.controls {
@@ -133,7 +134,7 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
                 let far = own.edits[0].rule.strength() * length;
                 Steering { edits: Vec::new(), pushes: Steering::push(&direction, far).pushes, ..own }
             };
-            controls.push((name, sweep(trial, &unedited.measures, bounds, &args.strengths, &push)?));
+            controls.push((name, sweep(trial, &unedited.measures, bounds, &args.strengths, &push, MOVED_IN)?));
         }
     }
     if let Some(chosen) = chosen.filter(|_| concept.is_some()) {
@@ -141,6 +142,11 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
         let own = swept[chosen].measures.concept_tokens;
         if own <= unedited.measures.concept_tokens {
             tell!("note: at no strength that leaves the text whole is more of it written than without the edit");
+        } else if may_be_luck(&swept[chosen].measures, &unedited.measures) {
+            let base = unedited.measures.concept_tokens;
+            tell!(
+                "note: {own} tokens of it against {base} unedited may be luck; write more texts (--texts) before you trust the strength that was taken"
+            );
         } else if let Some((name, _)) = controls.iter().find(|(_, swept)| best(swept) >= own) {
             tell!(
                 "note: the {name} direction writes as much of it with the text whole; this feature does nothing of its own, or more texts are needed (--texts)"
@@ -166,48 +172,40 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
     });
     print(global, &result, |out| {
         let name = concept.as_ref().map_or(String::new(), |c| format!("  {}", c.1));
-        writeln!(out, "{:>9} {:>11} {:>10} {:>7} {:>9} {:>6}{name}", "strength", "perplexity", "distinct-2", "repeat", "KL, nats", "whole")?;
+        let head = ["strength", "perplexity", "distinct-2", "repeat", "KL, nats", "others", "whole"];
+        let [strength, perplexity, distinct, repeat, kl, others, whole] = head;
+        writeln!(out, "{strength:>9} {perplexity:>11} {distinct:>10} {repeat:>7} {kl:>9} {others:>7} {whole:>6}{name}")?;
         let m = &unedited.measures;
-        let counted = |n: u64, rate: f64| concept.as_ref().map_or(String::new(), |_| format!("  {n} ({:.2} %)", 100.0 * rate));
+        let counted = |m: &Measures| concept.as_ref().map_or(String::new(), |_| format!("  {} ({:.2} %)", m.concept_tokens, 100.0 * m.concept_rate));
         writeln!(
             out,
-            "{:>9} {:>11.2} {:>10.3} {:>7.1} {:>9} {:>6}{}",
+            "{:>9} {:>11.2} {:>10.3} {:>7.1} {:>9} {:>7} {:>6}{}",
             "unedited",
             m.perplexity,
             m.distinct_2,
             m.longest_repeat,
             "",
             "",
-            counted(m.concept_tokens, m.concept_rate)
+            "",
+            counted(m)
         )?;
+        let row = |s: &Swept| {
+            let others = s.others_moved.map_or(String::new(), |n| format!("{n:.1}"));
+            let &Swept { strength, perplexity_ratio, distinct_2_ratio, .. } = s;
+            format!(
+                "{strength:>9} {perplexity_ratio:>10.2}x {distinct_2_ratio:>9.3}x {:>7.1} {:>9.3} {others:>7} {:>6}{}",
+                s.measures.longest_repeat,
+                s.measures.kl,
+                if s.whole { "yes" } else { "no" },
+                counted(&s.measures)
+            )
+        };
         for (i, s) in swept.iter().enumerate() {
-            let m = &s.measures;
-            let whole = if s.whole { "yes" } else { "no" };
-            let taken = if Some(i) == chosen { "  <- taken" } else { "" };
-            writeln!(
-                out,
-                "{:>9} {:>10.2}x {:>9.3}x {:>7.1} {:>9.3} {whole:>6}{}{taken}",
-                s.strength,
-                s.perplexity_ratio,
-                s.distinct_2_ratio,
-                m.longest_repeat,
-                m.kl,
-                counted(m.concept_tokens, m.concept_rate)
-            )?;
+            writeln!(out, "{}{}", row(s), if Some(i) == chosen { "  <- taken" } else { "" })?;
         }
         for (name, swept) in &controls {
             writeln!(out, "{name} direction")?;
-            for s in swept {
-                let m = &s.measures;
-                let counted = counted(m.concept_tokens, m.concept_rate);
-                let whole = if s.whole { "yes" } else { "no" };
-                let &Swept { strength, perplexity_ratio, distinct_2_ratio, .. } = s;
-                writeln!(
-                    out,
-                    "{strength:>9} {perplexity_ratio:>10.2}x {distinct_2_ratio:>9.3}x {:>7.1} {:>9.3} {whole:>6}{counted}",
-                    m.longest_repeat, m.kl
-                )?;
-            }
+            swept.iter().try_for_each(|s| writeln!(out, "{}", row(s)))?;
         }
         match chosen {
             Some(i) => writeln!(out, "at {}: {}", swept[i].strength, swept[i].text.replace('\n', "\\n")),

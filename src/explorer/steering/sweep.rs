@@ -5,7 +5,7 @@ use super::super::view::significant;
 use super::{Ask, link, with_a_strength, with_edit};
 use crate::intervene::Steering;
 use crate::intervene::concept::Concept;
-use crate::intervene::strength::{Bounds, Swept, Trial, choose, sweep as sweep_edit};
+use crate::intervene::strength::{Bounds, MOVED_IN, Swept, Trial, choose, may_be_luck, sweep as sweep_edit};
 use crate::intervene::write::{Change, Writing};
 use crate::pipeline::plot;
 
@@ -24,6 +24,8 @@ pub struct Row {
     pub perplexity: String,
     pub distinct_2: String,
     pub kl: String,
+    /// Other features per token that are moved.
+    pub others: String,
     pub rate: String,
     pub verdict: &'static str,
     pub text: String,
@@ -50,7 +52,7 @@ pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
         let trial = Trial { rig, prompts: &prompts, writing: &writing, concept: concept.as_ref() };
         let unedited = trial.write(Change::default())?;
         let steering = |m: f32| steerings.iter().find(|s| s.0 == m).expect("every multiple was resolved").1.clone();
-        Ok((sweep_edit(trial, &unedited.measures, Bounds::default(), &MULTIPLES, &steering)?, unedited.measures))
+        Ok((sweep_edit(trial, &unedited.measures, Bounds::default(), &MULTIPLES, &steering, MOVED_IN)?, unedited.measures))
     })?;
     let chosen = choose(&swept, concept.is_some());
     let gain = |s: &Swept| if concept.is_some() { 100.0 * s.measures.concept_rate } else { s.measures.kl };
@@ -62,9 +64,11 @@ pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
         perplexity: format!("{:.2} ×", s.perplexity_ratio),
         distinct_2: format!("{:.2} ×", s.distinct_2_ratio),
         kl: significant(s.measures.kl),
+        others: s.others_moved.map_or(String::new(), |n| format!("{n:.1}")),
         rate: format!("{:.2} %", 100.0 * s.measures.concept_rate),
         verdict: match (Some(i) == chosen, s.whole) {
             (true, _) if concept.is_some() && s.measures.concept_tokens <= unedited.concept_tokens => "whole, and no more of it than unedited",
+            (true, _) if concept.is_some() && may_be_luck(&s.measures, &unedited) => "the one to take, but it may be luck",
             (true, _) => "the one to take",
             (false, true) if s.measures.kl == 0.0 => "changes nothing",
             (false, true) => "whole",

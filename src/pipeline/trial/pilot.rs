@@ -38,7 +38,7 @@ pub(super) fn pilot(rig: Rig, rounds: &[Round; 2], bounds: Bounds, promising: &[
     let write = |round: &Round, latent: u32, strengths: &[f32]| -> Result<Vec<Swept>> {
         let held = clamp(rig, latent, 0.0)?;
         let at = |strength: f32| Steering { edits: vec![LatentEdit::new(latent, Rule::Set(strength * max_act(latent)))], ..held.clone() };
-        Ok(sweep(round.trial, &round.unedited, bounds, strengths, &at)?)
+        Ok(sweep(round.trial, &round.unedited, bounds, strengths, &at, 0)?)
     };
     let mut tried = Vec::new();
     for &(latent, strength) in promising {

@@ -155,36 +155,43 @@ mod tests {
     #[test]
     fn gradients_of_refined_rows_match_finite_differences_through_both_selections() {
         let (k, step) = (1.5, 0.3);
-        let recipe: Recipe = BatchTopK { k, auxk: false, refine: Some(step), ..Default::default() }.into();
         let n = (k * B as f64).round() as usize;
-        let step = step as f32 as f64;
-        // u of each row; which latents the first selection keeps is that of `at`.
-        let refined = |p: &Tensors, at: &Tensors| -> Vec<Vec<f64>> {
+        let wide_step = step as f32 as f64;
+        // u of each row; which latents the first selection keeps is that of `at`, what they reconstruct that of `through`.
+        let refined = |p: &Tensors, at: &Tensors, through: &Tensors| -> Vec<Vec<f64>> {
             let first = kept(at, n);
             let one = |(r, x): (usize, &[f32])| {
-                let z = pre_acts(p, x, true);
-                let made = |i: usize| first.iter().filter(|v| v.0 == r).map(|&(_, j)| z[j] * p[2][j * D + i]).sum::<f64>();
-                (0..D).map(|i| (1.0 + step) * (x[i] as f64 - p[3][i]) - step * made(i)).collect()
+                let z = pre_acts(through, x, true);
+                let made = |i: usize| first.iter().filter(|v| v.0 == r).map(|&(_, j)| z[j] * through[2][j * D + i]).sum::<f64>();
+                (0..D).map(|i| (1.0 + wide_step) * (x[i] as f64 - p[3][i]) - wide_step * made(i)).collect()
             };
             rows().chunks_exact(D).enumerate().map(one).collect()
         };
         let read = |p: &Tensors, u: &[f64]| (0..F).map(|j| p[1][j] + (0..D).map(|i| u[i] * p[0][j * D + i]).sum::<f64>()).collect::<Vec<f64>>();
-        let checked = gradient_error(&recipe, &StepSettings { lr: 0.0, sparsity: 0.0, dead: &[] }, 1.1, |p, at| {
-            let mut all: Vec<(f64, usize, usize)> = Vec::new();
-            for (r, u) in refined(at, at).iter().enumerate() {
-                all.extend(read(at, u).into_iter().enumerate().map(|(j, z)| (z, r, j)).filter(|v| v.0 > 0.0));
-            }
-            all.sort_by(|a, b| b.0.total_cmp(&a.0));
-            all.truncate(n);
-            let u = refined(p, at);
-            let one = |(r, x): (usize, &[f32])| {
-                let z = read(p, &u[r]);
-                squared_error(p, x, &all.iter().filter(|v| v.1 == r).map(|&(_, _, j)| (j, z[j])).collect::<Vec<_>>())
-            };
-            rows().chunks_exact(D).enumerate().map(one).sum::<f64>() / B as f64
-        });
-        assert!(checked.worst < 3e-5, "{}", checked.worst);
-        assert_repeatable_at_any_thread_count(&recipe, 1.1, &[]);
+        for dead in [&[][..], &[1, 4, 6], &[4]] {
+            let recipe: Recipe = BatchTopK { k, auxk: !dead.is_empty(), refine: Some(step), ..Default::default() }.into();
+            let checked = gradient_error(&recipe, &StepSettings { lr: 0.0, sparsity: 0.0, dead }, 1.1, |p, at| {
+                let mut all: Vec<(f64, usize, usize)> = Vec::new();
+                let u_at = refined(at, at, at);
+                for (r, u) in u_at.iter().enumerate() {
+                    all.extend(read(at, u).into_iter().enumerate().map(|(j, z)| (z, r, j)).filter(|v| v.0 > 0.0));
+                }
+                all.sort_by(|a, b| b.0.total_cmp(&a.0));
+                all.truncate(n);
+                // AuxK's gradient goes through the second selection alone: what the first one reconstructed is fixed for it.
+                let (u, u_aux) = (refined(p, at, p), refined(p, at, at));
+                let one = |(r, x): (usize, &[f32])| {
+                    let z = read(p, &u[r]);
+                    let on: Vec<usize> = all.iter().filter(|v| v.1 == r).map(|v| v.2).collect();
+                    let acts: Vec<(usize, f64)> = on.iter().map(|&j| (j, z[j])).collect();
+                    squared_error(p, x, &acts) + aux_loss((p, &read(p, &u_aux[r])), (at, &read(at, &u_at[r])), x, &on, dead)
+                };
+                rows().chunks_exact(D).enumerate().map(one).sum::<f64>() / B as f64
+            });
+            assert!(checked.worst < 3e-5, "{dead:?}: {}", checked.worst);
+            assert_eq!(checked.report.aux > 0.0, !dead.is_empty());
+            assert_repeatable_at_any_thread_count(&recipe, 1.1, dead);
+        }
     }
 
     #[test]
