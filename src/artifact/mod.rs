@@ -38,7 +38,9 @@ pub enum Error {
     Json { path: PathBuf, source: serde_json::Error },
     #[error("{path} is damaged: {what}\n  {RERUN}")]
     Corrupt { path: PathBuf, what: String },
-    #[error("{path} is of format version {found} of {stage}, and this program reads version {expected}\n  rerun the stage that writes it, or use the program that wrote it")]
+    #[error(
+        "{path} is of format version {found} of {stage}, and this program reads version {expected}\n  rerun the stage that writes it, or use the program that wrote it"
+    )]
     Version { path: PathBuf, stage: String, found: u32, expected: u32 },
     #[error("{path}: tensor {tensor} is {found}, expected {expected}")]
     Tensor { path: PathBuf, tensor: String, found: String, expected: String },

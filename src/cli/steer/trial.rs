@@ -21,7 +21,8 @@ use std::sync::Arc;
 /// often the concept is written as without the edit; the same for raised logits, a mean-difference vector (both at equal KL), a prompt, and
 /// features drawn at random; and, after prompts that call for the concept, what is left of it when the feature that drives it is held at zero.
 ///
-/// With --sae given more than once, concepts that one SAE does not raise are tried with the next: what one place or width has no feature for, another may have.
+/// With --sae given more than once, the next is tried with what those before it did not do: it raises concepts that were not raised, and holds features at zero
+/// for those that were not lowered. What one place or width has no feature for, another may have.
 ///
 /// Columns: latent and its strength in multiples of its maximum; tokens of the concept in the unedited texts; with the feature, times as often, perplexity under the
 /// unedited model and distinct-2 as multiples of the unedited texts', KL per token; times as often with the other ways; and how much less of the concept is written where
@@ -73,13 +74,15 @@ pub(super) fn run(args: &TrialArgs, global: &Global, dir: &RunDir) -> anyhow::Re
     let mut all: Vec<ConceptTrial> = Vec::new();
     for (i, subject) in opened.iter().enumerate() {
         if i > 0 {
-            let raised = |name: &String| all.iter().any(|t| t.concept == *name && t.raised_beyond_chance());
-            let left: Vec<String> = concepts(&world, &config)?.into_iter().filter(|name| !raised(name)).collect();
-            if left.is_empty() {
+            let done = |name: &String, what: fn(&ConceptTrial) -> bool| all.iter().any(|t| t.concept == *name && what(t));
+            let (raised, lowered) = (ConceptTrial::raised_beyond_chance, ConceptTrial::lowered);
+            config.concepts = concepts(&world, &config)?.into_iter().filter(|name| !(done(name, raised) && done(name, lowered))).collect();
+            config.zero_only = config.concepts.iter().filter(|name| done(name, raised)).cloned().collect();
+            if config.concepts.is_empty() {
                 break;
             }
-            config.concepts = left;
-            tell!("SAE {}: {} concepts that were not raised", subject.name, config.concepts.len());
+            let (left, zero_only) = (config.concepts.len(), config.zero_only.len());
+            tell!("SAE {}: {left} concepts that were not raised or not lowered, {zero_only} of them only to be lowered", subject.name);
         }
         all.extend(with_one(args, dir, subject, (&stream, &world), &config, &all)?);
     }
@@ -151,42 +154,58 @@ fn table(out: &mut dyn Write, all: &[ConceptTrial]) -> std::io::Result<()> {
         if several && (i == 0 || all[i - 1].sae != t.sae) {
             writeln!(out, "SAE {}", t.sae)?;
         }
-        let f = &t.feature;
-        let times = |arm: &Arm| arm.times.unwrap_or(f64::NAN);
         let lowered = |zeroed: &Zeroed| 100.0 * zeroed.lowered().unwrap_or(f64::NAN);
+        write!(out, "{:<24} ", t.concept)?;
+        match &t.raising {
+            None => write!(out, "{:>6} {:>5} {:>5} {:46}", "", "", t.baseline_tokens, "")?,
+            Some(r) => {
+                let times = |arm: &Arm| arm.times.unwrap_or(f64::NAN);
+                let f = &r.feature;
+                write!(
+                    out,
+                    "{:>6} {:>5} {:>5} {:>5.1}x {:>5.2}x {:>4.2}x {:>6.3} {:>4.1}x {:>5.1}x {:>5.1}x  {:>5.1}x",
+                    r.latent,
+                    r.strength,
+                    t.baseline_tokens,
+                    times(f),
+                    f.perplexity_ratio,
+                    f.distinct_2_ratio,
+                    f.kl,
+                    times(&r.logit_bias),
+                    times(&r.mean_difference),
+                    times(&r.prompt),
+                    r.random_times().unwrap_or(f64::NAN)
+                )?;
+            }
+        }
+        let said = match (t.raised_beyond_chance(), t.raised()) {
+            (true, _) => "  raised",
+            (false, true) => "  raised, as by any feature",
+            (false, false) => "",
+        };
         writeln!(
             out,
-            "{:<24} {:>6} {:>5} {:>5} {:>5.1}x {:>5.2}x {:>4.2}x {:>6.3} {:>4.1}x {:>5.1}x {:>5.1}x  {:>5.1}x {:>4.0} % {:>4.0} % {:>4.0} % {:>5.2} %{}",
-            t.concept,
-            t.latent,
-            t.strength,
-            t.baseline_tokens,
-            times(f),
-            f.perplexity_ratio,
-            f.distinct_2_ratio,
-            f.kl,
-            times(&t.logit_bias),
-            times(&t.mean_difference),
-            times(&t.prompt),
-            t.random_times().unwrap_or(f64::NAN),
+            " {:>4.0} % {:>4.0} % {:>4.0} % {:>5.2} %{said}{}",
             lowered(&t.zeroed),
             lowered(&t.zeroed_four),
             lowered(&t.zeroed_hook),
             100.0 * t.zeroed.cost(),
-            match (t.raised_beyond_chance(), t.raised()) {
-                (true, _) => "  raised",
-                (false, true) => "  raised, as by any feature",
-                (false, false) => "",
-            }
+            if t.lowered() { "  lowered" } else { "" }
         )?;
     }
-    let distinct = |keep: &dyn Fn(&ConceptTrial) -> bool| all.iter().filter(|t| keep(t)).map(|t| &t.concept).collect::<BTreeSet<_>>().len();
+    let distinct = |keep: &dyn Fn(&ConceptTrial) -> bool| all.iter().filter(|t| keep(t)).map(|t| &t.concept).collect::<BTreeSet<_>>();
+    let from_context = |names: &BTreeSet<&String>| names.iter().filter(|n| all.iter().any(|t| t.concept == ***n && t.from_context)).count();
+    let (raised, lowered) = (distinct(&ConceptTrial::raised_beyond_chance), distinct(&ConceptTrial::lowered));
+    let both: BTreeSet<&String> = raised.intersection(&lowered).copied().collect();
     writeln!(
         out,
-        "raised at least 5 times with the text whole, and below 1.5 times by features drawn at random: {} of {}, {} of them decided by context; lowered by 60 % or more at under 1 % of cost: {}",
-        distinct(&ConceptTrial::raised_beyond_chance),
-        distinct(&|_| true),
-        distinct(&|t| t.from_context && t.raised_beyond_chance()),
-        distinct(&|t| ConceptTrial::removed(&t.zeroed))
+        "of {} concepts (in brackets those decided by context)\n  raised at least 5 times with the text whole, and below 1.5 times by features drawn at random: {} ({})\n  lowered by 60 % or more by one feature at zero, at under 1 % of cost: {} ({}); raised and lowered: {} ({})",
+        distinct(&|_| true).len(),
+        raised.len(),
+        from_context(&raised),
+        lowered.len(),
+        from_context(&lowered),
+        both.len(),
+        from_context(&both)
     )
 }

@@ -5,11 +5,13 @@
 mod choose;
 mod kept;
 mod pilot;
+mod result;
 mod screen;
 mod seen;
 mod zero;
 
 pub use kept::Kept;
+pub use result::{Arm, ConceptTrial, MIN_BASELINE, Raising};
 pub use zero::Zeroed;
 
 use super::{Error, Result};
@@ -19,6 +21,7 @@ use crate::corpus::{Split, TokenStream};
 use crate::intervene::Steering;
 use crate::intervene::concept::Concept;
 use crate::intervene::exact::ExactEffect;
+use crate::intervene::fit::Fitted;
 use crate::intervene::strength::{Bounds, Measures, Trial, Written};
 use crate::intervene::write::{Change, Rig, Writing};
 use crate::lm::Sampling;
@@ -36,6 +39,9 @@ use zero::{Driven, Elsewhere};
 pub struct TrialConfig {
     /// Names of concepts; empty: all classes, contexts and senses.
     pub concepts: Vec<String>,
+    /// Those of them whose features are only held at zero: another SAE has raised them already.
+    #[serde(default)]
+    pub zero_only: Vec<String>,
     /// Largest perplexity ratio at which pilot texts count as whole; what is reported is of other texts.
     pub max_perplexity_ratio: f64,
     /// Tokens of half A that features are chosen on, and of half B for the loss.
@@ -55,6 +61,7 @@ impl Default for TrialConfig {
     fn default() -> Self {
         TrialConfig {
             concepts: vec![],
+            zero_only: vec![],
             max_perplexity_ratio: 1.9,
             n_tokens: 200_000,
             candidates: 3,
@@ -69,88 +76,6 @@ impl Default for TrialConfig {
 
 /// Unedited texts for each edited one: they are written once for all concepts, and a rate needs many.
 const BASELINE: usize = 10;
-/// Fewer concept tokens than this in the unedited texts say nothing about a rate.
-pub const MIN_BASELINE: u64 = 20;
-
-/// What one way of changing the model did to a concept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Arm {
-    pub rate: f64,
-    /// Rate over that of the unedited texts; none where these have nothing of the concept.
-    pub times: Option<f64>,
-    pub perplexity_ratio: f64,
-    pub distinct_2_ratio: f64,
-    pub kl: f64,
-}
-
-/// One concept's outcome.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ConceptTrial {
-    pub concept: String,
-    pub kind: String,
-    pub from_context: bool,
-    /// Name of the SAE.
-    pub sae: String,
-    /// Chosen on half A and pilot texts; the strength is in maxima.
-    pub latent: u32,
-    pub strength: f32,
-    /// Whether the strength left the pilot texts whole.
-    pub whole: bool,
-    /// Concept tokens in the unedited texts, and their rate.
-    pub baseline_tokens: u64,
-    pub baseline_rate: f64,
-    pub feature: Arm,
-    /// The logits of the concept's tokens raised so that the KL is the feature's.
-    pub logit_bias: Arm,
-    /// The mean activation before the concept less that elsewhere added, at the feature's KL.
-    pub mean_difference: Arm,
-    /// A stretch of held-out text with the concept before the text; its KL is what it is.
-    pub prompt: Arm,
-    /// Features of like density, clamped to the same multiple of their maxima.
-    pub random: Vec<Arm>,
-    /// The feature without which least of it is written held at zero, the four without which it is least likely, and all there is at the hook.
-    pub zeroed: Zeroed,
-    pub zeroed_four: Zeroed,
-    pub zeroed_hook: Zeroed,
-}
-
-impl ConceptTrial {
-    /// At least 5 times the rate, from a baseline that says something, with the text whole by the wider bounds (perplexity at most 2, distinct-2 at least 0.8 times).
-    pub fn raised(&self) -> bool {
-        let f = &self.feature;
-        self.baseline_tokens >= MIN_BASELINE && f.times.is_some_and(|t| t >= 5.0) && f.perplexity_ratio <= 2.0 && f.distinct_2_ratio >= 0.8
-    }
-
-    /// Mean rate with the features drawn at random, over that of the unedited texts; none where there were none of either.
-    pub fn random_times(&self) -> Option<f64> {
-        let times: Vec<f64> = self.random.iter().filter_map(|arm| arm.times).collect();
-        (!times.is_empty()).then(|| times.iter().sum::<f64>() / times.len() as f64)
-    }
-
-    /// Raised, and features drawn at random do not do a third of it: they leave the rate below 1.5 times.
-    pub fn raised_beyond_chance(&self) -> bool {
-        self.raised() && self.random_times().is_some_and(|t| t < 1.5)
-    }
-
-    /// One line of what came out.
-    fn told(&self) -> String {
-        format!(
-            "{}: latent {} at {} x max, {:.1} times as often (perplexity x{:.2}); zeroed: {:.0} % less",
-            self.concept,
-            self.latent,
-            self.strength,
-            self.feature.times.unwrap_or(f64::NAN),
-            self.feature.perplexity_ratio,
-            100.0 * self.zeroed.lowered().unwrap_or(f64::NAN)
-        )
-    }
-
-    /// At least 60 % less where it is called for, at less than 1 % elsewhere.
-    pub fn removed(zeroed: &Zeroed) -> bool {
-        zeroed.lowered().is_some_and(|l| l >= 0.6) && zeroed.cost().abs() < 0.01
-    }
-}
-
 /// Runs the trial of `planted`'s concepts on the model and SAE of `rig`, those that `kept` has already left as they are. `keep` gets what is done after every
 /// concept.
 ///
@@ -200,15 +125,21 @@ struct Ground<'a> {
     /// In the order in which they are tried.
     concepts: Vec<Concept>,
     seen: Seen,
-    table: Table,
-    screen: Screen,
     /// As many as any part writes.
     free: Vec<Vec<u32>>,
-    pilots: [(usize, Writing); 2],
-    unedited_pilots: [Written; 2],
+    /// None where every concept is only held at zero.
+    choosing: Option<Choosing>,
     real: Writing,
     unedited_real: Written,
     elsewhere: Elsewhere,
+}
+
+/// What a feature and its strength are chosen by.
+struct Choosing {
+    table: Table,
+    screen: Screen,
+    pilots: [(usize, Writing); 2],
+    unedited_pilots: [Written; 2],
 }
 
 enum Outcome {
@@ -230,31 +161,36 @@ impl<'a> Ground<'a> {
         let seen = look(rig, stream, numbers, config.n_tokens, progress)?;
         let free = vec![rig.prompt(""); (BASELINE * config.texts).max(pilot::FIRST).max(pilot::SECOND)];
         let sampling = |offset| sampling(&config, offset);
-        let pilots = [(pilot::FIRST, Writing::new(pilot::TOKENS, &sampling(1))), (pilot::SECOND, Writing::new(pilot::TOKENS, &sampling(5)))];
         let real = Writing::new(config.tokens, &sampling(3));
-        let table = Table::of(rig, &seen, config.max_perplexity_ratio.ln(), progress)?;
         let concepts: Vec<Concept> = numbers.iter().map(|&number| Concept::Planted(planted.clone(), number)).collect();
-        let screen = match kept.screen.clone() {
-            Some(screen) => screen,
-            None => Screen::of(rig, &table.strongest(), &|latent| seen.max_act(latent), &concepts, &sampling(2), progress)?,
-        };
-        kept.screen = Some(screen.clone());
-        keep(kept)?;
         // Written once: only what is counted in them differs.
         let unedited = |n: usize, writing: &Writing| Trial { rig, prompts: &free[..n], writing, concept: None }.write(Change::default());
-        let unedited_pilots = [unedited(pilots[0].0, &pilots[0].1)?, unedited(pilots[1].0, &pilots[1].1)?];
+        let only_zeroed = numbers.iter().all(|&number| config.zero_only.contains(&planted.concepts()[number].name));
+        let choosing = if only_zeroed {
+            None
+        } else {
+            let pilots = [(pilot::FIRST, Writing::new(pilot::TOKENS, &sampling(1))), (pilot::SECOND, Writing::new(pilot::TOKENS, &sampling(5)))];
+            let table = Table::of(rig, &seen, config.max_perplexity_ratio.ln(), progress)?;
+            let screen = match kept.screen.clone() {
+                Some(screen) => screen,
+                None => Screen::of(rig, &table.strongest(), &|latent| seen.max_act(latent), &concepts, &sampling(2), progress)?,
+            };
+            kept.screen = Some(screen.clone());
+            keep(kept)?;
+            let unedited_pilots = [unedited(pilots[0].0, &pilots[0].1)?, unedited(pilots[1].0, &pilots[1].1)?];
+            Some(Choosing { table, screen, pilots, unedited_pilots })
+        };
         let unedited_real = unedited(BASELINE * config.texts, &real)?;
         let elsewhere = Elsewhere::of(rig, stream, config.n_tokens / 4, progress);
         let sae = kept.sae().to_string();
-        Ok(Ground { rig, stream, planted, config, sae, concepts, seen, table, screen, free, pilots, unedited_pilots, real, unedited_real, elsewhere })
+        Ok(Ground { rig, stream, planted, config, sae, concepts, seen, free, choosing, real, unedited_real, elsewhere })
     }
 
     /// The trial of the i-th concept, the world's `number`.
     fn concept(&self, i: usize, number: usize) -> Result<Outcome> {
-        let Ground { rig, stream, config, seen, free, real, .. } = self;
-        let rig = *rig;
+        let Ground { rig, stream, config, seen, .. } = self;
         let (world, concept) = (&self.planted.concepts()[number], &self.concepts[i]);
-        let unedited = counted(rig, &self.unedited_real, free, concept);
+        let unedited = counted(*rig, &self.unedited_real, &self.free, concept);
         if unedited.concept_tokens < MIN_BASELINE {
             return Ok(Outcome::LeftOut(format!("{} tokens of it in the unedited texts say nothing about a rate", unedited.concept_tokens)));
         }
@@ -262,12 +198,37 @@ impl<'a> Ground<'a> {
             Ok(ranked) => ranked,
             Err(e) => return Ok(Outcome::LeftOut(e.to_string())),
         };
-        let Some(Chosen { latent, strength, whole }) = self.chosen(i)? else {
-            return Ok(Outcome::LeftOut("no feature fires before it".into()));
+        let raising = match &self.choosing {
+            Some(choosing) if !config.zero_only.contains(&world.name) => {
+                let Some(chosen) = self.chosen(choosing, i)? else {
+                    return Ok(Outcome::LeftOut("no feature fires before it".into()));
+                };
+                Some(self.raising(i, number, chosen, &ranked, &unedited)?)
+            }
+            _ => None,
         };
-        // What counts.
+        let driven = Driven { rig: *rig, stream, number, index: i, concept, ranked: &ranked };
+        let left = driven.left(seen, &self.elsewhere, config, &sampling(config, 4))?;
+        Ok(Outcome::Tried(Box::new(ConceptTrial {
+            concept: world.name.clone(),
+            kind: super::exam::kind_name(world.kind).into(),
+            from_context: world.from_context,
+            sae: self.sae.clone(),
+            baseline_tokens: unedited.concept_tokens,
+            baseline_rate: unedited.concept_rate,
+            raising,
+            zeroed: left.one,
+            zeroed_four: left.four,
+            zeroed_hook: left.hook,
+        })))
+    }
+
+    /// What counts: texts with the chosen feature, and with what else would have done the same.
+    fn raising(&self, i: usize, number: usize, chosen: Chosen, ranked: &[Fitted], unedited: &Measures) -> Result<Raising> {
+        let Ground { rig, stream, config, seen, free, real, .. } = self;
+        let (rig, concept, Chosen { latent, strength, whole }) = (*rig, &self.concepts[i], chosen);
         let trial = Trial { rig, prompts: &free[..config.texts], writing: real, concept: Some(concept) };
-        let arm = |measures: &Measures| arm(measures, &unedited);
+        let arm = |measures: &Measures| arm(measures, unedited);
         let steering = clamp(rig, latent, strength * seen.max_act(latent))?;
         let feature = arm(&trial.write((&steering).into())?.measures);
         // At the feature's own mean KL on half A, exactly; other ways cannot be matched on texts that are drawn.
@@ -278,45 +239,26 @@ impl<'a> Ground<'a> {
         let direction = seen.mean_difference(i);
         let found = at_kl(kl, 50.0, &mut |s| seen.mean_kl(rig, &Way::Push(&direction, s)))?;
         let mean_difference = arm(&trial.write((&Steering::push(&direction, found)).into())?.measures);
-        let prompt = prompted(rig, stream, number, config, real, concept, &unedited)?;
+        let prompt = prompted(rig, stream, number, config, real, concept, unedited)?;
         let mut random = Vec::new();
-        for other in like(seen, latent, &ranked, config.seed) {
+        for other in like(seen, latent, ranked, config.seed) {
             let max_act = seen.max_act(other);
             random.push(arm(&trial.write((&clamp(rig, other, strength * max_act)?).into())?.measures));
         }
-        let driven = Driven { rig, stream, number, index: i, concept, ranked: &ranked };
-        let left = driven.left(seen, &self.elsewhere, config, &sampling(config, 4))?;
-        Ok(Outcome::Tried(Box::new(ConceptTrial {
-            concept: world.name.clone(),
-            kind: super::exam::kind_name(world.kind).into(),
-            from_context: world.from_context,
-            sae: self.sae.clone(),
-            latent,
-            strength,
-            whole,
-            baseline_tokens: unedited.concept_tokens,
-            baseline_rate: unedited.concept_rate,
-            feature,
-            logit_bias,
-            mean_difference,
-            prompt,
-            random,
-            zeroed: left.one,
-            zeroed_four: left.four,
-            zeroed_hook: left.hook,
-        })))
+        Ok(Raising { latent, strength, whole, feature, logit_bias, mean_difference, prompt, random })
     }
 
     /// The feature and its strength: of those that give most of the i-th concept by exact next-token distributions on half A and those with which most of it was
     /// written, the one that pilot texts have most of, as strong as leaves these whole.
-    fn chosen(&self, i: usize) -> Result<Option<Chosen>> {
-        let Ground { rig, config, screen, table, .. } = self;
+    fn chosen(&self, choosing: &Choosing, i: usize) -> Result<Option<Chosen>> {
+        let Ground { rig, config, .. } = self;
+        let Choosing { table, screen, pilots, unedited_pilots } = choosing;
         let mut promising = screen.promising(i, config.candidates);
         promising.extend(table.promising(i, config.candidates).into_iter().filter(|t| promising.iter().all(|p| p.0 != t.0)).collect::<Vec<_>>());
         let rounds = [0, 1].map(|r| {
-            let (n, writing) = &self.pilots[r];
+            let (n, writing) = &pilots[r];
             let trial = Trial { rig: *rig, prompts: &self.free[..*n], writing, concept: Some(&self.concepts[i]) };
-            Round { trial, unedited: counted(*rig, &self.unedited_pilots[r], &self.free, &self.concepts[i]) }
+            Round { trial, unedited: counted(*rig, &unedited_pilots[r], &self.free, &self.concepts[i]) }
         });
         let bounds = Bounds { max_perplexity_ratio: config.max_perplexity_ratio, ..Bounds::default() };
         pilot(*rig, &rounds, bounds, &promising, &|latent| self.seen.max_act(latent))

@@ -323,7 +323,7 @@ struct Buffers<'a> {
     pool: &'a Pool,
 }
 
-/// Rows whose latents are selected one by one: block after block, through dense products where much is active, else sparse.
+/// Rows whose latents are selected one by one: through dense products, block after block, where much is active, else sparse. Returns the sums of the former.
 #[allow(clippy::too_many_arguments)]
 fn elementwise(
     context: StepContext,
@@ -345,39 +345,34 @@ fn elementwise(
         _ => None,
     };
     let keep = Keep::Above { floor: 0.0, threshold: threshold.as_deref() };
-    let mut sums: Option<Sums> = None;
+    let share = clock.phase("density", || density(context, centred, threshold.as_deref()));
+    if share <= dense_above {
+        let screen = clock.phase("prepare encoder", || screen.of(context.w_enc, &params.b_enc));
+        let wanted = Wanted { w: context.w_enc, bias: &params.b_enc, keep };
+        // Rows differ, and more latents are near their limit than above it.
+        let try_screen = 2.0 * share * (f as f64) < MOST_ABOVE as f64;
+        let mut parts: Vec<&mut SparseRows> = chunks.iter_mut().map(|chunk| &mut chunk.rows).collect();
+        *screened += clock.phase("encode", || encode_wanted(wanted, screen, try_screen, centred, pre, pool, &mut parts));
+        clock.phase("decode", || {
+            (chunks, target.par_chunks(CHUNK * e), g.par_chunks_mut(CHUNK * e))
+                .into_par_iter()
+                .for_each(|(chunk, target, g)| chunk.decode_backward(context, target, g))
+        });
+        return None;
+    }
+    chunks.iter_mut().for_each(Chunk::clear);
+    dense.clear(f, params.vectors.len(), context.pulls());
+    let mut sums = Sums::default();
     for (block, (target, centred)) in target.chunks(rows * e).zip(centred.chunks(rows * d)).enumerate() {
         let n = target.len() / e;
-        let g = &mut g[block * rows * e..][..n * e];
-        let chunks = &mut chunks[block * rows / CHUNK..][..n.div_ceil(CHUNK)];
-        let share = clock.phase("density", || density(context, centred, threshold.as_deref()));
-        if share > dense_above {
-            let pre = grow(pre, n * f);
-            clock.phase("encode", || matmul_nt(n, f, d, centred, context.w_enc, pre, false));
-            chunks.iter_mut().for_each(Chunk::clear);
-            if sums.is_none() {
-                dense.clear(f, params.vectors.len(), context.pulls());
-            }
-            let d_pre = grow(d_pre, n * f);
-            let z = if context.recipe.is_elementwise() { grow(z, n * f) } else { &mut [] };
-            let pass = DensePass { target, centred, context, first: sums.is_none() };
-            let done = pass.run(pre, z, d_pre, g, dense, gradient, clock);
-            sums = Some(sums.unwrap_or_default().plus(done));
-        } else {
-            let screen = clock.phase("prepare encoder", || screen.of(context.w_enc, &params.b_enc));
-            let wanted = Wanted { w: context.w_enc, bias: &params.b_enc, keep };
-            // Rows differ, and more latents are near their limit than above it.
-            let try_screen = 2.0 * share * (f as f64) < MOST_ABOVE as f64;
-            let mut parts: Vec<&mut SparseRows> = chunks.iter_mut().map(|chunk| &mut chunk.rows).collect();
-            *screened += clock.phase("encode", || encode_wanted(wanted, screen, try_screen, centred, pre, pool, &mut parts));
-            clock.phase("decode", || {
-                (&mut *chunks, target.par_chunks(CHUNK * e), g.par_chunks_mut(CHUNK * e))
-                    .into_par_iter()
-                    .for_each(|(chunk, target, g)| chunk.decode_backward(context, target, g))
-            });
-        }
+        let pre = grow(pre, n * f);
+        clock.phase("encode", || matmul_nt(n, f, d, centred, context.w_enc, pre, false));
+        let d_pre = grow(d_pre, n * f);
+        let z = if context.recipe.is_elementwise() { grow(z, n * f) } else { &mut [] };
+        let pass = DensePass { target, centred, context, first: block == 0 };
+        sums = sums.plus(pass.run(pre, z, d_pre, &mut g[block * rows * e..][..n * e], dense, gradient, clock));
     }
-    sums
+    Some(sums)
 }
 
 impl Chunk {
@@ -591,7 +586,7 @@ fn gradient_of_base<'a>(g: &'a [f32], n_levels: usize, e: usize, detached: bool,
     base
 }
 
-/// Share of latents that are above zero and above their threshold (F,), in the first rows of x (n, D) and of some [`DENSITY_LATENTS`] at even distances.
+/// Share of latents that are above zero and above their threshold (F,): of some [`CHUNK`] rows of x (n, D) and some [`DENSITY_LATENTS`], both at even distances.
 fn density(context: StepContext, x: &[f32], threshold: Option<&[f32]>) -> f64 {
     let bias = &context.params.b_enc;
     let f = bias.len();
@@ -601,7 +596,8 @@ fn density(context: StepContext, x: &[f32], threshold: Option<&[f32]>) -> f64 {
         let latents = (0..f).step_by((f / DENSITY_LATENTS).max(1));
         latents.fold([0, 0], |[active, all], j| [active + usize::from(dot(&context.w_enc[j * d..][..d], x) + bias[j] > limit(j)), all + 1])
     };
-    let [active, all] = x[..x.len().min(CHUNK * d)].par_chunks(d).map(of_row).reduce(|| [0, 0], |a, b| [a[0] + b[0], a[1] + b[1]]);
+    let rows: Vec<&[f32]> = x.chunks_exact(d).step_by((x.len() / d / CHUNK).max(1)).collect();
+    let [active, all] = rows.into_par_iter().map(of_row).reduce(|| [0, 0], |a, b| [a[0] + b[0], a[1] + b[1]]);
     active as f64 / all.max(1) as f64
 }
 
