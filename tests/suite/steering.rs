@@ -107,6 +107,8 @@ fn the_page_takes_saved_edits_by_name_rests_where_it_is_told_and_says_what_is_no
         fs::create_dir_all(run.edits()).unwrap();
         fs::write(run.edits().join("loud one.toml"), "[[edits]]\nlatent = 1\nrule = \"set\"\nvalue = 1.5\n").unwrap();
         fs::write(run.edits().join("other.txt"), "not an edit").unwrap();
+        fs::write(run.edits().join("calm.toml"), "[[edits]]\nlatent = 2\nrule = \"zero\"\n").unwrap();
+        fs::write(run.edits().join("late.toml"), "scope = \"generated\"\n[[edits]]\nlatent = 7\nrule = \"zero\"\n").unwrap();
         run
     });
     let form = served.get("/steer");
@@ -117,6 +119,18 @@ fn the_page_takes_saved_edits_by_name_rests_where_it_is_told_and_says_what_is_no
     let named = served.json(&format!("/api/steer?edit=loud%20one&{rest}"));
     let plain = served.json(&format!("/api/steer?feature=1&strength=1.5&{rest}"));
     assert_eq!((&named["edited"], &named["same"]), (&plain["edited"], &plain["same"]));
+    // Two at once, by a link beside the first; those that do not go together say why.
+    let both = "loud%20one%20%2B%20calm";
+    assert!(filled.body.contains(&format!("/steer?edit={both}\"")), "{}", filled.body);
+    let (form, texts) = (served.get(&format!("/steer?edit={both}")), served.json(&format!("/api/steer?edit={both}&{rest}")));
+    assert!(
+        form.status == 200 && form.body.matches("name=\"feature\"").count() == 2 && !form.body.contains(&format!("{both}%20%2B%20calm")),
+        "{}",
+        form.body
+    );
+    assert_eq!(texts["edit"]["edits"].as_array().unwrap().len(), 2);
+    let apart = served.get("/steer?edit=calm%20%2B%20late");
+    assert!(apart.status == 400 && apart.body.contains("scopes"), "{}", apart.body);
     let unknown = served.get(&format!("/api/steer?edit=soft&{rest}"));
     assert_eq!(served.get("/steer?edit=soft").status, 404);
     assert!(unknown.status == 404 && unknown.body.contains("loud one"), "{}", unknown.body);
@@ -254,7 +268,7 @@ fn a_model_of_two_blocks_has_its_edits_exported_as_control_vectors() {
     let dir = made.path();
     copy(&finished().join("small/tokens"), &dir.join("two/tokens"));
     works(dir, &["lm", "train", "--run", "two", "--preset", "tiny", "--n-layers", "2", "--tokens", "20000", "--eval-windows", "8"]);
-    let sae = ["sae", "train", "--run", "two", "--hook", "blocks.1.hook_mlp_post", "--d-sae", "64", "--rows", "4096", "--batch", "512"];
+    let sae = ["sae", "train", "--run", "two", "--hook", "blocks.1.mlp.hook_post", "--d-sae", "64", "--rows", "4096", "--batch", "512"];
     works(dir, &sae);
     let export = |ending: &str| {
         let out = dir.join(format!("v.{ending}"));
@@ -265,7 +279,7 @@ fn a_model_of_two_blocks_has_its_edits_exported_as_control_vectors() {
     let tensors = safetensors::SafeTensors::deserialize(&tensors).unwrap();
     let residual = tensors.tensor("residual").unwrap().data().to_vec();
     let (said, file) = export("gguf");
-    assert!(said["bytes"] == file.len() && said["hook"] == "blocks.1.hook_mlp_post" && said["length_in_residual"].as_f64().unwrap() > 0.0, "{said}");
+    assert!(said["bytes"] == file.len() && said["hook"] == "blocks.1.mlp.hook_post" && said["length_in_residual"].as_f64().unwrap() > 0.0, "{said}");
     let has = |part: &[u8]| file.windows(part.len()).position(|w| w == part);
     assert!(file.starts_with(b"GGUF\x03\0\0\0") && has(b"controlvector.layer_count").is_some());
     // One tensor of d_model numbers: its name, one dimension, their number, type 0 (f32), at the beginning of the data.

@@ -28,7 +28,7 @@ pub struct Ask {
     pub strength: Option<f32>,
     /// Finds the largest strength that leaves eight texts after this prompt whole, instead of taking `strength`.
     pub auto: bool,
-    /// Instead of `feature` and `strength`: the name of a saved edit, or an edit as JSON, see [`SavedEdit`].
+    /// Instead of `feature` and `strength`: the name of a saved edit, names of several joined by ` + `, or an edit as JSON, see [`SavedEdit`].
     pub edit: Option<String>,
     /// The edit rests after the tokens that it promotes.
     pub rests: bool,
@@ -71,6 +71,9 @@ impl Default for Ask {
     }
 }
 
+/// Between the names of saved edits that are asked for together.
+const AND: &str = " + ";
+
 impl Ask {
     fn one(&self) -> SavedEdit {
         let one = SavedLatent::new(self.feature.unwrap_or(0), RuleName::Set, Some(self.strength.unwrap_or(2.0)));
@@ -102,12 +105,32 @@ impl Ask {
             self.feature.ok_or_else(|| Problem::bad("Say which feature: feature=N, or edit=JSON."))?;
             return Ok(self.one());
         };
-        let text = if edit.trim_start().starts_with('{') { edit.clone() } else { saved(run, edit)? };
-        let edit = SavedEdit::parse(&text).map_err(|e| Problem::new(400, "The edit cannot be read", &e))?;
+        let read = |text: &str| SavedEdit::parse(text).map_err(|e| Problem::new(400, "The edit cannot be read", &e));
+        let edit = match self.names() {
+            None => read(edit)?,
+            Some(names) => {
+                let all = names.into_iter().map(|name| read(&saved(run, name)?)).collect::<Page<Vec<SavedEdit>>>()?;
+                let both = |one: SavedEdit, two| one.and(two).map_err(|e| Problem::new(400, "These edits cannot be combined", &e));
+                let mut all = all.into_iter();
+                let first = all.next().expect("a list of names has one");
+                all.try_fold(first, both)?
+            }
+        };
         if edit.edits.is_empty() || edit.edits.len() > MAX_EDITS {
             return Err(Problem::bad(&format!("An edit must have 1 to {MAX_EDITS} features, not {}.", edit.edits.len())));
         }
         Ok(edit)
+    }
+
+    /// The saved edits that are asked for, in place of one written out.
+    fn names(&self) -> Option<Vec<&str>> {
+        self.edit.as_deref().filter(|edit| !edit.trim_start().starts_with('{')).map(|edit| edit.split(AND).collect())
+    }
+
+    /// What asks for the saved edit `name` beside those that are asked for; none where no saved one is, or it is among them.
+    pub fn with(&self, name: &str) -> Option<String> {
+        let names = self.names().filter(|names| !names.contains(&name))?;
+        Some(format!("{}{AND}{name}", names.join(AND)))
     }
 
     /// What asks for the same texts again, `edit` being what was found.
