@@ -335,6 +335,11 @@ fn a_prediction_is_attributed_and_a_profile_says_what_is_left() {
     assert!(done.code == Some(0), "{}", done.stderr);
     let tried = serde_json::from_str::<Value>(&done.stdout).unwrap();
     assert_eq!((tried["items"].as_array().unwrap().len(), &tried["items"][0]["sae"]), (1, &Value::from("main")), "{tried}");
+    let done = call(dir, &["steer", "trial", "--concept", "heading", "--texts", "20", "--tokens", "40", "--zero-only", "--run", "small", "--json"]);
+    assert!(done.code == Some(0), "{}", done.stderr);
+    let zeroed = serde_json::from_str::<Value>(&done.stdout).unwrap();
+    assert!(zeroed["items"][0]["raising"].is_null() && tried["items"][0]["raising"]["latent"].is_u64(), "{zeroed}");
+    assert_eq!(zeroed["items"][0]["zeroed"], tried["items"][0]["zeroed"], "the same with and without the rest");
     let twice = fails(dir, &["steer", "trial", "--sae", "main", "--sae", "main", "--run", "small"]);
     assert!(twice.contains("named twice"), "{twice}");
 }

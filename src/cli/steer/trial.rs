@@ -45,6 +45,9 @@ pub(super) struct TrialArgs {
     /// Features that pilot texts are written with, for each concept
     #[arg(long, value_name = "N", default_value_t = TrialConfig::default().candidates)]
     candidates: usize,
+    /// Hold features at zero and nothing else: seconds for each concept in place of a minute
+    #[arg(long)]
+    zero_only: bool,
     /// Seed of the draws and of the features drawn at random
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -71,13 +74,18 @@ pub(super) fn run(args: &TrialArgs, global: &Global, dir: &RunDir) -> anyhow::Re
     let world = Arc::new(planted(&corpus).context("a trial needs the planted corpus, whose concepts are known\n  monosem quickstart")?);
     let &TrialArgs { texts, tokens, candidates, seed, max_perplexity: max_perplexity_ratio, .. } = args;
     let mut config = TrialConfig { concepts: args.concept.clone(), texts, tokens, candidates, seed, max_perplexity_ratio, ..TrialConfig::default() };
+    if args.zero_only {
+        config.zero_only = concepts(&world, &config)?;
+    }
     let mut all: Vec<ConceptTrial> = Vec::new();
     for (i, subject) in opened.iter().enumerate() {
         if i > 0 {
             let done = |name: &String, what: fn(&ConceptTrial) -> bool| all.iter().any(|t| t.concept == *name && what(t));
             let (raised, lowered) = (ConceptTrial::raised_beyond_chance, ConceptTrial::lowered);
-            config.concepts = concepts(&world, &config)?.into_iter().filter(|name| !(done(name, raised) && done(name, lowered))).collect();
-            config.zero_only = config.concepts.iter().filter(|name| done(name, raised)).cloned().collect();
+            // Nobody asked for what --zero-only leaves out.
+            let raised = |name: &String| args.zero_only || done(name, raised);
+            config.concepts = concepts(&world, &config)?.into_iter().filter(|name| !(raised(name) && done(name, lowered))).collect();
+            config.zero_only = config.concepts.iter().filter(|name| raised(name)).cloned().collect();
             if config.concepts.is_empty() {
                 break;
             }

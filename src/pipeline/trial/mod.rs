@@ -39,7 +39,7 @@ use zero::{Driven, Elsewhere};
 pub struct TrialConfig {
     /// Names of concepts; empty: all classes, contexts and senses.
     pub concepts: Vec<String>,
-    /// Those of them whose features are only held at zero: another SAE has raised them already.
+    /// Those of them whose features are only held at zero, e.g. because another SAE has raised them already.
     #[serde(default)]
     pub zero_only: Vec<String>,
     /// Largest perplexity ratio at which pilot texts count as whole; what is reported is of other texts.
