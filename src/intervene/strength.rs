@@ -162,20 +162,21 @@ fn sweep_one(trial: Trial, unedited: &Measures, bounds: Bounds, strength: f32, s
     Ok(Swept { strength, measures, perplexity_ratio, distinct_2_ratio, whole, others_moved, text })
 }
 
-/// Whether as many more or fewer concept tokens could well be luck: the counts differ by less than two deviations of their difference, each
-/// taken as a Poisson count. Tokens of one text hang together, so this says "could be luck" too seldom rather than too often.
+/// Whether as many more or fewer concept tokens could well be luck: the counts differ by less than three deviations of their difference, each
+/// taken as a Poisson count. Three, for the strength that is taken is the best of several, and tokens of one text hang together.
 pub fn may_be_luck(edited: &Measures, unedited: &Measures) -> bool {
     let per_token = edited.n_tokens as f64 / unedited.n_tokens.max(1) as f64;
     let (own, base) = (edited.concept_tokens as f64, unedited.concept_tokens as f64);
     let deviation = (own + base * per_token * per_token).sqrt();
-    (own - base * per_token).abs() < 2.0 * deviation.max(1.0)
+    (own - base * per_token).abs() < 3.0 * deviation.max(1.0)
 }
 
-/// The strength of a sweep to take, among those that leave the text whole and change it: with a concept the one whose texts have most of it, without one the one
-/// that moves the model furthest (KL). That is not always the largest: an upper bound does less the higher it is, and a factor of 1 does nothing.
-pub fn choose(swept: &[Swept], concept: bool) -> Option<usize> {
-    let key = |s: &Swept| if concept { s.measures.concept_rate } else { s.measures.kl };
-    let may = |s: &Swept| s.whole && s.measures.kl > 0.0;
+/// The strength of a sweep to take, among those that leave the text whole and change it: with a concept, of which the unedited texts have the rate `base`, the one
+/// whose texts have most of it and more than that; without one the one that moves the model furthest (KL). That is not always the largest: an upper bound
+/// does less the higher it is, and a factor of 1 does nothing.
+pub fn choose(swept: &[Swept], base: Option<f64>) -> Option<usize> {
+    let key = |s: &Swept| if base.is_some() { s.measures.concept_rate } else { s.measures.kl };
+    let may = |s: &Swept| s.whole && s.measures.kl > 0.0 && base.is_none_or(|base| s.measures.concept_rate > base);
     (0..swept.len()).filter(|&i| may(&swept[i])).max_by(|&a, &b| key(&swept[a]).total_cmp(&key(&swept[b])).then(b.cmp(&a)))
 }
 

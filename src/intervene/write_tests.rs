@@ -166,9 +166,11 @@ fn a_sweep_measures_the_texts_that_it_wrote_and_takes_the_best_that_is_whole() {
         ..swept[0].clone()
     };
     let all = [with(0.1, 0.1, true), with(0.2, 0.4, true), with(0.3, 0.3, true), with(0.4, 0.9, false)];
-    assert_eq!((strength::choose(&all, true), strength::choose(&all, false), strength::choose(&all[3..], true)), (Some(1), Some(2), None));
+    assert_eq!((strength::choose(&all, Some(0.05)), strength::choose(&all, None), strength::choose(&all[3..], Some(0.05))), (Some(1), Some(2), None));
+    // Nor is one that writes no more of the concept than there is without it.
+    assert_eq!((strength::choose(&all, Some(0.39)), strength::choose(&all, Some(0.4))), (Some(1), None));
     // What changes nothing is not taken, however much of the concept is written anyway.
-    assert_eq!(strength::choose(&[with(0.0, 0.9, true), with(0.1, 0.1, true)], true), Some(1));
+    assert_eq!(strength::choose(&[with(0.0, 0.9, true), with(0.1, 0.1, true)], Some(0.05)), Some(1));
     // An upper bound does less the higher it is: the largest that does nothing is not the one.
     let capped = strength::sweep(
         trial,
@@ -180,7 +182,7 @@ fn a_sweep_measures_the_texts_that_it_wrote_and_takes_the_best_that_is_whole() {
     );
     let capped = capped.unwrap();
     assert_eq!(capped[1].measures.kl, 0.0);
-    assert_eq!(strength::choose(&capped, false), (capped[0].measures.kl > 0.0).then_some(0));
+    assert_eq!(strength::choose(&capped, None), (capped[0].measures.kl > 0.0).then_some(0));
     assert_eq!(capped[0].others_moved, None);
 }
 
@@ -196,7 +198,12 @@ fn a_handful_of_tokens_more_is_called_luck_and_many_are_not() {
         concept_rate: concept_tokens as f64 / n_tokens as f64,
     };
     let luck = |edited, unedited| strength::may_be_luck(&edited, &unedited);
-    assert!(luck(counted(4, 1000), counted(1, 1000)) && luck(counted(0, 1000), counted(0, 1000)) && luck(counted(1, 1000), counted(0, 1000)));
+    assert!(
+        luck(counted(4, 1000), counted(1, 1000))
+            && luck(counted(7, 1000), counted(1, 1000))
+            && luck(counted(0, 1000), counted(0, 1000))
+            && luck(counted(1, 1000), counted(0, 1000))
+    );
     assert!(!luck(counted(40, 1000), counted(10, 1000)) && !luck(counted(10, 1000), counted(40, 1000)));
     // The same rate in fewer tokens is the same rate.
     assert!(luck(counted(40, 1000), counted(400, 10_000)));

@@ -129,6 +129,8 @@ fn the_page_takes_saved_edits_by_name_rests_where_it_is_told_and_says_what_is_no
         form.body
     );
     assert_eq!(texts["edit"]["edits"].as_array().unwrap().len(), 2);
+    let twice = served.get("/steer?edit=calm%20%2B%20calm");
+    assert!(twice.status == 400 && twice.body.contains("Feature 2 is in more than one"), "{}", twice.body);
     let apart = served.get("/steer?edit=calm%20%2B%20late");
     assert!(apart.status == 400 && apart.body.contains("scopes"), "{}", apart.body);
     let unknown = served.get(&format!("/api/steer?edit=soft&{rest}"));

@@ -20,12 +20,12 @@ use std::path::PathBuf;
 /// Try an edit at several strengths: what each does and costs
 ///
 /// At each strength the same texts are written with the same luck. A strength is taken that leaves the text whole - its perplexity under the
-/// unedited model and its distinct bigrams within bounds - and changes it, and of these the one with most of the concept, or where none is given the one that moves
-/// the model furthest (KL). --save keeps the edit at that strength.
+/// unedited model and its distinct bigrams within bounds of the unedited texts' - and changes it, and of these the one with most of the concept, if that is more
+/// than without the edit, or where none is given the one that moves the model furthest (KL). --save keeps the edit at that strength.
 ///
 /// Columns: perplexity and distinct-2 (share of pairs of tokens that are not repetitions) as multiples of the unedited texts'; repeat, the longest run of tokens
 /// that a text has twice, mean over texts; KL of the edited from the unedited next-token distribution, mean over positions; others, other features per token that the
-/// edit moves by more than a tenth of its length (side effects, in the first four texts); tokens with the concept.
+/// edit moves by more than a tenth of its own length, which grows with the strength (side effects, in the first four texts); tokens with the concept.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Sweep {
@@ -121,7 +121,7 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
     let unedited = trial.write(Change::default())?;
     let edit = |strength: f32| edits.iter().find(|e| e.0 == strength).expect("every strength was resolved").1.clone();
     let swept = sweep(trial, &unedited.measures, bounds, &args.strengths, &edit, MOVED_IN)?;
-    let chosen = choose(&swept, concept.is_some());
+    let chosen = choose(&swept, concept.is_some().then_some(unedited.measures.concept_rate));
     let mut controls: Vec<(&str, Vec<Swept>)> = Vec::new();
     if args.controls {
         let [latent] = args.edit.latent[..] else { bail!("--controls compares one latent; give one --latent") };
@@ -140,14 +140,13 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
     if let Some(chosen) = chosen.filter(|_| concept.is_some()) {
         let best = |all: &[Swept]| all.iter().filter(|s| s.whole).map(|s| s.measures.concept_tokens).max().unwrap_or(0);
         let own = swept[chosen].measures.concept_tokens;
-        if own <= unedited.measures.concept_tokens {
-            tell!("note: at no strength that leaves the text whole is more of it written than without the edit");
-        } else if may_be_luck(&swept[chosen].measures, &unedited.measures) {
+        if may_be_luck(&swept[chosen].measures, &unedited.measures) {
             let base = unedited.measures.concept_tokens;
             tell!(
                 "note: {own} tokens of it against {base} unedited may be luck; write more texts (--texts) before you trust the strength that was taken"
             );
-        } else if let Some((name, _)) = controls.iter().find(|(_, swept)| best(swept) >= own) {
+        }
+        if let Some((name, _)) = controls.iter().find(|(_, swept)| best(swept) >= own) {
             tell!(
                 "note: the {name} direction writes as much of it with the text whole; this feature does nothing of its own, or more texts are needed (--texts)"
             );
@@ -161,7 +160,8 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
     match (args.save.name(), chosen) {
         (_, Some(chosen)) => args.save.keep(dir, &at(swept[chosen].strength), &mut opened)?,
         (Some(name), None) => {
-            bail!("no strength left the text whole and changed anything, so {name} was not saved\n  try other ones: --strengths 0.05,0.1,0.2")
+            let more = if concept.is_some() { "wrote more of it" } else { "changed anything" };
+            bail!("no strength left the text whole and {more}, so {name} was not saved\n  try other ones: --strengths 0.05,0.1,0.2")
         }
         (None, None) => {}
     }
@@ -209,6 +209,9 @@ pub(super) fn run(args: &Sweep, global: &Global, dir: &RunDir) -> anyhow::Result
         }
         match chosen {
             Some(i) => writeln!(out, "at {}: {}", swept[i].strength, swept[i].text.replace('\n', "\\n")),
+            None if swept.iter().any(|s| s.whole && s.measures.kl > 0.0) => {
+                writeln!(out, "at no strength that leaves the text whole is more of it written than without the edit; none is taken")
+            }
             None if swept.iter().all(|s| s.measures.kl == 0.0) => {
                 writeln!(out, "no strength changes anything: the edit never comes into play in these texts")
             }

@@ -113,7 +113,15 @@ impl Ask {
                 let both = |one: SavedEdit, two| one.and(two).map_err(|e| Problem::new(400, "These edits cannot be combined", &e));
                 let mut all = all.into_iter();
                 let first = all.next().expect("a list of names has one");
-                all.try_fold(first, both)?
+                let edit = all.try_fold(first, both)?;
+                let twice = (1..edit.edits.len()).find(|&i| edit.edits[..i].iter().any(|e| e.latent == edit.edits[i].latent));
+                if let Some(i) = twice {
+                    let latent = edit.edits[i].latent;
+                    return Err(Problem::bad(&format!(
+                        "Feature {latent} is in more than one of these edits; an edit has one rule for each feature."
+                    )));
+                }
+                edit
             }
         };
         if edit.edits.is_empty() || edit.edits.len() > MAX_EDITS {
@@ -125,6 +133,11 @@ impl Ask {
     /// The saved edits that are asked for, in place of one written out.
     fn names(&self) -> Option<Vec<&str>> {
         self.edit.as_deref().filter(|edit| !edit.trim_start().starts_with('{')).map(|edit| edit.split(AND).collect())
+    }
+
+    /// Whether the saved edit `name` is asked for.
+    pub fn has(&self, name: &str) -> bool {
+        self.names().is_some_and(|names| names.contains(&name))
     }
 
     /// What asks for the saved edit `name` beside those that are asked for; none where no saved one is, or it is among them.
@@ -149,7 +162,7 @@ fn saved(run: &RunDir, name: &str) -> Page<String> {
     std::fs::read_to_string(file).map_err(|_| {
         let names = run.edit_names();
         let names = if names.is_empty() { "none".into() } else { names.join(", ") };
-        Problem::not_found(&format!("There is no saved edit of that name; those that are there: {names}."))
+        Problem::not_found(&format!("There is no saved edit {name:?}; those that are there: {names}."))
     })
 }
 

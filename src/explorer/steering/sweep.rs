@@ -54,7 +54,7 @@ pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
         let steering = |m: f32| steerings.iter().find(|s| s.0 == m).expect("every multiple was resolved").1.clone();
         Ok((sweep_edit(trial, &unedited.measures, Bounds::default(), &MULTIPLES, &steering, MOVED_IN)?, unedited.measures))
     })?;
-    let chosen = choose(&swept, concept.is_some());
+    let chosen = choose(&swept, concept.is_some().then_some(unedited.concept_rate));
     let gain = |s: &Swept| if concept.is_some() { 100.0 * s.measures.concept_rate } else { s.measures.kl };
     let gained = if concept.is_some() { format!("/{}/, % of tokens", ask.count) } else { "KL from the unedited model, nats".into() };
     let points: Vec<(f64, f64, String)> = swept.iter().map(|s| (s.perplexity_ratio, gain(s), format!("{}", s.strength))).collect();
@@ -67,10 +67,10 @@ pub fn sweep(app: &App, asked: &Ask) -> Page<SweptView> {
         others: s.others_moved.map_or(String::new(), |n| format!("{n:.1}")),
         rate: format!("{:.2} %", 100.0 * s.measures.concept_rate),
         verdict: match (Some(i) == chosen, s.whole) {
-            (true, _) if concept.is_some() && s.measures.concept_tokens <= unedited.concept_tokens => "whole, and no more of it than unedited",
             (true, _) if concept.is_some() && may_be_luck(&s.measures, &unedited) => "the one to take, but it may be luck",
             (true, _) => "the one to take",
             (false, true) if s.measures.kl == 0.0 => "changes nothing",
+            (false, true) if concept.is_some() && s.measures.concept_rate <= unedited.concept_rate => "whole, and no more of it than unedited",
             (false, true) => "whole",
             (false, false) => "comes apart",
         },
