@@ -156,6 +156,9 @@ impl Encoder<'_> {
     /// Encodes rows x (B, D) into `out` (reused between calls). The same bits however rows are cut into batches.
     pub fn encode(&mut self, x: &[f32], out: &mut SparseRows) {
         encode::encode(self.sae.view(), Some(&self.screen), x, &mut self.scratch, out);
+        if self.screen.is_too_coarse() {
+            self.screen.update(&self.sae.w_enc, &self.sae.b_enc);
+        }
     }
 }
 

@@ -7,7 +7,9 @@
 //! products of two such rows is, by Cauchy-Schwarz, at most `LARGEST_NORM`^2 < 2^31.
 
 use super::lists::{Lists, Panels};
+use super::product::Packed;
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 /// Latents of a panel: two registers.
 pub const PANEL: usize = 16;
@@ -28,13 +30,12 @@ pub fn available() -> bool {
     crate::kernels::simd::level() != crate::kernels::simd::Level::Baseline
 }
 
-/// Packs one row x (D,) of this norm as pairs of integers `stride` elements apart, an odd last input with zero; returns the norms |x - x16| and |x16|, where
-/// x16 = s q is what the product reads, and s.
+/// Packs one row x (D,) of this norm as pairs of integers `stride` elements apart, an odd last input with zero.
 ///
 /// # Safety
 /// The CPU must have AVX2 and FMA; `out` must have `(ceil(D / 2) - 1) * stride + 1` elements.
 #[target_feature(enable = "avx2,fma")]
-pub unsafe fn pack(x: &[f32], norm: f64, out: *mut u32, stride: usize) -> ([f64; 2], f32) {
+pub unsafe fn pack(x: &[f32], norm: f64, out: *mut u32, stride: usize) -> Packed {
     // Each rounding moves an entry by at most half a unit.
     let room = LARGEST_NORM - 0.5 * (x.len() as f64).sqrt() - 1.0;
     let largest = x.iter().fold(0.0f32, |m, v| m.max(v.abs())) as f64;
@@ -72,19 +73,19 @@ pub unsafe fn pack(x: &[f32], norm: f64, out: *mut u32, stride: usize) -> ([f64;
     let (change, square) = unsafe { (std::mem::transmute::<[__m256d; 2], [[f64; 4]; 2]>(change), std::mem::transmute::<__m128i, [i32; 4]>(square)) };
     let change: f64 = change.iter().flatten().sum();
     let square: f64 = square.iter().map(|&s| s as f64).sum();
-    ([change.sqrt(), square.sqrt() * scale as f64], scale)
+    Packed { change: change.sqrt(), norm: square.sqrt() * scale as f64, scale, start: 0 }
 }
 
-/// Fills the lists with every latent whose upper bound reaches its own limit and its row's. Rows with too many become undecided.
+/// See [`Product::screen`](super::Product::screen); a word is a pair.
 ///
 /// # Safety
-/// The CPU must have what [`available`] asks for; panels and lists are of these pairs, lists reset, packed and with a limit for each latent of the panels.
+/// As there.
 #[target_feature(enable = "avx2,fma")]
-pub unsafe fn screen(panels: &Panels, lists: &mut Lists, pairs: usize, k: usize) {
+pub unsafe fn screen(panels: &Panels, part: Range<usize>, lists: &mut Lists, pairs: usize, k: Option<usize>) {
     let groups = lists.len.len() / GROUP;
     let full = lists.stride - PANEL;
     let nothing = _mm256_set1_ps(f32::NEG_INFINITY);
-    for (panel, weights) in panels.packed.chunks_exact(pairs * PANEL).enumerate() {
+    for (panel, weights) in panels.packed.chunks_exact(pairs * PANEL).enumerate().skip(part.start).take(part.len()) {
         let column = panel * PANEL;
         for group in 0..groups {
             // SAFETY: a panel has pairs * 16 elements and a group pairs * 6; the panel's statistics have 16 entries from `column`, the rows' factors one for each

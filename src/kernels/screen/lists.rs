@@ -1,10 +1,22 @@
 //! What the low-precision products read and fill: the packed encoder, and the candidates of a block of rows.
 //!
-//! P = ceil(D / 2) pairs of inputs. A packed element is a pair of 16-bit numbers, the first input in its low half. How many latents a panel has and how many rows
-//! a group is a matter of the product.
+//! A packed row is P words of 32 bits: four 8-bit or two 16-bit numbers each, the first input in the lowest bits. How many latents a panel has and how many rows a group is a
+//! matter of the product.
+//!
+//! **Candidates are rescored while the lists fill.** A row's limit is the k-th largest of numbers that are surely not above their z. Lower bounds are such numbers, but a whole width of the bound
+//! below the middle that they stand for; so, from time to time, the k candidates whose bounds have the highest middles are rescored, and their exact values raise the limit. What that costs is
+//! not lost: those that stay would be rescored in the end. A candidate that is rescored has both bounds at its value. No other has: e_j is at least 8u |z'_j| and never 0.
+//!
+//! A whole block is rescored at once, in the order of the latents: their weights, which no cache may hold, are then read once for all rows of the block.
+
+use crate::kernels::sparse::dot;
+use std::ops::Range;
 
 /// Candidates of a row before the first compaction. Fewer raise the limit too early to drop much, more too late.
 pub const ROOM: usize = 256;
+
+/// Latents whose candidates are rescored together, in the order of the rows: at D = 512 their weights are 128 KiB, an eighth of a level-2 cache.
+const NEAR: usize = 64;
 
 /// The encoder as the tiles read it. F' = F rounded up to whole panels; what is behind F has a bias of -infinity and is never a candidate.
 #[derive(Debug, Default)]
@@ -18,14 +30,26 @@ pub struct Panels {
     pub bias: Vec<f32>,
     /// (F',): what a packed number of the latent is multiplied by; 1 where numbers are packed as they are.
     pub scale: Vec<f32>,
+    /// (F',): what the sums of products start from, where they are integers.
+    pub start: Vec<i32>,
+}
+
+/// The exact pre-activations of a block: w (F, D), bias (F,), x (rows, D).
+#[derive(Debug, Clone, Copy)]
+pub struct Exact<'a> {
+    pub w: &'a [f32],
+    pub bias: &'a [f32],
+    pub x: &'a [f32],
 }
 
 impl Panels {
     /// Empty panels for `latents` latents, whose numbers the caller fills.
-    pub fn reset(&mut self, latents: usize, panel: usize, pairs: usize) {
+    pub fn reset(&mut self, latents: usize, panel: usize, words: usize) {
         let padded = latents.next_multiple_of(panel);
         self.packed.clear();
-        self.packed.resize(padded * pairs, 0);
+        self.packed.resize(padded * words, 0);
+        self.start.clear();
+        self.start.resize(padded, 0);
         let Panels { norm, change, slack, bias, scale, .. } = self;
         for (buffer, value) in [(norm, 0.0), (change, 0.0), (slack, 0.0), (bias, f32::NEG_INFINITY), (scale, 1.0)] {
             buffer.clear();
@@ -44,7 +68,7 @@ pub struct Lists {
     pub latent: Vec<u32>,
     pub upper: Vec<f32>,
     pub lower: Vec<f32>,
-    /// What a candidate's upper bound must reach in each row; NaN bounds pass. The k-th largest lower bound seen so far, above zero.
+    /// What a candidate's upper bound must reach in each row, above zero; NaN bounds pass. At least k latents seen so far have this value or a larger one.
     pub least: Vec<f32>,
     /// (F',): what it must reach whatever the row. Filled by the caller.
     pub limit: Vec<f32>,
@@ -58,11 +82,16 @@ pub struct Lists {
     /// (groups, P, group)
     pub packed: Vec<u32>,
     keys: Vec<u32>,
+    /// Candidates to rescore: latent, and place in the lists.
+    open: Vec<(u32, u32)>,
+    /// The same, those of near latents together.
+    ordered: Vec<(u32, u32)>,
+    ends: Vec<u32>,
 }
 
 impl Lists {
     /// Empty lists for `rows` rows, `panel` entries longer than `room`, compacted first at `first_look`; the caller fills factors, packed inputs and `limit`.
-    pub fn reset(&mut self, rows: usize, pairs: usize, (room, first_look): (usize, usize), (panel, group): (usize, usize)) {
+    pub fn reset(&mut self, rows: usize, words: usize, (room, first_look): (usize, usize), (panel, group): (usize, usize)) {
         let (padded, stride) = (rows.next_multiple_of(group), room + panel);
         self.stride = stride;
         let Lists { least, by_norm, by_change, scale, .. } = self;
@@ -83,24 +112,89 @@ impl Lists {
             self.lower.resize(padded * stride, 0.0);
         }
         self.packed.clear();
-        self.packed.resize(padded * pairs, 0);
+        self.packed.resize(padded * words, 0);
     }
 
-    /// Raises the limit of a row to its k-th largest lower bound.
-    pub fn raise(&mut self, row: usize, k: usize) {
-        let (start, n) = (row * self.stride, self.len[row]);
-        if n > k {
-            // The bits of floats that are not negative have the order of the floats; a limit is never below zero.
-            self.keys.clear();
-            self.keys.extend(self.lower[start..start + n].iter().map(|v| v.max(0.0).to_bits()));
-            let kth = f32::from_bits(*self.keys.select_nth_unstable(n - k).1);
-            self.least[row] = self.least[row].max(kth);
+    /// Raises the limit of a row to its k-th largest lower bound. Without a k limits stay.
+    pub fn raise(&mut self, row: usize, k: Option<usize>) {
+        let entries = self.entries(row);
+        let n = entries.len();
+        let Some(k) = k.filter(|&k| n > k) else { return };
+        // The bits of floats that are not negative have the order of the floats; a limit is never below zero.
+        self.keys.clear();
+        self.keys.extend(self.lower[entries].iter().map(|v| v.max(0.0).to_bits()));
+        let kth = f32::from_bits(*self.keys.select_nth_unstable(n - k).1);
+        self.least[row] = self.least[row].max(kth);
+    }
+
+    /// Where the candidates of a row are.
+    pub fn entries(&self, row: usize) -> Range<usize> {
+        row * self.stride..row * self.stride + self.len[row]
+    }
+
+    /// Rescores candidates of the first rows: all, or of each row the k that are likely to be the largest, whose least value may then raise its limit.
+    pub fn rescore(&mut self, rows: usize, k: Option<usize>, exact: &Exact) {
+        self.open.clear();
+        for row in 0..rows {
+            self.choose(row, k);
+        }
+        self.order(exact.bias.len());
+        let d = exact.w.len() / exact.bias.len();
+        for &(j, at) in &self.ordered {
+            let (j, at) = (j as usize, at as usize);
+            let z = dot(&exact.w[j * d..][..d], &exact.x[at / self.stride * d..][..d]) + exact.bias[j];
+            (self.lower[at], self.upper[at]) = (z, z);
+        }
+        (0..rows).for_each(|row| self.raise(row, k));
+    }
+
+    /// Appends to `open` what is to be rescored of a row.
+    fn choose(&mut self, row: usize, k: Option<usize>) {
+        let entries = self.entries(row);
+        let Lists { latent, upper, lower, keys, open, .. } = self;
+        // The bits of floats that are not negative have the order of the floats. A bound that is not a number tells nothing of its latent.
+        let middle = |at: usize| match lower[at] + upper[at] {
+            sum if sum.is_finite() => sum.max(0.0).to_bits(),
+            _ => 0,
+        };
+        let mut least = 0;
+        if let Some(k) = k {
+            if entries.len() <= k {
+                return;
+            }
+            keys.clear();
+            keys.extend(entries.clone().map(middle));
+            let kth = entries.len() - k;
+            least = *keys.select_nth_unstable(kth).1;
+            // Not k of them are known to be above zero.
+            if least == 0 {
+                return;
+            }
+        }
+        open.extend(entries.filter(|&at| lower[at] != upper[at] && middle(at) >= least).map(|at| (latent[at], at as u32)));
+    }
+
+    /// `open`, grouped by near latents, into `ordered`.
+    fn order(&mut self, latents: usize) {
+        let Lists { open, ordered, ends, .. } = self;
+        ends.clear();
+        ends.resize(latents.div_ceil(NEAR) + 1, 0);
+        open.iter().for_each(|&(j, _)| ends[j as usize / NEAR + 1] += 1);
+        for group in 1..ends.len() {
+            ends[group] += ends[group - 1];
+        }
+        ordered.clear();
+        ordered.resize(open.len(), (0, 0));
+        for &entry in &*open {
+            let end = &mut ends[entry.0 as usize / NEAR];
+            ordered[*end as usize] = entry;
+            *end += 1;
         }
     }
 
     /// Drops what is below the row's limit.
     pub fn drop_below_limit(&mut self, row: usize) {
-        let (entries, least) = (row * self.stride..row * self.stride + self.len[row], self.least[row]);
+        let (entries, least) = (self.entries(row), self.least[row]);
         let mut kept = entries.start;
         for i in entries {
             // A bound that is not a number keeps its latent.

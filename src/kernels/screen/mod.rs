@@ -8,40 +8,53 @@
 //! that cannot be wanted, and rescores the others with the same dot. So the selected latents and their values are those of the definition,
 //! bit for bit, whichever path a CPU takes.
 //!
-//! **Which latents stay.** Of the k largest: let t be the k-th largest of the lower bounds z'_j - e_j. At least k latents have z_j >= t, so one with z'_j + e_j < t is not
-//! among the k largest, ties included; nor is one with z'_j + e_j <= 0. Of those above a limit l_j >= 0: all but where z'_j + e_j < l_j. The bound that is not a number
+//! **Which latents stay.** Of the k largest: let t be the least of any k values z_j, of latents that are rescored because they are likely to be the largest (`lists`). At least k latents have
+//! z_j >= t, so one with z'_j + e_j < t is not among the k largest, ties included; nor is one with z'_j + e_j <= 0. Of those above a limit l_j >= 0: all but where z'_j + e_j < l_j. The bound that is not a number
 //! (an infinite weight) keeps its latent.
 //!
-//! **The bound of a 16-bit product.** x16 and w16 are the rounded row and weights: to bf16 on CPUs that multiply those, else to integers times a scale of the row. By the triangle inequality and Cauchy-Schwarz
+//! **The bound of a low-precision product.** x~ and w~ are the rounded row and weights: to bf16 on CPUs that multiply those, else to integers times a scale of the row; 8-bit integers are of rows
+//! R x and R w with one orthogonal R (`int8`), which |x| and x.w do not notice. By the triangle inequality and Cauchy-Schwarz
 //!
-//! |x.w - x16.w16| <= |x - x16| |w| + |x16| |w - w16|
+//! |x.w - x~.w~| <= |R x - x~| |w| + |x~| |R w - w~|
 //!
-//! where the norms of the differences are measured, not estimated. The product in bf16 adds D exact products, in an order that the CPU chooses; an
-//! addition that errs by at most 2u of its result gives g(2D + 16) |x16| |w16|, and |w16| <= |w| + |w - w16|. The instruction flushes denormal
-//! results: D 2^-124. The product of integers is exact; bringing it to f32 and scaling it, three roundings, costs 4u |x16| |w16|, which is less. The definition itself errs from x.w by g(2D + 16) |x| |w|. Adding the bias and computing z' +- e costs at most
-//! 8u (|x| |w| + |x16| |w16| + |b|). All norms are sums in f64, enlarged by 1e-6 and rounded up, which also covers computing e in f32. Together
+//! where the norms of the differences are measured, not estimated (what the rotation itself errs by is added). The product in bf16 adds D exact products, in an order that the CPU chooses; an
+//! addition that errs by at most 2u of its result gives g(2D + 16) |x~| |w~|, and |w~| <= |w| + |R w - w~|. The instruction flushes denormal
+//! results: D 2^-124. The product of integers is exact; bringing it to f32 and scaling it, three roundings, costs 4u |x~| |w~|, which is less. The definition itself errs from x.w by g(2D + 16) |x| |w|.
+//! Adding the bias and computing z' +- e costs at most 8u (|x| |w| + |x~| |w~| + |b|). All norms are sums in f64, enlarged by 1e-6 and rounded up, which also covers computing e in f32. Together
 //!
-//! e_j = n_x |w_j| + c_x |w_j - w16_j| + s_j,   n_x = |x - x16| + (g + 8u)(|x| + |x16|),   c_x = (1 + g + 8u) |x16|,   s_j = 8u |b_j| + D 2^-124
+//! e_j = n_x |w_j| + c_x |R w_j - w~_j| + s_j,   n_x = |R x - x~| + (g + 8u)(|x| + |x~|),   c_x = (1 + g + 8u) |x~|,   s_j = 8u |b_j| + D 2^-124
 //!
-//! **The bound of the f32 product** (CPUs without 16-bit products, few rows, and rows that the screen could not decide): summing in another order gives
+//! **The bound of the f32 product** (CPUs without low-precision products, few rows, and rows that the screen could not decide): summing in another order gives
 //! 2 g(2D + 16) |x| max |w| + D 2^-147, and (1 +- 4u) for the bias. Whether z'_j is above a limit l_j is asked with a margin of this and 16u (max l + this).
 //!
 //! **When neither holds.** Norms above 10^18 (whose products could overflow on the way), and rows with more candidates than their list holds (ties in
-//! great number, a few huge inputs, more than [`MOST_ABOVE`] latents near their limits), go to the next path: 16 bits, then f32, then the definition. Nothing is
+//! great number, a few huge inputs, more than [`MOST_ABOVE`] latents near their limits), go to the next path: f32, then the definition. Nothing is
 //! lost, only time.
+//!
+//! **Which product.** The coarser is faster but leaves more to rescore. The screen counts what it leaves, and where that costs more than the coarser product saves, the next [`Screen::update`]
+//! takes the finer one, for a while.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
 #[cfg(target_arch = "x86_64")]
 mod int16;
 #[cfg(target_arch = "x86_64")]
-mod lists;
+mod int8;
 #[cfg(target_arch = "x86_64")]
-use lists::{Lists, Panels, ROOM};
+mod lists;
+mod product;
+#[cfg(target_arch = "x86_64")]
+use lists::{Exact, Lists, Panels, ROOM};
+pub use product::Product;
+#[cfg(target_arch = "x86_64")]
+use product::Side;
 
 use super::select::{SelectScratch, keep_largest, nearly_above, nearly_largest, topk};
 use super::sparse::{dot, gather_dot};
 use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Rounding error of f32.
 const U: f64 = 1.0 / (1 << 24) as f64;
@@ -52,58 +65,16 @@ const LARGEST: f64 = 1e18;
 /// Candidates above their limits that a row of the screen has room for.
 pub const MOST_ABOVE: usize = 1024;
 
-/// The product that finds candidates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Product {
-    /// bf16, on AVX-512 with BF16.
-    Bf16,
-    /// 16-bit integers, on AVX2.
-    Int16,
-    /// All pre-activations in f32, on any CPU.
-    F32,
-}
+/// The coarsest product costs more than it saves from this share of all latents on, rescored in vain for a row: on the machine where both were measured
+/// rescoring one costs what 18 latents cost less in 8 than in 16 bits.
+const IN_VAIN: f64 = 0.055;
 
-impl Product {
-    /// Those of this CPU, the one to take first. 16-bit integers were measured against f32 with AVX2 alone; AVX-512 without bf16 keeps f32.
-    pub fn available() -> Vec<Product> {
-        let mut found = vec![];
-        #[cfg(target_arch = "x86_64")]
-        {
-            found.extend(bf16::available().then_some(Product::Bf16));
-            found.extend(int16::available().then_some(Product::Int16));
-        }
-        let wide = super::simd::level() == super::simd::Level::Avx512;
-        let last = if wide { found.iter().position(|&p| p == Product::Int16).unwrap_or(found.len()) } else { found.len() };
-        found.insert(last, Product::F32);
-        found
-    }
+/// The shares of the encoder, one in so many, after which the largest candidates are rescored.
+#[cfg(target_arch = "x86_64")]
+const ROUNDS: [usize; 2] = [4, 1];
 
-    /// (latents of a panel, rows of a group) of its tiles.
-    #[cfg(target_arch = "x86_64")]
-    fn tile(self) -> (usize, usize) {
-        match self {
-            Product::Bf16 => (bf16::PANEL, bf16::GROUP),
-            Product::Int16 => (int16::PANEL, int16::GROUP),
-            Product::F32 => unreachable!("products in f32 are not packed"),
-        }
-    }
-
-    /// Packs x (D,) of this norm; returns the norms |x - x16| and |x16|, and the scale of the packed numbers.
-    ///
-    /// # Safety
-    /// The CPU must have the product; `out` must have `(ceil(D / 2) - 1) * stride + 1` elements.
-    #[cfg(target_arch = "x86_64")]
-    unsafe fn pack(self, x: &[f32], norm: f64, out: *mut u32, stride: usize) -> ([f64; 2], f32) {
-        // SAFETY: promised by the caller.
-        unsafe {
-            match self {
-                Product::Bf16 => (bf16::pack(x, out, stride), 1.0),
-                Product::Int16 => int16::pack(x, norm, out, stride),
-                Product::F32 => unreachable!("products in f32 are not packed"),
-            }
-        }
-    }
-}
+/// Updates with the next product after one in which the coarsest was of no use.
+const PAUSE: u32 = 256;
 
 /// An encoder prepared for screening: made anew when the weights change.
 #[derive(Debug)]
@@ -112,9 +83,25 @@ pub struct Screen {
     f: usize,
     /// Largest |w_j|; infinite where a weight or bias is out of range.
     largest_norm: f64,
+    /// Those to choose from, the coarsest first.
+    products: Vec<Product>,
+    /// The one that the weights are packed for.
     product: Product,
+    /// Updates for which the coarsest is not taken.
+    pause: u32,
+    /// What the coarsest did since the last update.
+    tally: Tally,
     #[cfg(target_arch = "x86_64")]
     panels: Panels,
+}
+
+/// Counts that threads add to.
+#[derive(Debug, Default)]
+struct Tally {
+    rows: AtomicUsize,
+    undecided: AtomicUsize,
+    /// Latents rescored that were not wanted.
+    in_vain: AtomicUsize,
 }
 
 /// Buffers of one thread, kept between blocks.
@@ -130,12 +117,11 @@ pub struct ScreenScratch {
     act: Vec<f32>,
 }
 
-/// Candidates of a row with their approximate values and exact dots.
+/// Candidates of a row with their values.
 #[derive(Debug, Default)]
 pub struct RowScratch {
     candidates: Vec<u32>,
-    approximate: Vec<f32>,
-    dots: Vec<f32>,
+    values: Vec<f32>,
     keys: Vec<u64>,
 }
 
@@ -201,19 +187,26 @@ pub fn by_definition(wanted: Wanted, x: &[f32], scratch: &mut SelectScratch, lat
 
 impl Default for Screen {
     fn default() -> Self {
-        Screen::with(Product::available()[0])
+        Screen::of(Product::available())
     }
 }
 
 impl Screen {
-    /// A screen with this product, which the CPU must have.
+    /// A screen with this product alone, which the CPU must have.
     pub fn with(product: Product) -> Self {
         assert!(Product::available().contains(&product), "this CPU has no products of {product:?}");
+        Screen::of(vec![product])
+    }
+
+    fn of(products: Vec<Product>) -> Self {
         Screen {
             d: 0,
             f: 0,
             largest_norm: 0.0,
-            product,
+            product: products[0],
+            products,
+            pause: 0,
+            tally: Tally::default(),
             #[cfg(target_arch = "x86_64")]
             panels: Panels::default(),
         }
@@ -224,12 +217,24 @@ impl Screen {
         self.product != Product::F32
     }
 
+    /// Whether the coarsest product costs more than it saves and a finer one is as good as at hand, so that another [`Screen::update`] would help.
+    pub fn is_too_coarse(&self) -> bool {
+        let finer = self.product == self.products[0] && self.products.get(1).is_some_and(|&p| p != Product::F32);
+        let [rows, undecided, in_vain] = [&self.tally.rows, &self.tally.undecided, &self.tally.in_vain].map(|n| n.load(Relaxed));
+        finer && (10 * undecided > rows || in_vain as f64 > IN_VAIN * (self.f * (rows - undecided)) as f64)
+    }
+
     /// Takes over new weights. Shapes: w (F, D), bias (F,).
     pub fn update(&mut self, w: &[f32], bias: &[f32]) {
         let f = bias.len();
         let d = w.len() / f.max(1);
         assert!(f > 0 && w.len() == f * d, "{} weights for {f} latents", w.len());
         assert!(d < 1 << 20, "rows of width {d}: the error bound of a sum needs less than 2^20 terms");
+        self.pause = if self.is_too_coarse() { PAUSE } else { self.pause.saturating_sub(1) };
+        self.tally = Tally::default();
+        let coarsest = usize::from(self.pause > 0).min(self.products.len() - 1);
+        let fits = |p: &&Product| d <= p.most_inputs();
+        self.product = *self.products[coarsest..].iter().find(fits).unwrap_or(&Product::F32);
         (self.d, self.f) = (d, f);
         #[cfg(target_arch = "x86_64")]
         if self.fast() {
@@ -243,21 +248,21 @@ impl Screen {
     /// Fills the panels; returns the largest norm.
     #[cfg(target_arch = "x86_64")]
     fn pack(&mut self, w: &[f32], bias: &[f32]) -> f64 {
-        let (d, pairs, product) = (self.d, self.d.div_ceil(2), self.product);
+        let (d, words, product) = (self.d, self.product.words(self.d), self.product);
         let width = product.tile().0;
-        self.panels.reset(self.f, width, pairs);
-        let Panels { packed, norm: norms, change, slack, bias: panel_bias, scale } = &mut self.panels;
-        let panel = |(((w, bias), packed), (norms, change, slack, panel_bias, scale)): (Latents, Stats)| {
+        self.panels.reset(self.f, width, words);
+        let Panels { packed, norm: norms, change, slack, bias: panel_bias, scale, start } = &mut self.panels;
+        let panel = |(((w, bias), (packed, start)), (norms, change, slack, panel_bias, scale)): (Latents, Stats)| {
             let mut largest = 0.0f64;
             for (j, (w, &b)) in w.chunks_exact(d).zip(bias).enumerate() {
                 let whole = norm(w);
-                // SAFETY: the product is one that the CPU has; latent j of the panel has its pairs from j on, a panel's width apart.
-                let ([rounding, _], of_latent) = unsafe { product.pack(w, whole, packed[j..].as_mut_ptr(), width) };
+                // SAFETY: the product is one that the CPU has; latent j of the panel has its words from j on, a panel's width apart.
+                let of_latent = unsafe { product.pack(w, whole, Side::Weights, packed[j..].as_mut_ptr(), width) };
                 let whole = bounded(whole, b);
                 largest = largest.max(whole);
-                (panel_bias[j], scale[j]) = (b, of_latent);
+                (panel_bias[j], scale[j], start[j]) = (b, of_latent.scale, of_latent.start);
                 (norms[j], change[j], slack[j]) = match whole.is_finite() {
-                    true => (up(whole), up(rounding), up(8.0 * U * b.abs() as f64 + d as f64 * (-124f64).exp2())),
+                    true => (up(whole), up(of_latent.change), up(8.0 * U * b.abs() as f64 + d as f64 * (-124f64).exp2())),
                     // No bound: always a candidate.
                     false => (f32::INFINITY, 0.0, f32::INFINITY),
                 };
@@ -268,7 +273,7 @@ impl Screen {
         let [norms, change, slack, panel_bias, scale] = stats;
         w.par_chunks(width * d)
             .zip(bias.par_chunks(width))
-            .zip(packed.par_chunks_exact_mut(pairs * width))
+            .zip(packed.par_chunks_exact_mut(words * width).zip(start.par_chunks_mut(width)))
             .zip((norms, change, slack, panel_bias, scale).into_par_iter())
             .map(panel)
             .reduce(|| 0.0, f64::max)
@@ -281,65 +286,87 @@ impl Screen {
     pub fn rows(&self, wanted: Wanted, x: &[f32], scratch: &mut ScreenScratch, mut emit: impl FnMut(Option<(&[u32], &[f32])>)) -> ScreenCount {
         self.check(wanted, x.len());
         assert!(self.fast(), "a screen of {:?} decides no rows", self.product);
-        let (d, pairs, n, product) = (self.d, self.d.div_ceil(2), x.len() / self.d, self.product);
         let ScreenScratch { lists, row: work, latent, act, .. } = scratch;
+        self.list(wanted, x, lists);
+        let n = x.len() / self.d;
+        lists.rescore(n, None, &Exact { w: wanted.w, bias: wanted.bias, x });
+        let mut count = ScreenCount { rows: n, ..ScreenCount::default() };
+        let mut kept = 0;
+        for row in 0..n {
+            if lists.undecided[row] {
+                count.undecided += 1;
+                emit(None);
+                continue;
+            }
+            let listed = lists.entries(row);
+            count.candidates += listed.len();
+            latent.clear();
+            act.clear();
+            let found = lists.latent[listed.clone()].iter().copied().zip(lists.upper[listed].iter().copied());
+            keep(wanted, found, &mut work.keys, latent, act);
+            kept += latent.len();
+            emit(Some((latent, act)));
+        }
+        if self.product == self.products[0] {
+            let Tally { rows, undecided, in_vain } = &self.tally;
+            let counts = [(rows, n), (undecided, count.undecided), (in_vain, count.candidates - kept)];
+            counts.into_iter().for_each(|(tally, count)| _ = tally.fetch_add(count, Relaxed));
+        }
+        count
+    }
+
+    /// Fills the lists with the candidates of x (n, D), those that are surely not wanted dropped.
+    #[cfg(target_arch = "x86_64")]
+    fn list(&self, wanted: Wanted, x: &[f32], lists: &mut Lists) {
+        let (d, words, n, product) = (self.d, self.product.words(self.d), x.len() / self.d, self.product);
         let (k, room, first_look) = match wanted.keep {
-            Keep::Largest(k) => (k, (24 * k).max(3 * ROOM), ROOM),
+            Keep::Largest(k) => (Some(k), (24 * k).max(3 * ROOM), ROOM),
             // No limit is raised: a list is looked at when it is full, and its row given up.
-            Keep::Above { .. } => (usize::MAX, MOST_ABOVE, MOST_ABOVE),
+            Keep::Above { .. } => (None, MOST_ABOVE, MOST_ABOVE),
         };
         let room = room.min(self.f).next_multiple_of(16);
         let (_, group) = product.tile();
-        lists.reset(n, pairs, (room, first_look), product.tile());
+        lists.reset(n, words, (room, first_look), product.tile());
         lists.limit.extend((0..self.f).map(|j| wanted.keep.limit(j)));
         lists.limit.resize(self.panels.bias.len(), 0.0);
         let g = gamma(d);
         for row in 0..lists.len.len() {
             if row < n {
-                let packed = &mut lists.packed[row / group * group * pairs + row % group..];
+                let packed = &mut lists.packed[row / group * group * words + row % group..];
                 let x = &x[row * d..][..d];
                 let whole = norm(x);
                 if whole <= LARGEST {
-                    // SAFETY: the product is one that the CPU has; the row has its pairs from here on, a group's rows apart.
-                    let ([rounding, rounded], scale) = unsafe { product.pack(x, whole, packed.as_mut_ptr(), group) };
-                    lists.by_norm[row] = up(rounding + (g + 8.0 * U) * (whole + rounded));
-                    lists.by_change[row] = up((1.0 + g + 8.0 * U) * rounded);
-                    lists.scale[row] = scale;
+                    // SAFETY: the product is one that the CPU has; the row has its words from here on, a group's rows apart.
+                    let of_row = unsafe { product.pack(x, whole, Side::Input, packed.as_mut_ptr(), group) };
+                    lists.by_norm[row] = up(of_row.change + (g + 8.0 * U) * (whole + of_row.norm));
+                    lists.by_change[row] = up((1.0 + g + 8.0 * U) * of_row.norm);
+                    lists.scale[row] = of_row.scale;
                     continue;
                 }
             }
             lists.undecided[row] = true;
             lists.least[row] = f32::INFINITY;
         }
-        // SAFETY: the product is one that the CPU has; panels and lists were made for it and for this D.
-        unsafe {
-            match product {
-                Product::Bf16 => bf16::screen(&self.panels, lists, pairs, k),
-                Product::Int16 => int16::screen(&self.panels, lists, pairs, k),
-                Product::F32 => unreachable!("asserted above"),
+        let exact = Exact { w: wanted.w, bias: wanted.bias, x };
+        let panels = self.panels.bias.len() / product.tile().0;
+        // Limits that are near the final ones after few latents keep the lists short.
+        let rounds: &[usize] = if k.is_some() { &ROUNDS } else { &[1] };
+        let mut done = 0;
+        for end in rounds.iter().map(|part| panels / part) {
+            // SAFETY: the product is one that the CPU has; panels and lists were made for it and for this D.
+            unsafe { product.screen(&self.panels, done..end, lists, words, k) };
+            done = end;
+            if k.is_some() {
+                lists.rescore(n, k, &exact);
             }
         }
-        let mut count = ScreenCount { rows: n, ..ScreenCount::default() };
-        for (row, x) in x.chunks_exact(d).enumerate() {
-            if lists.undecided[row] {
-                count.undecided += 1;
-                emit(None);
-                continue;
-            }
-            let candidates = &lists.latent[row * lists.stride..][..lists.len[row]];
-            count.candidates += candidates.len();
-            latent.clear();
-            act.clear();
-            rescore(wanted, x, candidates, &mut work.dots, &mut work.keys, latent, act);
-            emit(Some((latent, act)));
-        }
-        count
+        (0..n).for_each(|row| lists.drop_below_limit(row));
     }
 
     /// As on x86-64, where `fast` can be true.
     #[cfg(not(target_arch = "x86_64"))]
     pub fn rows(&self, _: Wanted, _: &[f32], _: &mut ScreenScratch, _: impl FnMut(Option<(&[u32], &[f32])>)) -> ScreenCount {
-        panic!("this CPU has no 16-bit products")
+        panic!("this CPU has no low-precision products")
     }
 
     /// Appends what is wanted of one row, given its products with all weights in f32, summed in any order. Shapes: x (D,), products (F,).
@@ -348,21 +375,26 @@ impl Screen {
         let (d, f) = (self.d, self.f);
         assert!(x.len() == d && products.len() == f, "{} inputs and {} products, expected ({d},) and ({f},)", x.len(), products.len());
         let x_norm = norm(x);
-        let RowScratch { candidates, approximate, dots, keys } = &mut scratch.row;
+        let RowScratch { candidates, values, keys } = &mut scratch.row;
         let error = 1.000001 * (2.0 * gamma(self.d) * x_norm * self.largest_norm + self.d as f64 * (-147f64).exp2());
         let found = x_norm <= LARGEST
             && self.largest_norm <= LARGEST
             && match wanted.keep {
                 // Their products are exact.
                 Keep::Largest(k) if x_norm == 0.0 => return topk(products, wanted.bias, k, &mut scratch.select, latent, act),
-                Keep::Largest(k) => nearly_largest(products, wanted.bias, k, error, (8 * k).max(256), &mut scratch.select, candidates, approximate),
+                Keep::Largest(k) => nearly_largest(products, wanted.bias, k, error, (8 * k).max(256), &mut scratch.select, candidates, values),
                 Keep::Above { floor, threshold } => {
                     nearly_above(products, wanted.bias, (floor, threshold), error, &mut scratch.select, candidates);
                     true
                 }
             };
         match found {
-            true => rescore(wanted, x, candidates, dots, keys, latent, act),
+            true => {
+                values.resize(candidates.len(), 0.0);
+                gather_dot(candidates, wanted.w, x, values);
+                let exact = candidates.iter().zip(&*values).map(|(&j, dot)| (j, dot + wanted.bias[j as usize]));
+                keep(wanted, exact, keys, latent, act);
+            }
             false => by_definition(wanted, x, &mut scratch.select, latent, act),
         }
     }
@@ -382,19 +414,16 @@ impl Screen {
     }
 }
 
-/// What a panel is made from, weights and biases, and where its weights go.
+/// What a panel is made from, weights and biases, and where its weights go, with what their sums start from.
 #[cfg(target_arch = "x86_64")]
-type Latents<'a> = ((&'a [f32], &'a [f32]), &'a mut [u32]);
+type Latents<'a> = ((&'a [f32], &'a [f32]), (&'a mut [u32], &'a mut [i32]));
 
-/// Statistics of a panel: |w|, |w - w16|, slack, bias, scale.
+/// Statistics of a panel: |w|, |R w - w~|, slack, bias, scale.
 #[cfg(target_arch = "x86_64")]
 type Stats<'a> = (&'a mut [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32]);
 
-/// Exact pre-activations of the candidates (ascending), and those of them that are wanted.
-fn rescore(wanted: Wanted, x: &[f32], candidates: &[u32], dots: &mut Vec<f32>, keys: &mut Vec<u64>, latent: &mut Vec<u32>, act: &mut Vec<f32>) {
-    dots.resize(candidates.len(), 0.0);
-    gather_dot(candidates, wanted.w, x, dots);
-    let exact = candidates.iter().zip(&*dots).map(|(&j, dot)| (j, dot + wanted.bias[j as usize]));
+/// Of candidates (ascending) with their exact pre-activations those that are wanted.
+fn keep(wanted: Wanted, exact: impl Iterator<Item = (u32, f32)>, keys: &mut Vec<u64>, latent: &mut Vec<u32>, act: &mut Vec<f32>) {
     match wanted.keep {
         Keep::Largest(k) => keep_largest(exact, k, keys, latent, act),
         Keep::Above { .. } => exact.filter(|&(j, z)| z > wanted.keep.limit(j as usize)).for_each(|(j, z)| {

@@ -1,5 +1,6 @@
 //! Every path against the definition, bit for bit; the bound against sums in f64.
 
+use super::product::Packed;
 use super::*;
 use crate::artifact::seed;
 use crate::kernels::gemm::matmul_nt;
@@ -79,7 +80,7 @@ fn check(wanted: Wanted, x: &[f32], d: usize) -> usize {
         }
         count.undecided
     };
-    fast().into_iter().map(undecided).max().unwrap_or(0)
+    fast().into_iter().filter(|p| d <= p.most_inputs()).map(undecided).max().unwrap_or(0)
 }
 
 /// Mostly small, a few large: cubes of uniform numbers, one in 40 times 30.
@@ -125,12 +126,11 @@ proptest! {
         for product in fast() {
             let mut screen = Screen::with(product);
             screen.update(&w, &bias);
-            let mut scratch = ScreenScratch::default();
-            screen.rows(largest(&w, &bias, f), &x, &mut scratch, |_| {});
-            let lists = &scratch.lists;
+            let mut lists = Lists::default();
+            screen.list(largest(&w, &bias, f), &x, &mut lists);
             let mut seen = 0;
             for (row, x) in x.chunks_exact(d).enumerate() {
-                let listed = row * lists.stride..row * lists.stride + lists.len[row];
+                let listed = lists.entries(row);
                 for ((&j, &lower), &upper) in lists.latent[listed.clone()].iter().zip(&lists.lower[listed.clone()]).zip(&lists.upper[listed]) {
                     let w = &w[j as usize * d..][..d];
                     let z = x.iter().zip(w).map(|(&x, &w)| x as f64 * w as f64).sum::<f64>() + bias[j as usize] as f64;
@@ -138,8 +138,9 @@ proptest! {
                     let defined = dot(x, w) + bias[j as usize];
                     prop_assert!(lower <= defined && defined <= upper, "{lower} {defined} {upper}");
                     // The bound must also be of some use: with Cauchy-Schwarz twice the largest relative rounding of bf16, or half a unit for each of D integers
-                    // of a row whose largest is 32,766 or whose norm is 46,000, on both sides; and 8u |b| on either side.
+                    // of a row whose largest is 127 or 32,766 or whose norm is 46,000, on both sides; and 8u |b| on either side. Entries of a rotated row are at most its norm.
                     let relative = match product {
+                        Product::Int8 => 2.0 * (d as f64).sqrt() / 126.0,
                         Product::Int16 => 2.0 * (d as f64).sqrt() / 32_000.0,
                         _ => 0.018,
                     };
@@ -268,7 +269,7 @@ fn integers_are_as_large_as_they_may_be_and_no_sum_of_them_overflows() {
         let whole = norm(&x);
         let mut packed = vec![0u32; d.div_ceil(2)];
         // SAFETY: the CPU has the product, and there is a place for each pair.
-        let ([change, rounded], scale) = unsafe { Product::Int16.pack(&x, whole, packed.as_mut_ptr(), 1) };
+        let Packed { change, norm: rounded, scale, .. } = unsafe { Product::Int16.pack(&x, whole, Side::Input, packed.as_mut_ptr(), 1) };
         let numbers: Vec<i64> = packed.iter().flat_map(|&p| [p as u16 as i16 as i64, (p >> 16) as u16 as i16 as i64]).collect();
         let square: i64 = numbers.iter().map(|q| q * q).sum();
         assert!(square < 1 << 31 && numbers.iter().all(|q| q.abs() < 32_767), "{square} at {d}");
@@ -277,6 +278,78 @@ fn integers_are_as_large_as_they_may_be_and_no_sum_of_them_overflows() {
         assert!((back - change).abs() <= 1e-9 * whole && (rounded - scale as f64 * (square as f64).sqrt()).abs() <= 1e-9 * whole);
         assert_eq!(check(largest(&x, &[0.0], 1), &x, d), 0);
     }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn eight_bits_of_a_row_hold_its_rotation_and_no_sum_of_them_overflows() {
+    if !Product::available().contains(&Product::Int8) {
+        return println!("skipped: this CPU has no products of 8-bit integers");
+    }
+    for (d, one_large) in [(1, false), (5, true), (16, true), (100, false), (512, true), (770, false), (4096, true), (65_536, false)] {
+        let mut x: Vec<f32> = random(d, 4).iter().map(|v| v + 0.3).collect();
+        if one_large {
+            x[0] = -1e3;
+        }
+        let whole = norm(&x);
+        let packed = |side| {
+            let mut words = vec![0u32; d.div_ceil(4)];
+            // SAFETY: the CPU has the product, and there is a place for each word.
+            let of_row = unsafe { Product::Int8.pack(&x, whole, side, words.as_mut_ptr(), 1) };
+            (of_row, words.iter().flat_map(|w| w.to_le_bytes()).take(d).collect::<Vec<u8>>())
+        };
+        let ((of_weights, weights), (of_input, inputs)) = (packed(Side::Weights), packed(Side::Input));
+        let signed: Vec<i64> = weights.iter().map(|&q| q as i8 as i64).collect();
+        assert!(inputs.iter().zip(&signed).all(|(&u, &q)| u as i64 == q + 128) && signed.iter().all(|q| q.abs() <= 127));
+        assert_eq!((of_weights.start as i64, of_input.scale), (-128 * signed.iter().sum::<i64>(), of_weights.scale));
+        assert!(signed.iter().any(|q| q.abs() == 127), "the scale is too large at {d}");
+        // What is packed has the norm of the row, as a rotation does, and one large entry is spread over its block.
+        let packed_norm = (signed.iter().map(|q| q * q).sum::<i64>() as f64).sqrt() * of_weights.scale as f64;
+        assert!((packed_norm - of_weights.norm).abs() <= 1e-9 * whole && (packed_norm - whole).abs() <= of_weights.change);
+        assert!(of_weights.change < 0.02 * whole, "{} of {whole} at {d}", of_weights.change);
+        assert_eq!(check(largest(&x, &[0.0], 1), &x, d), 0);
+    }
+    // Rows that are alike before the rotation are alike after it: the largest sums there are.
+    for d in [65_536, 65_537] {
+        let x = vec![0.5f32; d];
+        assert_eq!(check(largest(&x, &[0.0], 1), &x, d), 0);
+        let mut screen = Screen::default();
+        screen.update(&x, &[0.0]);
+        assert_eq!(screen.product == Product::Int8, d == 65_536, "{d}");
+    }
+}
+
+#[test]
+fn a_product_that_is_too_coarse_is_left_for_a_while() {
+    let (d, f, n) = (64, 5000, 300);
+    let (w, bias, x) = (random(f * d, 1), vec![0.0; f], random(n * d, 2));
+    let products = Product::available();
+    let mut screen = Screen::default();
+    let encode = |screen: &Screen, k| {
+        if screen.fast() {
+            screen.rows(largest(&w, &bias, k), &x, &mut ScreenScratch::default(), |_| {});
+        }
+    };
+    screen.update(&w, &bias);
+    encode(&screen, 16);
+    assert!(!screen.is_too_coarse(), "sixteen of {f} are found with few others");
+    screen.update(&w, &bias);
+    assert_eq!(screen.product, products[0]);
+    if products.get(1).is_none_or(|&p| p == Product::F32) {
+        return println!("the rest is skipped: this CPU has no two products to choose from");
+    }
+    // Lists are full and rows are given up where more is wanted than they have room for.
+    let above = Wanted { w: &w, bias: &bias, keep: Keep::Above { floor: 0.0, threshold: None } };
+    screen.rows(above, &x, &mut ScreenScratch::default(), |_| {});
+    assert!(screen.is_too_coarse());
+    for _ in 0..PAUSE {
+        screen.update(&w, &bias);
+        assert_eq!(screen.product, products[1]);
+        encode(&screen, 16);
+        assert!(!screen.is_too_coarse());
+    }
+    screen.update(&w, &bias);
+    assert_eq!(screen.product, products[0]);
 }
 
 #[test]
