@@ -141,7 +141,12 @@ unsafe fn rotate(v: &[f32], out: &mut [f32]) -> f32 {
     }
     out[16 * whole..].fill(0.0);
     out[16 * whole..][..v.len() - 16 * whole].copy_from_slice(&v[16 * whole..]);
-    out.iter().fold(0.0f32, |most, v| most.max(v.abs()))
+    let mut largest = _mm512_setzero_ps();
+    for entries in out.as_chunks::<16>().0 {
+        // SAFETY: a chunk has sixteen floats.
+        largest = _mm512_max_ps(largest, _mm512_abs_ps(unsafe { _mm512_loadu_ps(entries.as_ptr()) }));
+    }
+    _mm512_reduce_max_ps(largest)
 }
 
 /// Sums of 32 latents by 12 rows over all words, as f32.

@@ -23,6 +23,8 @@ const NEAR: usize = 64;
 pub struct Panels {
     /// (F' / panel, P, panel)
     pub packed: Vec<u32>,
+    /// (F, panel, P) of `packed`.
+    shape: (usize, usize, usize),
     /// (F',) each: see the bound in the parent module.
     pub norm: Vec<f32>,
     pub change: Vec<f32>,
@@ -44,10 +46,14 @@ pub struct Exact<'a> {
 
 impl Panels {
     /// Empty panels for `latents` latents, whose numbers the caller fills.
-    pub fn reset(&mut self, latents: usize, panel: usize, words: usize) {
+    pub fn reset(&mut self, latents: usize, (panel, words): (usize, usize)) {
         let padded = latents.next_multiple_of(panel);
-        self.packed.clear();
-        self.packed.resize(padded * words, 0);
+        // What is behind F stays zero once it is: it is never filled.
+        if self.shape != (latents, panel, words) {
+            self.shape = (latents, panel, words);
+            self.packed.clear();
+            self.packed.resize(padded * words, 0);
+        }
         self.start.clear();
         self.start.resize(padded, 0);
         let Panels { norm, change, slack, bias, scale, .. } = self;
