@@ -162,11 +162,16 @@ fn sweep_one(trial: Trial, unedited: &Measures, bounds: Bounds, strength: f32, s
     Ok(Swept { strength, measures, perplexity_ratio, distinct_2_ratio, whole, others_moved, text })
 }
 
-/// Whether as many more or fewer concept tokens could well be luck: the counts differ by less than three deviations of their difference, each
-/// taken as a Poisson count. Three, for the strength that is taken is the best of several, and tokens of one text hang together.
+/// Whether as many more or fewer concept tokens could well be luck: see [`counts_may_be_luck`].
 pub fn may_be_luck(edited: &Measures, unedited: &Measures) -> bool {
-    let per_token = edited.n_tokens as f64 / unedited.n_tokens.max(1) as f64;
-    let (own, base) = (edited.concept_tokens as f64, unedited.concept_tokens as f64);
+    counts_may_be_luck((edited.concept_tokens, edited.n_tokens), (unedited.concept_tokens, unedited.n_tokens))
+}
+
+/// Whether two counts, each out of so many tokens, differ by less than three deviations of their difference, each taken as a Poisson count. Three, for tokens of one text
+/// hang together, and a strength that is taken is the best of several.
+pub fn counts_may_be_luck((own, of): (u64, u64), (base, of_base): (u64, u64)) -> bool {
+    let per_token = of as f64 / of_base.max(1) as f64;
+    let (own, base) = (own as f64, base as f64);
     let deviation = (own + base * per_token * per_token).sqrt();
     (own - base * per_token).abs() < 3.0 * deviation.max(1.0)
 }

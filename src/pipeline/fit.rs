@@ -69,6 +69,15 @@ pub struct FitReport {
     /// Unedited first, then the edit, the prompt and, where it was asked for, fine-tuning.
     pub ways: Vec<Way>,
     pub n_texts: usize,
+    /// The first of the texts that count.
+    pub sample: Sample,
+}
+
+/// One text with the edit and the one without it, drawn with the same luck.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sample {
+    pub unedited: String,
+    pub edited: String,
 }
 
 const SIZES: [usize; 5] = [1, 2, 4, 8, 16];
@@ -153,6 +162,8 @@ pub fn fit(rig: Rig, fit: &Documents, others: &Documents, config: &FitConfig, pr
     let mut ways = vec![way("unedited", &unedited.texts, base.perplexity, base.distinct_2)];
     let edited = trial.write((&steering(&edit)).into())?;
     ways.push(way("edit", &edited.texts, edited.measures.perplexity, edited.measures.distinct_2));
+    let first = |texts: &[Vec<u32>]| texts.first().map_or(String::new(), |ids| rig.text(ids));
+    let sample = Sample { unedited: first(&unedited.texts), edited: first(&edited.texts) };
     let prompts: Vec<Vec<u32>> = (0..config.texts)
         .map(|i| {
             let document = &fit.positive[i % fit.positive.len()];
@@ -184,7 +195,7 @@ pub fn fit(rig: Rig, fit: &Documents, others: &Documents, config: &FitConfig, pr
     let in_edit = |f: &Fitted| edit.iter().any(|e| e.0 == f.latent);
     let ranked: Vec<Fitted> = ranked.into_iter().enumerate().filter(|(i, f)| *i < RANKED || in_edit(f)).map(|(_, f)| f).collect();
     let held_out = ranked.iter().map(|f| on_others.iter().find(|o| o.latent == f.latent).cloned()).collect();
-    Ok(FitReport { ranked, held_out, edit, whole, classifier_accuracy: accuracy, ways, n_texts: config.texts })
+    Ok(FitReport { ranked, held_out, edit, whole, classifier_accuracy: accuracy, ways, n_texts: config.texts, sample })
 }
 
 fn steering(edit: &[(u32, f32)]) -> Steering {

@@ -135,6 +135,8 @@ fn the_page_takes_saved_edits_by_name_rests_where_it_is_told_and_says_what_is_no
     assert!(apart.status == 400 && apart.body.contains("scopes"), "{}", apart.body);
     let unknown = served.get(&format!("/api/steer?edit=soft&{rest}"));
     assert_eq!(served.get("/steer?edit=soft").status, 404);
+    let beyond = served.get("/steer?feature=99999");
+    assert!(beyond.status == 404 && beyond.body.contains("99999"), "{} {}", beyond.status, beyond.body);
     assert!(unknown.status == 404 && unknown.body.contains("loud one"), "{}", unknown.body);
     for outside in ["..%2Fx", ".hidden", "a%2Fb"] {
         assert_eq!(served.get(&format!("/api/steer?edit={outside}&{rest}")).status, 400, "{outside}");
@@ -246,6 +248,8 @@ fn an_edit_is_fitted_to_files_and_used_by_its_name() {
     let names: Vec<&str> = found["ways"].as_array().unwrap().iter().map(|w| w["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["unedited", "edit", "prompt", "fine-tuned"]);
     assert!(found["classifier_accuracy"].as_f64().unwrap() > 0.9 && !found["edit"].as_array().unwrap().is_empty());
+    let sample = |side: &str| found["sample"][side].as_str().unwrap().to_string();
+    assert!(!sample("unedited").is_empty() && sample("unedited") != sample("edited"), "{}", found["sample"]);
     let used = said(dir, &["steer", "run", "--edit", "fitted", "--tokens", "5"]);
     assert_eq!(used["edit"]["edits"].as_array().unwrap().len(), found["edit"].as_array().unwrap().len());
     assert!(fails(dir, &["steer", "fit", "--positive", "nowhere.txt", "--run", "small"]).contains("nowhere.txt"));

@@ -278,5 +278,5 @@ fn table(out: &mut dyn Write, report: &FitReport) -> std::io::Result<()> {
         let times = if base > 0.0 { format!("{:.1}x", way.hit_rate / base) } else { "-".into() };
         writeln!(out, "{:>12} {:>6.1} % {times:>7} {:>10.2}x {:>9.2}x", way.name, 100.0 * way.hit_rate, way.perplexity_ratio, way.distinct_2_ratio)?;
     }
-    Ok(())
+    writeln!(out, "\nthe first text unedited: {:?}\nwith the edit:           {:?}", report.sample.unedited, report.sample.edited)
 }

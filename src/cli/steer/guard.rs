@@ -9,6 +9,7 @@ use crate::artifact::{RunDir, grouped};
 use crate::cli::features::print;
 use crate::cli::{Interrupted, Terminal, again};
 use crate::intervene::saved::{RuleName, SavedEdit};
+use crate::intervene::strength::counts_may_be_luck;
 use crate::pipeline;
 use crate::pipeline::guard::{BeforeAfter, GuardConfig, GuardReport, Hits, OfConcept, Rates, guard};
 use anyhow::bail;
@@ -92,7 +93,7 @@ pub(super) fn run(args: &GuardArgs, global: &Global, dir: &RunDir) -> anyhow::Re
 }
 
 fn tell_report(out: &mut dyn Write, name: &str, r: &GuardReport) -> std::io::Result<()> {
-    let change = |b: &BeforeAfter| b.change().map_or(String::new(), |c| format!(" ({:+.2} %)", 100.0 * c));
+    let change = |b: &BeforeAfter| b.change().map_or(String::new(), signed_percent);
     let nats = |b: &BeforeAfter| format!("{:.4} -> {:.4} nats{}", b.before, b.after, change(b));
     let some_nats = |b: &Option<BeforeAfter>| b.as_ref().map_or("no such position".into(), nats);
     writeln!(out, "held-out half B: the edit changes the activations at {} of {} positions", grouped(r.n_changed), grouped(r.n_tokens))?;
@@ -110,6 +111,11 @@ fn tell_report(out: &mut dyn Write, name: &str, r: &GuardReport) -> std::io::Res
     Ok(())
 }
 
+/// " (+1.23 %)"; what is rounded to nothing has no minus.
+fn signed_percent(share: f64) -> String {
+    format!(" ({:+.2} %)", (1e4 * share).round() / 100.0 + 0.0)
+}
+
 /// Counts below this are too few for a change in percent.
 const FEW: u64 = 20;
 
@@ -118,7 +124,7 @@ fn tell_concept(out: &mut dyn Write, name: &str, r: &OfConcept, nats: &dyn Fn(&B
     writeln!(out, "  loss where it follows           {}", nats(&r.loss_concept))?;
     writeln!(out, "  loss where it does not          {}", nats(&r.loss_other))?;
     if let Some(mass) = &r.mass {
-        let change = mass.change().map_or(String::new(), |c| format!(" ({:+.2} %)", 100.0 * c));
+        let change = mass.change().map_or(String::new(), signed_percent);
         writeln!(out, "  probability of its own tokens   {:.2} % -> {:.2} %{change}", 100.0 * mass.before, 100.0 * mass.after)?;
     } else if let Some(why) = &r.mass_absent {
         writeln!(out, "  probability of its own tokens   not told: {why}")?;
@@ -131,7 +137,9 @@ fn tell_concept(out: &mut dyn Write, name: &str, r: &OfConcept, nats: &dyn Fn(&B
                 many => format!(" ({:+.0} %)", 100.0 * (after.rate() * before.tokens as f64 / many as f64 - 1.0)),
             };
             let hits = |h: &Hits| format!("{} of {}", grouped(h.concept_tokens), grouped(h.tokens));
-            format!("{} tokens -> {}{change}; all that the hook adds at zero: {}", hits(before), hits(after), hits(hook_at_zero))
+            let counts = |h: &Hits| (h.concept_tokens, h.tokens);
+            let luck = if counts_may_be_luck(counts(after), counts(before)) { ", which may be luck" } else { "" };
+            format!("{} tokens -> {}{change}{luck}; all that the hook adds at zero: {}", hits(before), hits(after), hits(hook_at_zero))
         }
     };
     writeln!(out, "  written where it is called for  {}; {} prompts", rates(&r.called), r.n_prompts)?;
@@ -148,4 +156,13 @@ fn tell_concept(out: &mut dyn Write, name: &str, r: &OfConcept, nats: &dyn Fn(&B
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_change_that_is_rounded_to_nothing_has_no_minus() {
+        let shown = [-0.00004, -0.0012, 0.25].map(super::signed_percent);
+        assert_eq!(shown, [" (+0.00 %)", " (-0.12 %)", " (+25.00 %)"]);
+    }
 }

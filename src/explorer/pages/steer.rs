@@ -59,11 +59,16 @@ pub async fn steer(State(server): State<Server>, OriginalUri(uri): OriginalUri, 
         Ok(mut ask) => {
             let work = move |app: &App| -> Page<(Part<Limits>, steering::Ask, Option<SteerResult>, SavedEdit)> {
                 let limits = app.steer_limits();
-                if !named && let Ok(dictionary) = app.dictionary(Units::Features) {
-                    ask.feature = Some(app.first_choice(&dictionary)?);
+                let dictionary = app.dictionary(Units::Features);
+                if !named && let Ok(dictionary) = &dictionary {
+                    ask.feature = Some(app.first_choice(dictionary)?);
                 }
                 let result = if go && limits.is_ok() { Some(app.steer(&ask, &mut |_, _| ControlFlow::Continue(()))?) } else { None };
                 let form = ask.form(&app.run)?;
+                if let Ok(dictionary) = &dictionary {
+                    // A feature that is not there is told at once, not when texts are asked for.
+                    form.edits.iter().try_for_each(|e| dictionary.summary(e.latent).map(drop))?;
+                }
                 Ok((limits, ask, result, form))
             };
             blocking(&server, work).await
