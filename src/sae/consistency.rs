@@ -5,6 +5,7 @@ use super::{Error, Result, Sae};
 use crate::kernels::assignment::assign;
 use crate::kernels::gemm::matmul_nt;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Two latents count as the same feature from this cosine on.
 pub const MATCHED: f32 = 0.7;
@@ -21,6 +22,17 @@ pub struct Consistency {
     pub matched_frac: f64,
     /// Pairs: as many as the smaller SAE has latents.
     pub n_pairs: usize,
+}
+
+/// The formulas of [`Consistency`].
+pub fn consistency_formulas() -> BTreeMap<&'static str, String> {
+    let pairs = "the pairs (a, b) of decoder directions that match two SAEs one to one with the largest sum of |cos(a, b)| (Song et al. 2025)";
+    [
+        ("pw_mcc", format!("mean of |cos(a, b)| over {pairs}")),
+        ("matched_frac", format!("share with |cos(a, b)| >= {MATCHED} of {pairs}")),
+        ("n_pairs", "latents of the smaller SAE".into()),
+    ]
+    .into()
 }
 
 /// How much of two dictionaries is the same. Time grows with the cube of the number of latents that want the same partner: some seconds for 4,096.

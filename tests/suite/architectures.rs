@@ -30,6 +30,8 @@ fn several_values_train_several_saes_on_one_pass_each_as_if_alone() {
     assert!((0..4).all(|i| (0..i).all(|j| all[i] != all[j])));
 
     let compared = json(dir, &["sae", "compare", "s-k8-s1", "small/alone", "s-k8-s2", "--run", "small"]);
+    let shared = compared["saes"][1]["consistency"].as_object().unwrap();
+    assert!(shared.keys().all(|name| compared["formulas"][name].is_string()), "{} {}", compared["formulas"], compared["saes"][1]);
     let of = |i: usize, figure: &str| compared["saes"][i]["consistency"][figure].as_f64().unwrap();
     assert!(compared["saes"][0]["consistency"].is_null() && (of(1, "pw_mcc") - 1.0).abs() < 1e-5, "{compared}");
     // Another seed: other directions, in part.

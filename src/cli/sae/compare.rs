@@ -4,7 +4,7 @@ use super::super::Global;
 use crate::artifact::{RunDir, grouped, read_json};
 use crate::features::compare::{Named, cautions, compare, open};
 use crate::pipeline::saes;
-use crate::sae::{Consistency, Eval, MATCHED, consistency};
+use crate::sae::{Consistency, Eval, MATCHED, consistency, consistency_formulas};
 use anyhow::{Context, bail};
 use serde::Serialize;
 
@@ -54,7 +54,7 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         sides.push(side);
     }
     if global.json {
-        say!("{}", serde_json::json!({ "saes": sides }));
+        say!("{}", serde_json::json!({ "saes": sides, "formulas": consistency_formulas() }));
         return Ok(());
     }
     for line in table(&sides) {
