@@ -99,6 +99,10 @@ impl Lists {
     /// Empty lists for `rows` rows, `panel` entries longer than `room`, compacted first at `first_look`; the caller fills factors, packed inputs and `limit`.
     pub fn reset(&mut self, rows: usize, words: usize, (room, first_look): (usize, usize), (panel, group): (usize, usize)) {
         let (padded, stride) = (rows.next_multiple_of(group), room + panel);
+        assert!(
+            u32::try_from(padded * stride).is_ok(),
+            "{rows} rows of {stride} candidates: their places do not fit in 32 bits; screen fewer rows at a time"
+        );
         self.stride = stride;
         let Lists { least, by_norm, by_change, scale, .. } = self;
         for (buffer, start) in [(least, f32::from_bits(1)), (by_norm, 0.0), (by_change, 0.0), (scale, 1.0)] {
