@@ -158,6 +158,11 @@ fn a_text_is_described_counted_stopped_and_streamed() {
     let latent = latent(dir);
     let found =
         said(dir, &["steer", "run", "--latent", &latent, "--strength", "2", "--tokens", "15", "--texts", "3", "--regex", "[a-z]", "--effects"]);
+    let pairs = works(dir, &["steer", "run", "--latent", &latent, "--strength", "2", "--tokens", "5", "--texts", "3", "--run", "small"]);
+    for i in 0..3 {
+        assert!(pairs.contains(&format!("{i:>4}  unedited  ")), "{pairs}");
+    }
+    assert_eq!(pairs.matches("\n      edited    ").count(), 3, "{pairs}");
     let n = found["edited"]["tokens"].as_array().unwrap().len();
     assert_eq!(found["effects"]["tokens"].as_array().unwrap().len(), n);
     assert_eq!(found["many"]["edited"]["texts"].as_array().unwrap().len(), 3);

@@ -170,9 +170,11 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
             write!(out, "{}", side_by_side(prompt_text, &both, terminal_width()))?;
         }
         if let Some((unedited, edited)) = &sides {
-            // The first was streamed.
-            for (i, text) in edited.texts.iter().enumerate().skip(usize::from(args.stream)).filter(|_| args.texts > 1) {
-                writeln!(out, "{i:>4}  {}", rig.text(text).replace('\n', "\\n"))?;
+            // The first pair was streamed.
+            let pairs = unedited.texts.iter().zip(&edited.texts).enumerate().skip(usize::from(args.stream));
+            for (i, (before, after)) in pairs.filter(|_| args.texts > 1) {
+                let line = |text: &[u32]| rig.text(text).replace('\n', "\\n");
+                writeln!(out, "{i:>4}  unedited  {}\n{:4}  edited    {}", line(before), "", line(after))?;
             }
             table(&mut out, &unedited.measures, &edited.measures, counted)?;
         }
