@@ -115,11 +115,11 @@ unsafe fn rotate(v: &[f32], out: &mut [f32]) -> f32 {
     while start < whole {
         let block = LARGEST_BLOCK.min(1 << (whole - start).ilog2());
         let scale = 1.0 / ((16 * block) as f32).sqrt();
-        for i in 0..block {
+        for (i, &negative) in SIGNS[..block].iter().enumerate() {
             // SAFETY: register start + i is a whole one of v and of `out`.
             unsafe {
                 let x = _mm512_loadu_ps(v.as_ptr().add(16 * (start + i)));
-                let x = _mm512_mul_ps(x, _mm512_mask_blend_ps(SIGNS[i], _mm512_set1_ps(scale), _mm512_set1_ps(-scale)));
+                let x = _mm512_mul_ps(x, _mm512_mask_blend_ps(negative, _mm512_set1_ps(scale), _mm512_set1_ps(-scale)));
                 let x = _mm512_fmadd_ps(x, one, _mm512_permute_ps::<0b10_11_00_01>(x));
                 let x = _mm512_fmadd_ps(x, two, _mm512_permute_ps::<0b01_00_11_10>(x));
                 let x = _mm512_fmadd_ps(x, four, _mm512_shuffle_f32x4::<0b10_11_00_01>(x, x));
