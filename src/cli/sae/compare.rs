@@ -4,7 +4,7 @@ use super::super::Global;
 use crate::artifact::{RunDir, grouped, read_json};
 use crate::features::compare::{Named, cautions, compare, open};
 use crate::pipeline::saes;
-use crate::sae::{Consistency, Eval, MATCHED, consistency, consistency_formulas};
+use crate::sae::{Consistency, Eval, consistency, consistency_formulas};
 use anyhow::{Context, bail};
 use serde::Serialize;
 
@@ -116,12 +116,11 @@ fn table(sides: &[Side]) -> Vec<String> {
             line(name, &cell, known.formulas.get(*name).map_or("", String::as_str))
         }));
     }
-    let shared = |of: fn(&Consistency) -> f64| move |side: &Side| side.consistency.as_ref().map_or_else(nothing, |c| format!("{:.4}", of(c)));
-    lines.push(line(
-        "pw_mcc",
-        &shared(|c| c.pw_mcc),
-        &format!("mean |cos| of decoder directions matched one to one with those of {}", sides[0].name),
-    ));
-    lines.push(line("matched_frac", &shared(|c| c.matched_frac), &format!("share of these pairs with |cos| of {MATCHED} or more")));
+    let formulas = consistency_formulas();
+    let shared: [(&str, fn(&Consistency) -> f64); 2] = [("pw_mcc", |c| c.pw_mcc), ("matched_frac", |c| c.matched_frac)];
+    for (name, of) in shared {
+        let cell = |side: &Side| side.consistency.as_ref().map_or_else(nothing, |c| format!("{:.4}", of(c)));
+        lines.push(line(name, &cell, &format!("{}; with {}", formulas[name], sides[0].name)));
+    }
     lines
 }

@@ -8,9 +8,9 @@
 //! that cannot be wanted, and rescores the others with the same dot. So the selected latents and their values are those of the definition,
 //! bit for bit, whichever path a CPU takes.
 //!
-//! **Which latents stay.** Of the k largest: let t be the least of any k values z_j, of latents that are rescored because they are likely to be the largest (`lists`). At least k latents have
-//! z_j >= t, so one with z'_j + e_j < t is not among the k largest, ties included; nor is one with z'_j + e_j <= 0. Of those above a limit l_j >= 0: all but where z'_j + e_j < l_j. The bound that is not a number
-//! (an infinite weight) keeps its latent.
+//! **Which latents stay.** Of the k largest: let t be the k-th largest of numbers that are not above their z_j, which are lower bounds z'_j - e_j and, of latents that were rescored already, the z_j
+//! themselves (`lists`). At least k latents have z_j >= t, so one with z'_j + e_j < t is not among the k largest, ties included; nor is one with z'_j + e_j <= 0. Of those above a limit l_j >= 0: all
+//! but where z'_j + e_j < l_j. The bound that is not a number (an infinite weight) keeps its latent.
 //!
 //! **The bound of a low-precision product.** x~ and w~ are the rounded row and weights: to bf16 on CPUs that multiply those, else to integers times a scale of the row; 8-bit integers are of rows
 //! R x and R w with one orthogonal R (`int8`), which |x| and x.w do not notice. By the triangle inequality and Cauchy-Schwarz
