@@ -116,11 +116,11 @@ fn table(sides: &[Side]) -> Vec<String> {
             line(name, &cell, known.formulas.get(*name).map_or("", String::as_str))
         }));
     }
-    let formulas = consistency_formulas();
-    let shared: [(&str, fn(&Consistency) -> f64); 2] = [("pw_mcc", |c| c.pw_mcc), ("matched_frac", |c| c.matched_frac)];
-    for (name, of) in shared {
+    let mut shared = |name: &str, of: fn(&Consistency) -> f64| {
         let cell = |side: &Side| side.consistency.as_ref().map_or_else(nothing, |c| format!("{:.4}", of(c)));
-        lines.push(line(name, &cell, &format!("{}; with {}", formulas[name], sides[0].name)));
-    }
+        lines.push(line(name, &cell, &format!("{}; with {}", consistency_formulas()[name], sides[0].name)));
+    };
+    shared("pw_mcc", |c| c.pw_mcc);
+    shared("matched_frac", |c| c.matched_frac);
     lines
 }
