@@ -14,7 +14,8 @@
 //! sqrt(sum(a^2) sum(b^2)) - c / 2 (a^2 / sum(a^2) + b^2 / sum(b^2)), p the share of hashes below the limit. It is multiplied by the
 //! largest of 1 and what the sample lacks of either sum of squares, p sum(a^2) over all tokens / sum(a^2) over the sample: what it lacks are the
 //! few largest activations (against exact values, with exponential ones, the root mean square of error over stated error is 1.1, without the
-//! factor 1.6). That of r follows by its own factor.
+//! factor 1.6). Added to its square is what the m = (1 - p) n tokens outside the sample may hold beyond that: their sums of squares are known, and if they fall
+//! together by chance alone, sum(a b) over them has a variance of at most the product of both over m. That of r follows by its own factor.
 //! Both are exact, up to the 2^-17 to which activations are kept, where each unit fires on at most k tokens. Negative correlations are not
 //! looked for: units that seldom fire have none to speak of.
 //!
@@ -156,7 +157,8 @@ fn correlation(n: u64, a: &Sketched, unit: u32, b: &Sketched) -> Option<Correlat
     // The sums are exact, c is not: together they may pass 1.
     let pearson = (factor * c - a.sum * b.sum / variances.sqrt()).clamp(-1.0, 1.0);
     let lacking = (share * a.squares / aa).max(share * b.squares / bb).max(1.0);
-    let sd = factor * lacking * ((1.0 - share) * u2.max(0.0)).sqrt();
+    let outside = (1.0 - aa / a.squares).max(0.0) * (1.0 - bb / b.squares).max(0.0) / ((1.0 - share) * n).max(1.0);
+    let sd = factor * (lacking * lacking * (1.0 - share) * u2.max(0.0) + if limit.is_some() { outside } else { 0.0 }).sqrt();
     Some(Correlated { unit, pearson: pearson as f32, cosine: c as f32, sd: Some(sd as f32) })
 }
 

@@ -87,6 +87,13 @@ proptest! {
     }
 }
 
+/// Of two units of this data a sample has few of the strongest common firings, and alone it would take its estimate for ten times as good as it is.
+#[test]
+fn a_correlation_of_few_common_firings_is_known_to_be_uncertain() {
+    let data = random_data(469_338_383_054_316_265);
+    equals_brute_force(&data, &collect(&data, 37, small()));
+}
+
 fn equals_brute_force(data: &Data, findings: &Findings) {
     let found = &findings.units;
     let counted: Vec<usize> = (0..data.ids.len()).filter(|&r| data.counted[r]).collect();
