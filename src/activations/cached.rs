@@ -11,6 +11,7 @@ use half::bf16;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 const STAGE: &str = "activations";
@@ -276,6 +277,21 @@ impl CachedRows {
         self.recorded.n_rows
     }
 
+    pub fn hook(&self) -> HookPoint {
+        self.recorded.hook
+    }
+
+    pub fn n_ctx(&self) -> usize {
+        self.recorded.n_ctx
+    }
+
+    /// The windows that are in the cache, counted from the beginning of the stream.
+    pub fn windows(&self) -> Range<u64> {
+        let Recorded { n_ctx, first_token, n_rows, .. } = self.recorded;
+        let first = first_token / n_ctx as u64;
+        first..first + n_rows / n_ctx as u64
+    }
+
     /// Copies rows `first..first + n` of the cache, which must lie in one window, into `out` (n, d_in).
     fn read(&self, first: u64, out: &mut [f32]) -> io::Result<()> {
         let Recorded { dtype, d_in, rows_per_shard, .. } = self.recorded;
@@ -313,12 +329,12 @@ impl WindowRows for CachedRows {
 pub type Cached<'a> = Shuffled<'a, CachedRows>;
 
 impl<'a> Cached<'a> {
-    /// Opens a cache that [`cache`] wrote for this hook, this model and these tokens; for its checks see [`CachedRows::open`].
-    pub fn open(dir: &Path, hook: HookPoint, lm: &Manifest, stream: &'a TokenStream, config: ShuffleConfig, rerun: &str) -> Result<Self> {
-        let rows = CachedRows::open(dir, hook, lm, stream, rerun)?;
-        let first = rows.recorded.first_token / rows.recorded.n_ctx as u64;
-        let windows = first..first + rows.recorded.n_rows / rows.recorded.n_ctx as u64;
-        let n_ctx = rows.recorded.n_ctx;
+    /// The windows of a cache.
+    ///
+    /// # Errors
+    /// [`Error::NoRows`]
+    pub fn open(rows: CachedRows, stream: &'a TokenStream, config: ShuffleConfig) -> Result<Self> {
+        let (windows, n_ctx) = (rows.windows(), rows.n_ctx());
         Shuffled::over(rows, stream, config.windows(windows, n_ctx), n_ctx, config)
     }
 }

@@ -3,12 +3,14 @@
 //!
 //! - [`Streamed`]: rows straight from the model through a shuffle buffer in RAM; what training normally reads.
 //! - [`Cached`]: the same rows, in the same order, from a cache on disk.
+//! - [`Paired`]: two caches side by side, what a transcoder learns from.
 //! - [`Sequential`]: windows in their order with token ids, for statistics and the feature dictionary.
 //!
 //! A row *counts* when its token is not `<|endoftext|>` and it is not the first position of its window ([`counts`]); the shuffled
 //! sources serve only rows that count.
 
 mod cached;
+mod paired;
 mod plan;
 mod sequential;
 mod shuffled;
@@ -19,6 +21,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub use cached::{CacheConfig, CacheDtype, Cached, CachedRows, cache, cache_bytes};
+pub use paired::{Paired, PairedRows};
 pub use plan::{Plan, ShuffleConfig};
 pub use sequential::{Batch, Sequential};
 pub use shuffled::{Shuffled, WindowRows};
@@ -52,6 +55,8 @@ pub enum Error {
     NoCache { dir: std::path::PathBuf, rerun: String },
     #[error("{} holds rows of {found}, not of {expected}\n  rerun: {rerun}", dir.display())]
     OtherHook { dir: std::path::PathBuf, found: crate::lm::HookPoint, expected: crate::lm::HookPoint, rerun: String },
+    #[error("the cache of {hook} is in windows of {n_ctx} tokens, that of {target} in windows of {target_n_ctx}\n  harvest both with the same model")]
+    OtherWindows { hook: crate::lm::HookPoint, n_ctx: usize, target: crate::lm::HookPoint, target_n_ctx: usize },
     #[error("the model reads tokens below {d_vocab}, the stream has tokens up to {stream}\n  use the run's own model and tokens")]
     Vocabulary { d_vocab: usize, stream: usize },
     #[error("interrupted")]

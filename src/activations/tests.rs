@@ -207,6 +207,10 @@ fn cached(dtype: CacheDtype) -> (tempfile::TempDir, tempfile::TempDir, TokenStre
     (tokens, dir, stream)
 }
 
+fn rows_of(dir: &std::path::Path, hook: HookPoint, stream: &TokenStream) -> Result<CachedRows> {
+    CachedRows::open(dir, hook, &lm_manifest(0), stream, RERUN)
+}
+
 #[test]
 fn a_cache_in_f32_serves_the_same_rows_as_the_model_and_bf16_nearly() {
     let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -217,7 +221,7 @@ fn a_cache_in_f32_serves_the_same_rows_as_the_model_and_bf16_nearly() {
         let manifest = cache(&mut engine, &lm_manifest(0), &stream, dir.path(), cache_config(dtype), &mut Silent).unwrap();
         assert_eq!(manifest.counts["rows"] % 7, 0);
         let mut streamed = Streamed::open(&mut engine, &stream, hook(), config).unwrap();
-        let mut cached = Cached::open(dir.path(), hook(), &lm_manifest(0), &stream, config, RERUN).unwrap();
+        let mut cached = Cached::open(rows_of(dir.path(), hook(), &stream).unwrap(), &stream, config).unwrap();
         let (mut a, mut b) = (vec![0.0; 900 * D_IN], vec![0.0; 900 * D_IN]);
         let (mut ta, mut tb) = (Vec::new(), Vec::new());
         streamed.next_rows_with_t(&mut a, &mut ta).unwrap();
@@ -225,6 +229,32 @@ fn a_cache_in_f32_serves_the_same_rows_as_the_model_and_bf16_nearly() {
         assert_eq!(ta, tb);
         assert!(a.iter().zip(&b).all(|(x, y)| (x - y).abs() <= tolerance * x.abs()));
     }
+}
+
+#[test]
+fn two_caches_serve_what_the_model_computes_at_both_hooks() {
+    let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stream = stream(tokens.path(), &lengths());
+    let out = HookPoint { layer: 0, site: crate::lm::Site::MlpOut };
+    let config = ShuffleConfig { seed: 4, max_rows: Some(200), ..Default::default() };
+    let mut engine = Fake::new(7);
+    let cached = |engine: &mut Fake, hook: HookPoint, n_tokens: Option<u64>| {
+        let at = dir.path().join(hook.to_string());
+        cache(engine, &lm_manifest(0), &stream, &at, CacheConfig { hook, n_tokens, ..cache_config(CacheDtype::F32) }, &mut Silent).unwrap();
+        rows_of(&at, hook, &stream).unwrap()
+    };
+    // Of different lengths: the windows of both are those of the shorter one, still more than are asked for.
+    let (input, target) = (cached(&mut engine, hook(), None), cached(&mut engine, out, Some(400)));
+    let mut paired = Paired::open(input, target, &stream, config).unwrap();
+    let d = paired.d_in();
+    assert_eq!(d, hook().d_in(engine.config()) + out.d_in(engine.config()));
+    let (mut a, mut b) = (vec![0.0; 150 * d], vec![0.0; 150 * d]);
+    let (mut ta, mut tb) = (Vec::new(), Vec::new());
+    paired.next_rows_with_t(&mut a, &mut ta).unwrap();
+    Streamed::open_both(&mut engine, &stream, hook(), Some(out), config).unwrap().next_rows_with_t(&mut b, &mut tb).unwrap();
+    assert_eq!((ta, a), (tb, b));
+    let (input, target) = (rows_of(&dir.path().join(out.to_string()), out, &stream).unwrap(), cached(&mut engine, hook(), None));
+    assert!(Paired::open(input, target, &stream, config).err().unwrap().to_string().contains("is not computed after"));
 }
 
 #[test]
@@ -324,11 +354,11 @@ fn an_interrupted_harvest_goes_on_with_its_finished_shards() {
         |engine: &mut Fake, progress: &mut dyn Progress| cached::cache_in_shards(engine, &lm_manifest(0), &stream, dir.path(), config, 1, progress);
     assert!(matches!(harvest(&mut engine, &mut StopAfter(70)), Err(Error::Interrupted)));
     assert_eq!(engine.n_tokens, 70);
-    assert!(Cached::open(dir.path(), hook(), &lm_manifest(0), &stream, ShuffleConfig::default(), RERUN).is_err(), "half a harvest is not opened");
+    assert!(rows_of(dir.path(), hook(), &stream).is_err(), "half a harvest is not opened");
     let manifest = harvest(&mut engine, &mut Silent).unwrap();
     assert_eq!(engine.n_tokens, manifest.counts["rows"], "no window is run twice");
     let (mut cached, mut a, mut b) = (
-        Cached::open(dir.path(), hook(), &lm_manifest(0), &stream, ShuffleConfig::default(), RERUN).unwrap(),
+        Cached::open(rows_of(dir.path(), hook(), &stream).unwrap(), &stream, ShuffleConfig::default()).unwrap(),
         vec![0.0; 300 * D_IN],
         vec![0.0; 300 * D_IN],
     );

@@ -24,7 +24,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     if global.json {
         let stages: Vec<_> =
             stages.iter().map(|(stage, status, command)| serde_json::json!({"stage": stage, "state": status, "made_by": command})).collect();
-        say!("{}", serde_json::json!({"run": run.root, "in_use_by": run.in_use_by(), "stages": stages}));
+        say!("{}", serde_json::json!({"run": run.root, "in_use_by": run.in_use_by(), "sae": sae, "saes": saes(&run), "stages": stages}));
         return Ok(());
     }
     say!("{}", run.root.display());
@@ -39,6 +39,10 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             }
         };
         say!("  {stage:<10}{line}");
+    }
+    let others: Vec<String> = saes(&run).into_iter().filter(|name| *name != sae).collect();
+    if !others.is_empty() {
+        say!("  this is of the SAE {sae}; --sae shows another: {}", others.join(", "));
     }
     if let Some(process) = run.in_use_by() {
         say!("process {process} is at work on it; look again when that has ended");

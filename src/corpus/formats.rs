@@ -48,6 +48,11 @@ pub(super) fn format_of(path: &Path) -> Option<Format> {
     }
 }
 
+/// Whether the file has no records, so that only what is in its text says where a document ends.
+pub fn is_text(path: &Path) -> bool {
+    format_of(path) == Some(Format::Text)
+}
+
 /// Reads `path`, named `label` in messages. What is wrong with a record, or with the rest of the file, goes to `sink` too.
 pub fn read_file(path: &Path, label: &str, fields: Fields, sink: &mut Sink) -> super::Result<()> {
     let Some(format) = format_of(path) else {

@@ -21,7 +21,7 @@ mod tokenizer;
 
 pub use build::build;
 pub use config::{CorpusConfig, OnError, Source};
-pub use formats::{Fields, read_file};
+pub use formats::{Fields, is_text, read_file};
 pub use shards::{EncodedDocument, SHARD_TOKENS, ShardWriter};
 pub use source::local_bytes;
 pub use sources_record::{check_sources, sources_changed};

@@ -7,7 +7,7 @@ use crate::corpus::counts;
 use crate::intervene::classify::Classifier;
 use crate::intervene::fit::{Evidence, Fitted, Order};
 use crate::intervene::quality::{distinct_2, perplexity};
-use crate::intervene::strength::{Bounds, Trial};
+use crate::intervene::strength::{Bounds, Trial, counts_may_be_luck};
 use crate::intervene::write::{Change, Rig, Writing, texts};
 use crate::intervene::{LatentEdit, Rule, Steering};
 use crate::lm::{CpuEngine, Engine, Lm, Sampling, TrainConfig};
@@ -71,6 +71,8 @@ pub struct FitReport {
     pub n_texts: usize,
     /// The first of the texts that count.
     pub sample: Sample,
+    /// What speaks against the edit or against the table, one sentence or two each.
+    pub cautions: Vec<String>,
 }
 
 /// One text with the edit and the one without it, drawn with the same luck.
@@ -195,7 +197,40 @@ pub fn fit(rig: Rig, fit: &Documents, others: &Documents, config: &FitConfig, pr
     let in_edit = |f: &Fitted| edit.iter().any(|e| e.0 == f.latent);
     let ranked: Vec<Fitted> = ranked.into_iter().enumerate().filter(|(i, f)| *i < RANKED || in_edit(f)).map(|(_, f)| f).collect();
     let held_out = ranked.iter().map(|f| on_others.iter().find(|o| o.latent == f.latent).cloned()).collect();
-    Ok(FitReport { ranked, held_out, edit, whole, classifier_accuracy: accuracy, ways, n_texts: config.texts, sample })
+    let cautions = cautions(whole, accuracy, &ways, config.texts);
+    Ok(FitReport { ranked, held_out, edit, whole, classifier_accuracy: accuracy, ways, n_texts: config.texts, sample, cautions })
+}
+
+/// Below this share of documents told apart, half of them by chance, a classifier counts for little.
+const LEAST_ACCURACY: f64 = 0.75;
+
+/// `ways`: unedited, then the edit, of `n_texts` each.
+fn cautions(whole: bool, accuracy: f64, ways: &[Way], n_texts: usize) -> Vec<String> {
+    let mut said = Vec::new();
+    if !whole {
+        said.push("no set of features left the pilot texts whole; this is the one with most hits. Try --max-perplexity 3, or --features 1".into());
+    }
+    if accuracy < LEAST_ACCURACY {
+        said.push(format!(
+            "the classifier is right on only {:.0} % of other documents, so what it says of the texts means little: give more documents, or sides that differ more",
+            100.0 * accuracy
+        ));
+    }
+    let hits = |way: &Way| ((way.hit_rate * n_texts as f64).round() as u64, n_texts as u64);
+    match ways {
+        [unedited, edit, ..] if edit.hit_rate <= unedited.hit_rate => said.push(
+            "the edit's texts are taken for positive no more often than unedited ones: it does not do what was asked; more documents, --features or another --sort may \
+             find one that does"
+                .into(),
+        ),
+        [unedited, edit, ..] if counts_may_be_luck(hits(edit), hits(unedited)) => said.push(format!(
+            "{} of {n_texts} texts with the edit are taken for positive and {} of {n_texts} without it: that may be luck; more --texts would tell",
+            hits(edit).0,
+            hits(unedited).0
+        )),
+        _ => {}
+    }
+    said
 }
 
 fn steering(edit: &[(u32, f32)]) -> Steering {

@@ -204,14 +204,14 @@ impl Metrics {
             n_latents: sae.d_sae as u64,
             n_eval_tokens: self.n,
             density_histogram,
-            formulas: formulas(),
+            formulas: metric_formulas(),
             ..Eval::default()
         }
     }
 }
 
 /// The formula of each number of [`Eval`]; t runs over the evaluated tokens, i over latents.
-fn formulas() -> BTreeMap<String, String> {
+pub fn metric_formulas() -> BTreeMap<String, String> {
     let list = [
         ("l0", "mean_t #{i: act_ti > 0}"),
         ("l1", "mean_t sum_i act_ti"),

@@ -36,7 +36,7 @@ pub use engine::{Engine, Params, Replacement, State, StepReport, StepSettings};
 pub use error::{Error, Result};
 pub use forecast::Forecast;
 pub use format::{SELFTEST_ROWS, read_origin};
-pub use metrics::{Eval, JUNK_COSINE, Metrics};
+pub use metrics::{Eval, JUNK_COSINE, Metrics, metric_formulas};
 pub use model::{Encoder, Sae, Select, SparseRows};
 pub use rows::RowSource;
 pub use train::{Origin, Place, SAE_FORMAT_VERSION, TrainedSae, train, train_all};

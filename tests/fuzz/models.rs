@@ -4,7 +4,7 @@
 use crate::change::{Change, changed};
 use crate::harness::{fuzz, fuzz_in};
 use crate::run::{D_IN, D_SAE, N_CTX, Whole};
-use monosem::activations::{Cached, ShuffleConfig};
+use monosem::activations::{Cached, CachedRows, ShuffleConfig};
 use monosem::artifact::{Manifest, Start, Tensor, write_tensors};
 use monosem::corpus::TokenStream;
 use monosem::features;
@@ -146,7 +146,7 @@ fn read_cache(name: &str) {
     let stream = TokenStream::open(&whole.run().tokens()).unwrap();
     let open = || {
         let config = ShuffleConfig { buffer_mib: 1, ..ShuffleConfig::default() };
-        Cached::open(&dir, HookPoint::mlp_post(0), &lm, &stream, config, "")
+        CachedRows::open(&dir, HookPoint::mlp_post(0), &lm, &stream, "").and_then(|rows| Cached::open(rows, &stream, config))
     };
     open().unwrap_or_else(|e| panic!("{e}"));
     fuzz_in(&whole, &format!("run/activations/main/{name}"), changed, |_| {

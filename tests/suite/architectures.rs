@@ -58,6 +58,8 @@ fn an_sae_is_put_beside_its_controls_which_are_trained_once() {
     let controls = ["sae", "controls", "--name", "s", "--tokens", "5000", "--ce-tokens", "2000", "--run", "small"];
     let found = json(dir, &controls);
     let rows = found["controls"].as_array().unwrap();
+    let figures: Vec<&String> = rows[0].as_object().unwrap().keys().filter(|key| !["control", "rows"].contains(&key.as_str())).collect();
+    assert!(figures.iter().all(|figure| found["formulas"][figure.as_str()].is_string()), "{found}");
     let of = |control: &str| rows.iter().find(|row| row["control"] == control).unwrap();
     let ev = |control: &str| of(control)["explained_variance"].as_f64().unwrap();
     let order: Vec<&str> = rows.iter().map(|row| row["control"].as_str().unwrap()).collect();
@@ -171,6 +173,15 @@ fn a_transcoder_goes_through_the_program_and_what_cannot_use_it_says_so() {
         assert!(figure("ce_spliced") < figure("ce_zero") && figure("ce_spliced") >= figure("ce_clean") - 0.01, "{eval}");
     }
     assert!(skip["explained_variance"].as_f64() > plain["explained_variance"].as_f64(), "{plain} {skip}");
+    // From a cache of both hooks it is the same, bit for bit; without the second one it says which is missing.
+    let cached = [&train[..], &["--rows", "20000", "--k", "8", "--name", "from-disk", "--cached"]].concat();
+    works(dir, &["harvest", "--hook", "blocks.0.ln2.hook_normalized", "--dtype", "f32", "--run", "small"]);
+    let error = fails(dir, &cached);
+    assert!(error.contains("there is no finished cache") && error.contains("harvest --hook blocks.0.hook_mlp_out"), "{error}");
+    works(dir, &["harvest", "--hook", "blocks.0.hook_mlp_out", "--dtype", "f32", "--run", "small"]);
+    works(dir, &cached);
+    let weights = |name: &str| fs::read(dir.join("small/sae").join(name).join("sae_weights.safetensors")).unwrap();
+    assert!(weights("from-disk") == weights("mlp"), "a transcoder from a cache has other weights than one from the model");
     let info = works(dir, &["sae", "info", "--name", "linear", "--run", "small"]);
     assert!(info.contains("a transcoder: reconstructs the") && info.contains("with a linear path") && info.contains("agrees"), "{info}");
 

@@ -262,6 +262,32 @@ fn an_edit_is_fitted_to_files_and_used_by_its_name() {
     fs::write(&one, "{\"text\": \"one line\"}\n").unwrap();
     let refused = fails(dir, &["steer", "fit", "--positive", one.to_str().unwrap(), "--run", "small"]);
     assert!(refused.contains("at least 4"), "{refused}");
+    // Six texts prove little, and it is said where --json is read too, and with the edit.
+    let cautions = found["cautions"].as_array().unwrap();
+    let hits = |way: usize| found["ways"][way]["hit_rate"].as_f64().unwrap() * 6.0;
+    assert_eq!(
+        hits(1) - hits(0) < 3.0 * (hits(1) + hits(0)).sqrt().max(1.0),
+        cautions.iter().any(|c| c.as_str().unwrap().contains("taken for positive")),
+        "{found}"
+    );
+    let saved = fs::read_to_string(dir.join("small/edits/fitted.toml")).unwrap();
+    assert!(saved.contains("of 6 texts taken for positive: unedited"), "{saved}");
+    // A txt file is cut at blank lines where it gives too few documents otherwise, and no more often.
+    let paragraphs = dir.join("paragraphs.txt");
+    fs::write(&paragraphs, "The harbour of the town was there.\n\n".repeat(12)).unwrap();
+    let cut = |docs: &str| {
+        let args =
+            ["steer", "fit", "--positive", paragraphs.to_str().unwrap(), "--negative", &negative, "--docs", docs, "--texts", "2", "--tokens", "4"];
+        let told = call(dir, &[&args[..], &["--run", "small"]].concat()).stderr;
+        assert!(
+            told.contains(&format!("{docs} positive and {docs} negative documents to fit on, {} and", 12 - docs.parse::<u64>().unwrap())),
+            "{told}"
+        );
+        told
+    };
+    assert!(cut("2").contains("gives 1 documents, and a side needs 4: it is cut at blank lines into 12"));
+    fs::write(&paragraphs, "The harbour of the town was there.\n\nSo it was.<|endoftext|>".repeat(12)).unwrap();
+    assert!(!cut("2").contains("cut at blank lines"));
     // As a vector; the format of llama.cpp has none after the first block, which is all that this model has.
     let out = dir.join("v.safetensors");
     let exported = said(dir, &["steer", "export", "--edit", "fitted", "--out", out.to_str().unwrap()]);

@@ -4,7 +4,9 @@ use super::super::{Global, Interrupted, Terminal, again};
 use super::Subject;
 use crate::artifact::{RunDir, grouped, write_json};
 use crate::pipeline::{self, ControlKind, ControlRow, EvalConfig, controls};
+use crate::sae::metric_formulas;
 use anyhow::bail;
+use std::collections::BTreeMap;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -37,7 +39,7 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     };
     write_json(&dir.join("all_controls.json"), &rows)?;
     if global.json {
-        say!("{}", serde_json::json!({ "controls": rows }));
+        say!("{}", serde_json::json!({ "controls": rows, "formulas": formulas() }));
         return Ok(());
     }
     for line in table(&rows) {
@@ -45,6 +47,12 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     }
     tell!("recovered: of the cross-entropy lost by zeroing the activations; the same in {}", dir.join("all_controls.json").display());
     Ok(())
+}
+
+/// Of the figures of a [`ControlRow`].
+fn formulas() -> BTreeMap<String, String> {
+    let figures = ["l0", "explained_variance", "gap_nats", "ce_recovered_zero", "ce_recovered_mean", "dead_frac"];
+    metric_formulas().into_iter().filter(|(name, _)| figures.contains(&name.as_str())).collect()
 }
 
 fn name(control: ControlKind) -> &'static str {

@@ -183,6 +183,9 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
         let share = |r: Option<f64>| r.map_or("-".into(), |r| format!("{r:.4}"));
         say!("  {what:38} {ce:8.4} {gap:8.4} {:>17} {:>17}", share(zeros), share(mean));
     }
+    if ours.ce_mean > ours.ce_zero {
+        tell!("note: their mean is a worse stand-in than zeros here, so what is recovered against the mean flatters; read recovered (zeros)");
+    }
     match run.features(&args.name).exists() {
         true => tell!("next: monosem explore --sae {} {}", args.name, run.flags()),
         false => tell!("next: monosem features build --sae {} {}", args.name, run.flags()),

@@ -1,7 +1,7 @@
 //! `monosem sae train`: one SAE, or several on one pass over the activations.
 
 use super::{open_lm, open_stream};
-use crate::activations::{Cached, ShuffleConfig, Shuffled, Streamed, WindowRows};
+use crate::activations::{Cached, CachedRows, Paired, ShuffleConfig, Shuffled, Streamed, WindowRows};
 use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, shell_word, size, time};
 use crate::cli::{Global, Interrupted, Terminal, again, sae_name};
 use crate::corpus::{Split, TokenStream};
@@ -31,12 +31,12 @@ pub(super) struct Train {
     hook: HookPoint,
     /// Train a transcoder: read at --hook, reconstruct what the model computes here, later. E.g. what the MLP does:
     /// --hook blocks.0.ln2.hook_normalized --target blocks.0.hook_mlp_out
-    #[arg(long, value_name = "HOOK", conflicts_with = "cached")]
+    #[arg(long, value_name = "HOOK")]
     target: Option<HookPoint>,
     /// Give the transcoder a linear path beside its latents
     #[arg(long, requires = "target")]
     skip: bool,
-    /// Read the rows that `monosem harvest` cached instead of running the model
+    /// Read the rows that `monosem harvest` cached instead of running the model; with --target those of both hooks
     #[arg(long)]
     cached: bool,
     /// How the SAE is made sparse, and by whose recipe; `monosem sae recipes` lists their settings
@@ -263,13 +263,10 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
     let choices = args.choices()?;
     let configs = choices.iter().map(|choice| args.config(choice, &lm.config)).collect::<anyhow::Result<Vec<_>>>()?;
     let shuffle = ShuffleConfig { seed: args.seed[0], buffer_mib: args.buffer_mib, visits: None, max_rows: Some(args.n_rows()) };
-    let rows = args.target.map_or(shuffle.rows(args.hook), |target| format!("{} to {target}", shuffle.rows(args.hook)));
+    let to = args.target.map_or(String::new(), |target| format!(" to {target}"));
+    // Rows in bf16 are not those of the model, so a checkpoint on one must not go on with the other.
+    let rows = format!("{}{to}{}", shuffle.rows(args.hook), if args.cached { ", cached" } else { "" });
     let mut inputs = BTreeMap::from([("lm".into(), lm_manifest.hash()), ("tokens".into(), stream.manifest().hash()), ("rows".into(), rows)]);
-    let cache = run.activations(&args.hook.to_string());
-    if args.cached {
-        // Rows in bf16 are not those of the model, so a checkpoint on one must not go on with the other.
-        inputs.insert("rows".into(), format!("{}, cached", shuffle.rows(args.hook)));
-    }
     let place = |choice: &Choice, inputs: &BTreeMap<String, String>| {
         let name = format!("{}{}", args.name, choice.suffix);
         let origin = Origin {
@@ -283,11 +280,22 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
         Place { out: run.sae(&name), checkpoints: run.checkpoints(&format!("sae-{name}")), start, origin, inputs: inputs.clone() }
     };
     if args.cached {
-        let harvest = format!("monosem harvest --hook {} {}", args.hook, run.flags());
-        let source = Cached::open(&cache, args.hook, &lm_manifest, &stream, shuffle, &harvest)?;
-        inputs.insert("activations".into(), read_json::<Manifest>(&cache.join("manifest.json"))?.hash());
+        let mut places = vec![];
+        let mut open = |hook: HookPoint, input: &str| -> anyhow::Result<CachedRows> {
+            let dir = run.activations(&hook.to_string());
+            let rows = CachedRows::open(&dir, hook, &lm_manifest, &stream, &format!("monosem harvest --hook {hook} {}", run.flags()))?;
+            inputs.insert(input.into(), read_json::<Manifest>(&dir.join("manifest.json"))?.hash());
+            places.push(dir.display().to_string());
+            Ok(rows)
+        };
+        let rows = open(args.hook, "activations")?;
+        let target = args.target.map(|hook| open(hook, "target_activations")).transpose()?;
+        let rows_are = format!("cached in {}", places.join(" and "));
         let jobs: Vec<(TrainConfig, Place)> = configs.into_iter().zip(choices.iter().map(|choice| place(choice, &inputs))).collect();
-        train_on(source, &format!("cached in {}", cache.display()), None, &jobs, args, global, run)
+        match target {
+            None => train_on(Cached::open(rows, &stream, shuffle)?, &rows_are, None, &jobs, args, global, run),
+            Some(target) => train_on(Paired::open(rows, target, &stream, shuffle)?, &rows_are, None, &jobs, args, global, run),
+        }
     } else {
         let jobs: Vec<(TrainConfig, Place)> = configs.into_iter().zip(choices.iter().map(|choice| place(choice, &inputs))).collect();
         let model =

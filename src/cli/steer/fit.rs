@@ -6,7 +6,7 @@ use super::{Drawing, Global};
 use crate::artifact::{RunDir, grouped, seed};
 use crate::cli::features::print;
 use crate::cli::{Interrupted, Terminal, again};
-use crate::corpus::{Fields, Split, read_file};
+use crate::corpus::{Fields, Split, is_text, read_file};
 use crate::intervene::fit::{Fitted, Order};
 use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent};
 use crate::pipeline;
@@ -14,11 +14,12 @@ use crate::pipeline::fit::{Documents, FitConfig, FitReport, fit};
 use anyhow::{Context, bail};
 use rand::seq::SliceRandom;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Find the features that make the model write like example texts, and save them as an edit
 ///
-/// At least four documents or texts of each side are needed; fifty make a good one.
+/// At least four documents or texts of each side are needed; a hundred let fifty be fitted on. A record of jsonl or Parquet is a document; a txt or md file is cut at every
+/// <|endoftext|>, and where that leaves a side with fewer than twice --docs documents, at blank lines too.
 ///
 /// Features are ranked on --docs documents of each side, drawn from all that were given, by contrast (they fire on positive texts and not on negative ones) and by
 /// output (they promote what positive texts go on with). Sets of the best are held at their usual activation, times a strength, while pilot texts are written; the set
@@ -82,9 +83,6 @@ Examples:
   monosem steer run --edit western --prompt 'The stranger'
   monosem steer fit --positive german.jsonl --negative english.jsonl --fine-tune";
 
-/// Below this share of documents told apart, half of them by chance, a classifier counts for little.
-const LEAST_ACCURACY: f64 = 0.75;
-
 /// Documents of a side that are read, and tokens of a document.
 const MOST_DOCUMENTS: usize = 1_000;
 const MOST_TOKENS: usize = 2_000;
@@ -94,7 +92,7 @@ pub(super) fn run(args: &FitArgs, global: &Global, dir: &RunDir) -> anyhow::Resu
     args.save.check(dir)?;
     let mut opened = Opened::open(dir, args.sae.as_deref())?;
     let given = |files: &[PathBuf], texts: &[String], side: u64| -> anyhow::Result<Vec<Vec<u32>>> {
-        let mut documents = documents(&opened, files, texts, &args.field)?;
+        let mut documents = documents(&opened, files, texts, args)?;
         // In whatever order the files hold them: what is fitted on and what judges are of the same kinds.
         documents.shuffle(&mut seed::rng(args.drawing.seed, "steer/fit", side));
         Ok(documents)
@@ -105,8 +103,8 @@ pub(super) fn run(args: &FitArgs, global: &Global, dir: &RunDir) -> anyhow::Resu
     for (side, documents) in [("positive", &positive), ("negative", &negative)] {
         if documents.len() < 4 {
             bail!(
-                "there are {} {side} documents and at least 4 are needed: two to fit on, two for the classifier\n  give more files or texts; a record of jsonl is a document, a txt \
-                 file is cut at every <|endoftext|> and at blank lines",
+                "there are {} {side} documents of two tokens or more and at least 4 are needed: two to fit on, two for the classifier\n  give more files or texts; a record of \
+                 jsonl is a document, a txt file is cut at every <|endoftext|> and at blank lines",
                 documents.len()
             );
         }
@@ -138,27 +136,13 @@ pub(super) fn run(args: &FitArgs, global: &Global, dir: &RunDir) -> anyhow::Resu
         Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
         done => done?,
     };
-    if !report.whole {
-        tell!("note: no set of features left the pilot texts whole; this is the one with most hits. Try --max-perplexity 3, or --features 1");
-    }
-    if report.classifier_accuracy < LEAST_ACCURACY {
-        tell!(
-            "note: the classifier is right on only {:.0} % of other documents, so what it says of the texts below means little: give more documents, or sides that differ more",
-            100.0 * report.classifier_accuracy
-        );
-    }
-    if let [unedited, edit, ..] = &report.ways[..]
-        && edit.hit_rate <= unedited.hit_rate
-    {
-        tell!(
-            "note: the edit's texts are taken for positive no more often than unedited ones: it does not do what was asked; more documents, --features or another --sort may find one that does"
-        );
-    }
+    report.cautions.iter().for_each(|caution| tell!("note: {caution}"));
     if args.save.name().is_some() {
         let edit = saved(&mut opened, &report, args)?;
         args.save.keep(dir, &edit, &mut opened)?;
     }
-    print(global, &report, |out| table(out, &report))
+    let maxima = report.edit.iter().map(|e| Ok(opened.scale(e.0)?.max_act)).collect::<anyhow::Result<Vec<f32>>>()?;
+    print(global, &report, |out| table(out, &report, &maxima))
 }
 
 /// The edit in multiples of maxima, as it is saved.
@@ -171,7 +155,9 @@ fn saved(opened: &mut Opened, report: &FitReport, args: &FitArgs) -> anyhow::Res
     let edits = report.edit.iter().map(one).collect::<anyhow::Result<_>>()?;
     let mut names: Vec<String> = args.positive.iter().map(|p| p.display().to_string()).collect();
     names.extend((!args.positive_text.is_empty()).then(|| format!("{} texts", args.positive_text.len())));
-    Ok(SavedEdit { about: format!("fitted to {}", names.join(", ")), ..SavedEdit::of(edits) })
+    let rates: Vec<String> = report.ways.iter().take(2).map(|way| format!("{} {:.1} %", way.name, 100.0 * way.hit_rate)).collect();
+    let about = format!("fitted to {}; of {} texts taken for positive: {}", names.join(", "), report.n_texts, rates.join(", "));
+    Ok(SavedEdit { about, ..SavedEdit::of(edits) })
 }
 
 fn order(text: &str) -> Result<Order, String> {
@@ -186,34 +172,28 @@ fn order(text: &str) -> Result<Order, String> {
     })
 }
 
-/// Documents of files, and texts, as tokens. What is not read is said.
-fn documents(opened: &Opened, paths: &[PathBuf], texts: &[String], field: &str) -> anyhow::Result<Vec<Vec<u32>>> {
-    let (mut all, mut left_out) = (texts.to_vec(), 0);
-    for path in paths {
-        let (mut texts, mut wrong) = (Vec::new(), None);
-        if !path.is_file() {
-            bail!("there is no file {}", path.display());
-        }
-        read_file(path, &path.display().to_string(), Fields { text: field, kind: "kind" }, &mut |document| {
-            match document {
-                Ok(document) if texts.len() < MOST_DOCUMENTS => texts.push(document.text),
-                Ok(_) => left_out += 1,
-                Err(e) => drop(wrong.get_or_insert(e)),
+/// Documents of files, and texts, as tokens. What is not read is said, and where text is cut at blank lines.
+fn documents(opened: &Opened, paths: &[PathBuf], texts: &[String], args: &FitArgs) -> anyhow::Result<Vec<Vec<u32>>> {
+    let of_files = paths.iter().map(|path| records(path, &args.field)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut all = texts.to_vec();
+    let enough = 2 * args.docs;
+    let few = texts.len() + of_files.iter().map(Vec::len).sum::<usize>() < enough;
+    let mut left_out = 0;
+    for (path, mut records) in paths.iter().zip(of_files) {
+        if few && is_text(path) {
+            let n = records.len();
+            records = records.iter().flat_map(|text| paragraphs(text)).collect();
+            if records.len() > n {
+                let (name, paragraphs) = (path.display(), grouped(records.len() as u64));
+                tell!("note: {name} gives {n} documents, and a side needs {enough}: it is cut at blank lines into {paragraphs}");
             }
-            Ok(())
-        })
-        .with_context(|| path.display().to_string())?;
-        if let Some(wrong) = wrong {
-            bail!("{}, {}: {}\n  mend or leave out the record; --field says where the text is", wrong.file, wrong.place, wrong.what);
         }
-        all.append(&mut texts);
-    }
-    // A short file is one document; its paragraphs are several.
-    if all.len() < 4 {
-        all = all.iter().flat_map(|text| text.split("\n\n")).filter(|part| !part.trim().is_empty()).map(str::to_string).collect();
+        left_out += records.len().saturating_sub(MOST_DOCUMENTS);
+        records.truncate(MOST_DOCUMENTS);
+        all.append(&mut records);
     }
     if left_out > 0 {
-        tell!("note: {} documents after the first {} of a file are not read", grouped(left_out), grouped(MOST_DOCUMENTS as u64));
+        tell!("note: {} documents after the first {} of a file are not read", grouped(left_out as u64), grouped(MOST_DOCUMENTS as u64));
     }
     let mut documents: Vec<Vec<u32>> = all.iter().map(|text| opened.tokenizer.encode(text)).collect();
     let long = documents.iter().filter(|d| d.len() > MOST_TOKENS).count();
@@ -223,6 +203,40 @@ fn documents(opened: &Opened, paths: &[PathBuf], texts: &[String], field: &str) 
     documents.iter_mut().for_each(|d| d.truncate(MOST_TOKENS));
     documents.retain(|d| d.len() > 1);
     Ok(documents)
+}
+
+/// The texts of a file's records.
+fn records(path: &Path, field: &str) -> anyhow::Result<Vec<String>> {
+    let (mut texts, mut wrong) = (Vec::new(), None);
+    let label = path.display().to_string();
+    if !path.is_file() {
+        bail!("there is no file {label}");
+    }
+    read_file(path, &label, Fields { text: field, kind: "kind" }, &mut |document| {
+        match document {
+            Ok(document) => texts.push(document.text),
+            Err(e) => drop(wrong.get_or_insert(e)),
+        }
+        Ok(())
+    })
+    .with_context(|| label.clone())?;
+    if let Some(wrong) = wrong {
+        bail!("{}, {}: {}\n  mend or leave out the record; --field says where the text is", wrong.file, wrong.place, wrong.what);
+    }
+    Ok(texts)
+}
+
+/// What lies between the blank lines of a text; a line of spaces alone is blank.
+fn paragraphs(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    for line in text.split_inclusive('\n') {
+        match (line.trim().is_empty(), parts.last_mut()) {
+            (false, Some(part)) => part.push_str(line),
+            _ => parts.push(String::new()),
+        }
+    }
+    parts.retain(|part| !part.is_empty());
+    parts
 }
 
 /// Training documents of the run, evenly over it.
@@ -241,7 +255,8 @@ fn of_run(opened: &Opened) -> anyhow::Result<Vec<Vec<u32>>> {
     Ok((0..n).map(one).filter(|d| d.len() > 1).collect())
 }
 
-fn table(out: &mut dyn Write, report: &FitReport) -> std::io::Result<()> {
+/// `maxima`: the largest activation of each latent of the edit; 0 where none was seen.
+fn table(out: &mut dyn Write, report: &FitReport, maxima: &[f32]) -> std::io::Result<()> {
     writeln!(
         out,
         "{:>7} {:>6} {:>9} {:>10} {:>7} {:>11}   {:>6} {:>10}",
@@ -264,7 +279,11 @@ fn table(out: &mut dyn Write, report: &FitReport) -> std::io::Result<()> {
             number(f.attribution)
         )?;
     }
-    let edit: Vec<String> = report.edit.iter().map(|(latent, act)| format!("{latent} at {act:.3}")).collect();
+    let held = |(&(latent, act), &max): (&(u32, f32), &f32)| match max > 0.0 {
+        true => format!("{latent} at {act:.3} ({:.2} times its maximum)", act / max),
+        false => format!("{latent} at {act:.3}"),
+    };
+    let edit: Vec<String> = report.edit.iter().zip(maxima).map(held).collect();
     writeln!(out, "\nthe edit holds {}", edit.join(", "))?;
     writeln!(
         out,
@@ -279,4 +298,15 @@ fn table(out: &mut dyn Write, report: &FitReport) -> std::io::Result<()> {
         writeln!(out, "{:>12} {:>6.1} % {times:>7} {:>10.2}x {:>9.2}x", way.name, 100.0 * way.hit_rate, way.perplexity_ratio, way.distinct_2_ratio)?;
     }
     writeln!(out, "\nthe first text unedited: {:?}\nwith the edit:           {:?}", report.sample.unedited, report.sample.edited)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_text_is_cut_at_blank_lines_and_nowhere_else() {
+        let cut = |text: &str| super::paragraphs(text);
+        assert_eq!(cut("a\nb\n\nc\n \n\n\nd"), ["a\nb\n", "c\n", "d"]);
+        assert_eq!(cut("\r\none\r\n\r\ntwo"), ["one\r\n", "two"]);
+        assert!(cut("\n \n").is_empty());
+    }
 }

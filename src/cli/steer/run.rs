@@ -137,18 +137,25 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
         write!(std::io::stdout(), "edited: {prompt_text}")?;
     }
     let both = steer(rig, &steering, &prompt, &writing, &mut on_text)?;
-    let ratio = perplexity(rig.lm, &prompt, &both.edited.tokens).zip(perplexity(rig.lm, &prompt, &both.unedited.tokens)).map(|(e, u)| e / u);
-    if let Some(ratio) = ratio.filter(|&ratio| ratio > MAX_PERPLEXITY_RATIO && !args.pin) {
-        tell!(
-            "warning: the unedited model finds the edited text {ratio:.1} times as perplexing as its own: it comes apart; a lower strength may keep it whole"
-        );
-    }
     let effects = args.effects.then(|| effect(rig, &steering, &prompt, &both.edited.tokens, 3)).transpose()?;
     let concept = args.concept.read(dir, &opened.tokenizer)?;
     let prompts = vec![prompt; args.texts as usize];
     let trial = Trial { rig, prompts: &prompts, writing: &writing, concept: concept.as_ref().map(|c| &c.0) };
     let sides = if args.texts > 1 || concept.is_some() { Some((trial.write(Change::default())?, trial.write((&steering).into())?)) } else { None };
     let counted = concept.as_ref().map(|c| c.1.as_str());
+    let own = perplexity(rig.lm, &prompts[0], &both.edited.tokens).zip(perplexity(rig.lm, &prompts[0], &both.unedited.tokens));
+    // Of several texts all count.
+    let (ratio, what) = match &sides {
+        Some((unedited, edited)) if args.texts > 1 => (Some(edited.measures.perplexity / unedited.measures.perplexity), "edited texts"),
+        _ => (own.map(|(edited, unedited)| edited / unedited), "the edited text"),
+    };
+    if let Some(ratio) = ratio.filter(|&ratio| ratio > MAX_PERPLEXITY_RATIO && !args.pin) {
+        let caution = format!(
+            "the unedited model finds {what} {ratio:.1} times as perplexing as its own: a strength at which writing comes apart; a lower one may keep it whole"
+        );
+        tell!("warning: {caution}");
+        cautions.push(caution);
+    }
     if global.json {
         let texts = |side: &crate::intervene::strength::Written| {
             let texts: Vec<String> = side.texts.iter().map(|t| rig.text(t)).collect();
@@ -164,15 +171,14 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
         say!("{object}");
     } else {
         let mut out = std::io::stdout().lock();
-        if args.stream {
-            write!(out, "\n\nunedited: {}{}\n", prompt_text, both.unedited.text)?;
-        } else if args.texts == 1 {
-            write!(out, "{}", side_by_side(prompt_text, &both, terminal_width()))?;
+        match args.texts {
+            1 if args.stream => write!(out, "\n\nunedited: {}{}\n", prompt_text, both.unedited.text)?,
+            1 => write!(out, "{}", side_by_side(prompt_text, &both, terminal_width()))?,
+            _ if args.stream => write!(out, "\n\n")?,
+            _ => {}
         }
         if let Some((unedited, edited)) = &sides {
-            // The first pair was streamed.
-            let pairs = unedited.texts.iter().zip(&edited.texts).enumerate().skip(usize::from(args.stream));
-            for (i, (before, after)) in pairs.filter(|_| args.texts > 1) {
+            for (i, (before, after)) in unedited.texts.iter().zip(&edited.texts).enumerate().filter(|_| args.texts > 1) {
                 let line = |text: &[u32]| rig.text(text).replace('\n', "\\n");
                 writeln!(out, "{i:>4}  unedited  {}\n{:4}  edited    {}", line(before), "", line(after))?;
             }
