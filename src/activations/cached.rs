@@ -45,6 +45,15 @@ impl CacheDtype {
     }
 }
 
+impl std::fmt::Display for CacheDtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            CacheDtype::Bf16 => "bf16",
+            CacheDtype::F32 => "f32",
+        })
+    }
+}
+
 /// What is cached.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CacheConfig {
@@ -283,6 +292,10 @@ impl CachedRows {
 
     pub fn n_ctx(&self) -> usize {
         self.recorded.n_ctx
+    }
+
+    pub fn dtype(&self) -> CacheDtype {
+        self.recorded.dtype
     }
 
     /// The windows that are in the cache, counted from the beginning of the stream.

@@ -14,7 +14,7 @@ use crate::intervene::exact::promoted;
 use crate::intervene::measure::{NORM_TOKENS, mean_length};
 use crate::intervene::quality::{distinct_2, perplexity};
 use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent, Scale, Unit};
-use crate::intervene::strength::{MAX_PERPLEXITY_RATIO, MIN_DISTINCT_RATIO, SafeStrength, caution, safe_strength};
+use crate::intervene::strength::{SafeStrength, caution, comes_apart, safe_strength};
 use crate::intervene::write::Rig;
 use crate::intervene::{LatentEdit, Rule, Scope, Side, Steering, steer};
 use crate::lm::Engine;
@@ -108,18 +108,8 @@ impl Quality {
     /// What has become of the edited text, by the bounds of the automatic strength; empty where it is whole.
     fn verdict(&self) -> String {
         let ratio = self.perplexity.1.zip(self.perplexity.0).map(|(edited, unedited)| edited / unedited);
-        let mut said = vec![];
-        if let Some(ratio) = ratio.filter(|&r| r > MAX_PERPLEXITY_RATIO) {
-            said.push(format!("the unedited model finds it {ratio:.1} times as perplexing as its own"));
-        }
-        if self.distinct_2.1 < MIN_DISTINCT_RATIO * self.distinct_2.0 {
-            said.push(format!("{:.0} % of its pairs of tokens are repetitions", 100.0 * (1.0 - self.distinct_2.1)));
-        }
-        if said.is_empty() {
-            String::new()
-        } else {
-            format!("The edited text comes apart: {}. A lower strength may keep it whole.", said.join(", and "))
-        }
+        comes_apart(ratio, self.distinct_2)
+            .map_or(String::new(), |said| format!("The edited text comes apart: {said}. A lower strength may keep it whole."))
     }
 }
 

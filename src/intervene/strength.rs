@@ -176,6 +176,14 @@ pub fn counts_may_be_luck((own, of): (u64, u64), (base, of_base): (u64, u64)) ->
     (own - base * per_token).abs() < 3.0 * deviation.max(1.0)
 }
 
+/// Whether two numbers of texts, each out of so many, differ by less than three deviations of their difference, both taken as draws from one rate.
+pub fn shares_may_be_luck((own, of): (u64, u64), (base, of_base): (u64, u64)) -> bool {
+    let (n, m) = (of.max(1) as f64, of_base.max(1) as f64);
+    let rate = (own + base) as f64 / (n + m);
+    let deviation = (rate * (1.0 - rate) * (1.0 / n + 1.0 / m)).sqrt();
+    (own as f64 / n - base as f64 / m).abs() <= 3.0 * deviation
+}
+
 /// The strength of a sweep to take, among those that leave the text whole and change it: with a concept, of which the unedited texts have the rate `base`, the one
 /// whose texts have most of it and more than that; without one the one that moves the model furthest (KL). That is not always the largest: an upper bound
 /// does less the higher it is, and a factor of 1 does nothing.
@@ -190,9 +198,19 @@ const MULTIPLES: [f32; 6] = [8.0, 5.0, 3.0, 2.0, 1.0, 0.5];
 /// Beyond so many times its maximum an edit is not tried by [`safe_strength`], and a reader is warned.
 pub const WARN_ABOVE: f32 = MULTIPLES[0];
 /// Largest ratio of perplexities, edited to unedited, at which a text counts as whole.
-pub const MAX_PERPLEXITY_RATIO: f64 = 1.5;
+const MAX_PERPLEXITY_RATIO: f64 = 1.5;
 /// Smallest ratio of distinct-2, edited to unedited, at which a text counts as whole.
-pub const MIN_DISTINCT_RATIO: f64 = 0.8;
+const MIN_DISTINCT_RATIO: f64 = 0.8;
+/// What is wrong with edited text by these two bounds, in words; `None` where it is whole. `perplexity` is the ratio, edited to unedited; `distinct_2` of the unedited
+/// and of the edited text.
+pub fn comes_apart(perplexity: Option<f64>, (unedited, edited): (f64, f64)) -> Option<String> {
+    let perplexing = perplexity.filter(|&ratio| ratio > MAX_PERPLEXITY_RATIO);
+    let perplexing = perplexing.map(|ratio| format!("the unedited model finds it {ratio:.1} times as perplexing as its own"));
+    let repeats = (edited < MIN_DISTINCT_RATIO * unedited).then(|| format!("{:.0} % of its pairs of tokens are repetitions", 100.0 * (1.0 - edited)));
+    let said: Vec<String> = [perplexing, repeats].into_iter().flatten().collect();
+    (!said.is_empty()).then(|| said.join(", and "))
+}
+
 /// Texts that [`safe_strength`] writes at each multiple, and their tokens: one text alone says more of its luck than of the strength.
 const SAFE_TEXTS: usize = 8;
 const SAFE_TOKENS: usize = 32;

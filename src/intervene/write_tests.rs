@@ -187,6 +187,25 @@ fn a_sweep_measures_the_texts_that_it_wrote_and_takes_the_best_that_is_whole() {
 }
 
 #[test]
+fn a_few_texts_more_are_luck_and_most_of_them_are_not() {
+    let luck = |own, base| strength::shares_may_be_luck((own, 20), (base, 20));
+    // Three deviations of the difference of two draws of 20, at the rate of both together.
+    assert!(luck(0, 0) && luck(5, 1) && luck(19, 13));
+    assert!(!luck(18, 6) && !luck(20, 7) && !luck(0, 9));
+    // Of more texts the same shares are no luck.
+    assert!(!strength::shares_may_be_luck((190, 200), (130, 200)));
+}
+
+#[test]
+fn a_text_comes_apart_by_perplexity_or_by_repetition() {
+    let said = |ratio, distinct| strength::comes_apart(ratio, distinct);
+    assert_eq!(said(Some(1.4), (0.9, 0.8)), None);
+    assert!(said(Some(1.6), (0.9, 0.8)).is_some_and(|s| s.contains("1.6 times") && !s.contains("repetitions")));
+    assert!(said(None, (0.9, 0.5)).is_some_and(|s| s.contains("50 % of its pairs") && !s.contains("perplexing")));
+    assert!(said(Some(2.0), (0.9, 0.1)).is_some_and(|s| s.contains(", and ")));
+}
+
+#[test]
 fn a_handful_of_tokens_more_is_called_luck_and_many_are_not() {
     let counted = |concept_tokens, n_tokens| strength::Measures {
         n_tokens,

@@ -7,7 +7,7 @@ use crate::corpus::counts;
 use crate::intervene::classify::Classifier;
 use crate::intervene::fit::{Evidence, Fitted, Order};
 use crate::intervene::quality::{distinct_2, perplexity};
-use crate::intervene::strength::{Bounds, Trial, counts_may_be_luck};
+use crate::intervene::strength::{Bounds, Trial, shares_may_be_luck};
 use crate::intervene::write::{Change, Rig, Writing, texts};
 use crate::intervene::{LatentEdit, Rule, Steering};
 use crate::lm::{CpuEngine, Engine, Lm, Sampling, TrainConfig};
@@ -78,6 +78,8 @@ pub struct FitReport {
 /// One text with the edit and the one without it, drawn with the same luck.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sample {
+    /// That [`Sampling`] draws the text with again, after an empty prompt.
+    pub seed: u64,
     pub unedited: String,
     pub edited: String,
 }
@@ -165,7 +167,7 @@ pub fn fit(rig: Rig, fit: &Documents, others: &Documents, config: &FitConfig, pr
     let edited = trial.write((&steering(&edit)).into())?;
     ways.push(way("edit", &edited.texts, edited.measures.perplexity, edited.measures.distinct_2));
     let first = |texts: &[Vec<u32>]| texts.first().map_or(String::new(), |ids| rig.text(ids));
-    let sample = Sample { unedited: first(&unedited.texts), edited: first(&edited.texts) };
+    let sample = Sample { seed: sampling(2).seed, unedited: first(&unedited.texts), edited: first(&edited.texts) };
     let prompts: Vec<Vec<u32>> = (0..config.texts)
         .map(|i| {
             let document = &fit.positive[i % fit.positive.len()];
@@ -223,8 +225,8 @@ fn cautions(whole: bool, accuracy: f64, ways: &[Way], n_texts: usize) -> Vec<Str
              find one that does"
                 .into(),
         ),
-        [unedited, edit, ..] if counts_may_be_luck(hits(edit), hits(unedited)) => said.push(format!(
-            "{} of {n_texts} texts with the edit are taken for positive and {} of {n_texts} without it: that may be luck; more --texts would tell",
+        [unedited, edit, ..] if shares_may_be_luck(hits(edit), hits(unedited)) => said.push(format!(
+            "{} of {n_texts} texts with the edit are taken for positive and {} of {n_texts} without it: less than three deviations apart, so it may be luck; more --texts would tell",
             hits(edit).0,
             hits(unedited).0
         )),

@@ -1,7 +1,9 @@
 //! Whether two SAEs of the same activations found the same directions.
 
+use super::init::gaussian;
 use super::model::unit_rows;
 use super::{Error, Result, Sae};
+use crate::artifact::seed;
 use crate::kernels::assignment::assign;
 use crate::kernels::gemm::matmul_nt;
 use serde::Serialize;
@@ -13,11 +15,16 @@ pub const MATCHED: f32 = 0.7;
 /// Cosines that are held at once: 1 GiB.
 pub const MOST_COSINES: usize = 1 << 28;
 
+/// Pairs of latents up to which what chance gives is computed: 2,048 by 2,048.
+pub const MOST_BY_CHANCE: usize = 1 << 22;
+
 /// Of two SAEs, from their decoder directions alone.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Consistency {
     /// PW-MCC: mean |cos| over the pairs of the one-to-one matching with the largest sum (Song et al. 2025); 1 for the same directions in any order.
     pub pw_mcc: f64,
+    /// PW-MCC of as many random directions; absent beyond [`MOST_BY_CHANCE`] pairs of latents, whose matching takes long.
+    pub pw_mcc_by_chance: Option<f64>,
     /// Share of these pairs with |cos| of at least [`MATCHED`].
     pub matched_frac: f64,
     /// Pairs: as many as the smaller SAE has latents.
@@ -29,6 +36,7 @@ pub fn consistency_formulas() -> BTreeMap<&'static str, String> {
     let pairs = "the pairs (a, b) of decoder directions that match two SAEs one to one with the largest sum of |cos(a, b)| (Song et al. 2025)";
     [
         ("pw_mcc", format!("mean of |cos(a, b)| over {pairs}")),
+        ("pw_mcc_by_chance", "pw_mcc of as many directions drawn uniformly from the sphere of the same dimension, seed 0".into()),
         ("matched_frac", format!("share with |cos(a, b)| >= {MATCHED} of {pairs}")),
         ("n_pairs", "latents of the smaller SAE".into()),
     ]
@@ -58,23 +66,33 @@ pub fn consistency(a: &Sae, b: &Sae) -> Result<Consistency> {
         ));
     }
     let (rows, columns) = (small.d_sae, large.d_sae);
-    let mut cosines = vec![0.0; rows * columns];
-    matmul_nt(rows, columns, d, &unit_rows(&small.w_dec, d), &unit_rows(&large.w_dec, d), &mut cosines, false);
-    cosines.iter_mut().for_each(|c| *c = c.abs());
-    let partners = assign(&cosines, rows, columns);
-    let found: Vec<f32> = partners.iter().enumerate().map(|(i, &j)| cosines[i * columns + j]).collect();
-    let n = rows.max(1) as f64;
+    let found = matched(&unit_rows(&small.w_dec, d), &unit_rows(&large.w_dec, d), d);
+    let mean = |cosines: &[f32]| cosines.iter().map(|&c| c as f64).sum::<f64>() / rows.max(1) as f64;
+    let drawn = |n: usize, which: u64| {
+        let mut rng = seed::rng(0, "sae/consistency", which);
+        unit_rows(&(0..n * d).map(|_| gaussian(&mut rng)).collect::<Vec<f32>>(), d)
+    };
     Ok(Consistency {
-        pw_mcc: found.iter().map(|&c| c as f64).sum::<f64>() / n,
-        matched_frac: found.iter().filter(|&&c| c >= MATCHED).count() as f64 / n,
+        pw_mcc: mean(&found),
+        pw_mcc_by_chance: (rows * columns <= MOST_BY_CHANCE).then(|| mean(&matched(&drawn(rows, 0), &drawn(columns, 1), d))),
+        matched_frac: found.iter().filter(|&&c| c >= MATCHED).count() as f64 / rows.max(1) as f64,
         n_pairs: rows,
     })
+}
+
+/// |cos| of each row of `small` with its partner in the matching of largest sum. `small` (n, d), `large` (m, d), n <= m, rows of length 1.
+fn matched(small: &[f32], large: &[f32], d: usize) -> Vec<f32> {
+    let (rows, columns) = (small.len() / d, large.len() / d);
+    let mut cosines = vec![0.0; rows * columns];
+    matmul_nt(rows, columns, d, small, large, &mut cosines, false);
+    cosines.iter_mut().for_each(|c| *c = c.abs());
+    let partners = assign(&cosines, rows, columns);
+    partners.iter().enumerate().map(|(i, &j)| cosines[i * columns + j]).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::artifact::seed;
     use crate::sae::Select;
     use rand::RngExt;
 
@@ -109,6 +127,9 @@ mod tests {
         let (a, b) = (sae(d, w), sae(d, random(d, f + 11, 2)));
         let (there, back) = (consistency(&a, &b).unwrap(), consistency(&b, &a).unwrap());
         assert!(there.pw_mcc < 0.9 && there == back && there.n_pairs == f);
+        // These are drawn from a cube, and chance is of a sphere: nearly the same.
+        let by_chance = there.pw_mcc_by_chance.unwrap();
+        assert!((by_chance - there.pw_mcc).abs() < 0.03 && by_chance > 0.5, "{there:?}");
     }
 
     #[test]

@@ -135,6 +135,7 @@ fn the_page_takes_saved_edits_by_name_rests_where_it_is_told_and_says_what_is_no
     assert!(apart.status == 400 && apart.body.contains("scopes"), "{}", apart.body);
     let unknown = served.get(&format!("/api/steer?edit=soft&{rest}"));
     assert_eq!(served.get("/steer?edit=soft").status, 404);
+    assert_eq!(served.get("/steer?latent=1").status, 200, "the word of the command line is known");
     let beyond = served.get("/steer?feature=99999");
     assert!(beyond.status == 404 && beyond.body.contains("99999"), "{} {}", beyond.status, beyond.body);
     assert!(unknown.status == 404 && unknown.body.contains("loud one"), "{}", unknown.body);

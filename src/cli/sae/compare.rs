@@ -1,7 +1,7 @@
 //! `monosem sae compare`: the figures of several SAEs beside each other, and how much of their directions is the same.
 
 use super::super::Global;
-use crate::artifact::{RunDir, grouped, read_json};
+use crate::artifact::{RunDir, grouped, read_json, shell_word};
 use crate::features::compare::{Named, cautions, compare, open};
 use crate::pipeline::saes;
 use crate::sae::{Consistency, Eval, consistency, consistency_formulas};
@@ -25,6 +25,9 @@ struct Side {
     consistency: Option<Consistency>,
     /// What must be known of it.
     cautions: Vec<String>,
+    /// The command that measures it.
+    #[serde(skip)]
+    to_eval: String,
 }
 
 pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
@@ -42,7 +45,8 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
             .with_context(|| format!("cannot open the SAE {plain} of {}\n  those that are there: {}", home.root.display(), saes(&home).join(", ")))?;
         let path = home.sae(plain).join("eval.json");
         let eval = path.exists().then(|| read_json(&path)).transpose()?;
-        let mut side = Side { name: name.clone(), n_latents: named.sae.d_sae, eval, consistency: None, cautions: vec![] };
+        let mut side = Side { name: name.clone(), n_latents: named.sae.d_sae, eval, consistency: None, cautions: vec![], to_eval: String::new() };
+        side.to_eval = format!("monosem sae eval --name {} {}", shell_word(plain), home.flags());
         match &first {
             None => first = Some(named),
             Some(first) => {
@@ -51,6 +55,7 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
                 side.cautions = cautions(first, &named, &matched);
             }
         }
+        side.cautions.extend(side.eval.iter().flat_map(super::cautions));
         sides.push(side);
     }
     if global.json {
@@ -65,12 +70,16 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     if let Some(first) = amounts.next()
         && amounts.any(|other| other != first)
     {
-        tell!("note: these were not measured on as many tokens, so their figures are of different text: run monosem sae eval for all alike");
+        let commands: Vec<&str> = sides.iter().map(|side| side.to_eval.as_str()).collect();
+        tell!(
+            "note: these were not measured on as many tokens, so their figures are of different text; to measure all alike: {}",
+            commands.join(" && ")
+        );
     }
     for side in &sides {
         side.cautions.iter().for_each(|why| tell!("{}: {why}", side.name));
         if side.eval.is_none() {
-            tell!("{} is not evaluated yet: monosem sae eval --name NAME", side.name);
+            tell!("{} is not evaluated yet: {}", side.name, side.to_eval);
         }
     }
     Ok(())
@@ -116,11 +125,12 @@ fn table(sides: &[Side]) -> Vec<String> {
             line(name, &cell, known.formulas.get(*name).map_or("", String::as_str))
         }));
     }
-    let mut shared = |name: &str, of: fn(&Consistency) -> f64| {
-        let cell = |side: &Side| side.consistency.as_ref().map_or_else(nothing, |c| format!("{:.4}", of(c)));
+    let mut shared = |name: &str, of: fn(&Consistency) -> Option<f64>| {
+        let cell = |side: &Side| side.consistency.as_ref().and_then(of).map_or_else(nothing, |value| format!("{value:.4}"));
         lines.push(line(name, &cell, &format!("{}; with {}", consistency_formulas()[name], sides[0].name)));
     };
-    shared("pw_mcc", |c| c.pw_mcc);
-    shared("matched_frac", |c| c.matched_frac);
+    shared("pw_mcc", |c| Some(c.pw_mcc));
+    shared("pw_mcc_by_chance", |c| c.pw_mcc_by_chance);
+    shared("matched_frac", |c| Some(c.matched_frac));
     lines
 }

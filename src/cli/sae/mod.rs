@@ -147,7 +147,7 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
     pipeline::write_evaluated(&dir, &evaluated, record)?;
     let Evaluated { eval, controls } = evaluated;
     if global.json {
-        say!("{}", serde_json::json!({"eval": eval, "controls": controls}));
+        say!("{}", serde_json::json!({"eval": eval, "controls": controls, "cautions": cautions(&eval)}));
         return Ok(());
     }
     say_figures(&dir, &eval)?;
@@ -183,9 +183,7 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
         let share = |r: Option<f64>| r.map_or("-".into(), |r| format!("{r:.4}"));
         say!("  {what:38} {ce:8.4} {gap:8.4} {:>17} {:>17}", share(zeros), share(mean));
     }
-    if ours.ce_mean > ours.ce_zero {
-        tell!("note: their mean is a worse stand-in than zeros here, so what is recovered against the mean flatters; read recovered (zeros)");
-    }
+    cautions(&eval).iter().for_each(|caution| tell!("note: {caution}"));
     match run.features(&args.name).exists() {
         true => tell!("next: monosem explore --sae {} {}", args.name, run.flags()),
         false => tell!("next: monosem features build --sae {} {}", args.name, run.flags()),
@@ -219,9 +217,16 @@ fn say_figures(dir: &Path, eval: &Eval) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What must be known to read the figures.
+fn cautions(eval: &Eval) -> Vec<String> {
+    let flatters = eval.ce_mean > eval.ce_zero;
+    let said = "the mean is a worse stand-in than zeros here, so ce_recovered_mean flatters: read ce_recovered_zero";
+    flatters.then(|| said.to_string()).into_iter().collect()
+}
+
 fn say_transcoder(dir: &Path, eval: &Eval, global: &Global) -> anyhow::Result<()> {
     if global.json {
-        say!("{}", serde_json::json!({ "eval": eval }));
+        say!("{}", serde_json::json!({ "eval": eval, "cautions": cautions(eval) }));
         return Ok(());
     }
     say_figures(dir, eval)?;
@@ -229,6 +234,7 @@ fn say_transcoder(dir: &Path, eval: &Eval, global: &Global) -> anyhow::Result<()
         let figure = serde_json::to_value(eval)?[name].as_f64();
         say!("  {name:28} {:>9}   {}", figure.map_or("-".into(), |f| format!("{f:.4}")), eval.formulas[name]);
     }
+    cautions(eval).iter().for_each(|caution| tell!("note: {caution}"));
     Ok(())
 }
 

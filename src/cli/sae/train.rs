@@ -285,7 +285,7 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
             let dir = run.activations(&hook.to_string());
             let rows = CachedRows::open(&dir, hook, &lm_manifest, &stream, &format!("monosem harvest --hook {hook} {}", run.flags()))?;
             inputs.insert(input.into(), read_json::<Manifest>(&dir.join("manifest.json"))?.hash());
-            places.push(dir.display().to_string());
+            places.push(format!("{} ({}, {} rows)", dir.display(), rows.dtype(), grouped(rows.n_rows())));
             Ok(rows)
         };
         let rows = open(args.hook, "activations")?;

@@ -10,7 +10,7 @@ use crate::corpus::{Fields, Split, is_text, read_file};
 use crate::intervene::fit::{Fitted, Order};
 use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent};
 use crate::pipeline;
-use crate::pipeline::fit::{Documents, FitConfig, FitReport, fit};
+use crate::pipeline::fit::{Documents, FitConfig, FitReport, Sample, fit};
 use anyhow::{Context, bail};
 use rand::seq::SliceRandom;
 use std::io::Write;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// Find the features that make the model write like example texts, and save them as an edit
 ///
 /// At least four documents or texts of each side are needed; a hundred let fifty be fitted on. A record of jsonl or Parquet is a document; a txt or md file is cut at every
-/// <|endoftext|>, and where that leaves a side with fewer than twice --docs documents, at blank lines too.
+/// <|endoftext|> and after 8,000 bytes at the next blank line; where that leaves a side with fewer than twice --docs documents, at every blank line.
 ///
 /// Features are ranked on --docs documents of each side, drawn from all that were given, by contrast (they fire on positive texts and not on negative ones) and by
 /// output (they promote what positive texts go on with). Sets of the best are held at their usual activation, times a strength, while pilot texts are written; the set
@@ -297,7 +297,8 @@ fn table(out: &mut dyn Write, report: &FitReport, maxima: &[f32]) -> std::io::Re
         let times = if base > 0.0 { format!("{:.1}x", way.hit_rate / base) } else { "-".into() };
         writeln!(out, "{:>12} {:>6.1} % {times:>7} {:>10.2}x {:>9.2}x", way.name, 100.0 * way.hit_rate, way.perplexity_ratio, way.distinct_2_ratio)?;
     }
-    writeln!(out, "\nthe first text unedited: {:?}\nwith the edit:           {:?}", report.sample.unedited, report.sample.edited)
+    let Sample { seed, unedited, edited } = &report.sample;
+    writeln!(out, "\nthe first text (seed {seed}) unedited: {unedited:?}\nwith the edit: {edited:?}")
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use super::rig::Opened;
 use super::{Drawing, Global};
 use crate::artifact::{RunDir, shell_word};
 use crate::intervene::effect::{Effect, Moved, effect};
-use crate::intervene::quality::perplexity;
+use crate::intervene::quality::{distinct_2, perplexity};
 use crate::intervene::saved::RuleName;
-use crate::intervene::strength::{MAX_PERPLEXITY_RATIO, Measures, SafeStrength, Trial, caution, safe_strength};
+use crate::intervene::strength::{Measures, SafeStrength, Trial, caution, comes_apart, safe_strength};
 use crate::intervene::write::{Change, Writing};
 use crate::intervene::{Rule, Side, Steering, steer};
 use anyhow::bail;
@@ -119,7 +119,8 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
         let max_act = opened.scale(one.latent)?.max_act;
         tell!("latent {}: largest activation {max_act:.3} ({}); {}", one.latent, opened.scale_from(), spoken(&one.rule));
         if let Some(caution) = caution(opened.rig(), one, max_act, &prompt) {
-            tell!("warning: latent {}: {caution}", one.latent);
+            let caution = format!("latent {}: {caution}", one.latent);
+            tell!("warning: {caution}");
             cautions.push(caution);
         }
         max_acts.push(max_act);
@@ -143,16 +144,19 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
     let trial = Trial { rig, prompts: &prompts, writing: &writing, concept: concept.as_ref().map(|c| &c.0) };
     let sides = if args.texts > 1 || concept.is_some() { Some((trial.write(Change::default())?, trial.write((&steering).into())?)) } else { None };
     let counted = concept.as_ref().map(|c| c.1.as_str());
-    let own = perplexity(rig.lm, &prompts[0], &both.edited.tokens).zip(perplexity(rig.lm, &prompts[0], &both.unedited.tokens));
     // Of several texts all count.
-    let (ratio, what) = match &sides {
-        Some((unedited, edited)) if args.texts > 1 => (Some(edited.measures.perplexity / unedited.measures.perplexity), "edited texts"),
-        _ => (own.map(|(edited, unedited)| edited / unedited), "the edited text"),
+    let apart = match &sides {
+        Some((unedited, edited)) if args.texts > 1 => {
+            let (before, after) = (&unedited.measures, &edited.measures);
+            comes_apart(Some(after.perplexity / before.perplexity), (before.distinct_2, after.distinct_2))
+        }
+        _ => {
+            let [before, after] = [&both.unedited.tokens, &both.edited.tokens].map(|text| (perplexity(rig.lm, &prompts[0], text), distinct_2(text)));
+            comes_apart(after.0.zip(before.0).map(|(edited, unedited)| edited / unedited), (before.1, after.1))
+        }
     };
-    if let Some(ratio) = ratio.filter(|&ratio| ratio > MAX_PERPLEXITY_RATIO && !args.pin) {
-        let caution = format!(
-            "the unedited model finds {what} {ratio:.1} times as perplexing as its own: a strength at which writing comes apart; a lower one may keep it whole"
-        );
+    if let Some(said) = apart.filter(|_| !args.pin) {
+        let caution = format!("what is written with the edit comes apart: {said}; a lower strength may keep it whole");
         tell!("warning: {caution}");
         cautions.push(caution);
     }

@@ -22,7 +22,8 @@ const MAX_EDITS: usize = 16;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ask {
-    /// Steering asks for one, or for `edit`; the form starts with the first of the tour.
+    /// Steering asks for one, or for `edit`; the form starts with the first of the tour. `latent`, as the command line says, is the same.
+    #[serde(alias = "latent")]
     pub feature: Option<u32>,
     /// In multiples of the feature's largest activation in the dictionary; 0 removes the feature. Found like `auto` where it is not given.
     pub strength: Option<f32>,
