@@ -3,6 +3,9 @@
 //! Unit directions uniform on the sphere, coefficients LogNormal(0, 0.25), some 20 features active in a row. Rates: all 0.00625, or log-uniform
 //! between 10^-5.5 and 10^-1.2 (mean 0.00637). An SAE of 3,200 latents at L0 20; a feature is recovered where a latent has a cosine above 0.8 with it.
 //! Source: Sanity checks of SAEs (2026): constant rates 3 recovered, explained variance 0.67; log-uniform 297 (BatchTopK) and 225 (JumpReLU), 0.71.
+//!
+//! ReLU + L1 at the same L0 finds twice as many: its penalty falls on every latent that fires, so a latent that mixes features pays for each of their rows. It reconstructs
+//! far worse for that, which is the point of the problem: recovery and reconstruction are two questions.
 
 use super::{Ask, Chosen, Experiment, Outcome};
 use crate::artifact::{Figure, Progress, seed};
@@ -19,7 +22,7 @@ pub const CROWDED: Experiment = Experiment {
     about: "3,200 features in 100 dimensions, constant and log-uniform rates",
     source: "Sanity checks of SAEs 2026",
     rows: 50_000_000,
-    takes: "10 minutes an SAE",
+    takes: "20 minutes an SAE",
     run,
 };
 
@@ -28,6 +31,9 @@ const D: usize = 100;
 
 /// Recipe, then recovered and explained variance at log-uniform rates.
 const PUBLISHED: [(&str, f64, f64); 2] = [("batch-topk", 297.0, 0.71), ("jump-relu", 225.0, 0.71)];
+
+/// Beats what is published: 15 % of the features at log-uniform rates.
+const BETTER: (&str, f64) = ("relu-april-2024", 0.15 * N as f64);
 
 /// Rates of the log-uniform case, falling.
 fn log_uniform() -> Vec<f64> {
@@ -38,7 +44,7 @@ fn log_uniform() -> Vec<f64> {
 }
 
 fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
-    let asked = ask.architectures(&[("batch-topk", json!({})), ("jump-relu", json!({}))]);
+    let asked = ask.architectures(&[("batch-topk", json!({})), ("jump-relu", json!({})), (BETTER.0, json!({}))]);
     let chosen = asked.iter().map(|a| a.at_l0(20.0)).collect::<Result<Vec<Chosen>>>()?;
     let (mut figures, mut found) = (Vec::new(), Vec::new());
     for (case, rates) in [("constant", vec![0.00625; N]), ("log-uniform", log_uniform())] {
@@ -65,6 +71,9 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
                     "log-uniform" => (recovered.published(n).within(0.75 * n, f64::INFINITY), explained.published(ev)),
                     _ => (recovered.published(3.0), explained.published(0.67)),
                 };
+            }
+            if case == "log-uniform" && chosen.recipe.name() == BETTER.0 {
+                recovered = recovered.within(BETTER.1, f64::INFINITY);
             }
             found.push(format!("{} {:.0}", label(chosen), recovered.ours));
             let true_l0 = of("true l0", |s| s.true_l0).published(20.0).within(0.97 * expected, 1.03 * expected);
