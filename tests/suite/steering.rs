@@ -258,6 +258,8 @@ fn an_edit_is_fitted_to_files_and_used_by_its_name() {
     assert!(!sample("unedited").is_empty() && sample("unedited") != sample("edited"), "{}", found["sample"]);
     let used = said(dir, &["steer", "run", "--edit", "fitted", "--tokens", "5"]);
     assert_eq!(used["edit"]["edits"].as_array().unwrap().len(), found["edit"].as_array().unwrap().len());
+    let again = said(dir, &["steer", "run", "--edit", "fitted", "--tokens", "10", "--seed", &found["sample"]["seed"].to_string()]);
+    assert_eq!(again["unedited"]["text"], found["sample"]["unedited"], "its first text is written again by its seed");
     assert!(fails(dir, &["steer", "fit", "--positive", "nowhere.txt", "--run", "small"]).contains("nowhere.txt"));
     let one = dir.join("one.jsonl");
     fs::write(&one, "{\"text\": \"one line\"}\n").unwrap();

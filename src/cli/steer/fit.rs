@@ -174,11 +174,11 @@ fn order(text: &str) -> Result<Order, String> {
 
 /// Documents of files, and texts, as tokens. What is not read is said, and where text is cut at blank lines.
 fn documents(opened: &Opened, paths: &[PathBuf], texts: &[String], args: &FitArgs) -> anyhow::Result<Vec<Vec<u32>>> {
-    let of_files = paths.iter().map(|path| records(path, &args.field)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut left_out = 0;
+    let of_files = paths.iter().map(|path| records(path, &args.field, &mut left_out)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut all = texts.to_vec();
     let enough = 2 * args.docs;
     let few = texts.len() + of_files.iter().map(Vec::len).sum::<usize>() < enough;
-    let mut left_out = 0;
     for (path, mut records) in paths.iter().zip(of_files) {
         if few && is_text(path) {
             let n = records.len();
@@ -188,12 +188,12 @@ fn documents(opened: &Opened, paths: &[PathBuf], texts: &[String], args: &FitArg
                 tell!("note: {name} gives {n} documents, and a side needs {enough}: it is cut at blank lines into {paragraphs}");
             }
         }
-        left_out += records.len().saturating_sub(MOST_DOCUMENTS);
+        left_out += records.len().saturating_sub(MOST_DOCUMENTS) as u64;
         records.truncate(MOST_DOCUMENTS);
         all.append(&mut records);
     }
     if left_out > 0 {
-        tell!("note: {} documents after the first {} of a file are not read", grouped(left_out as u64), grouped(MOST_DOCUMENTS as u64));
+        tell!("note: {} documents after the first {} of a file are not read", grouped(left_out), grouped(MOST_DOCUMENTS as u64));
     }
     let mut documents: Vec<Vec<u32>> = all.iter().map(|text| opened.tokenizer.encode(text)).collect();
     let long = documents.iter().filter(|d| d.len() > MOST_TOKENS).count();
@@ -205,8 +205,8 @@ fn documents(opened: &Opened, paths: &[PathBuf], texts: &[String], args: &FitArg
     Ok(documents)
 }
 
-/// The texts of a file's records.
-fn records(path: &Path, field: &str) -> anyhow::Result<Vec<String>> {
+/// The texts of a file's first records; the others are counted in `left_out`.
+fn records(path: &Path, field: &str, left_out: &mut u64) -> anyhow::Result<Vec<String>> {
     let (mut texts, mut wrong) = (Vec::new(), None);
     let label = path.display().to_string();
     if !path.is_file() {
@@ -214,7 +214,8 @@ fn records(path: &Path, field: &str) -> anyhow::Result<Vec<String>> {
     }
     read_file(path, &label, Fields { text: field, kind: "kind" }, &mut |document| {
         match document {
-            Ok(document) => texts.push(document.text),
+            Ok(document) if texts.len() < MOST_DOCUMENTS => texts.push(document.text),
+            Ok(_) => *left_out += 1,
             Err(e) => drop(wrong.get_or_insert(e)),
         }
         Ok(())
