@@ -227,7 +227,7 @@ fn live_text_and_steering_run_the_model() {
     let steer = "/api/steer?feature=0&strength=0.5&prompt=Nobody&tokens=12&temperature=1&seed=3";
     let (once, again) = (served.json(steer), served.json(steer));
     assert!(once == again && once["caption"].as_str().unwrap().contains("Clamped to"), "the same address writes the same text: {once}");
-    for (path, named) in [("latent=17&prompt=x", "latent"), ("prompt=x", "feature=N"), ("feature=0&strenght=3&prompt=x", "strenght")] {
+    for (path, named) in [("unit=17&prompt=x", "unit"), ("prompt=x", "feature=N"), ("feature=0&strenght=3&prompt=x", "strenght")] {
         let refused = served.get(&format!("/api/steer?{path}"));
         assert!(refused.status == 400 && refused.body.contains(named), "{path}: {} {}", refused.status, refused.body);
     }
