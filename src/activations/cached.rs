@@ -232,6 +232,38 @@ fn write_shard(engine: &mut dyn Engine, stream: &TokenStream, plan: &Recorded, s
     Ok(write_tensors(path, &[tensor], &metadata)?)
 }
 
+/// What the manifest of a cache says, its rows unread.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct CacheSummary {
+    pub hook: HookPoint,
+    pub dtype: CacheDtype,
+    /// Rows in the cache, those that do not count too.
+    pub n_rows: u64,
+    /// On disk.
+    pub bytes: u64,
+    /// The input that has changed since the cache was made, `lm` or `tokens`.
+    pub stale: Option<String>,
+}
+
+impl CacheSummary {
+    /// Of the cache in `dir`; `inputs` are the names and hashes of what is there now, none for what is missing.
+    ///
+    /// # Errors
+    /// No manifest of a cache, or a damaged one.
+    pub fn read(dir: &Path, inputs: &[(&str, Option<String>)]) -> Result<Self> {
+        let manifest = Manifest::read(dir, STAGE, FORMAT_VERSION)?;
+        let recorded: Recorded = serde_json::from_value(manifest.config).map_err(|e| artifact::Error::json(&dir.join("manifest.json"), e))?;
+        let changed = inputs.iter().find(|(input, hash)| manifest.inputs.get(*input) != hash.as_ref());
+        Ok(CacheSummary {
+            hook: recorded.hook,
+            dtype: recorded.dtype,
+            n_rows: recorded.n_rows,
+            bytes: manifest.counts.get("bytes").copied().unwrap_or_default(),
+            stale: changed.map(|(input, _)| (*input).into()),
+        })
+    }
+}
+
 /// The rows of windows as they are on disk.
 pub struct CachedRows {
     dir: PathBuf,

@@ -20,7 +20,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use cached::{CacheConfig, CacheDtype, Cached, CachedRows, cache, cache_bytes};
+pub use cached::{CacheConfig, CacheDtype, CacheSummary, Cached, CachedRows, cache, cache_bytes};
 pub use paired::{Paired, PairedRows};
 pub use plan::{Plan, ShuffleConfig};
 pub use sequential::{Batch, Sequential};

@@ -2,7 +2,7 @@
 
 use super::Global;
 use crate::artifact::{RunDir, grouped, shell_word, size};
-use crate::pipeline::{Status, saes, status};
+use crate::pipeline::{Status, caches, saes, status};
 use anyhow::bail;
 use std::collections::BTreeMap;
 
@@ -24,7 +24,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     if global.json {
         let stages: Vec<_> =
             stages.iter().map(|(stage, status, command)| serde_json::json!({"stage": stage, "state": status, "made_by": command})).collect();
-        say!("{}", serde_json::json!({"run": run.root, "in_use_by": run.in_use_by(), "sae": sae, "saes": saes(&run), "stages": stages}));
+        let (in_use_by, saes, caches) = (run.in_use_by(), saes(&run), caches(&run));
+        say!("{}", serde_json::json!({"run": run.root, "in_use_by": in_use_by, "sae": sae, "saes": saes, "caches": caches, "stages": stages}));
         return Ok(());
     }
     say!("{}", run.root.display());
@@ -39,6 +40,10 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
             }
         };
         say!("  {stage:<10}{line}");
+    }
+    for cache in caches(&run) {
+        let stale = cache.stale.map_or(String::new(), |input| format!("; stale: {input} has changed since"));
+        say!("  cache     {}: {} rows in {}, {}{stale}", cache.hook, grouped(cache.n_rows), cache.dtype, size(cache.bytes));
     }
     let others: Vec<String> = saes(&run).into_iter().filter(|name| *name != sae).collect();
     if !others.is_empty() {

@@ -3,6 +3,7 @@
 use super::Recipe;
 use super::evaluate::EVAL_FORMAT_VERSION;
 use super::stages::{lm_manifest, refuse_other_settings};
+use crate::activations::CacheSummary;
 use crate::artifact::{Manifest, RunDir, TensorFile, settings, shell_word};
 use crate::corpus::{TokenStream, sources_changed};
 use crate::features::{self, Checkpoint, Dictionary, NEURONS, exam};
@@ -118,7 +119,7 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
 
 /// Names of the run's SAEs, those with a dictionary first, `main` before others: finished ones, those in the making, and dictionaries that were imported without one.
 pub fn saes(run: &RunDir) -> Vec<String> {
-    let inside = |path: PathBuf| fs::read_dir(path.parent().unwrap_or(&path)).into_iter().flatten().flatten().map(|e| e.path());
+    let inside = |path: PathBuf| beside(&path);
     let named = |path: &Path| Some(path.file_name()?.to_str()?.to_string());
     let is_full = |path: &PathBuf| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
     let finished = inside(run.sae("x")).filter(|path| path.is_dir()).filter_map(|path| named(&path));
@@ -129,6 +130,20 @@ pub fn saes(run: &RunDir) -> Vec<String> {
     names.sort_by_key(|name| (!run.features(name).is_file(), name != "main", name.clone()));
     names.dedup();
     names
+}
+
+/// The caches of activations in a run, in the order of their hooks; what is no finished cache is left out. Their rows, which may be many, are not read.
+pub fn caches(run: &RunDir) -> Vec<CacheSummary> {
+    let tokens = TokenStream::open(&run.tokens()).ok().map(|stream| stream.manifest().hash());
+    let inputs = [("lm", lm_manifest(run).ok().map(|lm| lm.hash())), ("tokens", tokens)];
+    let mut caches: Vec<CacheSummary> = beside(&run.activations("x")).filter_map(|dir| CacheSummary::read(&dir, &inputs).ok()).collect();
+    caches.sort_by_key(|cache| cache.hook.to_string());
+    caches
+}
+
+/// What lies in the folder of a path.
+fn beside(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(path.parent().unwrap_or(path)).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 /// The command that goes on with `run.toml`; an older result of other settings, which was to be replaced, still stands in its way.

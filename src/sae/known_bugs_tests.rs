@@ -5,6 +5,7 @@
 //! | a resampler that writes to a temporary, draws by the loss instead of its square, scales an input that is not of unit norm | dictionary_learning | `new_latents_have_exact_norms_and_no_history_and_the_others_are_untouched`, `dead_latents_are_resampled_on_time_come_alive_and_cost_no_rows`, `a_row_is_drawn_by_the_square_of_its_loss_out_of_as_many_as_were_asked_for` |
 //! | decoder rows not normalised after the step, or along the wrong axis | gelu-1l code | `decoder_rows_keep_unit_norm_over_many_steps_and_the_gradient_is_orthogonal_to_them` |
 //! | AuxK with b_dec added, k from the wrong width, residual not detached, coefficient twice (SAELens #644, sparsify #132, dictionary_learning #34) | | `each_loss_term_reaches_exactly_the_parameters_that_it_should`, `the_largest_raw_values_are_kept_negative_ones_included`, and finite differences of AuxK in every recipe that has it |
+//! | AuxK that is too weak to bring anything back (ours, for a while: 1/32 of the error itself) | | here |
 //! | one loss logged and another differentiated (crosscode #3), a threshold applied twice (dictionary_learning #55) | | `gradients_of_every_loss_match_finite_differences` and the test of each architecture |
 //! | JumpReLU whose coefficient does nothing, whose thresholds do not move (SAELens #719, #718), a target that nothing is steered to | | here |
 //! | BatchTopK without its threshold at inference (SAELens #608), or with that of another k | | here |
@@ -139,4 +140,17 @@ fn a_resumed_training_reads_only_the_rows_that_it_had_not_read() {
     assert_eq!((whole.unwrap(), resumed.unwrap()), (40, 40));
     // The number of steps would also come from a new start.
     assert!(rows_of_rest <= rows_of_whole - 256 * 15, "{rows_of_rest} rows were read after the interruption, {rows_of_whole} without one");
+}
+
+#[test]
+fn auxk_brings_latents_back_faster_than_they_die() {
+    let dead = |auxk: bool| {
+        let recipe = Recipe::named("batch-topk", &[("k", json!(4.0)), ("auxk", json!(auxk))]).unwrap();
+        let mut config = TrainConfig::short(SaeConfig::new(32, 512, recipe), 600_000, 256, 0);
+        (config.lr, config.dead_window_rows, config.init_rows) = (1e-3, 20_000, 4000);
+        trained(&config, &mut Synthetic::new(32, 512, 4, 600_000)).dead_frac
+    };
+    // With a coefficient of 1/32 it is 64 %: more than without AuxK.
+    let (without, with) = (dead(false), dead(true));
+    assert!(without > 0.3 && with < 0.1, "{without} of the latents are dead without it, {with} with it");
 }

@@ -124,7 +124,7 @@ fn dead_latents_learn_what_is_left_of_the_target() {
             want += f64::from(y - y_hat - kept * p.w_dec[dead * E + i]).powi(2);
         }
     }
-    let want = want / B as f64 / 32.0;
+    let want = want / B as f64;
     assert!(none == 0.0 && (aux - want).abs() < 1e-5 * want, "{aux} and {want}");
     assert!(with.w_skip == without.w_skip && with.b_dec == without.b_dec, "what the live ones made is held fixed");
     let row = |p: &Params, j: usize| p.w_dec[j * E..][..E].to_vec();

@@ -180,6 +180,11 @@ fn a_transcoder_goes_through_the_program_and_what_cannot_use_it_says_so() {
     assert!(error.contains("there is no finished cache") && error.contains("harvest --hook blocks.0.hook_mlp_out"), "{error}");
     works(dir, &["harvest", "--hook", "blocks.0.hook_mlp_out", "--dtype", "f32", "--run", "small"]);
     works(dir, &cached);
+    let said = works(dir, &["info", "small"]);
+    assert!(said.contains("cache     blocks.0.hook_mlp_out: ") && said.contains(" rows in f32, ") && !said.contains("stale"), "{said}");
+    let caches = json(dir, &["info", "small"])["caches"].clone();
+    let hooks: Vec<&str> = caches.as_array().unwrap().iter().map(|cache| cache["hook"].as_str().unwrap()).collect();
+    assert_eq!(hooks, ["blocks.0.hook_mlp_out", "blocks.0.ln2.hook_normalized"]);
     let weights = |name: &str| fs::read(dir.join("small/sae").join(name).join("sae_weights.safetensors")).unwrap();
     assert!(weights("from-disk") == weights("mlp"), "a transcoder from a cache has other weights than one from the model");
     let info = works(dir, &["sae", "info", "--name", "linear", "--run", "small"]);

@@ -68,7 +68,7 @@ struct Evaluate {
     /// Held-out tokens to measure reconstruction on
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     tokens: u64,
-    /// Held-out tokens to measure cross-entropies on
+    /// Held-out tokens to measure cross-entropies on, rounded up to whole windows
     #[arg(long, value_name = "N", default_value_t = 200_000)]
     ce_tokens: u64,
     /// Neurons that the control of largest neurons keeps [default: k of a topk SAE, at least 40]
@@ -127,9 +127,10 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
     };
     let record = config.record(run, &args.name, &stream)?;
     tell!(
-        "reads   at most {} held-out tokens; of half B at most {} for the cross-entropies of the model with the SAE and with its controls",
+        "reads   {} held-out tokens, fewer where there are no more; of half B {} in whole windows for the cross-entropies of the model with the SAE{}",
         grouped(args.tokens),
-        grouped(args.ce_tokens)
+        grouped(args.ce_tokens),
+        if target.is_none() { " and with its controls" } else { "" }
     );
     let mut progress = Terminal::new();
     if let Some(target) = target {

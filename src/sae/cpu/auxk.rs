@@ -2,7 +2,10 @@
 //!
 //! B = rows, D = d_in, E = d_out (= D but for transcoders), N = dead latents. z = xc w_enc[dead]^T + b_enc[dead]; the k_aux = min(E/2, N) largest raw z of a row are kept, negative
 //! ones too (rectified values could never revive a latent that is negative everywhere); x_aux = kept w_dec[dead], without b_dec.
-//! aux = 1/32 * min(N / (E/2), 1) * mean over rows of |x_aux - (x - x_hat)|^2, with x_hat held fixed.
+//! aux = min(N / (E/2), 1) * mean over rows of |x_aux - (x - x_hat)|^2, with x_hat held fixed.
+//!
+//! Published coefficients are 1 (SAELens) and 1/32 of an error divided by the residual's variance (Gao). 1/32 of the error itself, less than either, is too weak:
+//! Adam's second moments remember a latent's last firings for thousands of steps, and latents die faster than they come back (LOG.md).
 //!
 //! Some 15 % or more of the dead latents are kept per row, so dense products over the N dead ones are the fast way.
 
@@ -11,8 +14,6 @@ use crate::kernels::gemm::{matmul_nn, matmul_nt, matmul_tn};
 use crate::kernels::sparse::{axpy, error_row};
 use crate::sae::encode::{CHUNK, block_rows, grow};
 use rayon::prelude::*;
-
-const COEFFICIENT: f64 = 1.0 / 32.0;
 
 /// What the auxiliary loss reads.
 pub(super) struct AuxK<'a> {
@@ -51,7 +52,7 @@ pub(super) struct AuxWork {
 }
 
 impl AuxWork {
-    /// Computes the loss, returned with its coefficient, and the gradients of the dead latents.
+    /// Computes the loss, returned with its weight, and the gradients of the dead latents.
     pub fn run(&mut self, input: AuxK) -> f64 {
         let AuxK { params, w_enc, dead, centred, g, weight: main_weight, batch, d, e, f } = input;
         let n_dead = dead.len();
@@ -67,7 +68,7 @@ impl AuxWork {
         let bias: Vec<f32> = dead.iter().map(|&j| params.b_enc[j as usize]).collect();
         let half = (e / 2).max(1);
         let k_aux = half.min(n_dead);
-        let weight = COEFFICIENT * (n_dead as f64 / half as f64).min(1.0);
+        let weight = (n_dead as f64 / half as f64).min(1.0);
         self.d_w_enc.resize(n_dead * d, 0.0);
         self.d_w_dec.resize(n_dead * e, 0.0);
         self.d_b_enc.clear();

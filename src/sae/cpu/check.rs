@@ -101,7 +101,7 @@ pub(crate) fn aux_loss((p, z): (&Tensors, &[f64]), (at, z_at): (&Tensors, &[f64]
         return 0.0;
     }
     let kept = largest(z_at, dead.iter().map(|&j| j as usize), (D / 2).min(dead.len()));
-    let scale = (dead.len() as f64 / (D / 2) as f64).min(1.0) / 32.0;
+    let scale = (dead.len() as f64 / (D / 2) as f64).min(1.0);
     let x_hat = |i: usize| at[3][i] + on.iter().map(|&j| z_at[j] * at[2][j * D + i]).sum::<f64>();
     let aux = |i: usize| kept.iter().map(|&j| z[j] * p[2][j * D + i]).sum::<f64>();
     scale * (0..D).map(|i| (aux(i) - (x[i] as f64 - x_hat(i))).powi(2)).sum::<f64>()

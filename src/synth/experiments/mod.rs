@@ -87,9 +87,14 @@ pub struct Chosen {
     pub lr: Option<f64>,
     pub lr_warmup: Option<f64>,
     pub lr_decay: Option<f64>,
+    /// Rows without a firing after which a latent is dead.
+    pub dead_window_rows: Option<u64>,
     /// For tables and, with dashes, for folders: `batch-topk k=25`, `jump-relu target_l0=25`.
     pub label: String,
 }
+
+/// Settings that belong to the training, not to the recipe.
+const OF_TRAINING: [&str; 5] = ["target_l0", "lr", "lr_warmup", "lr_decay", "dead_window_rows"];
 
 impl Architecture {
     pub fn new(recipe: &str, settings: Value) -> Self {
@@ -100,7 +105,7 @@ impl Architecture {
     /// From `NAME` or `NAME:key=value,key=value`; values are JSON or words.
     ///
     /// # Errors
-    /// A setting without `=`.
+    /// A setting without `=`, or one of the training that is not a number.
     pub fn parse(text: &str) -> std::result::Result<Self, String> {
         let (recipe, settings) = text.split_once(':').unwrap_or((text, ""));
         let mut depth = 0;
@@ -110,7 +115,11 @@ impl Architecture {
         };
         let pair = |word: &str| {
             let (key, value) = word.split_once('=').ok_or_else(|| format!("{word} is not a setting; write KEY=VALUE"))?;
-            Ok((key.to_string(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
+            let value: Value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+            if OF_TRAINING.contains(&key) && !value.is_number() {
+                return Err(format!("{key} is {value}; it is a number"));
+            }
+            Ok((key.to_string(), value))
         };
         let words: Vec<&str> = settings.split(between).filter(|word| !word.is_empty()).collect();
         let settings = words.into_iter().map(pair).collect::<std::result::Result<_, String>>()?;
@@ -136,15 +145,15 @@ impl Architecture {
     /// # Errors
     /// As [`Architecture::at_l0`].
     pub fn as_it_is(&self) -> Result<Chosen> {
-        let of_training = |key: &str| ["target_l0", "lr", "lr_warmup", "lr_decay"].contains(&key);
         let settings: Vec<(&str, Value)> =
-            self.settings.iter().filter(|(key, _)| !of_training(key)).map(|(key, v)| (key.as_str(), v.clone())).collect();
+            self.settings.iter().filter(|(key, _)| !OF_TRAINING.contains(&key.as_str())).map(|(key, v)| (key.as_str(), v.clone())).collect();
         let recipe = Recipe::named(&self.recipe, &settings)?;
         let number = |key: &str| self.settings.get(key).and_then(Value::as_f64);
         let words = self.settings.iter().map(|(key, value)| format!(" {key}={}", value.to_string().replace(['"', ' '], "")));
         let label = self.recipe.clone() + &words.collect::<String>();
         let (lr, lr_warmup, lr_decay) = (number("lr"), number("lr_warmup"), number("lr_decay"));
-        Ok(Chosen { recipe, target_l0: number("target_l0"), lr, lr_warmup, lr_decay, label })
+        let dead_window_rows = number("dead_window_rows").map(|rows| rows as u64);
+        Ok(Chosen { recipe, target_l0: number("target_l0"), lr, lr_warmup, lr_decay, dead_window_rows, label })
     }
 
     /// The same with `settings` where it says nothing.
@@ -164,6 +173,7 @@ impl Chosen {
             lr: self.lr.unwrap_or(config.lr),
             lr_warmup: self.lr_warmup.unwrap_or(config.lr_warmup),
             lr_decay: self.lr_decay.unwrap_or(config.lr_decay),
+            dead_window_rows: self.dead_window_rows.unwrap_or(config.dead_window_rows),
             ..config
         }
     }
@@ -254,7 +264,10 @@ mod tests {
         assert_eq!((jump.target_l0, jump.label.as_str()), (Some(25.0), "jump-relu bandwidth=0.5 target_l0=25"));
         let slower = at("topk:lr_decay=0.5", 2.0).unwrap();
         let config = TrainConfig::short(sae::SaeConfig::new(2, 4, slower.recipe.clone()), 10, 1, 0);
-        assert_eq!((slower.label.as_str(), slower.tuned(config).lr_decay), ("topk lr_decay=0.5 k=2", 0.5));
+        assert_eq!((slower.label.as_str(), slower.tuned(config.clone()).lr_decay), ("topk lr_decay=0.5 k=2", 0.5));
+        let sooner = at("topk:dead_window_rows=5000", 2.0).unwrap();
+        assert_eq!(Architecture::parse("topk:lr=fast").unwrap_err(), r#"lr is "fast"; it is a number"#);
+        assert_eq!((sooner.label.as_str(), sooner.tuned(config).dead_window_rows), ("topk dead_window_rows=5000 k=2", 5000));
         let nested = at("matryoshka:prefixes=[2,4],detached=true", 3.0).unwrap();
         assert_eq!(nested.recipe, Recipe::Matryoshka(sae::Matryoshka { k: 3.0, prefixes: vec![2, 4], detached: true, ..Default::default() }));
         assert_eq!(nested.label, "matryoshka prefixes=[2,4] detached=true k=3");
