@@ -7,6 +7,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: monosem::kernels::aligned::Aligned = monosem::kernels::aligned::Aligned;
+
 /// Refuses flags that nothing reads; cargo's own `--bench` is let through.
 pub fn knows(flags: &[&str]) {
     let unknown = std::env::args().find(|a| a.starts_with("--") && a != "--bench" && !flags.contains(&a.as_str()));

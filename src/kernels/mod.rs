@@ -6,6 +6,7 @@
 
 pub mod activation;
 pub mod adamw;
+pub mod aligned;
 pub mod assignment;
 pub mod attention;
 pub mod cross_entropy;

@@ -15,8 +15,8 @@ use std::sync::Mutex;
 /// Rows that one thread selects and decodes at a time. Fixed, so that sums do not depend on the number of threads.
 pub(super) const CHUNK: usize = 64;
 
-/// Rows that one thread screens at a time: in 16 bits they fill half of a level-2 cache of 1 MiB at D = 512, in 8 a quarter.
-const SCREEN_CHUNKS: usize = 8;
+/// Chunks that one thread screens at a time, 1,024 rows: what is rescored reads the encoder's weights once for all of them.
+const SCREEN_CHUNKS: usize = 16;
 
 /// Pre-activations held at once: 16M, 64 MiB. Smaller blocks would have the product repack the encoder more often.
 const BLOCK_ELEMENTS: usize = 1 << 24;

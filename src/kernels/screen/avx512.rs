@@ -24,14 +24,13 @@ pub type Tile = unsafe fn(*const u32, *const u32, usize, *const i32) -> Sums;
 /// # Safety
 /// As there; `tile` is the product's.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub unsafe fn screen(panels: &Panels, part: Range<usize>, lists: &mut Lists, words: usize, k: Option<usize>, tile: Tile) {
-    let groups = lists.len.len() / GROUP;
+pub unsafe fn screen(panels: &Panels, (part, strip): (Range<usize>, Range<usize>), lists: &mut Lists, words: usize, k: Option<usize>, tile: Tile) {
     let full = lists.stride - PANEL;
     let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     let nothing = _mm512_set1_ps(f32::NEG_INFINITY);
     for (panel, weights) in panels.packed.chunks_exact(words * PANEL).enumerate().skip(part.start).take(part.len()) {
         let column = panel * PANEL;
-        for group in 0..groups {
+        for group in strip.clone() {
             // SAFETY: a panel has words * 32 elements and a group words * 12; the panel's statistics have 32 entries from `column`; a row has room for
             // 32 more entries before each tile.
             unsafe {
@@ -56,14 +55,28 @@ pub unsafe fn screen(panels: &Panels, part: Range<usize>, lists: &mut Lists, wor
                     }
                     let mut len = *lists.len.get_unchecked(row);
                     for (half, (z, error, upper, found)) in both.into_iter().enumerate() {
+                        let n = found.count_ones() as usize;
+                        if n == 0 {
+                            continue;
+                        }
                         let at = row * lists.stride + len;
                         // The second operand is the result where the first is NaN.
                         let lower = _mm512_max_ps(_mm512_sub_ps(z, error), nothing);
                         let number = _mm512_add_epi32(lanes, _mm512_set1_epi32((column + 16 * half) as i32));
-                        _mm512_storeu_ps(lists.upper.as_mut_ptr().add(at), _mm512_maskz_compress_ps(found, upper));
-                        _mm512_storeu_ps(lists.lower.as_mut_ptr().add(at), _mm512_maskz_compress_ps(found, lower));
-                        _mm512_storeu_si512(lists.latent.as_mut_ptr().add(at).cast(), _mm512_maskz_compress_epi32(found, number));
-                        len += found.count_ones() as usize;
+                        let (upper, lower) = (_mm512_maskz_compress_ps(found, upper), _mm512_maskz_compress_ps(found, lower));
+                        let number = _mm512_maskz_compress_epi32(found, number);
+                        let to = (lists.upper.as_mut_ptr().add(at), lists.lower.as_mut_ptr().add(at), lists.latent.as_mut_ptr().add(at));
+                        // Mostly there are one or two: a short store touches one line of the cache, not two.
+                        if n <= 4 {
+                            _mm_storeu_ps(to.0, _mm512_castps512_ps128(upper));
+                            _mm_storeu_ps(to.1, _mm512_castps512_ps128(lower));
+                            _mm_storeu_si128(to.2.cast(), _mm512_castsi512_si128(number));
+                        } else {
+                            _mm512_storeu_ps(to.0, upper);
+                            _mm512_storeu_ps(to.1, lower);
+                            _mm512_storeu_si512(to.2.cast(), number);
+                        }
+                        len += n;
                     }
                     *lists.len.get_unchecked_mut(row) = len;
                     if len > *lists.compact_at.get_unchecked(row) {
@@ -74,11 +87,6 @@ pub unsafe fn screen(panels: &Panels, part: Range<usize>, lists: &mut Lists, wor
                 }
             }
         }
-    }
-    for row in 0..lists.len.len() {
-        lists.raise(row, k);
-        // SAFETY: as promised by the caller.
-        unsafe { drop_below_limit(lists, row) };
     }
 }
 

@@ -81,13 +81,12 @@ pub unsafe fn pack(x: &[f32], norm: f64, out: *mut u32, stride: usize) -> Packed
 /// # Safety
 /// As there.
 #[target_feature(enable = "avx2,fma")]
-pub unsafe fn screen(panels: &Panels, part: Range<usize>, lists: &mut Lists, pairs: usize, k: Option<usize>) {
-    let groups = lists.len.len() / GROUP;
+pub unsafe fn screen(panels: &Panels, (part, strip): (Range<usize>, Range<usize>), lists: &mut Lists, pairs: usize, k: Option<usize>) {
     let full = lists.stride - PANEL;
     let nothing = _mm256_set1_ps(f32::NEG_INFINITY);
     for (panel, weights) in panels.packed.chunks_exact(pairs * PANEL).enumerate().skip(part.start).take(part.len()) {
         let column = panel * PANEL;
-        for group in 0..groups {
+        for group in strip.clone() {
             // SAFETY: a panel has pairs * 16 elements and a group pairs * 6; the panel's statistics have 16 entries from `column`, the rows' factors one for each
             // row; a row has room for 16 more entries before each tile.
             unsafe {
@@ -135,10 +134,6 @@ pub unsafe fn screen(panels: &Panels, part: Range<usize>, lists: &mut Lists, pai
                 }
             }
         }
-    }
-    for row in 0..lists.len.len() {
-        lists.raise(row, k);
-        lists.drop_below_limit(row);
     }
 }
 

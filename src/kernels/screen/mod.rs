@@ -39,6 +39,8 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
 #[cfg(target_arch = "x86_64")]
+mod guess;
+#[cfg(target_arch = "x86_64")]
 mod int16;
 #[cfg(target_arch = "x86_64")]
 mod int8;
@@ -94,6 +96,8 @@ pub struct Screen {
     tally: Tally,
     #[cfg(target_arch = "x86_64")]
     panels: Panels,
+    #[cfg(target_arch = "x86_64")]
+    guess: guess::Guess,
 }
 
 /// Counts that threads add to.
@@ -110,6 +114,11 @@ struct Tally {
 pub struct ScreenScratch {
     #[cfg(target_arch = "x86_64")]
     lists: Lists,
+    /// Rows whose guess was too high, and their candidates without it.
+    #[cfg(target_arch = "x86_64")]
+    again: (Vec<usize>, Vec<f32>, Lists),
+    #[cfg(target_arch = "x86_64")]
+    of_rows: Vec<f32>,
     select: SelectScratch,
     row: RowScratch,
     #[cfg(target_arch = "x86_64")]
@@ -210,6 +219,8 @@ impl Screen {
             tally: Tally::default(),
             #[cfg(target_arch = "x86_64")]
             panels: Panels::default(),
+            #[cfg(target_arch = "x86_64")]
+            guess: guess::Guess::default(),
         }
     }
 
@@ -287,13 +298,28 @@ impl Screen {
     pub fn rows(&self, wanted: Wanted, x: &[f32], scratch: &mut ScreenScratch, mut emit: impl FnMut(Option<(&[u32], &[f32])>)) -> ScreenCount {
         self.check(wanted, x.len());
         assert!(self.fast(), "a screen of {:?} decides no rows", self.product);
-        let ScreenScratch { lists, row: work, latent, act, .. } = scratch;
-        self.list(wanted, x, lists);
+        let ScreenScratch { lists, again: (again, again_x, again_lists), of_rows, row: work, latent, act, .. } = scratch;
         let n = x.len() / self.d;
-        lists.rescore(n, None, &Exact { w: wanted.w, bias: wanted.bias, x });
+        let largest = if let Keep::Largest(k) = wanted.keep { Some(k) } else { None };
+        let guess = largest.map_or(0.0, |k| self.guess.of(k));
+        let list = |x: &[f32], guess, lists: &mut Lists| {
+            self.list(wanted, x, guess, lists);
+            lists.rescore(x.len() / self.d, None, &Exact { w: wanted.w, bias: wanted.bias, x });
+        };
+        list(x, guess, lists);
+        again.clear();
+        if let Some(k) = largest.filter(|_| guess > 0.0) {
+            again.extend((0..n).filter(|&row| !lists.undecided[row] && !lists.guessed_well(row, k)));
+            again_x.clear();
+            again.iter().for_each(|&row| again_x.extend_from_slice(&x[row * self.d..][..self.d]));
+            list(again_x, 0.0, again_lists);
+        }
+        let mut late = again.iter().enumerate().peekable();
+        of_rows.clear();
         let mut count = ScreenCount { rows: n, ..ScreenCount::default() };
         let mut kept = 0;
         for row in 0..n {
+            let (lists, row) = late.next_if(|late| *late.1 == row).map_or((&*lists, row), |(at, _)| (&*again_lists, at));
             if lists.undecided[row] {
                 count.undecided += 1;
                 emit(None);
@@ -306,7 +332,14 @@ impl Screen {
             let found = lists.latent[listed.clone()].iter().copied().zip(lists.upper[listed].iter().copied());
             keep(wanted, found, &mut work.keys, latent, act);
             kept += latent.len();
+            if let Some(k) = largest {
+                let least = if latent.len() == k { act.iter().fold(f32::INFINITY, |least, &a| least.min(a)) } else { 0.0 };
+                of_rows.push(if lists.norm[row] > 0.0 { least / lists.norm[row] } else { 0.0 });
+            }
             emit(Some((latent, act)));
+        }
+        if let Some(k) = largest {
+            self.guess.learn(k, of_rows);
         }
         if self.product == self.products[0] {
             let Tally { rows, undecided, in_vain } = &self.tally;
@@ -316,9 +349,10 @@ impl Screen {
         count
     }
 
-    /// Fills the lists with the candidates of x (n, D), those that are surely not wanted dropped.
+    /// Fills the lists with the candidates of x (n, D), those that are surely not wanted dropped. Limits for the k largest begin at `guess` times the norm of a
+    /// row; whether that was right can be asked when all are rescored.
     #[cfg(target_arch = "x86_64")]
-    fn list(&self, wanted: Wanted, x: &[f32], lists: &mut Lists) {
+    fn list(&self, wanted: Wanted, x: &[f32], guess: f32, lists: &mut Lists) {
         let (d, words, n, product) = (self.d, self.product.words(self.d), x.len() / self.d, self.product);
         let (k, room, first_look) = match wanted.keep {
             Keep::Largest(k) => (Some(k), (24 * k).max(3 * ROOM), ROOM),
@@ -342,6 +376,9 @@ impl Screen {
                     lists.by_norm[row] = up(of_row.change + (g + 8.0 * U) * (whole + of_row.norm));
                     lists.by_change[row] = up((1.0 + g + 8.0 * U) * of_row.norm);
                     lists.scale[row] = of_row.scale;
+                    lists.norm[row] = whole as f32;
+                    lists.guessed[row] = (guess * lists.norm[row]).max(lists.least[row]);
+                    lists.least[row] = lists.guessed[row];
                     continue;
                 }
             }
@@ -354,14 +391,17 @@ impl Screen {
         let rounds: &[usize] = if k.is_some() { &ROUNDS } else { &[1] };
         let mut done = 0;
         for end in rounds.iter().map(|part| panels / part) {
-            // SAFETY: the product is one that the CPU has; panels and lists were made for it and for this D.
-            unsafe { product.screen(&self.panels, done..end, lists, words, k) };
+            for strip in lists.strips((words, group)) {
+                // SAFETY: the product is one that the CPU has; panels and lists were made for it and for this D.
+                unsafe { product.screen(&self.panels, (done..end, strip), lists, words, k) };
+            }
             done = end;
-            if k.is_some() {
+            // Lists that a good guess has kept short need no better limit on the way.
+            if k.is_some_and(|k| end == panels || lists.are_longer_than(2 * k)) {
                 lists.rescore(n, k, &exact);
+                (0..n).for_each(|row| lists.drop_below_limit(row));
             }
         }
-        (0..n).for_each(|row| lists.drop_below_limit(row));
     }
 
     /// As on x86-64, where `fast` can be true.

@@ -104,12 +104,12 @@ impl Product {
         }
     }
 
-    /// Fills the lists with every latent of these panels whose upper bound reaches its own limit and its row's: of the k largest, or (`None`) of all above their limits.
+    /// Fills the lists of a strip of groups of rows with every latent of a part of the panels whose upper bound reaches its own limit and its row's: of the k largest, or (`None`) of all above their limits.
     /// Rows with too many become undecided.
     ///
     /// # Safety
     /// The CPU must have the product; panels and lists are packed for it, in rows of these words; lists are reset and have a limit for each latent of the panels.
-    pub unsafe fn screen(self, panels: &Panels, part: Range<usize>, lists: &mut Lists, words: usize, k: Option<usize>) {
+    pub unsafe fn screen(self, panels: &Panels, part: (Range<usize>, Range<usize>), lists: &mut Lists, words: usize, k: Option<usize>) {
         // SAFETY: promised by the caller.
         unsafe {
             match self {

@@ -122,12 +122,13 @@ proptest! {
         let (f, n) = (70, 5);
         let make = if tails { heavy_tailed } else { random };
         let (w, x, bias) = (make(f * d, index), make(n * d, index + 3000), make(f, index + 7000));
-        // With k = F every latent whose upper bound is above zero stays, so both of its bounds can be read.
+        // Of what is above zero every latent stays whose upper bound is, as it was listed, so that both of its bounds can be read.
         for product in fast() {
             let mut screen = Screen::with(product);
             screen.update(&w, &bias);
             let mut lists = Lists::default();
-            screen.list(largest(&w, &bias, f), &x, &mut lists);
+            let above = Wanted { w: &w, bias: &bias, keep: Keep::Above { floor: 0.0, threshold: None } };
+            screen.list(above, &x, 0.0, &mut lists);
             let mut seen = 0;
             for (row, x) in x.chunks_exact(d).enumerate() {
                 let listed = lists.entries(row);
@@ -350,6 +351,45 @@ fn a_product_that_is_too_coarse_is_left_for_a_while() {
     }
     screen.update(&w, &bias);
     assert_eq!(screen.product, products[0]);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_guess_from_the_rows_before_changes_the_work_and_nothing_else() {
+    let (d, f, k) = (64, 3000, 16);
+    let (w, bias) = (random(f * d, 1), random(f, 2).iter().map(|b| b * 0.1).collect::<Vec<f32>>());
+    let wanted = largest(&w, &bias, k);
+    let like_before = random(150 * d, 3);
+    // Of a small row the biases decide; a row with one entry has no product as large as those before had.
+    let mut unlike = random(150 * d, 4);
+    for (r, row) in unlike.chunks_exact_mut(d).enumerate() {
+        match r % 5 {
+            0 => row.iter_mut().for_each(|v| *v *= 1e-3),
+            1 => row.copy_from_slice(&w[r * d..][..d]),
+            2 => row[1..].fill(0.0),
+            3 => row.fill(0.0),
+            _ => {}
+        }
+    }
+    for product in fast() {
+        let mut screen = Screen::with(product);
+        screen.update(&w, &bias);
+        let mut scratch = ScreenScratch::default();
+        let encode = |x: &[f32], scratch: &mut ScreenScratch| {
+            let mut rows: Rows = vec![];
+            let bits = |(latent, act): (&[u32], &[f32])| (latent.to_vec(), act.iter().map(|a| a.to_bits()).collect());
+            let count = screen.rows(wanted, x, scratch, |row| rows.push(row.map(bits).expect("few candidates")));
+            assert_eq!(rows, oracle(wanted, x, d), "{product:?}");
+            count.candidates
+        };
+        let without = encode(&like_before, &mut scratch);
+        assert!(scratch.again.0.is_empty() && screen.guess.of(k) > 0.0);
+        let with = encode(&like_before, &mut scratch);
+        assert!(20 * with <= 21 * without, "{product:?}: {with} candidates with a guess, {without} without");
+        assert!(scratch.again.0.len() < 5, "{} of 150 rows like those before are screened twice", scratch.again.0.len());
+        encode(&unlike, &mut scratch);
+        assert!((10..150).contains(&scratch.again.0.len()), "{} rows of which it was too high", scratch.again.0.len());
+    }
 }
 
 #[test]
