@@ -4,7 +4,7 @@
 //! A harvest that is interrupted keeps its finished shards, and goes on with them when it is run again with the same inputs.
 
 use super::{Error, Result, ShuffleConfig, Shuffled, WindowRows, check};
-use crate::artifact::{self, Dtype, Manifest, Progress, Tensor, TensorFile, write_tensors};
+use crate::artifact::{self, Dtype, Manifest, Progress, Tensor, TensorFile, why_stale, write_tensors};
 use crate::corpus::{Split, TokenStream};
 use crate::lm::{Engine, HookPoint};
 use half::bf16;
@@ -241,7 +241,7 @@ pub struct CacheSummary {
     pub n_rows: u64,
     /// On disk.
     pub bytes: u64,
-    /// The input that has changed since the cache was made, `lm` or `tokens`.
+    /// Which input has changed since the cache was made or is gone, `lm` or `tokens`, in words.
     pub stale: Option<String>,
 }
 
@@ -259,7 +259,7 @@ impl CacheSummary {
             dtype: recorded.dtype,
             n_rows: recorded.n_rows,
             bytes: manifest.counts.get("bytes").copied().unwrap_or_default(),
-            stale: changed.map(|(input, _)| (*input).into()),
+            stale: changed.map(|(input, hash)| why_stale(input, hash.as_ref())),
         })
     }
 }

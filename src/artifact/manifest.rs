@@ -129,6 +129,11 @@ fn beside(dir: &Path, stage: &str) -> PathBuf {
     dir.join(format!("{stage}.manifest.json"))
 }
 
+/// Why what was made from `input` is stale; `now` is the hash of what is there now, if it can be read.
+pub fn why_stale(input: &str, now: Option<&String>) -> String {
+    format!("{input} {}", if now.is_some() { "has changed since" } else { "is missing or damaged" })
+}
+
 /// blake3 of the bytes of a file, hex.
 pub fn hash_file(path: &Path) -> Result<String> {
     let io = |e| Error::io("read", path, e);

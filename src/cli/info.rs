@@ -42,7 +42,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         say!("  {stage:<10}{line}");
     }
     for cache in caches(&run) {
-        let stale = cache.stale.map_or(String::new(), |input| format!("; stale: {input} has changed since"));
+        let stale = cache.stale.map_or(String::new(), |why| format!("; stale: {why}"));
         say!("  cache     {}: {} rows in {}, {}{stale}", cache.hook, grouped(cache.n_rows), cache.dtype, size(cache.bytes));
     }
     let others: Vec<String> = saes(&run).into_iter().filter(|name| *name != sae).collect();

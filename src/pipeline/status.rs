@@ -4,7 +4,7 @@ use super::Recipe;
 use super::evaluate::EVAL_FORMAT_VERSION;
 use super::stages::{lm_manifest, refuse_other_settings};
 use crate::activations::CacheSummary;
-use crate::artifact::{Manifest, RunDir, TensorFile, settings, shell_word};
+use crate::artifact::{Manifest, RunDir, TensorFile, settings, shell_word, why_stale};
 use crate::corpus::{TokenStream, sources_changed};
 use crate::features::{self, Checkpoint, Dictionary, NEURONS, exam};
 use crate::sae::SAE_FORMAT_VERSION;
@@ -47,7 +47,7 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
         _ if !file.exists() => Status::Missing,
         Err(why) => Status::Stale { why },
         Ok(manifest) => match inputs.iter().find(|(input, hash)| manifest.inputs.get(*input) != hash.as_ref()) {
-            Some((input, _)) => Status::Stale { why: format!("{input} has changed since") },
+            Some((input, hash)) => Status::Stale { why: why_stale(input, hash.as_ref()) },
             // Tokens were compared when they were opened.
             None => match if manifest.stage == "tokens" { Ok(()) } else { manifest.check_files(file.parent().unwrap_or(&file)) } {
                 Err(error) => Status::Stale { why: error.to_string() },
@@ -58,9 +58,9 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
     let dictionary = |path: PathBuf, of_sae: bool| match Dictionary::open(&path) {
         Err(features::Error::Missing { .. }) => Status::Missing,
         Err(error) => Status::Stale { why: error.to_string() },
-        Ok(d) if Some(&d.meta().tokens_hash) != tokens_hash.as_ref() => Status::Stale { why: "tokens has changed since".into() },
-        Ok(d) if Some(&d.meta().lm_hash) != lm_hash.as_ref() => Status::Stale { why: "lm has changed since".into() },
-        Ok(d) if of_sae && d.meta().sae_hash != sae_hash => Status::Stale { why: "sae has changed since".into() },
+        Ok(d) if Some(&d.meta().tokens_hash) != tokens_hash.as_ref() => Status::Stale { why: why_stale("tokens", tokens_hash.as_ref()) },
+        Ok(d) if Some(&d.meta().lm_hash) != lm_hash.as_ref() => Status::Stale { why: why_stale("lm", lm_hash.as_ref()) },
+        Ok(d) if of_sae && d.meta().sae_hash != sae_hash => Status::Stale { why: why_stale("sae", sae_hash.as_ref()) },
         Ok(d) => {
             let meta = d.meta();
             let figures = [("units", u64::from(meta.n_units)), ("tokens", meta.n_tokens), ("dead", meta.n_dead)];

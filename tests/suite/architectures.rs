@@ -185,6 +185,11 @@ fn a_transcoder_goes_through_the_program_and_what_cannot_use_it_says_so() {
     let caches = json(dir, &["info", "small"])["caches"].clone();
     let hooks: Vec<&str> = caches.as_array().unwrap().iter().map(|cache| cache["hook"].as_str().unwrap()).collect();
     assert_eq!(hooks, ["blocks.0.hook_mlp_out", "blocks.0.ln2.hook_normalized"]);
+    let (lm, aside) = (dir.join("small/lm"), dir.join("small/lm.aside"));
+    fs::rename(&lm, &aside).unwrap();
+    let said = works(dir, &["info", "small"]);
+    assert!(said.matches("stale: lm is missing or damaged").count() >= 2 && !said.contains("has changed"), "{said}");
+    fs::rename(&aside, &lm).unwrap();
     let weights = |name: &str| fs::read(dir.join("small/sae").join(name).join("sae_weights.safetensors")).unwrap();
     assert!(weights("from-disk") == weights("mlp"), "a transcoder from a cache has other weights than one from the model");
     let info = works(dir, &["sae", "info", "--name", "linear", "--run", "small"]);
