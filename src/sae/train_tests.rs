@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::artifact::{Silent, seed};
+use crate::sae::config::AUXK_FROM;
 use crate::sae::init::gaussian;
 use crate::sae::training::{lr_factor, sparsity_factor};
 use crate::sae::{
@@ -253,6 +254,24 @@ fn several_saes_of_one_stream_are_those_that_are_trained_alone_also_when_interru
 }
 
 #[test]
+fn auxk_begins_when_latents_have_had_their_turn() {
+    let mut config = small(Recipe::topk(1, true), 64 * 60);
+    (config.sae.d_sae, config.dead_window_rows, config.log_every) = (400, 64 * 6, 1);
+    let dir = tempfile::tempdir().unwrap();
+    train(&mut Synthetic::new(12, 30, 3, 64 * 60), &config, &place(dir.path()), &mut Silent).unwrap();
+    let log = fs::read_to_string(dir.path().join("sae/train.jsonl")).unwrap();
+    let steps: Vec<(u64, f64, f64)> = log
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|line| (line["step"].as_u64().unwrap(), line["aux"].as_f64().unwrap(), line["dead_frac"].as_f64().unwrap()))
+        .collect();
+    let from = 6 * AUXK_FROM;
+    assert!(steps.iter().any(|&(step, _, dead)| (7..=from).contains(&step) && dead > 0.0), "{steps:?}");
+    let first = steps.iter().find(|(_, aux, _)| *aux > 0.0).expect("of 400 latents some are dead");
+    assert!(first.0 > from && first.0 < from + 20, "{first:?} of {steps:?}");
+}
+
+#[test]
 fn an_interrupted_training_goes_on_bit_for_bit() {
     // Between them: AuxK, resampling, running thresholds, sorting and k that falls, a changing penalty, a steered coefficient, trained vectors.
     let mut recipes: Vec<Recipe> = Recipe::all().into_iter().map(shrunk).collect();
@@ -260,7 +279,8 @@ fn an_interrupted_training_goes_on_bit_for_bit() {
     recipes.push(Matryoshka { k: 3.0, refine: Some(0.2), detached: true, ..Default::default() }.into());
     for recipe in recipes {
         let mut config = small(recipe.clone(), 64 * 60);
-        config.dead_window_rows = 300;
+        // Some latents do not fire in a batch.
+        config.dead_window_rows = 64;
         config.target_l0 = config.sae.recipe.sparsity(12).is_some().then_some(3.0);
         if let Some(resample) = &mut config.resample {
             (resample.window, resample.sample_rows) = (0.05, 300);
@@ -443,9 +463,11 @@ fn a_row_is_drawn_by_the_square_of_its_loss_out_of_as_many_as_were_asked_for() {
 #[test]
 fn a_cure_for_dead_latents_that_can_never_fire_is_refused() {
     let mut config = small(Recipe::topk(3, true), 640);
-    config.dead_window_rows = 640;
+    config.dead_window_rows = 214;
     let refused = |config: &TrainConfig| train(&mut Synthetic::new(12, 30, 3, 9), config, &Place::default(), &mut Silent).unwrap_err().to_string();
     assert!(refused(&config).contains("could never act"));
+    config.dead_window_rows = 213;
+    config.check().unwrap();
     let config = small(Relu2023 { l1: 1e-3 }.into(), 64 * 5);
     assert!(refused(&config).contains("can never fire"));
 }

@@ -3,6 +3,7 @@
 
 use super::architectures::Units;
 use super::checkpoint::Checkpoint;
+use super::config::AUXK_FROM;
 use super::control::Control;
 use super::fold::fold;
 use super::history::{self, Moment};
@@ -157,7 +158,7 @@ impl<'a> Training<'a> {
         let sparsity = config.sae.recipe.sparsity(config.sae.d_out()).unwrap_or(0.0) * self.control.factor * sparsity_factor(config, done);
         let rows_before = self.step * config.batch as u64;
         self.dead.clear();
-        if config.sae.recipe.auxk() {
+        if config.sae.recipe.auxk() && rows_before >= AUXK_FROM * config.dead_window_rows {
             let is_dead = |last: &u64| rows_before.saturating_sub(*last) >= config.dead_window_rows;
             self.dead.extend(self.last_fired.iter().enumerate().filter(|(_, last)| is_dead(last)).map(|(j, _)| j as u32));
         }

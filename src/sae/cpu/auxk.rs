@@ -5,7 +5,7 @@
 //! aux = min(N / (E/2), 1) * mean over rows of |x_aux - (x - x_hat)|^2, with x_hat held fixed.
 //!
 //! Published coefficients are 1 (SAELens) and 1/32 of an error divided by the residual's variance (Gao). 1/32 of the error itself, less than either, is too weak:
-//! Adam's second moments remember a latent's last firings for thousands of steps, and latents die faster than they come back (LOG.md).
+//! Adam's second moments remember a latent's last firings for thousands of steps, and latents die faster than they come back (LOG.md). When it begins: [`AUXK_FROM`](crate::sae::config::AUXK_FROM).
 //!
 //! Some 15 % or more of the dead latents are kept per row, so dense products over the N dead ones are the fast way.
 
