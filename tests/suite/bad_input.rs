@@ -157,10 +157,10 @@ fn finished_work_of_other_settings_is_refused_with_both_values_and_nothing_is_to
     let dir = copied.path();
     let other = dir.join("other.toml");
     let small = fs::read_to_string(crate::program::recipe(dir)).unwrap();
-    fs::write(&other, small.replace("base = \"tiny\"", "base = \"tiny\"\nseed = 5").replace("rows = 20000", "rows = 9000")).unwrap();
+    fs::write(&other, small.replace("base = \"tiny\"", "base = \"tiny\"\nseed = 5").replace("rows = 20000", "rows = 13000")).unwrap();
     let before = files(&dir.join("small"));
     let cases: [(&[&str], &[&str]); 5] = [
-        (&["run", other.to_str().unwrap()], &["tokens: ", "seed is 0 there, 5 here", "train.rows is 20000 there, 9000 here"]),
+        (&["run", other.to_str().unwrap()], &["tokens: ", "seed is 0 there, 5 here", "train.rows is 20000 there, 13000 here"]),
         (&["quickstart", "--preset", "tiny", "--seed", "5", "--no-serve"], &["tokens: ", "lm: ", "train.tokens is 60000 there, 300000 here"]),
         (&["lm", "train", "--preset", "tiny", "--steps", "3"], &["small/lm", "train.tokens is 60000 there, 3072 here"]),
         (&["sae", "train", "--rows", "4000"], &["small/sae/main", "rows is 20000 there, 4000 here", "--name"]),
@@ -174,7 +174,7 @@ fn finished_work_of_other_settings_is_refused_with_both_values_and_nothing_is_to
     }
     // Said with --yes, it is done.
     works(dir, &["run", other.to_str().unwrap(), "--yes", "--run", "small"]);
-    assert!(fs::read_to_string(dir.join("small/run.toml")).unwrap().contains("rows = 9000"));
+    assert!(fs::read_to_string(dir.join("small/run.toml")).unwrap().contains("rows = 13000"));
 }
 
 #[test]
