@@ -132,7 +132,7 @@ impl Lists {
         self.packed.resize(padded * words, 0);
     }
 
-    /// The groups of rows in strips, for the tiles to go over one after the other. `shape` is (P, group).
+    /// The groups of rows in strips, for the tiles to go over one after the other; given P and the rows of a group.
     pub fn strips(&self, (words, group): (usize, usize)) -> impl Iterator<Item = Range<usize>> + use<> {
         let (groups, at_once) = (self.len.len() / group, (STRIP_WORDS / (words * group).max(1)).max(1));
         (0..groups).step_by(at_once).map(move |start| start..(start + at_once).min(groups))
