@@ -250,8 +250,10 @@ impl TrainConfig {
         }
         if recipe.auxk() && self.dead_window_rows.saturating_mul(AUXK_FROM) >= self.rows {
             return refuse(format!(
-                "AuxK counts a latent as dead after {} rows without firing and begins after {AUXK_FROM} times as many, but the run has only {}: it could never act; lower the dead window or train on more rows",
-                self.dead_window_rows, self.rows
+                "AuxK counts a latent as dead after {} rows without firing and begins after {AUXK_FROM} times as many, but the run has only {}: it could never act; a dead window of fewer than {} rows would let it, or more rows",
+                self.dead_window_rows,
+                self.rows,
+                self.rows.div_ceil(AUXK_FROM)
             ));
         }
         if self.decoder != Decoder::Free && self.resample.is_some() {

@@ -76,7 +76,7 @@ pub struct Lists {
     pub latent: Vec<u32>,
     pub upper: Vec<f32>,
     pub lower: Vec<f32>,
-    /// What a candidate's upper bound must reach in each row, above zero; NaN bounds pass. At least k latents seen so far have this value or a larger one.
+    /// What a candidate's upper bound must reach in each row, above zero; NaN bounds pass. At least k latents seen so far have this value or a larger one, unless it is still the guess that it began with.
     pub least: Vec<f32>,
     /// |x|
     pub norm: Vec<f32>,

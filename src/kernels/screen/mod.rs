@@ -9,7 +9,7 @@
 //! bit for bit, whichever path a CPU takes.
 //!
 //! **Which latents stay.** Of the k largest: let t be the k-th largest of numbers that are not above their z_j, which are lower bounds z'_j - e_j and, of latents that were rescored already, the z_j
-//! themselves (`lists`). At least k latents have z_j >= t, so one with z'_j + e_j < t is not among the k largest, ties included; nor is one with z'_j + e_j <= 0. Of those above a limit l_j >= 0: all
+//! themselves (`lists`), or a guess that k rescored latents are found to reach in the end (`guess`). At least k latents have z_j >= t, so one with z'_j + e_j < t is not among the k largest, ties included; nor is one with z'_j + e_j <= 0. Of those above a limit l_j >= 0: all
 //! but where z'_j + e_j < l_j. The bound that is not a number (an infinite weight) keeps its latent.
 //!
 //! **The bound of a low-precision product.** x~ and w~ are the rounded row and weights: to bf16 on CPUs that multiply those, else to integers times a scale of the row; 8-bit integers are of rows
@@ -72,7 +72,7 @@ pub const MOST_ABOVE: usize = 1024;
 /// long in 8 bits as in bf16; random rows, with 0.3 % (32 of 16,384 wanted) and 0.9 % (96 of them), take a fifth less for the whole step.
 const IN_VAIN: f64 = 0.02;
 
-/// The shares of the encoder, one in so many, after which the largest candidates are rescored.
+/// The shares of the encoder, one in so many, after which the largest candidates are rescored: the first where lists are long.
 #[cfg(target_arch = "x86_64")]
 const ROUNDS: [usize; 2] = [4, 1];
 
@@ -312,7 +312,9 @@ impl Screen {
             again.extend((0..n).filter(|&row| !lists.undecided[row] && !lists.guessed_well(row, k)));
             again_x.clear();
             again.iter().for_each(|&row| again_x.extend_from_slice(&x[row * self.d..][..self.d]));
-            list(again_x, 0.0, again_lists);
+            if !again.is_empty() {
+                list(again_x, 0.0, again_lists);
+            }
         }
         let mut late = again.iter().enumerate().peekable();
         of_rows.clear();
