@@ -2,7 +2,7 @@
 
 use super::{Global, Interrupted, Terminal, again};
 use crate::activations::{CacheConfig, CacheDtype, Error, cache, cache_bytes};
-use crate::artifact::{Manifest, RunDir, grouped, read_json, size};
+use crate::artifact::{RunDir, grouped, size};
 use crate::corpus::TokenStream;
 use crate::lm::{CpuEngine, HookPoint, Lm};
 use anyhow::Context;
@@ -33,8 +33,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let run = RunDir::new(&global.dir, &global.run);
     let stream = TokenStream::open(&run.tokens())
         .with_context(|| format!("cannot read {}\n  build it with: monosem corpus build {}", run.tokens().display(), run.flags()))?;
-    let manifest: Manifest = read_json(&run.lm().join("manifest.json"))
-        .with_context(|| format!("cannot read {}\n  train it with: monosem lm train {}", run.lm().display(), run.flags()))?;
+    let manifest = super::lm::lm_manifest(&run)?;
     manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train {}", run.flags()))?;
     let mut engine = CpuEngine::new(Lm::load(&run.lm())?);
     let config = CacheConfig { hook: args.hook, n_tokens: args.tokens, dtype: args.dtype, max_gb: args.max_gb };

@@ -1,7 +1,7 @@
 //! `monosem lm`: the language model.
 
 use super::{Global, Interrupted, Terminal, again};
-use crate::artifact::{RunDir, Start, grouped, size};
+use crate::artifact::{Manifest, RunDir, Start, grouped, size};
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::lm::{self, Activation, CpuEngine, Engine, Error, Lm, LmConfig, Sampling, TrainConfig};
 use anyhow::{Context, bail};
@@ -359,6 +359,12 @@ fn open_tokens(run: &RunDir) -> anyhow::Result<TokenStream> {
 fn open_lm(run: &RunDir) -> anyhow::Result<Lm> {
     let dir = run.lm();
     Lm::load(&dir).with_context(|| format!("cannot read {}\n  train it with: monosem lm train {}", dir.display(), run.flags()))
+}
+
+/// What says what the run's model was made from.
+pub(super) fn lm_manifest(run: &RunDir) -> anyhow::Result<Manifest> {
+    Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)
+        .with_context(|| format!("cannot read the model of {}\n  train it with: monosem lm train {}", run.root.display(), run.flags()))
 }
 
 /// The tokenizer beside the model, or the run's.

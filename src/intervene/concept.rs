@@ -27,11 +27,7 @@ impl Concept {
         let end_of_text = tokenizer.end_of_text();
         // A text is of the last document that the prompt holds.
         let prompt = &prompt[prompt.iter().rposition(|&t| t == end_of_text).map_or(0, |at| at + 1)..];
-        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-        for &token in prompt.iter().chain(tokens) {
-            bytes.extend_from_slice(tokenizer.bytes(token));
-            ends.push(bytes.len());
-        }
+        let (bytes, ends) = joined(tokenizer, prompt.iter().chain(tokens));
         let marked = match self {
             Concept::Regex(regex) => regex.find_iter(&bytes).filter(|m| !m.is_empty()).map(|m| m.end() - 1..m.end()).collect(),
             Concept::Planted(planted, number) => planted.recognise(*number, &one_char_a_byte(&bytes)),
@@ -45,10 +41,37 @@ impl Concept {
         starts.zip(&ends).skip(prompt.len()).map(|(start, &end)| within(&(start..end))).collect()
     }
 
+    /// Which of `tokens`, a document or a part of one, an occurrence begins in: rising, each once. That is the first token of a word and not the one that completes it,
+    /// and for a context the token that opens it, e.g. "(". A model that is to be asked whether it writes the concept of its own accord reads what comes before.
+    pub fn begins(&self, tokenizer: &Tokenizer, tokens: &[u32]) -> Vec<usize> {
+        let (bytes, ends) = joined(tokenizer, tokens.iter());
+        let mut places: Vec<usize> = match self {
+            Concept::Tokens(wanted) => return (0..tokens.len()).filter(|&i| wanted.contains(&tokens[i])).collect(),
+            Concept::Regex(regex) => regex.find_iter(&bytes).filter(|m| !m.is_empty()).map(|m| m.start()).collect(),
+            Concept::Planted(planted, number) => planted.begins(*number, &one_char_a_byte(&bytes)),
+        };
+        // A space before a word is no part of it, whichever token holds it; a line break that opens a list is.
+        places.iter_mut().for_each(|place| *place += bytes[*place..].iter().take_while(|&&b| b == b' ').count());
+        let mut begins: Vec<usize> =
+            places.into_iter().map(|place| ends.partition_point(|&end| end <= place)).filter(|&i| i < tokens.len()).collect();
+        begins.dedup();
+        begins
+    }
+
     /// Matches among `tokens`.
     pub fn count(&self, tokenizer: &Tokenizer, prompt: &[u32], tokens: &[u32]) -> u64 {
         self.matches(tokenizer, prompt, tokens).into_iter().filter(|&m| m).count() as u64
     }
+}
+
+/// The bytes of `tokens`, and where each ends.
+fn joined<'a>(tokenizer: &Tokenizer, tokens: impl Iterator<Item = &'a u32>) -> (Vec<u8>, Vec<usize>) {
+    let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+    for &token in tokens {
+        bytes.extend_from_slice(tokenizer.bytes(token));
+        ends.push(bytes.len());
+    }
+    (bytes, ends)
 }
 
 /// Whether more than half of the bytes of `token` that are no spaces lie in `marked`.
@@ -107,6 +130,28 @@ mod tests {
         let hits = Concept::Planted(planted, number).matches(&tokenizer, &[tokenizer.end_of_text()], &text);
         let found: Vec<u8> = text.iter().zip(&hits).filter(|(_, h)| **h).flat_map(|(&t, _)| tokenizer.bytes(t).to_vec()).collect();
         assert_eq!(String::from_utf8(found).unwrap().trim(), "did");
+    }
+
+    #[test]
+    fn an_occurrence_begins_with_the_first_token_of_a_word_or_with_what_opens_a_context() {
+        let tokenizer = tokenizer();
+        let tokens = tokenizer.encode("the others did what the king (did");
+        let begins = |concept: &Concept| -> Vec<String> {
+            let of = |at: usize| String::from_utf8_lossy(&tokenizer.decode_bytes(&tokens[at..])).trim_start().to_string();
+            concept.begins(&tokenizer, &tokens).into_iter().map(of).collect()
+        };
+        // Two tokens and more, of which a match holds the last; in the second a space goes before the word.
+        assert_eq!(begins(&Concept::Regex(Regex::new("others did| the").unwrap())), ["others did what the king (did", "the king (did"]);
+        let planted = Arc::new(Planted::new(3));
+        let number = |name: &str| planted.concepts().iter().position(|c| c.name == name).unwrap();
+        assert_eq!(begins(&Concept::Planted(planted.clone(), number("form of do"))), ["did what the king (did", "did"]);
+        assert_eq!(begins(&Concept::Planted(planted.clone(), number("aside"))), ["(did"]);
+        assert_eq!(begins(&Concept::Tokens([*tokens.last().unwrap()].into())).len(), tokens.iter().filter(|t| *t == tokens.last().unwrap()).count());
+        let list = tokenizer.encode("did what\n- the king\n- the queen");
+        let at = Concept::Planted(planted.clone(), number("list")).begins(&tokenizer, &list);
+        // The second item is of the same list.
+        assert!(at.len() == 1 && tokenizer.decode_bytes(&list[at[0]..]) == b"\n- the king\n- the queen", "{at:?}");
+        assert!(Concept::Planted(planted.clone(), number("gem")).begins(&tokenizer, &tokens).is_empty());
     }
 
     #[test]

@@ -181,7 +181,7 @@ impl SavedLatent {
         let max_act = self.max_act.unwrap_or(scale.max_act);
         if self.reads_max() && max_act <= 0.0 && value != 0.0 {
             return Err(
-                self.refused("the latent was never seen active, so there is no maximum to be a multiple of\n  use unit = \"act\" or \"norm\"")
+                self.refused("the latent was never seen active, so there is no maximum to be a multiple of\n  give the unit act or norm (in a file: unit = \"act\")")
             );
         }
         let act = value

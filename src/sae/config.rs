@@ -248,12 +248,14 @@ impl TrainConfig {
         if let Some(coefficient) = recipe.sparsity(self.sae.d_out()).filter(|c| !(*c >= 0.0 && c.is_finite())) {
             return refuse(format!("the coefficient of the penalty of {} comes to {coefficient}; it must be 0 or more", recipe.in_words()));
         }
-        if recipe.auxk() && self.dead_window_rows.saturating_mul(AUXK_FROM) >= self.rows {
+        // Rows before the last step, whole batches. Nothing is asked of a run of one or two steps, which cures nothing.
+        let before_last = self.steps().saturating_sub(1) * self.batch as u64;
+        if recipe.auxk() && self.steps() > 2 && self.dead_window_rows.saturating_mul(AUXK_FROM) > before_last {
             return refuse(format!(
-                "AuxK counts a latent as dead after {} rows without firing and begins after {AUXK_FROM} times as many, but the run has only {}: it could never act; a dead window of fewer than {} rows would let it, or more rows",
+                "AuxK counts a latent as dead after {} rows without firing and begins after {AUXK_FROM} times as many, but the last of {} steps begins after {before_last}: it could never act; a dead window of at most {} rows would let it, or more rows",
                 self.dead_window_rows,
-                self.rows,
-                self.rows.div_ceil(AUXK_FROM)
+                self.steps(),
+                before_last / AUXK_FROM
             ));
         }
         if self.decoder != Decoder::Free && self.resample.is_some() {

@@ -463,10 +463,11 @@ fn a_row_is_drawn_by_the_square_of_its_loss_out_of_as_many_as_were_asked_for() {
 #[test]
 fn a_cure_for_dead_latents_that_can_never_fire_is_refused() {
     let mut config = small(Recipe::topk(3, true), 640);
-    config.dead_window_rows = 214;
+    // Ten steps of 64 rows: the last begins after 576, three times 192.
+    config.dead_window_rows = 193;
     let refused = |config: &TrainConfig| train(&mut Synthetic::new(12, 30, 3, 9), config, &Place::default(), &mut Silent).unwrap_err().to_string();
     assert!(refused(&config).contains("could never act"));
-    config.dead_window_rows = 213;
+    config.dead_window_rows = 192;
     config.check().unwrap();
     let config = small(Relu2023 { l1: 1e-3 }.into(), 64 * 5);
     assert!(refused(&config).contains("can never fire"));

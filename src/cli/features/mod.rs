@@ -157,7 +157,7 @@ fn open_text(run: &RunDir) -> anyhow::Result<(TokenStream, Tokenizer)> {
 fn open_model(run: &RunDir) -> anyhow::Result<Loaded> {
     let (stream, tokenizer) = open_text(run)?;
     let next = || format!("cannot open the model of {}\n  train one with: monosem lm train {}", run.root.display(), run.flags());
-    let lm_manifest = Manifest::read(&run.lm(), "lm", 1).with_context(next)?;
+    let lm_manifest = crate::cli::lm::lm_manifest(run)?;
     lm_manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train {}", run.flags()))?;
     let lm = Lm::load(&run.lm()).with_context(next)?;
     Ok(Loaded { stream, tokenizer, lm, lm_manifest })

@@ -5,6 +5,7 @@ mod controls;
 mod curves;
 mod train;
 
+use super::lm::lm_manifest;
 use super::{Global, Interrupted, Terminal, again};
 use crate::artifact::{Manifest, RunDir, grouped, read_json};
 use crate::corpus::TokenStream;
@@ -260,7 +261,7 @@ impl Subject {
         let stream = open_stream(run)?;
         let rerun = format!("monosem sae train --name {name} {}", run.flags());
         let trained = Manifest::read(&dir, "sae", sae::SAE_FORMAT_VERSION)?;
-        trained.check_input(&dir, "lm", &Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)?, &rerun)?;
+        trained.check_input(&dir, "lm", &lm_manifest(run)?, &rerun)?;
         let engine = lm::CpuEngine::new(open_lm(run, &stream)?);
         crate::intervene::check_widths(lm::Engine::config(&engine), (hook, target.unwrap_or(hook)), &sae)
             .with_context(|| format!("rerun: {rerun}"))?;
@@ -307,7 +308,7 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     say!("  self-test replayed: agrees");
     match eval {
         Some(eval) => say!(
-            "  l0 {:.1}, explained variance {:.4}, dead {:.1} % of {} tokens",
+            "  l0 {:.1}, explained variance {:.4}, {:.1} % of the latents dead on {} held-out tokens",
             eval.l0,
             eval.explained_variance,
             100.0 * eval.dead_frac,
@@ -331,8 +332,7 @@ fn open_stream(run: &RunDir) -> anyhow::Result<TokenStream> {
 }
 
 fn open_lm(run: &RunDir, stream: &TokenStream) -> anyhow::Result<Lm> {
-    let manifest = Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)
-        .with_context(|| format!("cannot read the model of {}\n  make it with: monosem lm train {}", run.root.display(), run.flags()))?;
+    let manifest = lm_manifest(run)?;
     manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train {}", run.flags()))?;
     Ok(Lm::load(&run.lm())?)
 }

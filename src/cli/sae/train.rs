@@ -3,6 +3,7 @@
 use super::{open_lm, open_stream};
 use crate::activations::{Cached, CachedRows, Paired, ShuffleConfig, Shuffled, Streamed, WindowRows};
 use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, shell_word, size, time};
+use crate::cli::lm::lm_manifest;
 use crate::cli::{Global, Interrupted, Terminal, again, sae_name};
 use crate::corpus::{Split, TokenStream};
 use crate::lm::{self, HookPoint};
@@ -77,7 +78,7 @@ pub(super) struct Train {
     /// Highest learning rate [default: the recipe's]
     #[arg(long, value_name = "X")]
     lr: Option<f64>,
-    /// Rows without firing after which a latent is dead [default: 200,000, at most a fifth of the rows]
+    /// Rows without firing after which a latent is dead; AuxK begins after three times as many [default: 200,000, at most a fifth of the rows]
     #[arg(long, value_name = "ROWS")]
     dead_window: Option<u64>,
     /// Do not resample dead latents (relu-2023 does by itself)
@@ -259,7 +260,7 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
     let _lock = run.lock()?;
     let stream = open_stream(run)?;
     let lm = open_lm(run, &stream)?;
-    let lm_manifest = Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)?;
+    let lm_manifest = lm_manifest(run)?;
     let choices = args.choices()?;
     let configs = choices.iter().map(|choice| args.config(choice, &lm.config)).collect::<anyhow::Result<Vec<_>>>()?;
     let shuffle = ShuffleConfig { seed: args.seed[0], buffer_mib: args.buffer_mib, visits: None, max_rows: Some(args.n_rows()) };

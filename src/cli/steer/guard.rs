@@ -18,7 +18,7 @@ use std::io::Write;
 /// Hold features at zero, and say what that does to held-out text and to a concept, what it costs elsewhere and how much of it is left
 ///
 /// Without another rule the latents are removed. --save keeps them as a profile, to be used as --edit NAME. The loss is that of held-out half B: where the edit changes
-/// anything, elsewhere, and the tokens hurt most. With a concept, texts are also written after prompts that call for it, and from the beginning of a document; beside
+/// anything, elsewhere, and the tokens hurt most. With a concept, texts are also written after prompts that call for it and end before the first token of it, and from the beginning of a document; beside
 /// them stands what is left with all that the hook adds at zero, which is the most that zeroing features there can take. Last comes what the hook added towards the
 /// concept: the edited features, others through which it leaks, and what the SAE does not explain. What passes the hook by in the residual stream is not in that.
 #[derive(Debug, clap::Args)]

@@ -1,6 +1,7 @@
 //! What every steering command opens: model, tokenizer, SAE, and what a latent's numbers are multiples of.
 
 use crate::artifact::{Manifest, RunDir, read_json};
+use crate::cli::lm::lm_manifest;
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::features::{Dictionary, weights_hash};
 use crate::intervene::measure::{NORM_TOKENS, max_activations, mean_length};
@@ -45,7 +46,7 @@ impl Opened {
         let manifest = |dir: &std::path::Path| read_json::<Manifest>(&dir.join("manifest.json"));
         let rerun = format!("monosem sae train --name {name} {}", run.flags());
         let sae_manifest = manifest(&sae_dir)?;
-        sae_manifest.check_input(&sae_dir, "lm", &manifest(&run.lm())?, &rerun)?;
+        sae_manifest.check_input(&sae_dir, "lm", &lm_manifest(run)?, &rerun)?;
         let hook: HookPoint = read_origin(&sae_dir)?.hook_name.parse().map_err(|e: String| anyhow!("{}: {e}", sae_dir.display()))?;
         let mut dictionary = None;
         if run.features(&name).exists() {

@@ -208,8 +208,9 @@ pub(super) fn maximum(opened: &mut Opened, latent: u32, dir: &RunDir) -> anyhow:
     let max_act = opened.scale(latent)?.max_act;
     if max_act <= 0.0 {
         bail!(
-            "latent {latent} was never seen active ({}), so there is no maximum to be a multiple of\n  choose another latent: monosem features list {}",
+            "latent {latent} was never seen active ({}), so there is no maximum to be a multiple of\n  choose another latent: monosem features list --sae {} {}",
             opened.scale_from(),
+            shell_word(&opened.name),
             dir.flags()
         );
     }

@@ -19,7 +19,8 @@ use std::sync::Arc;
 ///
 /// For each concept a feature is chosen on held-out half A and on pilot texts, with the strength that leaves the text whole. Then, on new texts: how many times as
 /// often the concept is written as without the edit; the same for raised logits, a mean-difference vector (both at equal KL), a prompt, and
-/// features drawn at random; and, after prompts that call for the concept, what is left of it when the feature that drives it is held at zero.
+/// features drawn at random; and, after prompts that call for the concept and end before the first token of it (for a context, of what opens it), what is left of it when
+/// the feature that drives it is held at zero.
 ///
 /// With --sae given more than once, the next is tried with what those before it did not do: it raises concepts that were not raised, and holds features at zero
 /// for those that were not lowered. What one place or width has no feature for, another may have.
@@ -27,7 +28,7 @@ use std::sync::Arc;
 /// Columns: latent and its strength in multiples of its maximum; tokens of the concept in the unedited texts; with the feature, times as often, perplexity under the
 /// unedited model and distinct-2 as multiples of the unedited texts', KL per token; times as often with the other ways; and how much less of the concept is written where
 /// it is called for, with one feature at zero, with four, and with the whole hook at zero (the most that zeroing there can do), and what one at zero costs elsewhere,
-/// in percent of the loss.
+/// in percent of the loss. Where fewer than 20 tokens of a concept are written after those prompts without an edit, nothing is said of zeroing it.
 #[derive(Debug, clap::Args)]
 pub(super) struct TrialArgs {
     /// Concept to try; may be given more than once [default: all classes, contexts and senses]

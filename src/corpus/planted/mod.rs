@@ -112,6 +112,12 @@ impl Planted {
     pub fn recognise(&self, concept: usize, text: &str) -> Vec<Range<usize>> {
         self.world.recognisers[concept].find(text)
     }
+
+    /// Bytes of unlabelled `text` at which an occurrence of concept number `concept` begins, rising: a word's own, or that of what opens a context, e.g. "(", which
+    /// does not carry it itself.
+    pub fn begins(&self, concept: usize, text: &str) -> Vec<usize> {
+        self.world.recognisers[concept].begins(text)
+    }
 }
 
 #[cfg(test)]

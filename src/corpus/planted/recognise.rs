@@ -46,6 +46,34 @@ impl Recogniser {
         Self::Sense { word: word.to_string(), own, other }
     }
 
+    /// Where each occurrence begins, rising, in bytes: at its word, or at the string that opens the stretch, which does not carry the concept itself. A stretch that
+    /// opens where another closes is of the same occurrence, as the items of a list are.
+    pub fn begins(&self, text: &str) -> Vec<usize> {
+        match self {
+            Self::Between { .. } => {
+                let mut closed = None;
+                self.stretches(text).into_iter().filter_map(|(at, stretch)| (closed.replace(stretch.end) != Some(at)).then_some(at)).collect()
+            }
+            _ => self.find(text).into_iter().map(|range| range.start).collect(),
+        }
+    }
+
+    /// Of [`Recogniser::Between`]: where each opening string begins, and what it opens.
+    fn stretches(&self, text: &str) -> Vec<(usize, Range<usize>)> {
+        let Self::Between { opens, close, from_second_word } = self else { return vec![] };
+        let mut found = Vec::new();
+        let mut from = 0;
+        while let Some((at, open)) = opens.iter().filter_map(|o| Some((from + text[from..].find(o.as_str())?, o))).min() {
+            let cue = if *from_second_word { open.find(' ').expect("an opener of two words") } else { open.len() };
+            let start = at + cue;
+            let end = text[start..].find(close.as_str()).map_or(text.len(), |e| start + e);
+            found.push((at, start..end));
+            // The closing line break of a list item opens the next item.
+            from = end;
+        }
+        found
+    }
+
     /// Byte ranges of `text` that carry the concept, in order.
     pub fn find(&self, text: &str) -> Vec<Range<usize>> {
         match self {
@@ -64,19 +92,7 @@ impl Recogniser {
                 }
                 found
             }
-            Self::Between { opens, close, from_second_word } => {
-                let mut found = Vec::new();
-                let mut from = 0;
-                while let Some((at, open)) = opens.iter().filter_map(|o| Some((from + text[from..].find(o.as_str())?, o))).min() {
-                    let cue = if *from_second_word { open.find(' ').expect("an opener of two words") } else { open.len() };
-                    let start = at + cue;
-                    let end = text[start..].find(close.as_str()).map_or(text.len(), |e| start + e);
-                    found.push(start..end);
-                    // The closing line break of a list item opens the next item.
-                    from = end;
-                }
-                found
-            }
+            Self::Between { .. } => self.stretches(text).into_iter().map(|(_, stretch)| stretch).collect(),
             Self::Sense { word, own, other } => {
                 let mut sense = None;
                 let mut found = Vec::new();

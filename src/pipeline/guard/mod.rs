@@ -5,7 +5,7 @@ mod leak;
 
 use super::{Error, Result};
 use crate::artifact::Progress;
-use crate::corpus::{Split, TokenStream};
+use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::intervene::concept::Concept;
 use crate::intervene::measure::batches;
 use crate::intervene::strength::Trial;
@@ -190,11 +190,11 @@ pub fn guard(
             engine.forward_to(&batch.ids, n_ctx, HookPoint::last(&rig.lm.config), &mut resid);
         }
         for (w, ids) in batch.ids.chunks(n_ctx).enumerate() {
-            let follows = match concept {
-                Some(concept) => following(rig, concept, ids, batch.targets[(w + 1) * n_ctx - 1]),
-                None => vec![false; ids.len()],
+            let next = match concept {
+                Some(concept) => following(rig.tokenizer, concept, ids, batch.targets[(w + 1) * n_ctx - 1]),
+                None => vec![Next::default(); ids.len()],
             };
-            for (p, follows) in follows.into_iter().enumerate() {
+            for (p, Next { follows, begins }) in next.into_iter().enumerate() {
                 let i = w * n_ctx + p;
                 if !batch.counted[i] || batch.targets[i] == stream.end_of_text() {
                     continue;
@@ -215,6 +215,8 @@ pub fn guard(
                     with[batch.targets[i] as usize] += 1;
                     kept_resid.extend_from_slice(&resid[i * m..][..m]);
                     kept_rows.extend_from_slice(&rows[i * d_in..][..d_in]);
+                }
+                if begins {
                     // A prompt begins with its document, or where it still leaves room for what is written.
                     let begin = ids[..=p].iter().rposition(|&id| id == stream.end_of_text()).unwrap_or(0);
                     let begin = begin.max((p + config.called + 1).saturating_sub(n_ctx));
@@ -290,11 +292,20 @@ pub fn guard(
     Ok(report)
 }
 
-/// For each token of a window: whether the token after it has the concept. The window's own documents are its context.
-fn following(rig: Rig, concept: &Concept, ids: &[u32], next: u32) -> Vec<bool> {
-    let end = rig.tokenizer.end_of_text();
+/// What the token after a position is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Next {
+    /// It has the concept.
+    follows: bool,
+    /// An occurrence of the concept begins with it: nothing of the word or of what opens the context stands before it.
+    begins: bool,
+}
+
+/// For each token of a window what comes after it. The window's own documents are its context.
+fn following(tokenizer: &Tokenizer, concept: &Concept, ids: &[u32], next: u32) -> Vec<Next> {
+    let end = tokenizer.end_of_text();
     let tokens: Vec<u32> = ids[1..].iter().copied().chain([next]).collect();
-    let mut follows = Vec::with_capacity(tokens.len());
+    let mut all = Vec::with_capacity(tokens.len());
     // Document by document, for a concept does not reach over an end of text.
     let mut first = vec![ids[0]];
     for part in tokens.split_inclusive(|&id| id == end) {
@@ -302,11 +313,44 @@ fn following(rig: Rig, concept: &Concept, ids: &[u32], next: u32) -> Vec<bool> {
             Some((&last, text)) if last == end => (text, true),
             _ => (part, false),
         };
-        follows.extend(concept.matches(rig.tokenizer, &first, text));
+        let from = all.len();
+        all.extend(concept.matches(tokenizer, &first, text).into_iter().map(|follows| Next { follows, begins: false }));
+        let before = first.iter().filter(|&&t| t != end).count();
+        let document: Vec<u32> = first.iter().copied().filter(|&t| t != end).chain(text.iter().copied()).collect();
+        for at in concept.begins(tokenizer, &document).into_iter().filter(|&at| at >= before) {
+            all[from + at - before].begins = true;
+        }
         if ends {
-            follows.push(false);
+            all.push(Next::default());
         }
         first = vec![end];
     }
-    follows
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use regex::bytes::Regex;
+
+    #[test]
+    fn a_place_calls_for_a_concept_only_before_the_first_token_of_it() {
+        let tokenizer = Tokenizer::train(["the king and the queen "].into_iter().cycle().take(20), 300).unwrap();
+        let end = tokenizer.end_of_text();
+        // "queen" is one token and "did" three; the first document's end belongs to neither.
+        let text = [tokenizer.encode("did the king"), vec![end], tokenizer.encode(" the queen did")].concat();
+        let (next, ids) = text.split_last().unwrap();
+        let concept = Concept::Regex(Regex::new("queen|did").unwrap());
+        let found = following(&tokenizer, &concept, ids, *next);
+        let after = |which: fn(&Next) -> bool| -> Vec<String> {
+            let tokens = found.iter().zip(&text[1..]).filter(|(n, _)| which(n)).map(|(_, &t)| tokenizer.bytes(t));
+            tokens.map(|bytes| String::from_utf8_lossy(bytes).trim().to_string()).collect()
+        };
+        assert_eq!(after(|n| n.follows), ["d", "queen", "d"], "the token of the last byte has the concept");
+        let begins = after(|n| n.begins);
+        assert!(
+            begins[0] == "queen" && begins.len() == 2 && "did".starts_with(&begins[1]),
+            "{begins:?}: a word that the window begins with is not called for"
+        );
+    }
 }

@@ -96,45 +96,6 @@ impl Table {
     }
 }
 
-/// Candidates for removal: those that matter most before the concept by attribution or by how much more active they are.
-const REMOVABLE: usize = 48;
-
-/// Up to `n` latents without which the concept is least likely where it is called for, one after the other: exactly, at positions of half A before it.
-pub(super) fn driving(rig: Rig, seen: &Seen, concept: usize, ranked: &[Fitted], n: usize) -> Result<Vec<u32>> {
-    let most = |value: &dyn Fn(&Fitted) -> f64| {
-        let mut by: Vec<&Fitted> = ranked.iter().collect();
-        by.sort_by(|a, b| value(b).total_cmp(&value(a)));
-        by.iter().take(REMOVABLE / 2).map(|f| f.latent).collect::<Vec<u32>>()
-    };
-    let mut candidates = most(&|f| f.attribution.unwrap_or(f64::NEG_INFINITY));
-    candidates.extend(most(&|f| f.mean_difference));
-    candidates.sort_unstable();
-    candidates.dedup();
-    let mut chosen: Vec<u32> = Vec::new();
-    while chosen.len() < n.min(candidates.len()) {
-        let left = |latent: &u32| -> Result<(f64, u32)> {
-            let set: Vec<u32> = chosen.iter().copied().chain([*latent]).collect();
-            Ok((seen.called_mass_without(rig, concept, &set)?, *latent))
-        };
-        let open: Vec<u32> = candidates.iter().copied().filter(|c| !chosen.contains(c)).collect();
-        let tried: Vec<(f64, u32)> = open.par_iter().map(left).collect::<Result<_>>()?;
-        chosen.extend(tried.iter().min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))).map(|t| t.1));
-    }
-    Ok(chosen)
-}
-
-/// Features to hold at zero that are tried by writing, besides those without which the concept is least likely.
-const BEARING: usize = 6;
-
-/// The features that best tell a concept's own tokens, by F1 of "it fires", without `known`: what comes after a context's or a word's first token may be kept up
-/// by them.
-pub(super) fn bearing(rig: Rig, seen: &Seen, concept: usize, known: &[u32]) -> Vec<u32> {
-    // A concept that half A has nowhere has none.
-    let mut ranked = seen.bearing[concept].rank(rig.lm, rig.hook, rig.sae).unwrap_or_default();
-    ranked.sort_by(|a, b| b.f1.total_cmp(&a.f1).then(a.latent.cmp(&b.latent)));
-    ranked.iter().map(|f| f.latent).filter(|l| !known.contains(l)).take(BEARING).collect()
-}
-
 /// Three latents whose density is like that of `latent`, not among the hundred best for the concept.
 pub(super) fn like(seen: &Seen, latent: u32, ranked: &[Fitted], seed_of_run: u64) -> Vec<u32> {
     let own = seen.density[latent as usize];

@@ -207,8 +207,10 @@ impl<'a> Ground<'a> {
             }
             _ => None,
         };
-        let driven = Driven { rig: *rig, stream, number, index: i, concept, ranked: &ranked };
-        let left = driven.left(seen, &self.elsewhere, config, &sampling(config, 4))?;
+        let driven = Driven { rig: *rig, stream, number, concept, lasts: world.kind == ConceptKind::Context };
+        let Some(left) = driven.left(&self.elsewhere, config, &sampling(config, 4))? else {
+            return Ok(Outcome::LeftOut("nothing of it in held-out half A to choose a feature by".into()));
+        };
         Ok(Outcome::Tried(Box::new(ConceptTrial {
             concept: world.name.clone(),
             kind: super::exam::kind_name(world.kind).into(),

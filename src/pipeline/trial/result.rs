@@ -101,7 +101,7 @@ mod tests {
     /// Raised 6 times where features at random raise it 1.2 times, and lowered by 70 % at 0.5 %.
     fn good() -> ConceptTrial {
         let zeroed =
-            Zeroed { latents: vec![1], rate_unedited: 0.1, rate_zeroed: 0.03, n_prompts: 200, other_loss_unedited: 2.0, other_loss_zeroed: 2.01 };
+            Zeroed { latents: vec![1], unedited: 100, zeroed: 30, n_texts: 200, n_places: 150, other_loss_unedited: 2.0, other_loss_zeroed: 2.01 };
         let raising = Raising {
             latent: 1,
             strength: 2.0,
@@ -145,11 +145,12 @@ mod tests {
         assert!(!ConceptTrial { baseline_tokens: 19, ..good() }.raised() && !ConceptTrial { raising: None, ..good() }.raised());
         let by_any = raising(&|r| r.random = vec![arm(3.0), arm(0.5)]);
         assert!(by_any.raised() && !by_any.raised_beyond_chance());
-        let zeroed = |rate_zeroed, other_loss_zeroed| {
+        let lowered = |unedited, zeroed, other_loss_zeroed| {
             let mut trial = good();
-            (trial.zeroed.rate_zeroed, trial.zeroed.other_loss_zeroed) = (rate_zeroed, other_loss_zeroed);
+            trial.zeroed = Zeroed { unedited, zeroed, other_loss_zeroed, ..trial.zeroed };
             trial.lowered()
         };
-        assert!(!zeroed(0.05, 2.0) && !zeroed(0.03, 2.03) && !zeroed(0.03, 1.97) && zeroed(0.0, 1.99));
+        assert!(!lowered(100, 50, 2.0) && !lowered(100, 30, 2.03) && !lowered(100, 30, 1.97) && lowered(100, 0, 1.99));
+        assert!(!lowered(19, 0, 2.0) && lowered(20, 0, 2.0), "too little to say");
     }
 }

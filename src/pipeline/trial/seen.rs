@@ -8,22 +8,18 @@ use crate::intervene::exact::ExactEffect;
 use crate::intervene::fit::Evidence;
 use crate::intervene::measure::batches;
 use crate::intervene::write::Rig;
-use crate::kernels::softmax::{kl_divergence, weights_in_place};
+use crate::kernels::softmax::kl_divergence;
 use crate::lm::{CpuEngine, Engine, HookPoint};
 use crate::sae::SparseRows;
 use rayon::prelude::*;
 
 /// Positions of half A whose exact distributions are looked at.
 const POSITIONS: usize = 192;
-/// Positions before each concept, likewise.
-const CALLED: usize = 96;
 
 /// What half A says of every concept at once.
 pub(super) struct Seen {
     /// Per concept: what is active before it.
     pub evidence: Vec<Evidence>,
-    /// Per concept: what is active at it.
-    pub bearing: Vec<Evidence>,
     /// Per concept (d_in,): sums of rows before it, and their number; of all rows.
     pub sums: Vec<Vec<f64>>,
     pub n: Vec<u64>,
@@ -36,8 +32,6 @@ pub(super) struct Seen {
     /// At [`POSITIONS`] rows: the residual stream after the last block (n, d_model), and what is active.
     pub resid: Vec<f32>,
     pub acts: SparseRows,
-    /// Per concept the same at [`CALLED`] rows before it.
-    pub called: Vec<(Vec<f32>, SparseRows)>,
 }
 
 /// One pass over half A.
@@ -48,7 +42,6 @@ pub(super) fn look(rig: Rig, stream: &TokenStream, numbers: &[usize], n_tokens: 
     let per = |n: usize| vec![vec![0u64; n]; numbers.len()];
     let mut seen = Seen {
         evidence: vec![Evidence::new(rig.sae.d_sae, d_vocab); numbers.len()],
-        bearing: vec![Evidence::new(rig.sae.d_sae, d_vocab); numbers.len()],
         sums: vec![vec![0.0; d_in]; numbers.len()],
         n: vec![0; numbers.len()],
         sum: vec![0.0; d_in],
@@ -58,7 +51,6 @@ pub(super) fn look(rig: Rig, stream: &TokenStream, numbers: &[usize], n_tokens: 
         density: vec![0.0; rig.sae.d_sae],
         resid: Vec::new(),
         acts: SparseRows::default(),
-        called: vec![(Vec::new(), SparseRows::default()); numbers.len()],
     };
     let mut encoder = rig.sae.encoder();
     let (mut rows, mut acts, mut resid) = (Vec::new(), SparseRows::default(), Vec::new());
@@ -74,15 +66,10 @@ pub(super) fn look(rig: Rig, stream: &TokenStream, numbers: &[usize], n_tokens: 
         engine.forward_to(&batch.ids, n_ctx, rig.hook, &mut rows);
         encoder.encode(&rows, &mut acts);
         let first: Vec<u64> = at.by_ref().take(batch.ids.len() / n_ctx).map(|w| w * n_ctx as u64).collect();
-        // Which of the concepts each token has that is `offset` after a row.
-        let marks = |offset: u64| -> Vec<Vec<bool>> {
-            numbers.iter().map(|&number| first.iter().flat_map(|&t| labelled(stream, t + offset, n_ctx, number)).collect()).collect()
-        };
-        let follows = marks(1);
-        for (c, (follows, has)) in follows.iter().zip(marks(0)).enumerate() {
+        for (c, &number) in numbers.iter().enumerate() {
+            let follows: Vec<bool> = first.iter().flat_map(|&t| labelled(stream, t + 1, n_ctx, number)).collect();
             let positive = |i: usize| (batch.counted[i] && batch.targets[i] != stream.end_of_text()).then_some(follows[i]);
             seen.evidence[c].add(&acts, (0..batch.ids.len()).map(|i| (positive(i), batch.targets[i])));
-            seen.bearing[c].add(&acts, (0..batch.ids.len()).map(|i| (batch.counted[i].then_some(has[i]), batch.targets[i])));
             for (i, row) in rows.chunks_exact(d_in).enumerate().filter(|(i, _)| positive(*i) == Some(true)) {
                 add(&mut seen.sums[c], row);
                 seen.n[c] += 1;
@@ -91,15 +78,6 @@ pub(super) fn look(rig: Rig, stream: &TokenStream, numbers: &[usize], n_tokens: 
         }
         resid.resize(batch.ids.len() * d_model, 0.0);
         engine.forward_to(&batch.ids, n_ctx, last, &mut resid);
-        for (called, follows) in seen.called.iter_mut().zip(&follows) {
-            for i in (0..batch.ids.len()).filter(|&i| follows[i] && batch.counted[i]) {
-                if called.1.n_rows() < CALLED {
-                    called.0.extend_from_slice(&resid[i * d_model..][..d_model]);
-                    let (latents, acts) = acts.row(i);
-                    called.1.push_row(latents, acts);
-                }
-            }
-        }
         for (i, row) in rows.chunks_exact(d_in).enumerate().filter(|(i, _)| batch.counted[*i]) {
             if seen.n_all.is_multiple_of(every) && seen.acts.n_rows() < POSITIONS {
                 seen.resid.extend_from_slice(&resid[i * d_model..][..d_model]);
@@ -144,24 +122,6 @@ impl Seen {
     pub fn weights(&self) -> Vec<f32> {
         let share = |(&with, &all): (&u64, &u64)| with as f32 / all.max(1) as f32;
         self.with.iter().flat_map(|with| with.iter().zip(&self.tokens).map(share).collect::<Vec<f32>>()).collect()
-    }
-
-    /// Mean probability of what has the concept, as in [`Seen::weights`], at positions before it with `latents` held at zero.
-    pub fn called_mass_without(&self, rig: Rig, concept: usize, latents: &[u32]) -> Result<f64> {
-        let (resid, acts) = &self.called[concept];
-        let less = |r: usize| {
-            let (active, acts) = acts.row(r);
-            latents.iter().map(move |l| active.binary_search(l).map_or(0.0, |at| -acts[at]))
-        };
-        let changes: Vec<f32> = (0..acts.n_rows()).flat_map(less).collect();
-        let mut logits = ExactEffect::new(rig.lm, rig.hook, rig.sae, latents)?.logits(resid, &changes);
-        let weight = |t: usize| self.with[concept][t] as f32 / self.tokens[t].max(1) as f32;
-        let of_row = |row: &mut [f32]| {
-            let total = weights_in_place(1.0, row);
-            f64::from(row.iter().enumerate().map(|(t, w)| w * weight(t)).sum::<f32>() / total)
-        };
-        let sum: f64 = logits.chunks_exact_mut(rig.lm.config.d_vocab).map(of_row).sum();
-        Ok(sum / acts.n_rows().max(1) as f64)
     }
 
     /// Raises the logits of tokens that have the concept in more than half of their places by `strength`.
