@@ -30,7 +30,7 @@ pub struct ConceptTrial {
     pub baseline_rate: f64,
     /// None where the concept's features were only held at zero.
     pub raising: Option<Raising>,
-    /// The feature without which least of it is written held at zero, the four without which it is least likely, and all there is at the hook.
+    /// The feature without which it is least likely held at zero, the four, and all there is at the hook.
     pub zeroed: Zeroed,
     pub zeroed_four: Zeroed,
     pub zeroed_hook: Zeroed,

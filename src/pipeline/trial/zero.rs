@@ -22,11 +22,9 @@ use std::collections::BTreeSet;
 const WORD: usize = 8;
 const STRETCH: usize = 40;
 /// Prompts of half A that the features to hold at zero are chosen with.
-const CHOOSING: usize = 96;
+const CHOOSING: usize = 400;
 /// Texts of a context for each of a class: it opens at few of the places where it could.
 const OPENINGS: usize = 2;
-/// Features held at zero while prompts of half A are continued, to choose the one by what is written.
-const WRITTEN: usize = 4;
 /// Features that the four are chosen from.
 const REMOVABLE: usize = 48;
 
@@ -134,9 +132,9 @@ struct Calls {
 
 /// What is left of one concept, by how much is held at zero.
 pub(super) struct Left {
-    /// The feature without which least of it is written.
+    /// The feature without which it is least likely.
     pub one: Zeroed,
-    /// The four without which it is least likely.
+    /// The four, likewise.
     pub four: Zeroed,
     /// Everything at the hook: as much as any feature of it could take.
     pub hook: Zeroed,
@@ -162,21 +160,11 @@ impl Driven<'_> {
             Ok(prompts.iter().zip(&written).map(|(prompt, text)| self.concept.count(self.rig.tokenizer, prompt, text)).sum())
         };
         let n_texts = if self.lasts { OPENINGS * config.prompts } else { config.prompts };
-        // Fewer places than texts are taken again and again, each time with another luck.
-        let repeated = |places: &[Vec<u32>], n: usize| -> Vec<Vec<u32>> { places.iter().cycle().take(n).cloned().collect() };
-        let choosing = self.calls(Split::HeldOutA, CHOOSING);
-        let (four, singles) = self.driving(&choosing, 4)?;
-        let prompts = repeated(&choosing.prompts, if self.lasts { OPENINGS * CHOOSING } else { CHOOSING });
-        let mut best: Option<(u64, u32)> = None;
-        for latent in singles.into_iter().take(WRITTEN) {
-            let left = hits(&prompts, (&zero(&[latent])).into())?;
-            if best.is_none_or(|b| left < b.0) {
-                best = Some((left, latent));
-            }
-        }
-        let Some((_, one)) = best else { return Ok(None) };
+        let four = self.driving(&self.calls(Split::HeldOutA, CHOOSING), 4)?;
+        let Some(&one) = four.first() else { return Ok(None) };
         let places = self.calls(Split::HeldOutB, config.prompts).prompts;
-        let prompts = repeated(&places, n_texts);
+        // Fewer places than texts are taken again and again, each time with another luck.
+        let prompts: Vec<Vec<u32>> = places.iter().cycle().take(n_texts).cloned().collect();
         let unedited = hits(&prompts, Change::default())?;
         let other = elsewhere.other(self.stream, self.rig.tokenizer, self.number, self.concept, self.rig.lm.config.n_ctx);
         let zeroed = |latents: Vec<u32>, steering: &Steering| -> Result<Zeroed> {
@@ -215,15 +203,19 @@ impl Driven<'_> {
             let at = if self.lasts { self.concept.begins(self.rig.tokenizer, &ids).pop() } else { ids.len().checked_sub(1) };
             let Some(at) = at.filter(|at| *at > 0) else { continue };
             let prompt: Vec<u32> = std::iter::once(self.stream.end_of_text()).chain(ids[..at].iter().copied()).collect();
-            calls.next.push(ids[at]);
-            calls.prompts.push(prompt[prompt.len().saturating_sub(longest)..].to_vec());
+            let prompt = &prompt[prompt.len().saturating_sub(longest)..];
+            // Parts of one stretch, e.g. the items of a list, have one beginning.
+            if calls.prompts.last().is_none_or(|last| last != prompt) {
+                calls.next.push(ids[at]);
+                calls.prompts.push(prompt.to_vec());
+            }
         }
         calls
     }
 
-    /// Up to `n` latents without which what follows the prompts is least likely, one after the other; and single ones, the best first: exactly, by what is active at the
-    /// last token of each.
-    fn driving(&self, calls: &Calls, n: usize) -> Result<(Vec<u32>, Vec<u32>)> {
+    /// Up to `n` latents without which what follows the prompts is least likely, one after the other, the most telling first: exactly, by what is active at the last token of
+    /// each.
+    fn driving(&self, calls: &Calls, n: usize) -> Result<Vec<u32>> {
         let (rig, config) = (self.rig, &self.rig.lm.config);
         let mut engine = CpuEngine::new(rig.lm.clone());
         let (mut resid, mut acts) = (Vec::new(), SparseRows::default());
@@ -266,6 +258,6 @@ impl Driven<'_> {
             let sets = singles.iter().filter(|l| !chosen.contains(l)).map(|l| [chosen.clone(), vec![*l]].concat()).collect();
             chosen = by_likely(sets)?.swap_remove(0);
         }
-        Ok((chosen, singles))
+        Ok(chosen)
     }
 }
