@@ -5,7 +5,7 @@ use super::text::quoted;
 use super::{Loaded, OpenedSae, Which, open_model, open_sae, print};
 use crate::artifact::{Manifest, RunDir};
 use crate::cli::one_token;
-use crate::corpus::{CorpusConfig, TokenStream, Tokenizer};
+use crate::corpus::{CorpusConfig, Split, TokenStream, Tokenizer};
 use crate::features;
 use crate::features::exam::{ConceptScore, ExamConcept, ExamConfig, Found, MIN_POSITIVES, Subject, Truth, exam};
 use crate::lm::{CpuEngine, Lm};
@@ -85,13 +85,14 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
     let score = &report.concepts[0];
     if score.n_pos.0 == 0 || score.n_pos.1 == 0 {
         bail!(
-            "{} occurs {} times in half A and {} times in half B\n  it must occur in both; read more with --n-tokens",
+            "{} occurs {} times in half A and {} times in half B\n  it must occur in both; {}",
             score.concept,
             score.n_pos.0,
-            score.n_pos.1
+            score.n_pos.1,
+            more(&stream, n_tokens)
         );
     }
-    print(global, score, |out| scores(out, score, which.neurons))
+    print(global, score, |out| scores(out, score, which.neurons, more(&stream, n_tokens)))
 }
 
 /// What kind of concept the exam of this text takes this for: class, sense, ...
@@ -137,14 +138,20 @@ impl Concept {
     }
 }
 
-fn scores(out: &mut dyn Write, score: &ConceptScore, neurons: bool) -> std::io::Result<()> {
+/// What finds more of a concept than `n_tokens` of each half had.
+fn more(stream: &TokenStream, n_tokens: u64) -> &'static str {
+    let rest = |split| stream.range(split).end - stream.range(split).start > n_tokens;
+    if rest(Split::HeldOutA) || rest(Split::HeldOutB) { "read more with --n-tokens" } else { "all held-out text was read: a larger corpus has more" }
+}
+
+fn scores(out: &mut dyn Write, score: &ConceptScore, neurons: bool, more: &str) -> std::io::Result<()> {
     writeln!(
         out,
         "{} ({}): {} positives in A, {} in B; chosen by F1 on A, scored by F1 on B",
         score.concept, score.kind, score.n_pos.0, score.n_pos.1
     )?;
     if score.too_rare {
-        writeln!(out, "fewer than {MIN_POSITIVES} in one of them: too rare to be judged; read more with --n-tokens")?;
+        writeln!(out, "fewer than {MIN_POSITIVES} in one of them: too rare to be judged; {more}")?;
     }
     let (unit, found) = if neurons { ("neuron", &score.neurons) } else { ("latent", &score.latents) };
     writeln!(out, "{unit:>9} {:>6} {:>6} {:>9} {:>6} {:>10}", "F1 A", "F1 B", "precision", "recall", "threshold")?;

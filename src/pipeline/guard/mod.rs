@@ -241,10 +241,9 @@ pub fn guard(
     let Some(concept) = concept else { return Ok(report) };
     let [elsewhere, where_it_follows] = by_concept;
     if where_it_follows.n == 0 {
-        return Err(Error::Trial(format!(
-            "the concept does not occur in {} tokens of held-out half B\n  read more with --n-tokens, or look for another",
-            config.n_tokens
-        )));
+        let n_read = (windows.len() * n_ctx) as u64;
+        let more = if n_read < config.n_tokens { "that is all there is: a larger corpus has more" } else { "read more with --n-tokens" };
+        return Err(Error::Trial(format!("the concept does not occur in {n_read} tokens of held-out half B\n  {more}, or look for another")));
     }
     let followers = Followers { with, all };
     let own = followers.own();
