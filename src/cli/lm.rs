@@ -1,7 +1,7 @@
 //! `monosem lm`: the language model.
 
 use super::{Global, Interrupted, Terminal, again};
-use crate::artifact::{Manifest, RunDir, Start, grouped, size};
+use crate::artifact::{Manifest, RunDir, Start, grouped, shell_word, size};
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::lm::{self, Activation, CpuEngine, Engine, Error, Lm, LmConfig, Sampling, TrainConfig};
 use anyhow::{Context, bail};
@@ -356,15 +356,23 @@ fn open_tokens(run: &RunDir) -> anyhow::Result<TokenStream> {
     TokenStream::open(&dir).with_context(|| format!("cannot read {}\n  build it with: monosem corpus build {}", dir.display(), run.flags()))
 }
 
-fn open_lm(run: &RunDir) -> anyhow::Result<Lm> {
-    let dir = run.lm();
-    Lm::load(&dir).with_context(|| format!("cannot read {}\n  train it with: monosem lm train {}", dir.display(), run.flags()))
+/// The run's model.
+pub(super) fn open_lm(run: &RunDir) -> anyhow::Result<Lm> {
+    Lm::load(&run.lm()).with_context(|| without_lm(run))
 }
 
 /// What says what the run's model was made from.
 pub(super) fn lm_manifest(run: &RunDir) -> anyhow::Result<Manifest> {
-    Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION)
-        .with_context(|| format!("cannot read the model of {}\n  train it with: monosem lm train {}", run.root.display(), run.flags()))
+    Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION).with_context(|| without_lm(run))
+}
+
+/// What to do where the run's model cannot be read: as the run was made, for a model of other settings is another one.
+fn without_lm(run: &RunDir) -> String {
+    let again = match run.config() {
+        recipe if recipe.exists() => format!("monosem run {}", shell_word(&recipe.display().to_string())),
+        _ => "monosem lm train".to_string(),
+    };
+    format!("cannot read the model of {}\n  put it back, or train it again with: {again} {}", run.root.display(), run.flags())
 }
 
 /// The tokenizer beside the model, or the run's.

@@ -33,7 +33,7 @@ pub use terminal::Terminal;
 
 use crate::artifact::{RERUN, RunDir, shell_word};
 use crate::corpus::Tokenizer;
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -241,6 +241,15 @@ fn one_token(tokenizer: &Tokenizer, text: &str) -> anyhow::Result<u32> {
         (_, ids) if ids.len() == 1 => Ok(ids[0]),
         (_, ids) => anyhow::bail!("{text:?} is {} tokens ({ids:?}), not one\n  use --regex for longer texts where there is one", ids.len()),
     }
+}
+
+/// What --regex says.
+fn pattern(regex: &str) -> anyhow::Result<regex::bytes::Regex> {
+    if regex.is_empty() {
+        bail!("--regex is empty and would match between any two letters\n  give a pattern, such as --regex '[0-9]'");
+    }
+    regex::bytes::Regex::new(regex)
+        .with_context(|| format!("--regex {regex:?} is no regular expression\n  a bracket that is meant as such is written \\[ or [[]"))
 }
 
 #[cfg(test)]

@@ -227,6 +227,9 @@ impl TrainConfig {
         if self.batch == 0 || self.steps() == 0 {
             return refuse(format!("{} rows in batches of {} make no step; raise rows or lower batch", self.rows, self.batch));
         }
+        if self.dead_window_rows == 0 {
+            return refuse("a dead window of 0 rows would call every latent dead; leave it out for 200,000 rows, at most a fifth of the run".into());
+        }
         for (name, fraction) in
             [("lr_warmup", self.lr_warmup), ("lr_decay", self.lr_decay), ("l1_warmup", self.l1_warmup), ("l1_decay", self.l1_decay)]
         {

@@ -469,6 +469,8 @@ fn a_cure_for_dead_latents_that_can_never_fire_is_refused() {
     assert!(refused(&config).contains("could never act"));
     config.dead_window_rows = 192;
     config.check().unwrap();
+    config.dead_window_rows = 0;
+    assert!(refused(&config).contains("every latent dead"));
     let config = small(Relu2023 { l1: 1e-3 }.into(), 64 * 5);
     assert!(refused(&config).contains("can never fire"));
 }

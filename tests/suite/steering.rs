@@ -384,4 +384,20 @@ fn a_prediction_is_attributed_and_a_profile_says_what_is_left() {
     assert!(left["n_places"].as_u64().unwrap() > 0 && left["n_texts"].as_u64() >= left["n_places"].as_u64(), "{left}");
     let twice = fails(dir, &["steer", "trial", "--sae", "main", "--sae", "main", "--run", "small"]);
     assert!(twice.contains("named twice"), "{twice}");
+    let unit = fails(dir, &["steer", "run", "--latent", &latent, "--zero", "--unit", "act", "--run", "small"]);
+    assert!(unit.contains("--zero takes no unit"), "{unit}");
+    for (regex, said) in [("", "--regex is empty"), ("[0-9", "--regex \"[0-9\"")] {
+        let refused = fails(dir, &["steer", "guard", "--latent", &latent, "--regex", regex, "--run", "small"]);
+        assert!(refused.contains(said), "{refused}");
+    }
+    let all = fails(dir, &["steer", "guard", "--latent", &latent, "--regex", "qqqqqq", "--n-tokens", "100000000", "--run", "small"]);
+    assert!(all.contains("that is all there is"), "{all}");
+    let misspelt = fails(dir, &["sae", "eval", "--name", "mian", "--run", "small"]);
+    assert!(misspelt.contains("those that are there: main"), "{misspelt}");
+    // Without the model: what is missing and how it was made.
+    fs::rename(dir.join("small/lm"), dir.join("small/lm-away")).unwrap();
+    for command in [["steer", "run", "--latent", &latent], ["sae", "eval", "--name", "main"]] {
+        let missing = fails(dir, &[&command[..], &RUN].concat());
+        assert!(missing.contains("put it back, or train it again with: monosem run"), "{missing}");
+    }
 }

@@ -9,7 +9,7 @@ use crate::corpus::{CorpusConfig, Split, TokenStream, Tokenizer};
 use crate::features;
 use crate::features::exam::{ConceptScore, ExamConcept, ExamConfig, Found, MIN_POSITIVES, Subject, Truth, exam};
 use crate::lm::{CpuEngine, Lm};
-use crate::pipeline::{Recipe, shuffled_by};
+use crate::pipeline::{Recipe, planted, shuffled_by};
 use crate::sae::Sae;
 use anyhow::bail;
 use std::io::Write;
@@ -71,7 +71,9 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         concept.name
     );
     let mut control = shuffled(run, &which.sae, &lm, &lm_manifest)?;
-    if control.is_none() {
+    // The full exam of the program's own recipes makes it; a text of one's own has no such.
+    let corpus: Option<CorpusConfig> = serde_json::from_value(stream.manifest().config.clone()).ok();
+    if control.is_none() && corpus.is_some_and(|corpus| planted(&corpus).is_some()) {
         tell!("  the floor of a shuffled model needs its SAE, sae/{}-shuffled: monosem quickstart --exam full {}", which.sae, run.flags());
     }
     let untrained = control.as_mut().map(|(engine, sae)| Subject { engine, sae });
@@ -124,7 +126,7 @@ impl Concept {
         };
         let named = |name: &str, kind: &str, truth| ExamConcept { name: name.into(), kind: kind.into(), truth };
         if let Some(regex) = &self.regex {
-            return Ok(named(regex, "regex", Truth::Regex(regex::bytes::Regex::new(regex)?)));
+            return Ok(named(regex, "regex", Truth::Regex(crate::cli::pattern(regex)?)));
         }
         if let Some(label) = &self.label {
             let names = stream.concepts().map(|c| c.names.as_slice()).unwrap_or_default();

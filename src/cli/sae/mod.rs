@@ -10,7 +10,7 @@ use super::{Global, Interrupted, Terminal, again};
 use crate::artifact::{Manifest, RunDir, grouped, read_json};
 use crate::corpus::TokenStream;
 use crate::lm::{self, HookPoint, Lm};
-use crate::pipeline::{self, EvalConfig, Evaluated};
+use crate::pipeline::{self, EvalConfig, Evaluated, saes};
 use crate::sae::{self, Eval, Recipe, Sae, Select};
 use anyhow::Context;
 use std::path::Path;
@@ -322,7 +322,13 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
 fn load(run: &RunDir, name: &str) -> anyhow::Result<Sae> {
     let dir = run.sae(name);
     Sae::load_any(&dir).with_context(|| {
-        format!("cannot read the SAE {name} of {}\n  train it with: monosem sae train --name {name} {}", run.root.display(), run.flags())
+        let known = saes(run).join(", ");
+        let known = if known.is_empty() { "none" } else { &known };
+        format!(
+            "cannot read the SAE {name} of {}\n  those that are there: {known}; train it with: monosem sae train --name {name} {}",
+            run.root.display(),
+            run.flags()
+        )
     })
 }
 
@@ -334,5 +340,5 @@ fn open_stream(run: &RunDir) -> anyhow::Result<TokenStream> {
 fn open_lm(run: &RunDir, stream: &TokenStream) -> anyhow::Result<Lm> {
     let manifest = lm_manifest(run)?;
     manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train {}", run.flags()))?;
-    Ok(Lm::load(&run.lm())?)
+    super::lm::open_lm(run)
 }

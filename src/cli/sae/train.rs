@@ -407,12 +407,11 @@ fn train_on<S: WindowRows>(
         if global.json {
             lines.push(serde_json::json!({"sae": place.out, "steps": steps, "rows": rows, "fvu": fvu, "l0": l0, "dead_frac": dead_frac}));
         } else {
-            say!(
-                "{}: fvu {fvu:.4} and l0 {l0:.1} of the last batch, dead {:.1} % in the last {} rows",
-                place.out.display(),
-                100.0 * dead_frac,
-                grouped(config.dead_window_rows)
-            );
+            let dead = match grouped(config.dead_window_rows) {
+                window if config.dead_window_rows >= *rows => format!("too few rows to call a latent dead (window {window})"),
+                window => format!("dead {:.1} % in the last {window} rows", 100.0 * dead_frac),
+            };
+            say!("{}: fvu {fvu:.4} and l0 {l0:.1} of the last batch, {dead}", place.out.display());
         }
     }
     match &lines[..] {

@@ -1,7 +1,7 @@
 //! What is counted in written texts.
 
 use crate::artifact::RunDir;
-use crate::cli::one_token;
+use crate::cli::{one_token, pattern};
 use crate::corpus::{CorpusConfig, TokenStream, Tokenizer};
 use crate::intervene::concept::Concept;
 use crate::pipeline::planted;
@@ -39,7 +39,7 @@ impl ConceptArgs {
     /// The concept and its name; none where nothing is asked for.
     pub fn read(&self, run: &RunDir, tokenizer: &Tokenizer) -> anyhow::Result<Option<(Concept, String)>> {
         if let Some(regex) = &self.regex {
-            return Ok(Some((Concept::Regex(regex::bytes::Regex::new(regex)?), format!("/{regex}/"))));
+            return Ok(Some((Concept::Regex(pattern(regex)?), format!("/{regex}/"))));
         }
         if let Some(label) = &self.label {
             let stream = TokenStream::open(&run.tokens())?;

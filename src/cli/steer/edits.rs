@@ -41,9 +41,9 @@ pub(super) struct EditArgs {
     /// Let at most S times the latent's largest activation lie along its direction
     #[arg(long, value_name = "S", group = "rule", allow_negative_numbers = true)]
     cap: Option<f32>,
-    /// What S is a multiple of: the latent's largest activation (max), 1 (act), or the mean length of activations at the hook (norm)
-    #[arg(long, value_name = "UNIT", value_parser = unit, default_value = "max")]
-    unit: Unit,
+    /// What S is a multiple of: the latent's largest activation (max), 1 (act), or the mean length of activations at the hook (norm) [default: max]
+    #[arg(long, value_name = "UNIT", value_parser = unit)]
+    unit: Option<Unit>,
     /// Edit only where the latent is active
     #[arg(long)]
     only_active: bool,
@@ -93,6 +93,10 @@ impl EditArgs {
             ("--project", RuleName::Project, self.project),
             ("--cap", RuleName::Cap, self.cap),
         ];
+        let flags = [("--zero", self.zero), ("--mean", self.mean), ("--scale", self.scale.is_some()), ("--project", self.project.is_some())];
+        if let Some((flag, _)) = flags.iter().find(|f| f.1 && self.unit.is_some()) {
+            bail!("{flag} takes no unit: it has no number, or one that is a factor\n  leave --unit out");
+        }
         for (flag, rule, value) in numbers {
             match value {
                 Some(value) if !value.is_finite() => bail!("{flag} must be a number, not {value}"),
@@ -106,7 +110,7 @@ impl EditArgs {
 
     /// Whether values are multiples of maxima.
     pub fn in_maxima(&self) -> bool {
-        self.unit == Unit::Max
+        self.unit.is_none_or(|unit| unit == Unit::Max)
     }
 
     /// `edit`, resting after the tokens that its latents promote where that was asked for.
@@ -125,7 +129,7 @@ impl EditArgs {
     /// What is edited, where the latents' rule is `rule`.
     pub fn of(&self, rule: RuleName, value: Option<f32>) -> SavedEdit {
         let has_unit = !matches!(rule, RuleName::Zero | RuleName::Mean | RuleName::Scale | RuleName::Project);
-        let unit = Some(self.unit).filter(|_| has_unit);
+        let unit = Some(self.unit.unwrap_or_default()).filter(|_| has_unit);
         let edits = self.latent.iter().map(|&latent| SavedLatent { unit, only_active: self.only_active, ..SavedLatent::new(latent, rule, value) });
         SavedEdit { scope: self.scope, keep_error: !self.drop_error, ..SavedEdit::of(edits.collect()) }
     }

@@ -19,7 +19,7 @@ use std::io::Write;
 ///
 /// Without another rule the latents are removed. --save keeps them as a profile, to be used as --edit NAME. The loss is that of held-out half B: where the edit changes
 /// anything, elsewhere, and the tokens hurt most. With a concept, texts are also written after prompts that call for it and end before the first token of it, and from the beginning of a document; beside
-/// them stands what is left with all that the hook adds at zero, which is the most that zeroing features there can take. Last comes what the hook added towards the
+/// them stands what is left with no feature at the hook and without what the SAE does not explain: its bias alone, as if every token were the average one. Last comes what the hook added towards the
 /// concept: the edited features, others through which it leaks, and what the SAE does not explain. What passes the hook by in the residual stream is not in that.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -139,7 +139,7 @@ fn tell_concept(out: &mut dyn Write, name: &str, r: &OfConcept, nats: &dyn Fn(&B
             let hits = |h: &Hits| format!("{} of {}", grouped(h.concept_tokens), grouped(h.tokens));
             let counts = |h: &Hits| (h.concept_tokens, h.tokens);
             let luck = if counts_may_be_luck(counts(after), counts(before)) { ", which may be luck" } else { "" };
-            format!("{} tokens -> {}{change}{luck}; all that the hook adds at zero: {}", hits(before), hits(after), hits(hook_at_zero))
+            format!("{} tokens -> {}{change}{luck}; without the hook (the bias alone): {}", hits(before), hits(after), hits(hook_at_zero))
         }
     };
     writeln!(out, "  written where it is called for  {}; {} prompts", rates(&r.called), r.n_prompts)?;

@@ -1,7 +1,7 @@
 //! What every steering command opens: model, tokenizer, SAE, and what a latent's numbers are multiples of.
 
 use crate::artifact::{Manifest, RunDir, read_json};
-use crate::cli::lm::lm_manifest;
+use crate::cli::lm::{lm_manifest, open_lm};
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::features::{Dictionary, weights_hash};
 use crate::intervene::measure::{NORM_TOKENS, max_activations, mean_length};
@@ -58,7 +58,7 @@ impl Opened {
             }
         }
         let weights_hash = weights_hash(&sae);
-        Ok(Opened { name, lm: Lm::load(&run.lm())?, tokenizer, sae, hook, weights_hash, dictionary, stream: run.tokens(), measured: None })
+        Ok(Opened { name, lm: open_lm(run)?, tokenizer, sae, hook, weights_hash, dictionary, stream: run.tokens(), measured: None })
     }
 
     pub fn rig(&self) -> Rig<'_> {

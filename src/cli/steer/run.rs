@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 /// Write a continuation twice with the same luck: unedited, and with latents edited
 ///
 /// The SAE's error is kept, so that only the edited latents change. Without a rule (--strength, --add, --zero ...) the latents are clamped
-/// to the largest of 8, 5, 3, 2, 1 or half their maxima at which eight texts after the prompt stay readable: their perplexity under the unedited model at most
+/// to the largest of 8, 5, 3, 2, 1 or half their maxima at which eight texts after the prompt stay whole: their perplexity under the unedited model at most
 /// 1.5 times, their distinct bigrams at least 0.8 times, those of the unedited texts.
 ///
 /// A latent that fires on something need not be one that makes the model write it: `features show` says what a latent raises, `steer sweep` counts what it writes.
@@ -62,7 +62,7 @@ pub(super) struct Run {
 
 const EXAMPLES: &str = "\
 Examples:
-  monosem steer run --latent 17 --prompt 'The king'          as strong as stays readable
+  monosem steer run --latent 17 --prompt 'The king'          as strong as leaves the text whole
   monosem steer run --latent 17 --strength 5 --save loud     held at 5 times its maximum, and remembered
   monosem steer run --edit loud --texts 20 --regex '[0-9]'   twenty texts, their digits counted
   monosem steer run --latent 17 --scale 2                    twice as strong wherever it is active
@@ -156,7 +156,9 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
         }
     };
     if let Some(said) = apart.filter(|_| !args.pin) {
-        let caution = format!("what is written with the edit comes apart: {said}; a lower strength may keep it whole");
+        // What is removed has no strength that could be lower.
+        let lower = if steering.edits.iter().any(|e| e.rule.strength() != 0.0) { "; a lower strength may keep it whole" } else { "" };
+        let caution = format!("what is written with the edit comes apart: {said}{lower}");
         tell!("warning: {caution}");
         cautions.push(caution);
     }
@@ -232,7 +234,7 @@ pub(super) fn spoken(rule: &Rule) -> String {
 }
 
 fn tell_safe(latents: &[u32], safe: &SafeStrength) {
-    let why = if safe.within_bounds { "the largest at which eight texts stay readable" } else { "the smallest tried; none stayed readable" };
+    let why = if safe.within_bounds { "the largest at which eight texts stay whole" } else { "the smallest tried; none stayed whole" };
     match latents {
         [latent] => tell!("latent {latent}: clamped to {} times its maximum, {why}", safe.multiple),
         _ => tell!("{} latents: each clamped to {} times its maximum, {why}", latents.len(), safe.multiple),

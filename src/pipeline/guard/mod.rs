@@ -95,7 +95,7 @@ pub struct OfConcept {
 pub struct Rates {
     pub before: Hits,
     pub after: Hits,
-    /// With every latent at zero and what the SAE does not explain dropped: as much as any edit at this hook could take.
+    /// With every latent at zero and what the SAE does not explain dropped: its bias alone, which two SAEs of one hook do not share.
     pub hook_at_zero: Hits,
 }
 
