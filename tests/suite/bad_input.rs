@@ -93,7 +93,7 @@ fn a_config_that_was_edited_is_refused() {
     assert!(text.contains("\"n_inner\": 128"), "{text}");
     fs::write(&config, text.replace("\"n_inner\": 128", "\"n_inner\": 96")).unwrap();
     let error = fails(dir.path(), &["lm", "generate", "--run", "small"]);
-    assert!(error.contains("lm/config.json is damaged") && error.contains("monosem lm train"), "{error}");
+    assert!(error.contains("lm/config.json is damaged") && error.contains("train it again with: monosem run"), "{error}");
     assert!(!error.contains("rerun the stage that writes it"), "one remedy, the one that names the command: {error}");
 }
 
@@ -106,7 +106,7 @@ fn another_tokenizer_beside_a_model_is_refused_and_no_panic() {
     works(other.path(), &["corpus", "build", "--planted-bytes", "300000", "--d-vocab", "600", "--run", "r"]);
     fs::copy(other.path().join("r/tokens/tokenizer.json"), &path).unwrap();
     let error = fails(dir.path(), &["lm", "generate", "--run", "small"]);
-    assert!(error.contains("lm/tokenizer.json is damaged") && error.contains("monosem lm train") && !error.contains("panicked"), "{error}");
+    assert!(error.contains("lm/tokenizer.json is damaged") && error.contains("train it again with: monosem run") && !error.contains("panicked"), "{error}");
 }
 
 #[test]
