@@ -106,7 +106,10 @@ fn another_tokenizer_beside_a_model_is_refused_and_no_panic() {
     works(other.path(), &["corpus", "build", "--planted-bytes", "300000", "--d-vocab", "600", "--run", "r"]);
     fs::copy(other.path().join("r/tokens/tokenizer.json"), &path).unwrap();
     let error = fails(dir.path(), &["lm", "generate", "--run", "small"]);
-    assert!(error.contains("lm/tokenizer.json is damaged") && error.contains("train it again with: monosem run") && !error.contains("panicked"), "{error}");
+    assert!(
+        error.contains("lm/tokenizer.json is damaged") && error.contains("train it again with: monosem run") && !error.contains("panicked"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -138,7 +138,8 @@ fn tell_concept(out: &mut dyn Write, name: &str, r: &OfConcept, nats: &dyn Fn(&B
             };
             let hits = |h: &Hits| format!("{} of {}", grouped(h.concept_tokens), grouped(h.tokens));
             let counts = |h: &Hits| (h.concept_tokens, h.tokens);
-            let luck = if counts_may_be_luck(counts(after), counts(before)) { ", which may be luck" } else { "" };
+            // A change that there is not needs no excuse.
+            let luck = if before != after && counts_may_be_luck(counts(after), counts(before)) { ", which may be luck" } else { "" };
             format!("{} tokens -> {}{change}{luck}; without the hook (the bias alone): {}", hits(before), hits(after), hits(hook_at_zero))
         }
     };
