@@ -4,7 +4,7 @@ use super::{Global, Interrupted, Terminal, again};
 use crate::activations::{CacheConfig, CacheDtype, Error, cache, cache_bytes};
 use crate::artifact::{RunDir, grouped, size};
 use crate::corpus::TokenStream;
-use crate::lm::{CpuEngine, HookPoint, Lm};
+use crate::lm::{CpuEngine, HookPoint};
 use anyhow::Context;
 use clap::ValueEnum;
 
@@ -35,7 +35,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         .with_context(|| format!("cannot read {}\n  build it with: monosem corpus build {}", run.tokens().display(), run.flags()))?;
     let manifest = super::lm::lm_manifest(&run)?;
     manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train {}", run.flags()))?;
-    let mut engine = CpuEngine::new(Lm::load(&run.lm())?);
+    let mut engine = CpuEngine::new(super::lm::open_lm(&run)?);
     let config = CacheConfig { hook: args.hook, n_tokens: args.tokens, dtype: args.dtype, max_gb: args.max_gb };
     let (n_rows, n_bytes) = cache_bytes(&engine, &stream, config)?;
     let dir = run.activations(&args.hook.to_string());

@@ -156,10 +156,9 @@ fn open_text(run: &RunDir) -> anyhow::Result<(TokenStream, Tokenizer)> {
 
 fn open_model(run: &RunDir) -> anyhow::Result<Loaded> {
     let (stream, tokenizer) = open_text(run)?;
-    let next = || format!("cannot open the model of {}\n  train one with: monosem lm train {}", run.root.display(), run.flags());
     let lm_manifest = crate::cli::lm::lm_manifest(run)?;
     lm_manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train {}", run.flags()))?;
-    let lm = Lm::load(&run.lm()).with_context(next)?;
+    let lm = crate::cli::lm::open_lm(run)?;
     Ok(Loaded { stream, tokenizer, lm, lm_manifest })
 }
 
