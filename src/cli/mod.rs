@@ -33,7 +33,7 @@ pub use terminal::Terminal;
 
 use crate::artifact::{RERUN, RunDir, shell_word};
 use crate::corpus::Tokenizer;
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -248,8 +248,12 @@ fn pattern(regex: &str) -> anyhow::Result<regex::bytes::Regex> {
     if regex.is_empty() {
         bail!("--regex is empty and would match between any two letters\n  give a pattern, such as --regex '[0-9]'");
     }
-    regex::bytes::Regex::new(regex)
-        .with_context(|| format!("--regex {regex:?} is no regular expression\n  a bracket that is meant as such is written \\[ or [[]"))
+    regex::bytes::Regex::new(regex).map_err(|e| {
+        // Its last line says what is wrong; those before show the pattern again.
+        let said = e.to_string();
+        let why = said.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        anyhow::anyhow!("--regex {regex:?}: {why}\n  a bracket that is meant as such is written \\[ or [[]")
+    })
 }
 
 #[cfg(test)]
