@@ -382,6 +382,9 @@ fn a_prediction_is_attributed_and_a_profile_says_what_is_left() {
     let left = &zeroed["items"][0]["zeroed"];
     assert_eq!(*left, tried["items"][0]["zeroed"], "the same with and without the rest");
     assert!(left["n_places"].as_u64().unwrap() > 0 && left["n_texts"].as_u64() >= left["n_places"].as_u64(), "{left}");
+    let raising = &tried["items"][0]["raising"];
+    assert_eq!(raising["zeroed"]["latents"], serde_json::json!([raising["latent"]]), "the raised feature is held at zero as well");
+    assert_eq!(raising["zeroed"]["unedited"], left["unedited"], "after the same prompts");
     let twice = fails(dir, &["steer", "trial", "--sae", "main", "--sae", "main", "--run", "small"]);
     assert!(twice.contains("named twice"), "{twice}");
     let unit = fails(dir, &["steer", "run", "--latent", &latent, "--zero", "--unit", "act", "--run", "small"]);

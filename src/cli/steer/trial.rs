@@ -20,15 +20,15 @@ use std::sync::Arc;
 /// For each concept a feature is chosen on held-out half A and on pilot texts, with the strength that leaves the text whole. Then, on new texts: how many times as
 /// often the concept is written as without the edit; the same for raised logits, a mean-difference vector (both at equal KL), a prompt, and
 /// features drawn at random; and, after prompts that call for the concept and end before the first token of it (for a context, of what opens it), what is left of it when
-/// the feature that drives it is held at zero.
+/// that same feature is held at zero, or the one without which, on half A, it is least likely there.
 ///
 /// With --sae given more than once, the next is tried with what those before it did not do: it raises concepts that were not raised, and holds features at zero
 /// for those that were not lowered. What one place or width has no feature for, another may have.
 ///
 /// Columns: latent and its strength in multiples of its maximum; tokens of the concept in the unedited texts; with the feature, times as often, perplexity under the
 /// unedited model and distinct-2 as multiples of the unedited texts', KL per token; times as often with the other ways; and how much less of the concept is written where
-/// it is called for, with one feature at zero, with four, and with the SAE's bias alone in the place of the hook (all that features there could do), and what one at
-/// zero costs elsewhere, in percent of the loss. Where fewer than 20 tokens of a concept are written after those prompts without an edit, nothing is said of zeroing it.
+/// it is called for, with the same feature at zero (self), with the one that half A names, with four, and with the SAE's bias alone in the place of the hook (all that
+/// features there could do); after the first two stands what that costs elsewhere, in percent of the loss. Where fewer than 20 tokens of a concept are written after those prompts without an edit, nothing is said of zeroing it.
 #[derive(Debug, clap::Args)]
 pub(super) struct TrialArgs {
     /// Concept to try; may be given more than once [default: all classes, contexts and senses]
@@ -140,7 +140,7 @@ fn with_one(
 fn table(out: &mut dyn Write, all: &[ConceptTrial]) -> std::io::Result<()> {
     writeln!(
         out,
-        "{:<24} {:>6} {:>5} {:>5} {:>6} {:>6} {:>5} {:>6} {:>5} {:>6} {:>6}  {:>6} {:>6} {:>6} {:>6} {:>6}",
+        "{:<24} {:>6} {:>5} {:>5} {:>6} {:>6} {:>5} {:>6} {:>5} {:>6} {:>6}  {:>6} {:>6} {:>7} {:>6} {:>7} {:>6} {:>6}",
         "times as often",
         "latent",
         "x max",
@@ -153,10 +153,12 @@ fn table(out: &mut dyn Write, all: &[ConceptTrial]) -> std::io::Result<()> {
         "vector",
         "prompt",
         "random",
+        "self",
+        "cost",
         "zero",
+        "cost",
         "zero 4",
-        "hook",
-        "cost"
+        "hook"
     )?;
     let several = all.iter().any(|t| t.sae != all[0].sae);
     for (i, t) in all.iter().enumerate() {
@@ -192,13 +194,14 @@ fn table(out: &mut dyn Write, all: &[ConceptTrial]) -> std::io::Result<()> {
             (false, true) => "  raised, as by any feature",
             (false, false) => "",
         };
+        let one = |zeroed: &Zeroed| format!("{:>4.0} % {:>5.2} %", lowered(zeroed), 100.0 * zeroed.cost());
+        let itself = t.raising.as_ref().and_then(|r| r.zeroed.as_ref()).map_or(String::new(), one);
         writeln!(
             out,
-            " {:>4.0} % {:>4.0} % {:>4.0} % {:>5.2} %{said}{}",
-            lowered(&t.zeroed),
+            " {itself:14} {} {:>4.0} % {:>4.0} %{said}{}",
+            one(&t.zeroed),
             lowered(&t.zeroed_four),
             lowered(&t.zeroed_hook),
-            100.0 * t.zeroed.cost(),
             if t.lowered() { "  lowered" } else { "" }
         )?;
     }

@@ -1,6 +1,6 @@
 //! Steering held to account on the planted corpus: for each concept a feature is chosen on half A and a strength on pilot texts; then, on texts and prompts
 //! that nothing was chosen on, how much more of the concept the edited model writes, what the text loses, and what else would have done the same; and
-//! what is left of the concept when the feature that drives it is held at zero.
+//! what is left of the concept when that feature, or the one that drives it most where it is called for, is held at zero.
 
 mod choose;
 mod kept;
@@ -198,7 +198,7 @@ impl<'a> Ground<'a> {
             Ok(ranked) => ranked,
             Err(e) => return Ok(Outcome::LeftOut(e.to_string())),
         };
-        let raising = match &self.choosing {
+        let mut raising = match &self.choosing {
             Some(choosing) if !config.zero_only.contains(&world.name) => {
                 let Some(chosen) = self.chosen(choosing, i)? else {
                     return Ok(Outcome::LeftOut("no feature fires before it".into()));
@@ -208,9 +208,12 @@ impl<'a> Ground<'a> {
             _ => None,
         };
         let driven = Driven { rig: *rig, stream, number, concept, lasts: world.kind == ConceptKind::Context };
-        let Some(left) = driven.left(&self.elsewhere, config, &sampling(config, 4))? else {
+        let Some(left) = driven.left(&self.elsewhere, config, raising.as_ref().map(|r| r.latent), &sampling(config, 4))? else {
             return Ok(Outcome::LeftOut("nothing of it in held-out half A to choose a feature by".into()));
         };
+        if let Some(raising) = &mut raising {
+            raising.zeroed = left.raised;
+        }
         Ok(Outcome::Tried(Box::new(ConceptTrial {
             concept: world.name.clone(),
             kind: super::exam::kind_name(world.kind).into(),
@@ -247,7 +250,7 @@ impl<'a> Ground<'a> {
             let max_act = seen.max_act(other);
             random.push(arm(&trial.write((&clamp(rig, other, strength * max_act)?).into())?.measures));
         }
-        Ok(Raising { latent, strength, whole, feature, logit_bias, mean_difference, prompt, random })
+        Ok(Raising { latent, strength, whole, feature, logit_bias, mean_difference, prompt, random, zeroed: None })
     }
 
     /// The feature and its strength: of those that give most of the i-th concept by exact next-token distributions on half A and those with which most of it was

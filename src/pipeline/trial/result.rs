@@ -53,6 +53,9 @@ pub struct Raising {
     pub prompt: Arm,
     /// Features of like density, clamped to the same multiple of their maxima.
     pub random: Vec<Arm>,
+    /// The feature at zero in place of held up.
+    #[serde(default)]
+    pub zeroed: Option<Zeroed>,
 }
 
 impl Raising {
@@ -75,19 +78,27 @@ impl ConceptTrial {
         self.raised() && self.raising.as_ref().and_then(Raising::random_times).is_some_and(|t| t < 1.5)
     }
 
-    /// One feature at zero takes at least 60 % of it where it is called for, and changes the loss elsewhere by less than 1 %.
+    /// One feature at zero, the raised one or the one without which it is least likely, takes at least 60 % of it where it is called for, and changes the loss
+    /// elsewhere by less than 1 %.
     pub fn lowered(&self) -> bool {
-        self.zeroed.lowered().is_some_and(|l| l >= 0.6) && self.zeroed.cost().abs() < 0.01
+        let enough = |zeroed: &Zeroed| zeroed.lowered().is_some_and(|l| l >= 0.6) && zeroed.cost().abs() < 0.01;
+        enough(&self.zeroed) || self.raising.as_ref().and_then(|r| r.zeroed.as_ref()).is_some_and(enough)
     }
 
     /// One line of what came out.
     pub(super) fn told(&self) -> String {
         let raised = self.raising.as_ref().map_or(String::new(), |r| {
             let (times, perplexity) = (r.feature.times.unwrap_or(f64::NAN), r.feature.perplexity_ratio);
-            format!("latent {} at {} x max, {times:.1} times as often (perplexity x{perplexity:.2}); ", r.latent, r.strength)
+            let zeroed = r.zeroed.as_ref().map_or(String::new(), |zeroed| format!(", at zero {}", less(zeroed)));
+            format!("latent {} at {} x max, {times:.1} times as often (perplexity x{perplexity:.2}){zeroed}; ", r.latent, r.strength)
         });
-        format!("{}: {raised}zeroed: {:.0} % less", self.concept, 100.0 * self.zeroed.lowered().unwrap_or(f64::NAN))
+        let latents: Vec<String> = self.zeroed.latents.iter().map(u32::to_string).collect();
+        format!("{}: {raised}latent {} at zero: {}", self.concept, latents.join(", "), less(&self.zeroed))
     }
+}
+
+fn less(zeroed: &Zeroed) -> String {
+    format!("{:.0} % less", 100.0 * zeroed.lowered().unwrap_or(f64::NAN))
 }
 
 #[cfg(test)]
@@ -111,6 +122,7 @@ mod tests {
             mean_difference: arm(2.0),
             prompt: arm(2.0),
             random: vec![arm(1.0), arm(1.4)],
+            zeroed: None,
         };
         ConceptTrial {
             concept: "gem".into(),
@@ -152,5 +164,11 @@ mod tests {
         };
         assert!(!lowered(100, 50, 2.0) && !lowered(100, 30, 2.03) && !lowered(100, 30, 1.97) && lowered(100, 0, 1.99));
         assert!(!lowered(19, 0, 2.0) && lowered(20, 0, 2.0), "too little to say");
+        let by_itself = |zeroed, other_loss_zeroed| {
+            let mut trial = raising(&|r| r.zeroed = Some(Zeroed { zeroed, other_loss_zeroed, ..good().zeroed }));
+            trial.zeroed.zeroed = 50;
+            trial.lowered()
+        };
+        assert!(by_itself(40, 2.0) && !by_itself(41, 2.0) && !by_itself(0, 2.03), "the raised feature at zero");
     }
 }

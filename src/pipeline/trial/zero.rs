@@ -23,8 +23,11 @@ const WORD: usize = 8;
 const STRETCH: usize = 40;
 /// Prompts of half A that the features to hold at zero are chosen with.
 const CHOOSING: usize = 400;
-/// Texts of a context for each of a class: it opens at few of the places where it could.
+/// Texts of a context for each of a class: it opens at few of the places where it could. So many at first, and twice as many again and again until the unedited
+/// ones have so many tokens of it (stretches of some 30), or so many times the texts were written.
 const OPENINGS: usize = 2;
+const ENOUGH: u64 = 1000;
+const MOST_OPENINGS: usize = 16;
 /// Features that the four are chosen from.
 const REMOVABLE: usize = 48;
 
@@ -132,6 +135,8 @@ struct Calls {
 
 /// What is left of one concept, by how much is held at zero.
 pub(super) struct Left {
+    /// The feature that was held up.
+    pub raised: Option<Zeroed>,
     /// The feature without which it is least likely.
     pub one: Zeroed,
     /// The four, likewise.
@@ -151,21 +156,30 @@ pub(super) struct Driven<'a> {
 }
 
 impl Driven<'_> {
-    /// What is left, on prompts of half B, with features that are chosen on half A; none where half A has nothing to choose them by.
-    pub fn left(&self, elsewhere: &Elsewhere, config: &TrialConfig, sampling: &Sampling) -> Result<Option<Left>> {
+    /// What is left, on prompts of half B, without `raised` and without features that are chosen on half A; none where half A has nothing to choose them by.
+    pub fn left(&self, elsewhere: &Elsewhere, config: &TrialConfig, raised: Option<u32>, sampling: &Sampling) -> Result<Option<Left>> {
         let zero = |latents: &[u32]| Steering::of(latents.iter().map(|&l| LatentEdit::new(l, Rule::Zero)).collect());
         let writing = Writing::new(self.written(), sampling);
         let hits = |prompts: &[Vec<u32>], change: Change| -> Result<u64> {
             let written = texts(self.rig, change, prompts, &writing)?;
             Ok(prompts.iter().zip(&written).map(|(prompt, text)| self.concept.count(self.rig.tokenizer, prompt, text)).sum())
         };
-        let n_texts = if self.lasts { OPENINGS * config.prompts } else { config.prompts };
         let four = self.driving(&self.calls(Split::HeldOutA, CHOOSING), 4)?;
         let Some(&one) = four.first() else { return Ok(None) };
         let places = self.calls(Split::HeldOutB, config.prompts).prompts;
         // Fewer places than texts are taken again and again, each time with another luck.
-        let prompts: Vec<Vec<u32>> = places.iter().cycle().take(n_texts).cloned().collect();
-        let unedited = hits(&prompts, Change::default())?;
+        let of_texts = |n: usize| -> Result<(Vec<Vec<u32>>, u64)> {
+            let prompts: Vec<Vec<u32>> = places.iter().cycle().take(n).cloned().collect();
+            let unedited = hits(&prompts, Change::default())?;
+            Ok((prompts, unedited))
+        };
+        let (first, most) = if self.lasts { (OPENINGS, MOST_OPENINGS) } else { (1, 1) };
+        let mut openings = first;
+        let (mut prompts, mut unedited) = of_texts(openings * config.prompts)?;
+        while unedited < ENOUGH && openings < most {
+            openings *= 2;
+            (prompts, unedited) = of_texts(openings * config.prompts)?;
+        }
         let other = elsewhere.other(self.stream, self.rig.tokenizer, self.number, self.concept, self.rig.lm.config.n_ctx);
         let zeroed = |latents: Vec<u32>, steering: &Steering| -> Result<Zeroed> {
             let (other_loss_unedited, other_loss_zeroed) = elsewhere.losses(self.rig, self.stream, &other, steering)?;
@@ -174,6 +188,7 @@ impl Driven<'_> {
         };
         let everything: Vec<u32> = (0..self.rig.sae.d_sae as u32).collect();
         Ok(Some(Left {
+            raised: raised.map(|latent| zeroed(vec![latent], &zero(&[latent]))).transpose()?,
             one: zeroed(vec![one], &zero(&[one]))?,
             four: zeroed(four.clone(), &zero(&four))?,
             hook: zeroed(vec![], &Steering { keep_error: false, ..zero(&everything) })?,
