@@ -2,7 +2,8 @@
 //! general features come first and are not absorbed by special ones.
 //!
 //! x_hat_l = sum over active latents before end_l of a_j w_dec[j] + b_dec, loss = sum over l of weight_l |x - x_hat_l|^2 + aux.
-//! Detached: in the loss of level l what the levels before it reconstruct is held fixed, so that a latent answers to its own level alone.
+//! Detached (LISTA-Matryoshka, Chanin 2026): in the loss of an inner level what the levels before it and b_dec reconstruct is held fixed; that of the whole, the last, is
+//! everyone's. So a latent answers to its own level and to the whole. (Held fixed in the whole as well, the first levels keep the average of what fires with them: LOG.md.)
 //! Random prefixes (Nabeshima 2024): the ends are drawn anew for each step, their lengths from a Pareto distribution of exponent 1/2 cut off at F.
 //! Sorting: every so many steps the latents are put in the order of how often they fire, so that those that fire most are in the first prefix.
 
@@ -30,7 +31,7 @@ pub struct Matryoshka {
     pub random: usize,
     /// Weight of the loss of each prefix; that of the whole is 1.
     pub inner_weight: f64,
-    /// Whether what earlier levels reconstruct is held fixed.
+    /// Whether what earlier levels reconstruct is held fixed in the losses of all but the whole.
     pub detached: bool,
     /// Steps after which latents are sorted by how often they fire; none: never.
     pub sort_every: Option<u64>,
@@ -164,7 +165,7 @@ mod tests {
         Matryoshka { k: F as f64, auxk: false, prefixes: vec![2, 5], inner_weight: 0.5, detached, ..Matryoshka::default() }
     }
 
-    /// One level's loss of one row: latents before `fixed` at the weights `at`, later ones up to `end` at `p`.
+    /// One level's loss of one row: latents before `fixed`, and b_dec where there are such, at the weights `at`; later ones up to `end` at `p`.
     fn level(p: &Tensors, at: &Tensors, x: &[f32], fixed: usize, end: usize) -> f64 {
         let (z, z_at) = (pre_acts(p, x, true), pre_acts(at, x, true));
         (0..D)
@@ -172,7 +173,7 @@ mod tests {
                 let part = |w: &Tensors, z: &[f64], range: std::ops::Range<usize>| -> f64 {
                     range.filter(|&j| z_at[j] > 0.0).map(|j| z[j] * w[2][j * D + i]).sum()
                 };
-                (p[3][i] + part(at, &z_at, 0..fixed) + part(p, &z, fixed..end) - x[i] as f64).powi(2)
+                (if fixed > 0 { at } else { p }[3][i] + part(at, &z_at, 0..fixed) + part(p, &z, fixed..end) - x[i] as f64).powi(2)
             })
             .sum()
     }
@@ -185,7 +186,8 @@ mod tests {
             let checked = gradient_error(&recipe.into(), &settings, 1.1, |p, at| {
                 let row = |x: &[f32]| {
                     let ends = [(0, 2, 0.5), (2, 5, 0.5), (5, F, 1.0)];
-                    let levels: f64 = ends.iter().map(|&(from, end, weight)| weight * level(p, at, x, if detached { from } else { 0 }, end)).sum();
+                    let fixed = |from, end| if detached && end < F { from } else { 0 };
+                    let levels: f64 = ends.iter().map(|&(from, end, weight)| weight * level(p, at, x, fixed(from, end), end)).sum();
                     // AuxK's residual is that of the whole.
                     let (z, z_at) = (pre_acts(p, x, true), pre_acts(at, x, true));
                     let on: Vec<usize> = (0..F).filter(|&j| z_at[j] > 0.0).collect();

@@ -24,7 +24,7 @@ pub struct Levels {
     pub ends: Vec<usize>,
     pub weights: Vec<f64>,
     pub nesting: Nesting,
-    /// Whether what earlier levels reconstruct is held fixed in the loss of a level.
+    /// Whether what earlier levels reconstruct is held fixed in the losses of all levels but the last.
     pub detached: bool,
 }
 

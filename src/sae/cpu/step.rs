@@ -235,7 +235,7 @@ impl CpuEngine {
                         for (to, g) in last_g.chunks_exact_mut(e).zip(g.chunks_exact(n_levels * e)) {
                             to.copy_from_slice(&g[main * e..][..e]);
                             // Without what later levels have added to it.
-                            if !levels.detached && main + 1 < n_levels {
+                            if main + 1 < n_levels {
                                 axpy(-1.0, &g[(main + 1) * e..][..e], to);
                             }
                         }
@@ -276,11 +276,8 @@ impl CpuEngine {
             pass.run(gradient)
         });
         clock.phase("bias", || {
-            // What b_dec adds is part of every reconstruction: in nested ones the first level has gathered the gradients of all.
-            match &levels {
-                Some(levels) if levels.detached => sum_rows(g, e, e, &mut gradient.b_dec),
-                _ => sum_rows(g, e, n_levels * e, &mut gradient.b_dec),
-            }
+            // What b_dec adds is part of the first level, which has gathered the gradients of all that hold it.
+            sum_rows(g, e, n_levels * e, &mut gradient.b_dec);
             if pre_bias {
                 // A refined row has b_dec in it once more, as a part of what was left.
                 axpy(1.0 + recipe.refine().unwrap_or(0.0), &through_bias, &mut gradient.b_dec);
@@ -288,8 +285,7 @@ impl CpuEngine {
         });
         if config.skip() {
             clock.phase("skip", || {
-                let detached = levels.as_ref().is_some_and(|levels| levels.detached);
-                let g_base = gradient_of_base(g, n_levels, e, detached, grow(base, batch * e));
+                let g_base = gradient_of_base(g, n_levels, e, grow(base, batch * e));
                 matmul_tn(e, d, batch, g_base, x, &mut gradient.w_skip, false);
             });
         }
@@ -492,7 +488,7 @@ impl Chunk {
 }
 
 /// As the plain case of [`Chunk::decode_backward`] for nested reconstructions: g (L, E) becomes, level by level, the gradient with respect to what a latent of
-/// that level adds: its own loss and, unless detached, those of all later levels.
+/// that level adds: that of its own loss and those of all later levels, or, detached, of the last one.
 #[allow(clippy::too_many_arguments)]
 fn nested(
     levels: &Levels,
@@ -545,7 +541,10 @@ fn nested(
         }
         sums.nested += levels.weights[l] * squared;
     }
-    if !levels.detached {
+    if levels.detached {
+        let (inner, last) = g.split_at_mut((n_levels - 1) * d);
+        inner.chunks_exact_mut(d).for_each(|g| axpy(1.0, last, g));
+    } else {
         for l in (0..n_levels - 1).rev() {
             let (to, from) = g[l * d..].split_at_mut(d);
             axpy(1.0, &from[..d], to);
@@ -572,17 +571,12 @@ fn begin_with_skip(params: &Params, x: &[f32], base: &mut [f32], g: &mut [f32], 
     g.chunks_exact_mut(n_levels * e).zip(base.chunks_exact(e)).for_each(|(g, base)| g[..e].copy_from_slice(base));
 }
 
-/// (B, E): the gradient of what every reconstruction of a row begins with, out of g (B, L, E).
-fn gradient_of_base<'a>(g: &'a [f32], n_levels: usize, e: usize, detached: bool, base: &'a mut [f32]) -> &'a [f32] {
+/// (B, E): the gradient of what every reconstruction of a row begins with, out of g (B, L, E), whose first level has gathered it.
+fn gradient_of_base<'a>(g: &'a [f32], n_levels: usize, e: usize, base: &'a mut [f32]) -> &'a [f32] {
     if n_levels == 1 {
         return g;
     }
-    for (base, g) in base.chunks_exact_mut(e).zip(g.chunks_exact(n_levels * e)) {
-        base.copy_from_slice(&g[..e]);
-        if detached {
-            g[e..].chunks_exact(e).for_each(|g| axpy(1.0, g, base));
-        }
-    }
+    base.chunks_exact_mut(e).zip(g.chunks_exact(n_levels * e)).for_each(|(base, g)| base.copy_from_slice(&g[..e]));
     base
 }
 
