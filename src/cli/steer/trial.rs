@@ -28,7 +28,8 @@ use std::sync::Arc;
 /// Columns: latent and its strength in multiples of its maximum; tokens of the concept in the unedited texts; with the feature, times as often, perplexity under the
 /// unedited model and distinct-2 as multiples of the unedited texts', KL per token; times as often with the other ways; and how much less of the concept is written where
 /// it is called for, with the same feature at zero (self), with the one that half A names, with four, and with the SAE's bias alone in the place of the hook (all that
-/// features there could do); after the first two stands what that costs elsewhere, in percent of the loss. Where fewer than 20 tokens of a concept are written after those prompts without an edit, nothing is said of zeroing it.
+/// features there could do); after the first two stands what that costs elsewhere, in percent of the loss. Where fewer than 20 tokens of a concept are written after
+/// those prompts without an edit, nothing is said of zeroing it.
 #[derive(Debug, clap::Args)]
 pub(super) struct TrialArgs {
     /// Concept to try; may be given more than once [default: all classes, contexts and senses]
