@@ -153,6 +153,11 @@ fn runs_in(dir: &Path) -> Vec<String> {
     names
 }
 
+/// A number of things of which none would say nothing.
+fn one_or_more<T: std::str::FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T, String> {
+    text.parse().ok().filter(|n| *n >= T::from(1)).ok_or("a whole number of at least 1 is expected".into())
+}
+
 /// A run's name is the name of one folder.
 fn run_name(text: &str) -> Result<String, String> {
     if text.is_empty() || text == "." || text == ".." || text.contains(['/', '\\']) {

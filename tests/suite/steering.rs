@@ -387,6 +387,16 @@ fn a_prediction_is_attributed_and_a_profile_says_what_is_left() {
     assert_eq!(raising["zeroed"]["unedited"], left["unedited"], "after the same prompts");
     let twice = fails(dir, &["steer", "trial", "--sae", "main", "--sae", "main", "--run", "small"]);
     assert!(twice.contains("named twice"), "{twice}");
+    let unknown = fails(dir, &["steer", "trial", "--concept", "hexa", "--run", "small"]);
+    assert!(unknown.contains("names like it: \"hexadecimal\""), "{unknown}");
+    for command in [["steer", "trial", "--texts"], ["steer", "guard", "--n-tokens"], ["steer", "fit", "--tokens"], ["sae", "eval", "--tokens"]] {
+        let nothing = call(dir, &[&command[..], &["0", "--run", "small"]].concat());
+        assert!(nothing.code == Some(2) && nothing.stderr.contains("a whole number of at least 1 is expected"), "{}", nothing.stderr);
+    }
+    for hook in [["--hook", "blocks.7.hook_resid_post"], ["--target", "blocks.3.hook_mlp_out"]] {
+        let layer = fails(dir, &[&["sae", "train", "--name", "deep", "--run", "small"][..], &hook].concat());
+        assert!(layer.contains("is not in a model of 1 layers"), "{layer}");
+    }
     let unit = fails(dir, &["steer", "run", "--latent", &latent, "--zero", "--unit", "act", "--run", "small"]);
     assert!(unit.contains("--zero takes no unit"), "{unit}");
     for (regex, said) in [("", "--regex is empty"), ("[0-9", "--regex \"[0-9\"")] {

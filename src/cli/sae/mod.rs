@@ -6,7 +6,7 @@ mod curves;
 mod train;
 
 use super::lm::lm_manifest;
-use super::{Global, Interrupted, Terminal, again};
+use super::{Global, Interrupted, Terminal, again, one_or_more};
 use crate::artifact::{Manifest, RunDir, grouped, read_json};
 use crate::corpus::TokenStream;
 use crate::lm::{self, HookPoint, Lm};
@@ -67,10 +67,10 @@ struct Evaluate {
     #[arg(long, visible_alias = "sae", default_value = "main", value_name = "NAME")]
     name: String,
     /// Held-out tokens to measure reconstruction on
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = one_or_more::<u64>)]
     tokens: u64,
     /// Held-out tokens to measure cross-entropies on, rounded up to whole windows
-    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = one_or_more::<u64>)]
     ce_tokens: u64,
     /// Neurons that the control of largest neurons keeps [default: k of a topk SAE, at least 40]
     #[arg(long, value_name = "N")]

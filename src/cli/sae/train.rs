@@ -1,7 +1,7 @@
 //! `monosem sae train`: one SAE, or several on one pass over the activations.
 
 use super::{open_lm, open_stream};
-use crate::activations::{Cached, CachedRows, Paired, ShuffleConfig, Shuffled, Streamed, WindowRows};
+use crate::activations::{self, Cached, CachedRows, Paired, ShuffleConfig, Shuffled, Streamed, WindowRows};
 use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, shell_word, size, time};
 use crate::cli::lm::lm_manifest;
 use crate::cli::{Global, Interrupted, Terminal, again, sae_name};
@@ -260,6 +260,9 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
     let _lock = run.lock()?;
     let stream = open_stream(run)?;
     let lm = open_lm(run, &stream)?;
+    for hook in std::iter::once(args.hook).chain(args.target) {
+        activations::check(&lm.config, hook, &stream)?;
+    }
     let lm_manifest = lm_manifest(run)?;
     let choices = args.choices()?;
     let configs = choices.iter().map(|choice| args.config(choice, &lm.config)).collect::<anyhow::Result<Vec<_>>>()?;

@@ -2,10 +2,11 @@
 
 use crate::artifact::RunDir;
 use crate::cli::{one_token, pattern};
+use crate::corpus::planted::Planted;
 use crate::corpus::{CorpusConfig, TokenStream, Tokenizer};
 use crate::intervene::concept::Concept;
 use crate::pipeline::planted;
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 #[derive(Debug, clap::Args)]
 #[group(multiple = false, id = "counted")]
@@ -32,6 +33,15 @@ fn instead(asked: &str, names: &[&str]) -> String {
     }
 }
 
+/// The number of the planted concept `label`, if it can be found in text.
+pub(super) fn recognised(world: &Planted, label: &str) -> anyhow::Result<usize> {
+    let known = || (0..world.concepts().len()).filter(|&i| world.has_recogniser(i));
+    known().find(|&i| world.concepts()[i].name == label).with_context(|| {
+        let names: Vec<&str> = known().map(|i| world.concepts()[i].name.as_str()).collect();
+        format!("no concept {label:?} of the planted corpus can be recognised\n  {}", instead(label, &names))
+    })
+}
+
 /// Names in a message.
 const SHOWN: usize = 12;
 
@@ -47,11 +57,7 @@ impl ConceptArgs {
             let Some(world) = planted(&corpus) else {
                 bail!("--label {label}: this run's text is not the planted corpus\n  use --regex or --token-set");
             };
-            let known = || (0..world.concepts().len()).filter(|&i| world.has_recogniser(i));
-            let Some(number) = known().find(|&i| world.concepts()[i].name == *label) else {
-                let names: Vec<&str> = known().map(|i| world.concepts()[i].name.as_str()).collect();
-                bail!("no concept {label:?} of the planted corpus can be recognised\n  {}", instead(label, &names));
-            };
+            let number = recognised(&world, label)?;
             return Ok(Some((Concept::Planted(world.into(), number), label.clone())));
         }
         if self.token_set.is_empty() {

@@ -5,7 +5,7 @@ use super::rig::Opened;
 use super::{Drawing, Global};
 use crate::artifact::{RunDir, grouped, seed};
 use crate::cli::features::print;
-use crate::cli::{Interrupted, Terminal, again};
+use crate::cli::{Interrupted, Terminal, again, one_or_more};
 use crate::corpus::{Fields, Split, is_text, read_file};
 use crate::intervene::fit::{Fitted, Order};
 use crate::intervene::saved::{RuleName, SavedEdit, SavedLatent};
@@ -44,7 +44,7 @@ pub(super) struct FitArgs {
     #[arg(long, value_name = "TEXT")]
     negative_text: Vec<String>,
     /// Documents of each side to fit on
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = one_or_more::<usize>)]
     docs: usize,
     /// JSONL field or Parquet column that holds the text
     #[arg(long, value_name = "FIELD", default_value = "text")]
@@ -60,10 +60,10 @@ pub(super) struct FitArgs {
     #[arg(long, value_name = "X", default_value_t = FitConfig::default().max_perplexity_ratio)]
     max_perplexity: f64,
     /// Texts that count, of each way
-    #[arg(long, value_name = "N", default_value_t = FitConfig::default().texts)]
+    #[arg(long, value_name = "N", default_value_t = FitConfig::default().texts, value_parser = one_or_more::<usize>)]
     texts: usize,
     /// Tokens of a text, at most
-    #[arg(long, value_name = "N", default_value_t = FitConfig::default().tokens)]
+    #[arg(long, value_name = "N", default_value_t = FitConfig::default().tokens, value_parser = one_or_more::<usize>)]
     tokens: usize,
     #[command(flatten)]
     drawing: Drawing,

@@ -7,7 +7,7 @@ use super::run::all_rules;
 use super::{Drawing, Global};
 use crate::artifact::{RunDir, grouped};
 use crate::cli::features::print;
-use crate::cli::{Interrupted, Terminal, again};
+use crate::cli::{Interrupted, Terminal, again, one_or_more};
 use crate::intervene::saved::{RuleName, SavedEdit};
 use crate::intervene::strength::counts_may_be_luck;
 use crate::pipeline;
@@ -29,16 +29,16 @@ pub(super) struct GuardArgs {
     #[command(flatten)]
     concept: ConceptArgs,
     /// Tokens of half B
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = one_or_more::<u64>)]
     n_tokens: u64,
     /// Prompts that call for the concept
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = one_or_more::<usize>)]
     prompts: usize,
     /// Tokens written after each
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = one_or_more::<usize>)]
     called: usize,
     /// Texts from the beginning of a document, of 60 tokens
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = one_or_more::<usize>)]
     texts: usize,
     #[command(flatten)]
     drawing: Drawing,

@@ -6,6 +6,7 @@ use super::edits::{EditArgs, SaveArgs};
 use super::rig::Opened;
 use super::{Drawing, Global};
 use crate::artifact::{RunDir, shell_word};
+use crate::cli::one_or_more;
 use crate::intervene::effect::{Effect, Moved, effect};
 use crate::intervene::quality::{distinct_2, perplexity};
 use crate::intervene::saved::RuleName;
@@ -37,7 +38,7 @@ pub(super) struct Run {
     #[arg(long, conflicts_with_all = ["rule", "edit", "prompt"])]
     pin: bool,
     /// Tokens to write, at most; a side stops at its <|endoftext|>
-    #[arg(long, default_value_t = 60, value_name = "N")]
+    #[arg(long, default_value_t = 60, value_name = "N", value_parser = one_or_more::<usize>)]
     tokens: usize,
     /// Stop before this text; may be given more than once
     #[arg(long, value_name = "TEXT")]

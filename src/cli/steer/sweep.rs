@@ -7,6 +7,7 @@ use super::run::maximum;
 use super::{Drawing, Global};
 use crate::artifact::{RunDir, write_atomic};
 use crate::cli::features::print;
+use crate::cli::one_or_more;
 use crate::intervene::saved::RuleName;
 use crate::intervene::strength::{Bounds, MOVED_IN, Measures, Swept, Trial, choose, may_be_luck, sweep};
 use crate::intervene::write::{Change, Writing};
@@ -41,10 +42,10 @@ pub(super) struct Sweep {
     #[arg(long, value_name = "TEXT", default_value = "")]
     prompt: Vec<String>,
     /// Texts at each strength
-    #[arg(long, value_name = "N", default_value_t = 32)]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = one_or_more::<usize>)]
     texts: usize,
     /// Tokens of a text, at most
-    #[arg(long, value_name = "N", default_value_t = 60)]
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = one_or_more::<usize>)]
     tokens: usize,
     #[command(flatten)]
     drawing: Drawing,

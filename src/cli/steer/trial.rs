@@ -1,10 +1,11 @@
 //! `steer trial`: steering held to account on the planted corpus.
 
 use super::Global;
+use super::concept::recognised;
 use super::rig::Opened;
 use crate::artifact::{RunDir, read_json, write_json};
 use crate::cli::features::print;
-use crate::cli::{Interrupted, Terminal, again};
+use crate::cli::{Interrupted, Terminal, again, one_or_more};
 use crate::corpus::planted::Planted;
 use crate::corpus::{CorpusConfig, TokenStream};
 use crate::pipeline::trial::{Arm, ConceptTrial, Kept, TrialConfig, Zeroed, concepts, trial};
@@ -18,8 +19,8 @@ use std::sync::Arc;
 /// Hold steering to account on the planted corpus: how often it writes what it is told to, at what cost, beside other ways
 ///
 /// For each concept a feature is chosen on held-out half A and on pilot texts, with the strength that leaves the text whole. Then, on new texts: how many times as
-/// often the concept is written as without the edit; the same for raised logits, a mean-difference vector (both at equal KL), a prompt, and
-/// features drawn at random; and, after prompts that call for the concept and end before the first token of it (for a context, of what opens it), what is left of it when
+/// often the concept is written as without the edit; the same for raised logits and a mean-difference vector (both at the feature's mean KL on half A; what is written
+/// may come to another), a prompt, and three features drawn at random; and, after prompts that call for the concept and end before the first token of it (for a context, of what opens it), what is left of it when
 /// that same feature is held at zero, or the one without which, on half A, it is least likely there.
 ///
 /// With --sae given more than once, the next is tried with what those before it did not do: it raises concepts that were not raised, and holds features at zero
@@ -29,7 +30,10 @@ use std::sync::Arc;
 /// unedited model and distinct-2 as multiples of the unedited texts', KL per token; times as often with the other ways; and how much less of the concept is written where
 /// it is called for, with the same feature at zero (self), with the one that half A names, with four, and with the SAE's bias alone in the place of the hook (all that
 /// features there could do); after the first two stands what that costs elsewhere, in percent of the loss. Where fewer than 20 tokens of a concept are written after
-/// those prompts without an edit, nothing is said of zeroing it.
+/// those prompts without an edit, nothing is said of zeroing it. A negative share is that much more. The unedited texts are ten times as many as the others.
+///
+/// Raised: at least 5 times as often, from 20 tokens or more, at a perplexity of at most 2 and distinct bigrams of at least 0.8 times the unedited texts', while the
+/// features drawn at random stay below 1.5 times on average. Lowered: by one feature at zero, either, by 60 % or more at less than 1 % of cost.
 #[derive(Debug, clap::Args)]
 pub(super) struct TrialArgs {
     /// Concept to try; may be given more than once [default: all classes, contexts and senses]
@@ -39,13 +43,13 @@ pub(super) struct TrialArgs {
     #[arg(long, value_name = "X", default_value_t = TrialConfig::default().max_perplexity_ratio)]
     max_perplexity: f64,
     /// Texts that count, of each way
-    #[arg(long, value_name = "N", default_value_t = TrialConfig::default().texts)]
+    #[arg(long, value_name = "N", default_value_t = TrialConfig::default().texts, value_parser = one_or_more::<usize>)]
     texts: usize,
     /// Tokens of a text
-    #[arg(long, value_name = "N", default_value_t = TrialConfig::default().tokens)]
+    #[arg(long, value_name = "N", default_value_t = TrialConfig::default().tokens, value_parser = one_or_more::<usize>)]
     tokens: usize,
     /// Features that pilot texts are written with, for each concept
-    #[arg(long, value_name = "N", default_value_t = TrialConfig::default().candidates)]
+    #[arg(long, value_name = "N", default_value_t = TrialConfig::default().candidates, value_parser = one_or_more::<usize>)]
     candidates: usize,
     /// Hold features at zero and nothing else: seconds for each concept in place of a minute
     #[arg(long)]
@@ -74,6 +78,7 @@ pub(super) fn run(args: &TrialArgs, global: &Global, dir: &RunDir) -> anyhow::Re
     let stream = opened[0].stream()?;
     let corpus: CorpusConfig = serde_json::from_value(stream.manifest().config.clone())?;
     let world = Arc::new(planted(&corpus).context("a trial needs the planted corpus, whose concepts are known\n  monosem quickstart")?);
+    args.concept.iter().try_for_each(|name| recognised(&world, name).map(drop))?;
     let &TrialArgs { texts, tokens, candidates, seed, max_perplexity: max_perplexity_ratio, .. } = args;
     let mut config = TrialConfig { concepts: args.concept.clone(), texts, tokens, candidates, seed, max_perplexity_ratio, ..TrialConfig::default() };
     if args.zero_only {
@@ -175,7 +180,7 @@ fn table(out: &mut dyn Write, all: &[ConceptTrial]) -> std::io::Result<()> {
                 let f = &r.feature;
                 write!(
                     out,
-                    "{:>6} {:>5} {:>5} {:>5.1}x {:>5.2}x {:>4.2}x {:>6.3} {:>4.1}x {:>5.1}x {:>5.1}x  {:>5.1}x",
+                    "{:>6} {:>5.2} {:>5} {:>5.1}x {:>5.2}x {:>4.2}x {:>6.3} {:>4.1}x {:>5.1}x {:>5.1}x  {:>5.1}x",
                     r.latent,
                     r.strength,
                     t.baseline_tokens,
@@ -212,7 +217,7 @@ fn table(out: &mut dyn Write, all: &[ConceptTrial]) -> std::io::Result<()> {
     let both: BTreeSet<&String> = raised.intersection(&lowered).copied().collect();
     writeln!(
         out,
-        "of {} concepts (in brackets those decided by context)\n  raised at least 5 times with the text whole, and below 1.5 times by features drawn at random: {} ({})\n  lowered by 60 % or more by one feature at zero, at under 1 % of cost: {} ({}); raised and lowered: {} ({})",
+        "of {} concepts (in brackets those decided by context)\n  raised at least 5 times at a perplexity of at most 2 times, and below 1.5 times by features drawn at random: {} ({})\n  lowered by 60 % or more by one feature at zero, at under 1 % of cost: {} ({}); raised and lowered: {} ({})",
         distinct(&|_| true).len(),
         raised.len(),
         from_context(&raised),
