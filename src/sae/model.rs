@@ -145,39 +145,44 @@ impl SparseRows {
     }
 }
 
-/// An SAE ready to encode many batches: its encoder is prepared once (`kernels::screen`). Borrowed, so that its weights cannot change meanwhile.
+/// An SAE ready to encode many batches: its encoder is prepared once (`kernels::screen`), when rows first come that are worth it. Borrowed, so that its weights cannot
+/// change meanwhile.
 pub struct Encoder<'a> {
     sae: &'a Sae,
-    screen: Screen,
+    screen: Option<Screen>,
     scratch: EncodeScratch,
 }
 
 impl Encoder<'_> {
     /// Encodes rows x (B, D) into `out` (reused between calls). The same bits however rows are cut into batches.
     pub fn encode(&mut self, x: &[f32], out: &mut SparseRows) {
-        encode::encode(self.sae.view(), Some(&self.screen), x, &mut self.scratch, out);
-        if self.screen.is_too_coarse() {
-            self.screen.update(&self.sae.w_enc, &self.sae.b_enc);
+        let Encoder { sae, screen, scratch } = self;
+        // One row, as in writing text, fills no tile of a screen.
+        let few = if screen.is_some() { 1 } else { FEW_ROWS };
+        if x.len() <= few * sae.d_in || matches!(sae.select, Select::Pursuit { .. }) {
+            return encode::encode(sae.view(), None, x, scratch, out);
+        }
+        let prepared = screen.get_or_insert_with(|| {
+            let mut screen = Screen::default();
+            screen.update(&sae.w_enc, &sae.b_enc);
+            screen
+        });
+        encode::encode(sae.view(), Some(prepared), x, scratch, out);
+        if prepared.is_too_coarse() {
+            prepared.update(&sae.w_enc, &sae.b_enc);
         }
     }
 }
 
 impl Sae {
-    /// Prepares the encoder: a pass over its weights.
+    /// An encoder of this SAE, which keeps what it has prepared.
     pub fn encoder(&self) -> Encoder<'_> {
-        let mut screen = Screen::default();
-        if !matches!(self.select, Select::Pursuit { .. }) {
-            screen.update(&self.w_enc, &self.b_enc);
-        }
-        Encoder { sae: self, screen, scratch: EncodeScratch::default() }
+        Encoder { sae: self, screen: None, scratch: EncodeScratch::default() }
     }
 
     /// Encodes rows x (B, D) into `out`. For more than one batch, [`Sae::encoder`] saves preparing the weights each time.
     pub fn encode(&self, x: &[f32], out: &mut SparseRows) {
-        match x.len() <= FEW_ROWS * self.d_in {
-            true => encode::encode(self.view(), None, x, &mut EncodeScratch::default(), out),
-            false => self.encoder().encode(x, out),
-        }
+        self.encoder().encode(x, out);
     }
 
     /// Whether a latent's activation depends on no other latent, so that [`Sae::acts_alone`] can tell it.
