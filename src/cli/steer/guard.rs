@@ -20,7 +20,8 @@ use std::io::Write;
 /// Without another rule the latents are removed. --save keeps them as a profile, to be used as --edit NAME. The loss is that of held-out half B: where the edit changes
 /// anything, elsewhere, and the tokens hurt most. With a concept, texts are also written after prompts that call for it and end before the first token of it, and from
 /// the beginning of a document; beside them stands what is left with no feature at the hook and without what the SAE does not explain: its bias alone, as if every
-/// token were the average one. Last comes what the hook added towards the concept: the edited features, others through which it leaks, and what the SAE does not explain. What passes the hook by in the residual stream is not in that.
+/// token were the average one. Last comes what the hook added towards the concept: the edited features, others through which it leaks, and what the SAE does not
+/// explain. What passes the hook by in the residual stream is not in that.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct GuardArgs {
