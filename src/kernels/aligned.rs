@@ -1,7 +1,10 @@
-//! An allocator for programs that run the kernels: large blocks begin at a multiple of 64 bytes.
+//! An allocator for programs that run the kernels: large blocks begin at a multiple of 64 bytes, and very large ones are on huge pages where there are any.
 //!
 //! The system's begin 16 bytes behind a page, so that every 64-byte register of a row is loaded from two lines of the cache. Gathering rows of an SAE takes a third
 //! longer that way. Rows of a width that is a multiple of 16 are aligned when their matrix is.
+//!
+//! Rows that are gathered from all over a matrix lie on a page each, more than a CPU can keep the addresses of. Linux gives pages of 2 MiB to who asks for them
+//! (`/sys/kernel/mm/transparent_hugepage/enabled`: madvise, the default of most systems). LOG.md has what that is worth.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
@@ -10,6 +13,9 @@ const LINE: usize = 64;
 
 /// Smaller blocks are left to the system: an SAE's rows and matrices are not.
 const LARGE: usize = 1024;
+
+/// From here on huge pages are asked for: two of those of x86-64 and of most of ARM, one of which lies whole inside of any such block.
+const HUGE: usize = 4 << 20;
 
 /// Room for the way to the next line and for how long it was, which stands in front of the block.
 const EXTRA: usize = LINE + size_of::<usize>();
@@ -41,6 +47,24 @@ unsafe fn align(raw: *mut u8) -> *mut u8 {
     }
 }
 
+/// Asks for huge pages for a new block from the system, before it is written to; a system that has none leaves it as it is.
+///
+/// # Safety
+/// `raw` is null or a block of `size` bytes.
+unsafe fn advise(raw: *mut u8, size: usize) -> *mut u8 {
+    #[cfg(target_os = "linux")]
+    if size >= HUGE && !raw.is_null() {
+        // Whole pages; a multiple of 64 KiB is one of every size that pages have.
+        const PAGE: usize = 64 << 10;
+        let from = (raw as usize).next_multiple_of(PAGE) - raw as usize;
+        // SAFETY: the pages lie inside the block. Advice does not change what they hold.
+        unsafe {
+            libc::madvise(raw.add(from).cast(), (size - from) / PAGE * PAGE, libc::MADV_HUGEPAGE);
+        }
+    }
+    raw
+}
+
 /// How far the aligned place is from the block that holds it.
 ///
 /// # Safety
@@ -55,12 +79,12 @@ unsafe fn way(place: *mut u8) -> usize {
 unsafe impl GlobalAlloc for Aligned {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises; a padded size is not zero.
-        unsafe { padded(layout).map_or_else(|| System.alloc(layout), |padded| align(System.alloc(padded))) }
+        unsafe { padded(layout).map_or_else(|| System.alloc(layout), |padded| align(advise(System.alloc(padded), padded.size()))) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as above; what is written lies in front of the place that is given out.
-        unsafe { padded(layout).map_or_else(|| System.alloc_zeroed(layout), |padded| align(System.alloc_zeroed(padded))) }
+        unsafe { padded(layout).map_or_else(|| System.alloc_zeroed(layout), |padded| align(advise(System.alloc_zeroed(padded), padded.size()))) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
@@ -86,7 +110,7 @@ unsafe impl GlobalAlloc for Aligned {
                 // a line is another one now, before that way is written in front of it.
                 unsafe {
                     let before = way(place);
-                    let raw = System.realloc(place.sub(before), old, grown.size());
+                    let raw = advise(System.realloc(place.sub(before), old, grown.size()), grown.size());
                     if raw.is_null() {
                         return raw;
                     }

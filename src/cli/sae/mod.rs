@@ -13,6 +13,7 @@ use crate::lm::{self, HookPoint, Lm};
 use crate::pipeline::{self, EvalConfig, Evaluated, saes};
 use crate::sae::{self, Eval, Recipe, Sae, Select};
 use anyhow::Context;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Train, evaluate and inspect sparse autoencoders
@@ -57,7 +58,7 @@ enum Command {
     ///
     /// Reads train.jsonl, of a training that goes on too; writes an SVG.
     Curves(curves::Args),
-    /// List the recipes with their settings and defaults
+    /// List the recipes with their settings, defaults and what each means
     Recipes,
 }
 
@@ -103,13 +104,17 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 fn recipes(global: &Global) -> anyhow::Result<()> {
     let all = Recipe::all();
     if global.json {
-        say!("{}", serde_json::json!({ "recipes": all }));
+        let meaning = |recipe: &Recipe, key: String| recipe.meaning(&key).map(|meaning| (key, meaning));
+        let of = |recipe: &Recipe| recipe.settings().into_iter().filter_map(|(key, _)| meaning(recipe, key)).collect();
+        let meanings: BTreeMap<&str, BTreeMap<String, String>> = all.iter().map(|recipe| (recipe.name(), of(recipe))).collect();
+        say!("{}", serde_json::json!({ "recipes": all, "meanings": meanings }));
         return Ok(());
     }
     for recipe in &all {
         say!("{}\n  {}", recipe.name(), recipe.about());
         for (key, value) in recipe.settings() {
-            say!("    {key} = {value}");
+            let meaning = recipe.meaning(&key).unwrap_or_default();
+            say!("    {:<26}{meaning}", format!("{key} = {value}"));
         }
     }
     Ok(())

@@ -8,10 +8,11 @@ use super::topk::topk_lr;
 use super::{Architecture, Init, LatentStep, Select, Selection, Trained};
 use crate::kernels::sparse::{axpy, dot};
 use crate::sae::TrainConfig;
+use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// Settings of aligned training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(default, deny_unknown_fields)]
 pub struct Aligned {
     /// Latents kept per row.

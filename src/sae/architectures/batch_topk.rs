@@ -9,10 +9,11 @@
 use super::topk::topk_lr;
 use super::{Architecture, Recipe, Select, Selection, Trained};
 use crate::sae::TrainConfig;
+use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// Settings of BatchTopK.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(default, deny_unknown_fields)]
 pub struct BatchTopK {
     /// Latents kept per row, on average.

@@ -9,13 +9,14 @@
 use super::{Architecture, Entries, LatentStep, Select, Selection, Trained};
 use crate::kernels::sparse::{error_row, gather_axpy, gather_dot};
 use crate::sae::TrainConfig;
+use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// Settings of the gated SAE.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gated {
-    /// Beside the squared error summed over d_in, in units in which E|x|^2 = d_in.
+    /// Coefficient of L1 beside the squared error summed over d_in, in units in which E|x|^2 = d_in.
     pub l1: f64,
 }
 

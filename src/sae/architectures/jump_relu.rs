@@ -17,6 +17,7 @@ use super::tanh::tanh_penalty;
 use super::{Architecture, Entries, Init, LatentStep, Select, Selection, Trained};
 use crate::kernels::sparse::{axpy, dot};
 use crate::sae::TrainConfig;
+use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// What JumpReLU is made sparse by.
@@ -30,18 +31,19 @@ pub enum JumpLoss {
 }
 
 /// Settings of JumpReLU.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(default, deny_unknown_fields)]
 pub struct JumpRelu {
     /// Coefficient of the sparsity term beside the squared error summed over d_in, in units in which E|x|^2 = d_in. Above some 1 it saturates: set a target for L0
     /// instead.
     pub l0: f64,
+    /// What is charged: "step" a latent that is on, "tanh" a saturating function of how strongly it is (January 2025).
     pub loss: JumpLoss,
-    /// e: width of the band around a threshold that its gradient comes from.
+    /// Width of the band around a threshold that its gradient comes from.
     pub bandwidth: f32,
     /// First threshold of every latent.
     pub threshold: f32,
-    /// c of the tanh loss.
+    /// c of the tanh loss, tanh(c a).
     pub scale: f32,
     /// Coefficient of the pull at latents that are off (tanh loss).
     pub pre_act: f64,

@@ -12,11 +12,12 @@ use super::topk::topk_lr;
 use super::{Architecture, Levels, Nesting, Recipe, Select, Selection, Trained};
 use crate::artifact::seed;
 use crate::sae::TrainConfig;
+use documented::DocumentedFields;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 /// Settings of Matryoshka.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(default, deny_unknown_fields)]
 pub struct Matryoshka {
     /// Latents kept per row, on average.

@@ -15,6 +15,7 @@ mod step;
 pub use step::{Entries, LatentStep, Levels, Nesting, Selection, Trained};
 
 use super::{Select, TrainConfig};
+use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
@@ -214,6 +215,12 @@ macro_rules! registry {
                 match self { $(Recipe::$Type(_) => $name),* }
             }
 
+            /// What one of [`Recipe::settings`] means, in a line: the documentation of the field.
+            pub fn meaning(&self, setting: &str) -> Option<String> {
+                let documented = match self { $(Recipe::$Type(_) => $Type::get_field_docs(setting)),* };
+                Some(documented.ok()?.replace('\n', " "))
+            }
+
             /// Every architecture with its default settings.
             pub fn all() -> Vec<Recipe> {
                 vec![$(Recipe::$Type($Type::default())),*]
@@ -265,6 +272,8 @@ mod tests {
             odd["no_such_setting"] = 1.into();
             assert!(serde_json::from_value::<Recipe>(odd).is_err(), "{recipe:?}");
             recipe.check(64, 512).unwrap();
+            assert!(recipe.settings().iter().all(|(setting, _)| recipe.meaning(setting).is_some_and(|meaning| meaning.ends_with('.'))), "{recipe:?}");
+            assert_eq!(recipe.meaning("no_such_setting"), None);
         }
         assert!(Recipe::NAMES.iter().collect::<std::collections::HashSet<_>>().len() == Recipe::NAMES.len());
     }

@@ -6,19 +6,20 @@
 
 use super::{Architecture, Recipe, Select, Selection, Trained};
 use crate::sae::TrainConfig;
+use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// Settings of p-annealing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(default, deny_unknown_fields)]
 pub struct PAnneal {
-    /// Beside the squared error summed over d_in, in units in which E|x|^2 = d_in.
+    /// Coefficient of the penalty beside the squared error summed over d_in, in units in which E|x|^2 = d_in.
     pub l1: f64,
     /// p at the end of the run.
     pub p_end: f64,
     /// Share of the run after which p begins to fall.
     pub start: f64,
-    /// In how many steps.
+    /// In how many steps it falls.
     pub jumps: u32,
     /// p now: 1 in a configuration, moved by the schedule.
     #[serde(skip, default = "one")]

@@ -6,10 +6,11 @@
 
 use super::{Architecture, Select, Selection, Trained};
 use crate::sae::TrainConfig;
+use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// Settings of matching pursuit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(default, deny_unknown_fields)]
 pub struct MatchingPursuit {
     /// Latents taken per row, at most.

@@ -5,13 +5,14 @@
 
 use super::{Architecture, Init, Select, Selection, Trained, Units};
 use crate::sae::{Resample, TrainConfig};
+use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// Settings of the 2023 recipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(default, deny_unknown_fields)]
 pub struct Relu2023 {
-    /// The paper's coefficient; the engine gets d_in times this.
+    /// Coefficient of L1 beside the squared error averaged over d_in, as in the paper.
     pub l1: f64,
 }
 

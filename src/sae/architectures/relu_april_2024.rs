@@ -5,13 +5,14 @@
 
 use super::{Architecture, Init, Select, Selection, Trained, Units};
 use crate::sae::TrainConfig;
+use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// Settings of the April 2024 recipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReluApril2024 {
-    /// Coefficient beside the squared error summed over d_in.
+    /// Coefficient of the penalty beside the squared error summed over d_in.
     pub l1: f64,
 }
 

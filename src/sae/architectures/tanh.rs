@@ -4,15 +4,16 @@
 
 use super::{Architecture, Init, Select, Selection, Trained, Units};
 use crate::sae::TrainConfig;
+use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// Settings of the tanh penalty.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tanh {
-    /// Beside the squared error summed over d_in.
+    /// Coefficient of the penalty beside the squared error summed over d_in.
     pub coefficient: f64,
-    /// c: activations above some 1 / c count as on.
+    /// c of tanh(c a |w_dec|): activations above some 1 / c count as on.
     pub scale: f32,
 }
 

@@ -5,10 +5,11 @@
 
 use super::{Architecture, Levels, Nesting, Recipe, Select, Selection, Trained};
 use crate::sae::TrainConfig;
+use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// Settings of TopK.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(default, deny_unknown_fields)]
 pub struct TopK {
     /// Latents kept per row.
