@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Kills SAE trainings with SIGKILL at random moments, resumes them, and compares their weights with those of a training that was never stopped:
-# `tests/sigkill.sh [KILLS]`, 20 by default; half of them with streamed and half with cached activations, of four kinds, at one and two threads.
+# `tests/sigkill.sh [TRAININGS]`, 20 by default; half of them with streamed and half with cached activations, of four kinds. Each is killed once at least and three
+# times at most, and goes on with one or two threads, drawn anew each time.
 # Needs `cargo build --release`. Prints a line for each and `N of N are the same`; exits 1 where one differs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,17 +34,22 @@ same=0
 for ((i = 0; i < kills; i++)); do
   how=streamed flags=()
   [ $((i % 2)) = 0 ] && { how=cached; flags=(--cached); }
-  kind=$((i / 2 % 4)) threads=$((1 + i / 8 % 2)) name="killed-$i" killed=0
+  kind=$((i / 2 % 4)) name="killed-$i" killed=0 with=""
   # Killed until it gets to its end in the time it is given.
   while true; do
+    threads=$((1 + RANDOM % 2)) with="$with $threads"
     # shellcheck disable=SC2086
     "$monosem" "${train[@]}" ${kinds[$kind]} "${flags[@]}" --name "$name" --resume --threads "$threads" --dir "$dir" --run tiny >"$dir/log" 2>&1 &
     pid=$!
     if [ $killed -ge 3 ]; then wait $pid; break; fi
     sleep "$(printf '%d.%03d' $((RANDOM % 3)) $((RANDOM % 1000)))"
-    if kill -9 $pid 2>/dev/null; then killed=$((killed + 1)); wait $pid 2>/dev/null || true; else wait $pid; break; fi
+    if kill -9 $pid 2>/dev/null; then killed=$((killed + 1)); wait $pid 2>/dev/null || true; continue; fi
+    wait $pid
+    [ $killed = 0 ] || break
+    # It was done before the moment came: nothing is shown by that.
+    rm -rf "$dir/tiny/sae/$name"{,-k*} "$dir/tiny/checkpoints/sae-$name"{,-k*}
   done
-  told="$((i + 1)) ${kinds[$kind]}, $how, $threads threads: killed $killed times"
+  told="$((i + 1)) ${kinds[$kind]}, $how, threads$with: killed $killed times"
   if [ "$(weights "$name")" = "$(weights "whole-$how-$kind")" ]; then
     same=$((same + 1)); echo "$told, the same"
   else

@@ -27,8 +27,9 @@ pub(crate) fn stream(dir: &Path, lengths: &[usize]) -> TokenStream {
     TokenStream::open(dir).unwrap()
 }
 
-/// Every hook's row depends on the window's tokens up to it; logits are linear in the rows of this position and, halved at each step, of the
-/// earlier ones in its window: logits\[p\]\[v\] = sum over q <= p of 2^(q - p) sum over j of row\[q\]\[j\] u(j, v).
+/// Every row depends on its hook and on the window's tokens up to it, so that no two hooks have a row in common. Logits are linear in the rows of
+/// this position (at the edited hook, else at `blocks.0.mlp.hook_post`) and, halved at each step, of the earlier ones in its window:
+/// logits\[p\]\[v\] = sum over q <= p of 2^(q - p) sum over j of row\[q\]\[j\] u(j, v).
 pub(crate) struct Fake {
     config: LmConfig,
     /// Tokens that were run.
@@ -37,7 +38,7 @@ pub(crate) struct Fake {
 
 impl Fake {
     pub fn new(n_ctx: usize) -> Self {
-        let config = LmConfig { d_vocab: D_VOCAB, n_ctx, d_model: 3, n_layers: 1, n_heads: 1, d_mlp: 5, activation: Activation::Relu, tied: false };
+        let config = LmConfig { d_vocab: D_VOCAB, n_ctx, d_model: 3, n_layers: 2, n_heads: 1, d_mlp: 5, activation: Activation::Relu, tied: false };
         Fake { config, n_tokens: 0 }
     }
 
@@ -76,13 +77,14 @@ impl Engine for Fake {
     fn forward_to(&mut self, ids: &[u32], window: usize, hook: HookPoint, rows: &mut [f32]) {
         self.n_tokens += ids.len() as u64;
         let d_in = hook.d_in(&self.config);
+        let purpose = format!("test/row/{hook}");
         let mut past = 0u64;
         for (i, row) in rows.chunks_mut(d_in).enumerate() {
             if i % window == 0 {
                 past = 1;
             }
             past = past.wrapping_mul(31).wrapping_add(u64::from(ids[i]) + 1);
-            let mut rng = seed::rng(past, "test/row", 0);
+            let mut rng = seed::rng(past, &purpose, 0);
             row.iter_mut().for_each(|x| *x = rng.random::<f32>() - 0.25);
         }
     }

@@ -2,7 +2,7 @@ use super::testing::{END_OF_TEXT, Fake, stream};
 use super::*;
 use crate::artifact::{Manifest, Progress, Silent};
 use crate::corpus::{Split, TokenStream};
-use crate::lm::{Engine, HookPoint};
+use crate::lm::{Engine, HookPoint, Site};
 use crate::sae::RowSource;
 use std::collections::BTreeSet;
 
@@ -10,6 +10,22 @@ const D_IN: usize = 5;
 
 fn hook() -> HookPoint {
     HookPoint::mlp_post(0)
+}
+
+/// Two of each width in each of the two blocks.
+fn hooks() -> Vec<HookPoint> {
+    let sites = [Site::MlpPre, Site::MlpPost, Site::MlpOut, Site::ResidPost];
+    (0..2).flat_map(|layer| sites.map(|site| HookPoint { layer, site })).collect()
+}
+
+/// The row (d_in,) of token `t` at `hook`: a forward pass of its window alone.
+fn row_of(stream: &TokenStream, n_ctx: usize, hook: HookPoint, t: u64) -> Vec<f32> {
+    let mut engine = Fake::new(n_ctx);
+    let d_in = hook.d_in(engine.config());
+    let (mut ids, mut window) = (vec![0; n_ctx], vec![0.0; n_ctx * d_in]);
+    stream.read(t - t % n_ctx as u64, &mut ids);
+    engine.forward_to(&ids, n_ctx, hook, &mut window);
+    window[(t % n_ctx as u64) as usize * d_in..][..d_in].to_vec()
 }
 
 /// 40 documents of 3 to 41 tokens and two held-out ones.
@@ -30,9 +46,26 @@ fn counted(stream: &TokenStream, n_ctx: usize) -> BTreeSet<u64> {
 }
 
 fn shuffled<'a>(engine: &'a mut Fake, stream: &'a TokenStream, buffer_rows: usize, visits: Option<usize>) -> Streamed<'a> {
+    shuffled_at(engine, stream, hook(), buffer_rows, visits)
+}
+
+fn shuffled_at<'a>(engine: &'a mut Fake, stream: &'a TokenStream, hook: HookPoint, buffer_rows: usize, visits: Option<usize>) -> Streamed<'a> {
     let n_ctx = engine.config().n_ctx;
     let plan = Plan::new(stream, stream.windows(Split::Train, n_ctx), n_ctx, buffer_rows, 3, visits).unwrap();
-    Shuffled::with_plan(ModelRows::new(engine, hook()), stream, plan)
+    Shuffled::with_plan(ModelRows::new(engine, hook), stream, plan)
+}
+
+/// Else rows of another hook of the same width would pass every test here.
+#[test]
+fn no_two_hooks_of_the_fake_have_a_row_in_common() {
+    let mut engine = Fake::new(7);
+    let mut rows: Vec<Vec<f32>> = Vec::new();
+    for hook in hooks() {
+        let mut row = vec![0.0; hook.d_in(engine.config())];
+        engine.forward_to(&[3], 1, hook, &mut row);
+        assert!(rows.iter().all(|other| other[..3] != row[..3]), "{hook}");
+        rows.push(row);
+    }
 }
 
 #[test]
@@ -41,23 +74,23 @@ fn every_row_that_counts_is_served_once_per_epoch_and_equals_a_forward_of_its_wi
     let stream = stream(dir.path(), &lengths());
     let n_ctx = 7;
     let expected = counted(&stream, n_ctx);
-    for (buffer_rows, visits) in [(50, Some(1)), (50, None), (64, Some(3)), (100_000, None), (1, Some(2))] {
-        let mut engine = Fake::new(n_ctx);
-        let mut rows = shuffled(&mut engine, &stream, buffer_rows, visits);
-        assert_eq!(rows.plan().rows_per_epoch(), expected.len() as u64);
-        let (mut out, mut t) = (vec![0.0; expected.len() * D_IN], Vec::new());
-        let mut orders = Vec::new();
-        for epoch in 0..3 {
-            assert_eq!(rows.next_rows_with_t(&mut out, &mut t).unwrap(), expected.len());
-            assert_eq!(t.iter().copied().collect::<BTreeSet<_>>(), expected, "epoch {epoch} of {buffer_rows} {visits:?}");
-            orders.push(t.clone());
-        }
-        assert!(orders[0] != orders[1] && orders[1] != orders[2], "each epoch has an order of its own");
-        let (mut oracle, mut ids, mut window) = (Fake::new(n_ctx), vec![0; n_ctx], vec![0.0; n_ctx * D_IN]);
-        for (row, &t) in out.chunks(D_IN).zip(&t) {
-            stream.read(t - t % n_ctx as u64, &mut ids);
-            oracle.forward_to(&ids, n_ctx, hook(), &mut window);
-            assert_eq!(row, &window[(t % n_ctx as u64) as usize * D_IN..][..D_IN]);
+    for hook in hooks() {
+        for (buffer_rows, visits) in [(50, Some(1)), (50, None), (64, Some(3)), (100_000, None), (1, Some(2))] {
+            let mut engine = Fake::new(n_ctx);
+            let d_in = hook.d_in(engine.config());
+            let mut rows = shuffled_at(&mut engine, &stream, hook, buffer_rows, visits);
+            assert_eq!(rows.plan().rows_per_epoch(), expected.len() as u64);
+            let (mut out, mut t) = (vec![0.0; expected.len() * d_in], Vec::new());
+            let mut orders = Vec::new();
+            for epoch in 0..3 {
+                assert_eq!(rows.next_rows_with_t(&mut out, &mut t).unwrap(), expected.len());
+                assert_eq!(t.iter().copied().collect::<BTreeSet<_>>(), expected, "epoch {epoch} of {buffer_rows} {visits:?}");
+                orders.push(t.clone());
+            }
+            assert!(orders[0] != orders[1] && orders[1] != orders[2], "each epoch has an order of its own");
+            for (row, &t) in out.chunks(d_in).zip(&t) {
+                assert_eq!(row, row_of(&stream, n_ctx, hook, t), "{hook}, token {t}");
+            }
         }
     }
 }
@@ -171,20 +204,25 @@ fn sequential_windows_cover_a_split_in_order() {
     let stream = stream(dir.path(), &lengths);
     let n_ctx = 7;
     let windows = stream.windows(Split::HeldOutA, n_ctx);
-    let mut engine = Fake::new(n_ctx);
-    let mut sequential = Sequential::open(&mut engine, &stream, hook(), Split::HeldOutA, None).unwrap();
-    let (mut t, mut n_counted) = (windows.start * n_ctx as u64, 0);
-    while let Some(batch) = sequential.next() {
-        assert_eq!((batch.t0, batch.rows.len()), (t, batch.ids.len() * D_IN));
-        let mut ids = vec![0; batch.ids.len()];
-        stream.read(t, &mut ids);
-        assert_eq!(batch.ids, ids);
-        n_counted += (0..ids.len()).filter(|&i| batch.counts(i)).count();
-        t += ids.len() as u64;
+    let (mut engine, mut oracle) = (Fake::new(n_ctx), Fake::new(n_ctx));
+    for hook in hooks() {
+        let d_in = hook.d_in(oracle.config());
+        let mut sequential = Sequential::open(&mut engine, &stream, hook, Split::HeldOutA, None).unwrap();
+        let (mut t, mut n_counted) = (windows.start * n_ctx as u64, 0);
+        while let Some(batch) = sequential.next() {
+            assert_eq!((batch.t0, batch.rows.len()), (t, batch.ids.len() * d_in));
+            let (mut ids, mut rows) = (vec![0; batch.ids.len()], vec![0.0; batch.ids.len() * d_in]);
+            stream.read(t, &mut ids);
+            assert_eq!(batch.ids, ids);
+            oracle.forward_to(&ids, n_ctx, hook, &mut rows);
+            assert!(batch.rows == rows, "{hook}, from token {t}");
+            n_counted += (0..ids.len()).filter(|&i| batch.counts(i)).count();
+            t += ids.len() as u64;
+        }
+        assert_eq!(t, windows.end * n_ctx as u64);
+        // One position of seven is the first; the document has no <|endoftext|> before its end.
+        assert!(n_counted as u64 >= (windows.end - windows.start) * (n_ctx as u64 - 1) - 1);
     }
-    assert_eq!(t, windows.end * n_ctx as u64);
-    // One position of seven is the first; the document has no <|endoftext|> before its end.
-    assert!(n_counted as u64 >= (windows.end - windows.start) * (n_ctx as u64 - 1) - 1);
     let some = Sequential::open(&mut engine, &stream, hook(), Split::HeldOutA, Some(15)).unwrap();
     assert_eq!(some.n_tokens(), 21);
 }
@@ -216,18 +254,26 @@ fn a_cache_in_f32_serves_the_same_rows_as_the_model_and_bf16_nearly() {
     let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let stream = stream(tokens.path(), &lengths());
     let config = ShuffleConfig { seed: 4, ..Default::default() };
-    for (dtype, tolerance) in [(CacheDtype::F32, 0.0), (CacheDtype::Bf16, 1.0 / 256.0)] {
-        let mut engine = Fake::new(7);
-        let manifest = cache(&mut engine, &lm_manifest(0), &stream, dir.path(), cache_config(dtype), &mut Silent).unwrap();
-        assert_eq!(manifest.counts["rows"] % 7, 0);
-        let mut streamed = Streamed::open(&mut engine, &stream, hook(), config).unwrap();
-        let mut cached = Cached::open(rows_of(dir.path(), hook(), &stream).unwrap(), &stream, config).unwrap();
-        let (mut a, mut b) = (vec![0.0; 900 * D_IN], vec![0.0; 900 * D_IN]);
-        let (mut ta, mut tb) = (Vec::new(), Vec::new());
-        streamed.next_rows_with_t(&mut a, &mut ta).unwrap();
-        cached.next_rows_with_t(&mut b, &mut tb).unwrap();
-        assert_eq!(ta, tb);
-        assert!(a.iter().zip(&b).all(|(x, y)| (x - y).abs() <= tolerance * x.abs()));
+    // One folder for all: what another hook of the same width left in it is not served.
+    for hook in hooks() {
+        for (dtype, tolerance) in [(CacheDtype::F32, 0.0), (CacheDtype::Bf16, 1.0 / 256.0)] {
+            let mut engine = Fake::new(7);
+            let d_in = hook.d_in(engine.config());
+            let made = CacheConfig { hook, ..cache_config(dtype) };
+            let manifest = cache(&mut engine, &lm_manifest(0), &stream, dir.path(), made, &mut Silent).unwrap();
+            assert_eq!(manifest.counts["rows"] % 7, 0);
+            let mut streamed = Streamed::open(&mut engine, &stream, hook, config).unwrap();
+            let mut cached = Cached::open(rows_of(dir.path(), hook, &stream).unwrap(), &stream, config).unwrap();
+            let (mut a, mut b) = (vec![0.0; 900 * d_in], vec![0.0; 900 * d_in]);
+            let (mut ta, mut tb) = (Vec::new(), Vec::new());
+            streamed.next_rows_with_t(&mut a, &mut ta).unwrap();
+            cached.next_rows_with_t(&mut b, &mut tb).unwrap();
+            assert_eq!(ta, tb);
+            assert!(a.iter().zip(&b).all(|(x, y)| (x - y).abs() <= tolerance * x.abs()), "{hook} in {dtype}");
+            for (row, &t) in a.chunks(d_in).zip(&ta) {
+                assert_eq!(row, row_of(&stream, 7, hook, t), "{hook}, token {t}");
+            }
+        }
     }
 }
 
@@ -235,7 +281,6 @@ fn a_cache_in_f32_serves_the_same_rows_as_the_model_and_bf16_nearly() {
 fn two_caches_serve_what_the_model_computes_at_both_hooks() {
     let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let stream = stream(tokens.path(), &lengths());
-    let out = HookPoint { layer: 0, site: crate::lm::Site::MlpOut };
     let config = ShuffleConfig { seed: 4, max_rows: Some(200), ..Default::default() };
     let mut engine = Fake::new(7);
     let cached = |engine: &mut Fake, hook: HookPoint, n_tokens: Option<u64>| {
@@ -243,16 +288,23 @@ fn two_caches_serve_what_the_model_computes_at_both_hooks() {
         cache(engine, &lm_manifest(0), &stream, &at, CacheConfig { hook, n_tokens, ..cache_config(CacheDtype::F32) }, &mut Silent).unwrap();
         rows_of(&at, hook, &stream).unwrap()
     };
-    // Of different lengths: the windows of both are those of the shorter one, still more than are asked for.
-    let (input, target) = (cached(&mut engine, hook(), None), cached(&mut engine, out, Some(400)));
-    let mut paired = Paired::open(input, target, &stream, config).unwrap();
-    let d = paired.d_in();
-    assert_eq!(d, hook().d_in(engine.config()) + out.d_in(engine.config()));
-    let (mut a, mut b) = (vec![0.0; 150 * d], vec![0.0; 150 * d]);
-    let (mut ta, mut tb) = (Vec::new(), Vec::new());
-    paired.next_rows_with_t(&mut a, &mut ta).unwrap();
-    Streamed::open_both(&mut engine, &stream, hook(), Some(out), config).unwrap().next_rows_with_t(&mut b, &mut tb).unwrap();
-    assert_eq!((ta, a), (tb, b));
+    let [out, post, last_out] = [(0, Site::MlpOut), (0, Site::ResidPost), (1, Site::MlpOut)].map(|(layer, site)| HookPoint { layer, site });
+    // Of two widths, and of one, where it would not be seen in a row's length that the two have changed places.
+    for (from, to) in [(hook(), out), (out, post), (post, last_out)] {
+        // Of different lengths: the windows of both are those of the shorter one, still more than are asked for.
+        let (input, target) = (cached(&mut engine, from, None), cached(&mut engine, to, Some(400)));
+        let mut paired = Paired::open(input, target, &stream, config).unwrap();
+        let d = paired.d_in();
+        assert_eq!(d, from.d_in(engine.config()) + to.d_in(engine.config()));
+        let (mut a, mut b) = (vec![0.0; 150 * d], vec![0.0; 150 * d]);
+        let (mut ta, mut tb) = (Vec::new(), Vec::new());
+        paired.next_rows_with_t(&mut a, &mut ta).unwrap();
+        Streamed::open_both(&mut engine, &stream, from, Some(to), config).unwrap().next_rows_with_t(&mut b, &mut tb).unwrap();
+        assert_eq!((&ta, &a), (&tb, &b));
+        for (row, &t) in a.chunks(d).zip(&ta) {
+            assert_eq!(row, [row_of(&stream, 7, from, t), row_of(&stream, 7, to, t)].concat(), "{from} to {to}, token {t}");
+        }
+    }
     let (input, target) = (rows_of(&dir.path().join(out.to_string()), out, &stream).unwrap(), cached(&mut engine, hook(), None));
     assert!(Paired::open(input, target, &stream, config).err().unwrap().to_string().contains("is not computed after"));
 }
@@ -262,15 +314,18 @@ fn row_i_of_the_cache_is_token_first_token_plus_i() {
     let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let stream = stream(tokens.path(), &lengths());
     let mut engine = Fake::new(7);
-    cache(&mut engine, &lm_manifest(0), &stream, dir.path(), CacheConfig { n_tokens: Some(20), ..cache_config(CacheDtype::F32) }, &mut Silent)
-        .unwrap();
-    let file = crate::artifact::TensorFile::open(&dir.path().join("rows-00000.safetensors")).unwrap();
-    let rows = file.f32("rows", &[21, D_IN]).unwrap();
     let mut ids = vec![0; 21];
     stream.read(stream.windows(Split::Train, 7).start * 7, &mut ids);
-    let mut expected = vec![0.0; 21 * D_IN];
-    engine.forward_to(&ids, 7, hook(), &mut expected);
-    assert_eq!(rows, expected);
+    for hook in hooks() {
+        let (d_in, at) = (hook.d_in(engine.config()), dir.path().join(hook.to_string()));
+        let config = CacheConfig { hook, n_tokens: Some(20), ..cache_config(CacheDtype::F32) };
+        cache(&mut engine, &lm_manifest(0), &stream, &at, config, &mut Silent).unwrap();
+        let file = crate::artifact::TensorFile::open(&at.join("rows-00000.safetensors")).unwrap();
+        let rows = file.f32("rows", &[21, d_in]).unwrap();
+        let mut expected = vec![0.0; 21 * d_in];
+        engine.forward_to(&ids, 7, hook, &mut expected);
+        assert_eq!(rows, expected, "{hook}");
+    }
 }
 
 #[test]
@@ -290,9 +345,10 @@ fn a_cache_of_another_model_or_hook_is_refused_with_the_next_step() {
     let refused = |hook, lm: &Manifest| CachedRows::open(dir.path(), hook, lm, &stream, RERUN).err().unwrap().to_string();
     let error = refused(hook(), &lm_manifest(9));
     assert!(error.contains(&lm_manifest(9).hash()) && error.contains(RERUN), "{error}");
-    let out = HookPoint { layer: 0, site: crate::lm::Site::MlpOut };
-    let error = refused(out, &lm_manifest(0));
-    assert!(error.contains(&out.to_string()) && error.contains(&hook().to_string()) && error.contains(RERUN), "{error}");
+    for other in hooks().into_iter().filter(|&other| other != hook()) {
+        let error = refused(other, &lm_manifest(0));
+        assert!(error.contains(&other.to_string()) && error.contains(&hook().to_string()) && error.contains(RERUN), "{error}");
+    }
 }
 
 #[test]
@@ -365,6 +421,28 @@ fn an_interrupted_harvest_goes_on_with_its_finished_shards() {
     cached.next_rows(&mut a).unwrap();
     Streamed::open(&mut engine, &stream, hook(), ShuffleConfig::default()).unwrap().next_rows(&mut b).unwrap();
     assert_eq!(a, b);
+}
+
+#[test]
+fn a_harvest_does_not_go_on_with_the_shards_of_another_hook_of_the_same_width() {
+    let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stream = stream(tokens.path(), &lengths());
+    let mut engine = Fake::new(7);
+    let (before, hook) = (hook(), HookPoint::mlp_post(1));
+    // Shards of one window.
+    let harvest = |engine: &mut Fake, hook: HookPoint, progress: &mut dyn Progress| {
+        let config = CacheConfig { hook, ..cache_config(CacheDtype::F32) };
+        cached::cache_in_shards(engine, &lm_manifest(0), &stream, dir.path(), config, 1, progress)
+    };
+    assert!(matches!(harvest(&mut engine, before, &mut StopAfter(70)), Err(Error::Interrupted)));
+    let manifest = harvest(&mut engine, hook, &mut Silent).unwrap();
+    assert_eq!(engine.n_tokens, 70 + manifest.counts["rows"], "every window is run again");
+    let mut cached = Cached::open(rows_of(dir.path(), hook, &stream).unwrap(), &stream, ShuffleConfig::default()).unwrap();
+    let (mut rows, mut t) = (vec![0.0; 300 * D_IN], Vec::new());
+    cached.next_rows_with_t(&mut rows, &mut t).unwrap();
+    for (row, &t) in rows.chunks(D_IN).zip(&t) {
+        assert_eq!(row, row_of(&stream, 7, hook, t), "token {t}");
+    }
 }
 
 #[test]

@@ -135,7 +135,7 @@ struct Generate {
     #[arg(long, value_name = "TOKENS", default_value_t = 100)]
     n_tokens: usize,
     /// Logits are divided by this; 0 takes the likeliest token
-    #[arg(long, value_name = "T", default_value_t = 0.8, value_parser = temperature)]
+    #[arg(long, value_name = "T", default_value_t = 0.8, value_parser = temperature, allow_negative_numbers = true)]
     temperature: f32,
     /// Only the K likeliest tokens
     #[arg(long, value_name = "K", value_parser = at_least_one)]

@@ -291,7 +291,7 @@ pub(super) fn recovered(clean: f64, ce: f64, ablated: f64) -> Option<f64> {
 }
 
 /// Keeps the k entries of `row` that are farthest from `mean`, ties to the lower index; the rest become the mean.
-pub(super) fn keep_largest(row: &mut [f32], mean: &[f32], k: usize, order: &mut Vec<u32>) {
+pub fn keep_largest(row: &mut [f32], mean: &[f32], k: usize, order: &mut Vec<u32>) {
     if k >= row.len() {
         return;
     }

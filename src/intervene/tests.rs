@@ -361,6 +361,45 @@ fn what_is_recovered_is_the_part_of_the_damage_that_is_undone() {
 }
 
 #[test]
+fn what_a_report_derives_follows_from_its_own_cross_entropies() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = stream(dir.path());
+    let mut engine = CpuEngine::new(model(1, 17));
+    let sae = sae(D_IN, 23, Select::TopK { k: 4 });
+    let mut base = Baseline::measure(&mut engine, &stream, Split::HeldOutB, hook(), 500, &mut Silent).unwrap();
+    let (clean, zero, mean) = (base.ce_clean, base.ce_zero, base.ce_mean);
+    assert_ne!(zero, mean);
+    // On random text an ablation need not hurt; the figures are derived from what was measured all the same.
+    let share = |ce: f64, ablated: f64| (ablated > clean).then(|| (ablated - ce) / (ablated - clean));
+    let report = base.spliced(&mut engine, &stream, &sae, &mut Silent).unwrap();
+    let spliced = report.ce_spliced;
+    assert_eq!((report.ce_clean, report.ce_zero, report.ce_mean, report.n_tokens), (clean, zero, mean, base.n_tokens));
+    assert_eq!((report.gap_nats, report.ce_recovered_zero, report.ce_recovered_mean), (spliced - clean, share(spliced, zero), share(spliced, mean)));
+    assert_eq!(evaluate(&mut engine, &stream, Split::HeldOutB, hook(), &sae, 500, &mut Silent).unwrap(), report);
+    let report = base.largest_neurons(&mut engine, &stream, 3, &mut Silent).unwrap();
+    let largest = report.ce;
+    assert_eq!((report.k, report.gap_nats), (3, largest - clean));
+    assert_eq!((report.ce_recovered_zero, report.ce_recovered_mean), (share(largest, zero), share(largest, mean)));
+
+    // Where both hurt: of the 2 nats that zeros cost 1.5 are undone, of the 1 that the mean costs a half. Where the mean does not: nothing.
+    let near = |a: Option<f64>, b: f64| a.is_some_and(|a| (a - b).abs() < 1e-12);
+    (base.ce_clean, base.ce_zero, base.ce_mean) = (spliced - 0.5, spliced + 1.5, spliced + 0.5);
+    let report = base.spliced(&mut engine, &stream, &sae, &mut Silent).unwrap();
+    assert_eq!(report.ce_spliced, spliced);
+    assert!(near(Some(report.gap_nats), 0.5) && near(report.ce_recovered_zero, 0.75) && near(report.ce_recovered_mean, 0.5), "{report:?}");
+    base.ce_mean = base.ce_clean - 0.25;
+    let report = base.spliced(&mut engine, &stream, &sae, &mut Silent).unwrap();
+    assert!(near(report.ce_recovered_zero, 0.75) && report.ce_recovered_mean.is_none(), "{report:?}");
+    (base.ce_clean, base.ce_zero, base.ce_mean) = (largest - 0.5, largest + 1.5, largest + 0.5);
+    let report = base.largest_neurons(&mut engine, &stream, 3, &mut Silent).unwrap();
+    assert_eq!(report.ce, largest);
+    assert!(near(Some(report.gap_nats), 0.5) && near(report.ce_recovered_zero, 0.75) && near(report.ce_recovered_mean, 0.5), "{report:?}");
+    base.ce_zero = base.ce_clean - 0.25;
+    let report = base.largest_neurons(&mut engine, &stream, 3, &mut Silent).unwrap();
+    assert!(report.ce_recovered_zero.is_none() && near(report.ce_recovered_mean, 0.5), "{report:?}");
+}
+
+#[test]
 fn keeping_all_neurons_is_the_clean_model_and_keeping_none_is_mean_ablation() {
     let dir = tempfile::tempdir().unwrap();
     let stream = stream(dir.path());
@@ -449,6 +488,20 @@ fn the_checks_pass_at_every_hook_and_catch_an_edit_at_the_wrong_position() {
     }
     let error = splice::check(&mut Leaky(CpuEngine::new(model(1, 17))), hook(), &ids, N_CTX).unwrap_err().to_string();
     assert!(error.contains("position 4") && error.contains("position 3"), "{error}");
+}
+
+#[test]
+fn nothing_is_measured_at_a_hook_that_fails_its_checks() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = stream(dir.path());
+    let leaky = || Leaky(CpuEngine::new(model(1, 17)));
+    let measured = Baseline::measure(&mut leaky(), &stream, Split::HeldOutB, hook(), 500, &mut Silent);
+    let evaluated = evaluate(&mut leaky(), &stream, Split::HeldOutB, hook(), &perfect(D_IN), 500, &mut Silent);
+    for error in [measured.unwrap_err(), evaluated.unwrap_err()] {
+        let said = error.to_string();
+        assert!(matches!(error, Error::Check { hook: at, .. } if at == hook()), "{said}");
+        assert!(said.contains("a vector added at position 4 changed a logit at position 3"), "{said}");
+    }
 }
 
 #[test]

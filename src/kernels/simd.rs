@@ -1,26 +1,44 @@
 //! One readable body, compiled for several instruction sets and chosen at run time; the small building blocks of such bodies.
 //!
 //! `dispatch!` compiles the body of a function for AVX-512, AVX2 + FMA and the target's baseline (NEON on ARM), and calls the widest that
-//! the machine has. Bodies are loops over slices that the compiler turns into vector code; sums keep [`LANES`] running values, so
+//! the machine has. `MONOSEM_SIMD=avx2` or `=baseline` in the environment holds it to less, to see what machines that have less do. Bodies are loops over slices that the compiler turns into vector code; sums keep [`LANES`] running values, so
 //! their order is the same at every width.
+
+use std::sync::OnceLock;
 
 /// Running values of a sum: two AVX-512 registers, so that additions overlap.
 pub const LANES: usize = 32;
 
-/// Which instructions the machine has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which instructions are used, the fewest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    Avx512,
-    Avx2,
     Baseline,
+    Avx2,
+    Avx512,
 }
 
-/// The widest level of this machine, found once.
+/// The widest level of this machine that it is not held from, found once.
+///
+/// # Panics
+/// Where `MONOSEM_SIMD` is neither `avx2` nor `baseline`.
 #[inline]
 pub fn level() -> Level {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    *LEVEL.get_or_init(|| {
+        let most = match std::env::var("MONOSEM_SIMD").as_deref() {
+            Err(_) => return widest(),
+            Ok("avx2") => Level::Avx2,
+            Ok("baseline") => Level::Baseline,
+            Ok(other) => panic!("MONOSEM_SIMD is {other:?}; it may be avx2 or baseline"),
+        };
+        most.min(widest())
+    })
+}
+
+/// What the machine has.
+fn widest() -> Level {
     #[cfg(target_arch = "x86_64")]
     {
-        // The standard library caches the answer; asking costs one load.
         if is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")

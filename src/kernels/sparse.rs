@@ -12,6 +12,24 @@ dispatch! {
 }
 
 dispatch! {
+    /// |a - b|^2, in 64 interleaved partial sums.
+    pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
+        assert_eq!(a.len(), b.len(), "distance of {} and {} elements", a.len(), b.len());
+        let mut sums = [0.0f32; 64];
+        let ((a_blocks, a_rest), (b_blocks, b_rest)) = (a.as_chunks::<64>(), b.as_chunks::<64>());
+        for k in 0..a_blocks.len() {
+            let (x, y) = (&a_blocks[k], &b_blocks[k]);
+            for i in 0..64 {
+                let e = x[i] - y[i];
+                sums[i] = e.mul_add(e, sums[i]);
+            }
+        }
+        let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| (x - y) * (x - y)).sum();
+        sums.iter().sum::<f32>() + rest
+    }
+}
+
+dispatch! {
     /// y += a x.
     pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
         axpy_inner(a, x, y)
@@ -284,6 +302,8 @@ mod tests {
                 gather(&idx, &coef, &rows, &mut got);
                 assert!(got.iter().zip(&want).all(|(g, w)| (*g as f64 - w).abs() < 1e-6), "width {d}");
             }
+            let apart: f64 = rows[..d].iter().zip(&y).map(|(a, b)| (*a as f64 - *b as f64).powi(2)).sum();
+            assert!((squared_distance(&rows[..d], &y) as f64 - apart).abs() < 1e-5 * apart.max(1.0), "width {d}");
             let mut dots = [0.0; 6];
             gather_dot(&idx, &rows, &y, &mut dots);
             for (got, &r) in dots.iter().zip(&idx) {

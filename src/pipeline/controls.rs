@@ -7,6 +7,7 @@ use super::{EvalConfig, Result};
 use crate::activations::{ShuffleConfig, Streamed};
 use crate::artifact::{self, Manifest, Progress, RunDir, Start};
 use crate::corpus::{Split, TokenStream};
+use crate::intervene::splice::keep_largest;
 use crate::intervene::{Baseline, CeReport};
 use crate::lm::{CpuEngine, Engine, HookPoint};
 use crate::sae::{self, Decoder, Place, SAE_FORMAT_VERSION, Sae, TrainConfig, read_origin};
@@ -55,6 +56,10 @@ pub struct ControlRow {
     pub ce_recovered_zero: Option<f64>,
     pub ce_recovered_mean: Option<f64>,
     pub dead_frac: Option<f64>,
+    /// Held-out tokens that l0, explained variance and dead latents are told from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_eval_tokens: Option<u64>,
+    /// Rows that it was trained on.
     pub rows: u64,
 }
 
@@ -128,14 +133,30 @@ pub fn controls(
     rows.push(ControlRow {
         control: ControlKind::LargestNeurons,
         l0: neurons.k as f64,
-        explained_variance: None,
+        explained_variance: Some(explained_by_neurons(&sample, sae.d_in, k)),
         gap_nats: Some(neurons.gap_nats),
         ce_recovered_zero: neurons.ce_recovered_zero,
         ce_recovered_mean: neurons.ce_recovered_mean,
         dead_frac: None,
+        n_eval_tokens: Some((sample.len() / sae.d_in) as u64),
         rows: 0,
     });
     Ok(rows)
+}
+
+/// Of the variance of rows (n, D) around their mean, the share that the k neurons of each row hold that are farthest from it.
+fn explained_by_neurons(rows: &[f32], d: usize, k: usize) -> f64 {
+    let n = (rows.len() / d).max(1) as f64;
+    let mean: Vec<f32> = (0..d).map(|i| (rows.iter().skip(i).step_by(d).map(|&v| v as f64).sum::<f64>() / n) as f32).collect();
+    let (mut left, mut all, mut order) = (0.0, 0.0, Vec::new());
+    let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+    for row in rows.chunks_exact(d) {
+        let mut kept = row.to_vec();
+        keep_largest(&mut kept, &mean, k, &mut order);
+        left += apart(row, &kept);
+        all += apart(row, &mean);
+    }
+    if all > 0.0 { 1.0 - left / all } else { 0.0 }
 }
 
 fn row(control: ControlKind, eval: &sae::Eval, ce: Option<&CeReport>, rows: u64) -> ControlRow {
@@ -147,6 +168,7 @@ fn row(control: ControlKind, eval: &sae::Eval, ce: Option<&CeReport>, rows: u64)
         ce_recovered_zero: ce.and_then(|ce| ce.ce_recovered_zero),
         ce_recovered_mean: ce.and_then(|ce| ce.ce_recovered_mean),
         dead_frac: (control != ControlKind::Pca).then_some(eval.dead_frac),
+        n_eval_tokens: Some(eval.n_eval_tokens),
         rows,
     }
 }
@@ -187,4 +209,17 @@ pub(super) fn shuffled(
         train_in(&mut source, &train, &place, progress)?;
     }
     Ok((model, Sae::load(&place.out)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_neurons_hold_the_share_of_the_variance_that_they_are_off_the_mean_by() {
+        // Around their mean (2, 1, 1) both rows are off by 2, 1 and 0: the first neuron holds 4 of 5.
+        let rows = [4.0, 0.0, 1.0, 0.0, 2.0, 1.0];
+        assert!((explained_by_neurons(&rows, 3, 1) - 0.8).abs() < 1e-9);
+        assert_eq!((explained_by_neurons(&rows, 3, 0), explained_by_neurons(&rows, 3, 2), explained_by_neurons(&rows, 3, 9)), (0.0, 1.0, 1.0));
+    }
 }

@@ -7,7 +7,7 @@ use crate::artifact::{Manifest, Progress, RunDir, write_json};
 use crate::corpus::{Split, TokenStream};
 use crate::intervene::{Baseline, CeReport, NeuronsReport};
 use crate::lm::{Engine, HookPoint};
-use crate::sae::{Encoder, Eval, Metrics, SAE_FORMAT_VERSION, Sae, Select, SparseRows, controls};
+use crate::sae::{Encoder, Eval, Metrics, SAE_FORMAT_VERSION, Sae, SparseRows, controls};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,6 +30,9 @@ pub struct Controls {
     pub random_decoder_explained_variance: f64,
 }
 
+/// A sparser SAE is put beside this many neurons all the same: too few of them are no opponent.
+const FEWEST_NEURONS: usize = 40;
+
 /// How an SAE is measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalConfig {
@@ -38,21 +41,13 @@ pub struct EvalConfig {
     pub tokens: u64,
     /// Tokens of half B for the cross-entropies, about.
     pub ce_tokens: u64,
-    /// How many of the largest neurons the control keeps.
-    pub neurons: usize,
+    /// How many of the largest neurons the control keeps; none: as many as latents are active, at least [`FEWEST_NEURONS`].
+    pub neurons: Option<usize>,
     /// Of the random decoder.
     pub seed: u64,
 }
 
 impl EvalConfig {
-    /// As many of the largest neurons as a TopK SAE keeps latents, at least 40.
-    pub fn neurons_for(select: &Select) -> usize {
-        match select {
-            Select::TopK { k } | Select::Pursuit { k, .. } => (*k).max(40),
-            Select::Relu | Select::JumpRelu { .. } | Select::Refined { .. } | Select::Gated { .. } => 40,
-        }
-    }
-
     /// What `eval.json` and `controls.json` of an SAE of the run are made from now, and how; see [`Manifest::is_fresh_beside`].
     pub fn record(&self, run: &RunDir, sae: &str, stream: &TokenStream) -> Result<Manifest> {
         let config = serde_json::to_value(self).expect("a config is plain data");
@@ -178,7 +173,7 @@ pub fn evaluate(engine: &mut dyn Engine, stream: &TokenStream, sae: &Sae, config
     let baseline = Baseline::measure(engine, stream, Split::HeldOutB, hook, n_ce_tokens, progress)?;
     let ce = baseline.spliced(engine, stream, sae, progress)?;
     let controls = Controls {
-        largest_neurons: baseline.largest_neurons(engine, stream, neurons, progress)?,
+        largest_neurons: baseline.largest_neurons(engine, stream, neurons.unwrap_or((eval.l0.round() as usize).max(FEWEST_NEURONS)), progress)?,
         random_decoder: baseline.spliced(engine, stream, &random, progress)?,
         random_decoder_explained_variance: random_eval.explained_variance,
         sae: ce,

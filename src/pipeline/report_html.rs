@@ -115,7 +115,7 @@ impl Report {
                 "dead",
                 percent(eval.dead_frac),
                 format!(
-                    "ultra-rare {}, junk {}",
+                    "on as many; ultra-rare {}, junk {}",
                     eval.ultra_rare_frac.map_or("not told".into(), percent),
                     eval.junk_frac.map_or("-".into(), percent)
                 ),

@@ -205,13 +205,8 @@ impl<'a> Stages<'a> {
     pub fn eval(&mut self, engine: &mut dyn Engine, stream: &TokenStream, sae: &Sae) -> Result<Evaluated> {
         let stage = &self.recipe.sae;
         let dir = self.run.sae(&stage.name);
-        let config = EvalConfig {
-            hook: stage.hook,
-            tokens: stage.reconstruction_tokens,
-            ce_tokens: stage.eval_tokens,
-            neurons: EvalConfig::neurons_for(&sae.select),
-            seed: self.recipe.seed,
-        };
+        let config =
+            EvalConfig { hook: stage.hook, tokens: stage.reconstruction_tokens, ce_tokens: stage.eval_tokens, neurons: None, seed: self.recipe.seed };
         let mut record = config.record(self.run, &stage.name, stream)?;
         let fresh = record.is_fresh_beside(&dir);
         let began = self.begin(Stage::Eval, fresh);

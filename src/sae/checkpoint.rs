@@ -4,13 +4,14 @@ use super::control::Control;
 use super::init::{Normaliser, Scales};
 use super::{Error, Params, Result, SaeConfig, State};
 use crate::artifact::{self, Tensor, TensorFile, settings, write_tensors};
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a training continues from.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Checkpoint {
-    pub state: State,
+pub struct Checkpoint<'a> {
+    pub state: Cow<'a, State>,
     pub scales: Scales,
     /// (F,): rows that had been trained on when the latent last fired or was replaced.
     pub last_fired: Vec<u64>,
@@ -29,11 +30,11 @@ pub struct Checkpoint {
 
 const PARTS: [&str; 3] = ["weights", "first_moments", "second_moments"];
 
-impl Checkpoint {
+impl Checkpoint<'_> {
     /// Writes `dir/step-<step>.safetensors` and deletes all but the last two.
     pub fn write(&self, dir: &Path) -> Result<PathBuf> {
         let path = dir.join(format!("step-{:010}.safetensors", self.step));
-        let State { params, first, second, steps, kept, kept_first, kept_since } = &self.state;
+        let State { params, first, second, steps, kept, kept_first, kept_since } = &*self.state;
         let (e, f) = (params.b_dec.len(), params.b_enc.len());
         let d = params.w_enc.len() / f;
         let mut tensors = Vec::new();
@@ -137,7 +138,7 @@ impl Checkpoint {
         }
         let n_sample = file.shape("sample")?.first().copied().unwrap_or(0);
         Ok(Checkpoint {
-            state: State {
+            state: Cow::Owned(State {
                 params: params(PARTS[0])?,
                 first: params(PARTS[1])?,
                 second: params(PARTS[2])?,
@@ -145,7 +146,7 @@ impl Checkpoint {
                 kept: f64::from_bits(kept),
                 kept_first: f64::from_bits(kept_first),
                 kept_since,
-            },
+            }),
             scales: Scales {
                 input: normaliser("mean", "scale", d)?,
                 target: config.target.map(|target| normaliser("target_mean", "target_scale", target.d_out)).transpose()?,

@@ -1,5 +1,6 @@
 //! What is trained and how: the recipe, the sizes, the schedules. Every schedule is a fraction of the run, so that short runs exercise everything.
 
+use super::architectures::Selection;
 use super::{Error, Recipe, Result, Target};
 use serde::{Deserialize, Serialize};
 
@@ -281,6 +282,18 @@ impl TrainConfig {
             }
         }
         if let Some(resample) = &self.resample {
+            if recipe.ties_encoder() || matches!(recipe.selection(), Selection::Pursuit { .. }) {
+                return refuse(format!(
+                    "{} reads with rows that are made of its decoder's, so a resampled latent could not begin weakly; leave resampling out",
+                    recipe.in_words()
+                ));
+            }
+            if !resample.random && recipe.row_penalty(&mut [1.0]).is_none() {
+                return refuse(format!(
+                    "resampling draws rows by their loss, which cannot be told from the activations of {}; random directions can be put in the place of dead latents (--reinit)",
+                    recipe.in_words()
+                ));
+            }
             let window_steps = (resample.window * self.steps() as f64) as u64;
             let fires = resample.at.iter().any(|&at| {
                 let step = (at * self.steps() as f64) as u64;

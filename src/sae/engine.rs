@@ -3,6 +3,7 @@
 //! B = rows in the batch, D = d_in, E = d_out (= D but for transcoders), F = d_sae. All matrices are row-major.
 
 use super::{Recipe, SparseRows};
+use std::borrow::Cow;
 
 /// Weights as they are trained, in the units of the (normalised) rows that the engine is given.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -100,18 +101,13 @@ pub trait Engine {
     /// x_hat (B, E) of rows x (B, D) that were encoded.
     fn decode(&mut self, x: &[f32], rows: &SparseRows, x_hat: &mut [f32]);
 
-    fn read(&self) -> State;
-    fn write(&mut self, state: &State);
+    /// Lent where it is held in this form.
+    fn read(&self) -> Cow<'_, State>;
+    fn write(&mut self, state: State);
 
     /// Puts new weights in place of these latents' and resets every Adam moment of theirs.
     fn replace_latents(&mut self, replacements: &[Replacement]);
 
     /// Puts latent `order[i]`, with its moments, at place i.
     fn permute_latents(&mut self, order: &[u32]);
-
-    /// (E,)
-    fn read_b_dec(&self) -> Vec<f32>;
-
-    /// Mean norm of the encoder rows of the latents where `alive` is true.
-    fn mean_encoder_norm(&self, alive: &[bool]) -> f64;
 }

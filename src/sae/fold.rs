@@ -77,15 +77,16 @@ mod tests {
             false => recipe,
         };
         let refined = ["batch-topk", "matryoshka"].map(|name| Recipe::named(name, &[("k", 3.into()), ("refine", 0.3.into())]).unwrap());
-        for recipe in Recipe::all().into_iter().map(of_k).chain(refined) {
+        let stopping = Recipe::named("matching-pursuit", &[("k", 3.into()), ("residual_threshold", 1.5.into())]).unwrap();
+        for recipe in Recipe::all().into_iter().map(of_k).chain(refined).chain([stopping]) {
             let config = SaeConfig::new(d, f, recipe.clone());
             let first = params(&recipe, d, f, recipe.unit_decoder() || recipe.ties_encoder());
             let normaliser = Normaliser { mean: random(d), scale: 1.7 };
             let mut engine = CpuEngine::new(&TrainConfig::short(config.clone(), 1000, 10, 0), first);
-            let mut state = engine.read();
+            let mut state = engine.read().into_owned();
             // Of a selection over a batch: its thresholds.
             (state.kept, state.kept_first) = (0.3, 0.2);
-            engine.write(&state);
+            engine.write(state.clone());
             let sae = fold(&config, &state, &Scales { input: normaliser.clone(), target: None });
             let params = state.params;
             let x = random(n * d);
@@ -108,6 +109,18 @@ mod tests {
                 assert!((raw - a * norms[j as usize] / 1.7).abs() < 1e-5);
             }
             assert!(sae.w_dec.chunks_exact(d).all(|w| (w.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5));
+            if let (Recipe::MatchingPursuit(pursuit), Select::Pursuit { k, .. }) = (&recipe, &sae.select)
+                && pursuit.residual_threshold > 0.0
+            {
+                let picks = |least: f32| {
+                    let mut rows = SparseRows::default();
+                    Sae { select: Select::Pursuit { k: *k, least }, ..sae.clone() }.encode(&x, &mut rows);
+                    rows.n_active()
+                };
+                // It stops rows that would go on; left in the units of training it would stop more of them.
+                assert!((0..n).any(|r| rows.row(r).0.len() < *k) && picks(0.0) > rows.n_active());
+                assert!(picks(pursuit.residual_threshold) < rows.n_active());
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a training will cost, told before it begins.
 
 use super::architectures::Selection;
-use super::{TrainConfig, history};
+use super::{Sae, Select, SparseRows, TrainConfig, history};
 use crate::artifact::{seed, size};
 use crate::kernels::gemm::matmul_nt;
 use rand::RngExt;
@@ -19,9 +19,11 @@ const REST: f64 = 0.35;
 /// Sizes and work of one training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forecast {
-    /// Of the products, for the whole run.
+    /// Of the encoder's selections, for the whole run.
     pub flop: f64,
-    /// Weights, moments, gradients and the buffers of a step.
+    /// Of dense products in f32 beside them, while much is active.
+    pub dense_flop: f64,
+    /// Weights, moments, gradients, the buffers of a step, and the folded SAE that is made of the weights to be written. What dead latents take in AuxK comes on top.
     pub ram_bytes: u64,
     pub disk_bytes: u64,
     pub snapshot_bytes: u64,
@@ -41,18 +43,22 @@ impl Forecast {
             _ if config.sae.recipe.refine().is_some() => 2.0,
             _ => 1.0,
         };
-        let products = encodes + if penalised { DENSE_SHARE * (DENSE_PRODUCTS - 1.0) } else { 0.0 };
+        let dense = if penalised { DENSE_SHARE * (DENSE_PRODUCTS - 1.0) } else { 0.0 };
         let l0 = config.sae.recipe.settings().iter().find(|(name, _)| name == "k").and_then(|(_, k)| k.as_f64()).or(config.target_l0);
-        // A block of pre-activations, its gradients where a step may be dense, and rows and errors of the batch.
-        let block = (1u64 << 26) * if penalised { 2 } else { 1 };
-        let batch =
-            4 * config.batch as u64 * (d + 2 * e + 6 * l0.unwrap_or(100.0) as u64 + if config.sae.target.is_some() { 2 * (d + e) } else { 0 });
+        let rows = (config.steps() * config.batch as u64) as f64;
+        // A block of pre-activations, its z and their gradients where a step may be dense; rows and errors of the batch, one to a level.
+        let block = (1u64 << 26) * if penalised { 3 } else { 1 };
+        let levels = config.sae.recipe.levels(config.sae.d_sae, 0, config.seed).map_or(1, |levels| levels.ends.len()) as u64;
+        let transcoder = if config.sae.target.is_some() { 2 * (d + e) } else { 0 };
+        let batch = 4 * config.batch as u64 * (d + (levels + 1) * e + 6 * l0.unwrap_or(100.0) as u64 + transcoder);
+        // The encoder packed for the screen in at most 16 bits, and once more where it is made of both rows of a latent.
+        let encoder = d * f * if config.sae.recipe.ties_encoder() { 6 } else { 2 };
+        let folded = weights + if config.snapshot_steps().is_empty() { 0 } else { history::bytes(&config.sae) };
         let snapshots = config.snapshot_steps().len() as u64 * history::bytes(&config.sae);
         Forecast {
-            flop: 2.0
-                * (products * (d * f) as f64 + if config.sae.skip() { 2.0 * (d * e) as f64 } else { 0.0 })
-                * (config.steps() * config.batch as u64) as f64,
-            ram_bytes: 4 * weights + block + batch,
+            flop: 2.0 * (encodes * (d * f) as f64 + if config.sae.skip() { 2.0 * (d * e) as f64 } else { 0.0 }) * rows,
+            dense_flop: 2.0 * dense * (d * f) as f64 * rows,
+            ram_bytes: 4 * weights + folded + encoder + block + batch,
             disk_bytes: weights + snapshots,
             snapshot_bytes: snapshots,
             checkpoint_bytes: 3 * weights,
@@ -63,27 +69,51 @@ impl Forecast {
     /// One line: work, memory, sparsity.
     pub fn in_words(&self) -> String {
         let l0 = self.l0.map_or("L0 follows from the penalty (--target-l0 steers it)".into(), |l0| format!("L0 {l0}"));
-        format!("{:.1e} FLOP of products, {} of memory beside the shuffle buffer; {l0}", self.flop, size(self.ram_bytes))
+        format!("{:.1e} FLOP of products, {} of memory beside the shuffle buffer; {l0}", self.flop + self.dense_flop, size(self.ram_bytes))
     }
 
-    /// Seconds at a speed of products in FLOP/s.
-    pub fn seconds(&self, speed: f64) -> f64 {
-        self.flop / speed * (1.0 + REST)
+    pub fn seconds(&self, speed: Speed) -> f64 {
+        (self.flop / speed.encode + self.dense_flop / speed.product) * (1.0 + REST)
     }
+}
 
-    /// FLOP/s of an f32 product of the encoder's shape on this machine now: a few hundredths of a second.
-    pub fn product_speed() -> f64 {
-        let (m, n, k) = (512, 2048, 256);
+/// What this machine does now, in FLOP/s.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Speed {
+    /// An encoder's product with its selection, screened where the CPU can.
+    pub encode: f64,
+    /// A dense product in f32.
+    pub product: f64,
+}
+
+impl Speed {
+    /// Of an encoder of middle size: a tenth of a second.
+    pub fn measure() -> Self {
+        let (n, f, d) = (512, 4096, 512);
         let mut rng = seed::rng(0, "sae/forecast", 0);
         let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>();
-        let (a, b, mut c) = (random(m * k), random(n * k), vec![0.0; m * n]);
-        let time = |c: &mut [f32]| {
-            let start = Instant::now();
-            matmul_nt(m, n, k, &a, &b, c, false);
-            start.elapsed().as_secs_f64()
+        let (x, w_enc, mut pre, mut acts) = (random(n * d), random(f * d), vec![0.0; n * f], SparseRows::default());
+        let sae = Sae {
+            d_in: d,
+            d_sae: f,
+            select: Select::TopK { k: 32 },
+            w_dec: Vec::new(),
+            w_enc,
+            b_enc: vec![0.0; f],
+            b_dec: vec![0.0; d],
+            apply_b_dec_to_input: false,
+            transcoder: None,
         };
-        let best = (0..5).map(|_| time(&mut c)).fold(f64::INFINITY, f64::min);
-        2.0 * (m * n * k) as f64 / best.max(1e-9)
+        let mut encoder = sae.encoder();
+        let best = |work: &mut dyn FnMut()| {
+            let time = |_| {
+                let start = Instant::now();
+                work();
+                start.elapsed().as_secs_f64()
+            };
+            2.0 * (n * f * d) as f64 / (0..4).map(time).fold(f64::INFINITY, f64::min).max(1e-9)
+        };
+        Speed { encode: best(&mut || encoder.encode(&x, &mut acts)), product: best(&mut || matmul_nt(n, f, d, &x, &sae.w_enc, &mut pre, false)) }
     }
 }
 
@@ -100,9 +130,17 @@ mod tests {
         assert!((topk.flop / (16_777_216.0 * 409_600.0) - 1.0).abs() < 1e-9);
         assert_eq!((topk.l0, topk.checkpoint_bytes), (Some(32.0), 3 * 4 * (2 * 512 * 16_384 + 16_384 + 512)));
         let relu = of(ReluApril2024 { l1: 5.0 }.into());
-        assert!(relu.flop > topk.flop && relu.l0.is_none() && relu.in_words().contains("--target-l0"));
+        assert!(
+            relu.flop == topk.flop && relu.dense_flop > 0.0 && topk.dense_flop == 0.0 && relu.l0.is_none() && relu.in_words().contains("--target-l0")
+        );
         let pursuit = of(Recipe::named("matching-pursuit", &[("k", 32.into())]).unwrap());
         assert!((pursuit.flop / topk.flop - 32.0).abs() < 1e-9);
-        assert!(topk.seconds(1e9) > topk.flop / 1e9 && Forecast::product_speed() > 1e6);
+        let speed = Speed { encode: 1e9, product: 1e8 };
+        assert!(topk.seconds(speed) > topk.flop / 1e9 && relu.seconds(speed) > topk.seconds(speed) + relu.dense_flop / 1e8);
+        let Speed { encode, product } = Speed::measure();
+        assert!(encode > 1e6 && product > 1e6, "{encode} {product}");
+        // Weights, two moments and gradients, the folded SAE, half of one for a snapshot: five and a half times the weights and more.
+        let weights = topk.checkpoint_bytes / 3;
+        assert!(topk.ram_bytes > 11 * weights / 2 && topk.ram_bytes < 8 * weights, "{} {weights}", topk.ram_bytes);
     }
 }

@@ -118,11 +118,16 @@ impl Sae {
         let (d_in, d_sae) = (size("d_in")?, size("d_sae")?);
         for key in ["normalize_activations", "reshape_activations"] {
             if !matches!(cfg[key].as_str(), None | Some("none")) {
-                return Err(corrupt(format!("{key} is {}, only none is read; import it first", cfg[key])));
+                return Err(corrupt(format!(
+                    "{key} is {}, only none is read; fold it with SAELens first (fold_activation_norm_scaling_factor)",
+                    cfg[key]
+                )));
             }
         }
         if cfg["rescale_acts_by_decoder_norm"] == Value::Bool(true) {
-            return Err(corrupt("rescale_acts_by_decoder_norm is true, only folded weights are read; import it first".into()));
+            return Err(corrupt(
+                "rescale_acts_by_decoder_norm is true, only folded weights are read; fold them with SAELens first (fold_W_dec_norm)".into(),
+            ));
         }
         let apply_b_dec_to_input =
             cfg["apply_b_dec_to_input"].as_bool().ok_or_else(|| corrupt(format!("apply_b_dec_to_input is {}", cfg["apply_b_dec_to_input"])))?;

@@ -35,9 +35,12 @@ pub struct Moment {
 /// What only loading needs.
 #[derive(Debug, Serialize, Deserialize)]
 struct Encoding {
-    /// Latents kept per row; none: ReLU, JumpReLU where the file has a threshold, refined where it has two, gated where it has an r_mag.
+    /// Absent in a snapshot of an older program, which is read by what else it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rule: Option<Rule>,
+    /// Latents kept per row, of TopK and of a pursuit.
     k: Option<usize>,
-    /// Of matching pursuit, whose latents these k are.
+    /// Norm at which a pursuit ends.
     #[serde(default)]
     least: Option<f32>,
     /// Size of the refining step between two thresholds.
@@ -46,6 +49,44 @@ struct Encoding {
     apply_b_dec_to_input: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     transcoder: bool,
+}
+
+/// Which [`Select`] a snapshot has, so that one that has lost a tensor of its rule is not taken for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Rule {
+    Relu,
+    Topk,
+    JumpRelu,
+    Refined,
+    Pursuit,
+    Gated,
+}
+
+impl Rule {
+    fn of(select: &Select) -> Self {
+        match select {
+            Select::Relu => Rule::Relu,
+            Select::TopK { .. } => Rule::Topk,
+            Select::JumpRelu { .. } => Rule::JumpRelu,
+            Select::Refined { .. } => Rule::Refined,
+            Select::Pursuit { .. } => Rule::Pursuit,
+            Select::Gated { .. } => Rule::Gated,
+        }
+    }
+
+    /// Of a snapshot that does not name it, with tensors of these names.
+    fn guessed(encoding: &Encoding, names: &[String]) -> Self {
+        let has = |tensor: &str| names.iter().any(|name| name == tensor);
+        match encoding {
+            Encoding { k: Some(_), least: Some(_), .. } => Rule::Pursuit,
+            Encoding { k: Some(_), .. } => Rule::Topk,
+            Encoding { refine: Some(_), .. } => Rule::Refined,
+            _ if has("threshold") => Rule::JumpRelu,
+            _ if has("r_mag") => Rule::Gated,
+            _ => Rule::Relu,
+        }
+    }
 }
 
 impl TrainConfig {
@@ -94,7 +135,8 @@ pub fn write(dir: &Path, sae: &Sae, moment: &Moment) -> Result<()> {
         Select::Relu => {}
     }
     let refine = if let Select::Refined { step, .. } = sae.select { Some(step) } else { None };
-    let encoding = Encoding { k, least, refine, apply_b_dec_to_input: sae.apply_b_dec_to_input, transcoder: sae.transcoder.is_some() };
+    let (rule, transcoder) = (Some(Rule::of(&sae.select)), sae.transcoder.is_some());
+    let encoding = Encoding { rule, k, least, refine, apply_b_dec_to_input: sae.apply_b_dec_to_input, transcoder };
     let json = |value: serde_json::Result<String>| value.expect("plain data");
     let metadata = [("moment", json(serde_json::to_string(moment))), ("encoding", json(serde_json::to_string(&encoding)))];
     write_tensors(&path(dir, moment.step), &tensors, &metadata)
@@ -115,7 +157,7 @@ pub fn list(dir: &Path) -> Vec<Moment> {
 /// The SAE as it was after `step`.
 ///
 /// # Errors
-/// A file that is not there, or damaged.
+/// A file that is not there, damaged, or without what its rule of selection needs.
 pub fn load(dir: &Path, step: u64) -> Result<Sae> {
     let path = path(dir, step);
     let file = TensorFile::open(&path)?;
@@ -125,20 +167,24 @@ pub fn load(dir: &Path, step: u64) -> Result<Sae> {
         if let &[f, d] = &shape[..] { Ok((f, d)) } else { Err(corrupt(format!("{name} has the shape {shape:?}"))) }
     };
     let (d_sae, d_in) = size("w_enc")?;
-    let Encoding { k, least, refine, apply_b_dec_to_input, transcoder } = header(&file, "encoding")?;
+    let encoding: Encoding = header(&file, "encoding")?;
+    let rule = encoding.rule.unwrap_or_else(|| Rule::guessed(&encoding, &file.names()));
+    let Encoding { k, least, refine, apply_b_dec_to_input, transcoder, .. } = encoding;
     let d_out = if transcoder { size("w_dec")?.1 } else { d_in };
-    let select = match k {
-        Some(k) if (1..=d_sae).contains(&k) => least.map_or(Select::TopK { k }, |least| Select::Pursuit { k, least }),
-        Some(k) => return Err(corrupt(format!("k is {k} of {d_sae} latents"))),
-        None if refine.is_some() => {
-            let step = refine.unwrap_or_default();
-            Select::Refined { step, first: file.f32("first_threshold", &[d_sae])?, threshold: file.f32("threshold", &[d_sae])? }
-        }
-        None if file.names().iter().any(|name| name == "threshold") => Select::JumpRelu { threshold: file.f32("threshold", &[d_sae])? },
-        None if file.names().iter().any(|name| name == "r_mag") => {
-            Select::Gated { b_mag: file.f32("b_mag", &[d_sae])?, r_mag: file.f32("r_mag", &[d_sae])? }
-        }
-        None => Select::Relu,
+    let kept = || match k {
+        Some(k) if (1..=d_sae).contains(&k) => Ok(k),
+        Some(k) => Err(corrupt(format!("k is {k} of {d_sae} latents"))),
+        None => Err(corrupt(format!("its rule is {rule:?}, and it has no k"))),
+    };
+    let number = |name: &str, value: Option<f32>| value.ok_or_else(|| corrupt(format!("its rule is {rule:?}, and it has no {name}")));
+    let of_each = |name: &str| file.f32(name, &[d_sae]);
+    let select = match rule {
+        Rule::Relu => Select::Relu,
+        Rule::Topk => Select::TopK { k: kept()? },
+        Rule::JumpRelu => Select::JumpRelu { threshold: of_each("threshold")? },
+        Rule::Refined => Select::Refined { step: number("refine", refine)?, first: of_each("first_threshold")?, threshold: of_each("threshold")? },
+        Rule::Pursuit => Select::Pursuit { k: kept()?, least: number("least", least)? },
+        Rule::Gated => Select::Gated { b_mag: of_each("b_mag")?, r_mag: of_each("r_mag")? },
     };
     let floats = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
         let values = file.f32(name, shape)?;
@@ -232,8 +278,7 @@ mod tests {
     #[test]
     fn a_snapshot_comes_back_as_it_was_but_for_the_last_bits_of_its_matrices() {
         let dir = tempfile::tempdir().unwrap();
-        let refined = Select::Refined { step: 0.25, first: vec![0.5; 7], threshold: vec![0.25; 7] };
-        for (step, select) in [(3, Select::Relu), (20, Select::TopK { k: 2 }), (60, refined), (100, Select::JumpRelu { threshold: vec![0.25; 7] })] {
+        for (step, select) in (1..).zip(rules()) {
             let sae = sae(select);
             write(dir.path(), &sae, &moment(step)).unwrap();
             let read = load(dir.path(), step).unwrap();
@@ -247,7 +292,76 @@ mod tests {
             read.encode(&[5.0, -5.0, 10.0, 2.5, 20.0, -5.0, 5.0, -10.0, -2.5, -20.0], &mut rows);
             assert!((0..2).any(|i| !rows.row(i).0.is_empty()));
         }
-        assert_eq!(list(dir.path()), [3, 20, 60, 100].map(moment));
+        assert_eq!(list(dir.path()), [1, 2, 3, 4, 5, 6].map(moment));
+    }
+
+    /// One of each; the two vectors of a rule differ.
+    fn rules() -> [Select; 6] {
+        let vector = |first: f32| (0..7).map(|j| first + j as f32 / 64.0).collect::<Vec<f32>>();
+        [
+            Select::Relu,
+            Select::TopK { k: 2 },
+            Select::Refined { step: 0.25, first: vector(0.5), threshold: vector(0.25) },
+            Select::JumpRelu { threshold: vector(0.25) },
+            Select::Gated { b_mag: vector(0.25), r_mag: vector(-0.5) },
+            Select::Pursuit { k: 3, least: 0.5 },
+        ]
+    }
+
+    /// Writes a snapshot anew without this tensor and this entry of its encoding; an empty name: with all of them.
+    fn strip(dir: &Path, step: u64, tensor: &str, entry: &str) {
+        let path = path(dir, step);
+        let file = TensorFile::open(&path).unwrap();
+        let mut encoding: serde_json::Map<String, serde_json::Value> = header(&file, "encoding").unwrap();
+        let found = encoding.remove(entry).is_some() || file.names().iter().any(|name| name == tensor);
+        assert!(found, "{step} has no {tensor}{entry}");
+        let copy = |name: String| {
+            let (dtype, shape) = (file.dtype(&name).unwrap(), file.shape(&name).unwrap());
+            let sizes: Vec<Option<usize>> = shape.iter().map(|&n| Some(n)).collect();
+            let bytes = file.bytes(&name, dtype, &sizes).unwrap().to_vec();
+            Tensor { name, dtype, shape, bytes: bytes.into() }
+        };
+        let tensors: Vec<Tensor> = file.names().into_iter().filter(|name| name != tensor).map(copy).collect();
+        let metadata = [("moment", file.metadata()["moment"].clone()), ("encoding", serde_json::Value::Object(encoding).to_string())];
+        write_tensors(&path, &tensors, &metadata).unwrap();
+    }
+
+    #[test]
+    fn a_snapshot_that_has_lost_a_part_of_its_rule_is_refused_and_taken_for_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut refused = 0;
+        for (step, select) in (1..).zip(rules()) {
+            let (tensors, entries): (&[&str], &[&str]) = match select {
+                Select::Relu => (&[], &[]),
+                Select::TopK { .. } => (&[], &["k"]),
+                Select::Refined { .. } => (&["first_threshold", "threshold"], &["refine"]),
+                Select::JumpRelu { .. } => (&["threshold"], &[]),
+                Select::Gated { .. } => (&["b_mag", "r_mag"], &[]),
+                Select::Pursuit { .. } => (&[], &["k", "least"]),
+            };
+            for (tensor, entry) in tensors.iter().map(|&tensor| (tensor, "")).chain(entries.iter().map(|&entry| ("", entry))) {
+                write(dir.path(), &sae(select.clone()), &moment(step)).unwrap();
+                load(dir.path(), step).unwrap();
+                strip(dir.path(), step, tensor, entry);
+                let error = load(dir.path(), step).unwrap_err().to_string();
+                let want = if entry.is_empty() { format!("tensor {tensor} is missing") } else { format!("it has no {entry}") };
+                assert!(error.contains(&want), "{select:?}: {error}");
+                refused += 1;
+            }
+        }
+        assert_eq!(refused, 9);
+    }
+
+    #[test]
+    fn a_snapshot_of_an_older_program_that_does_not_name_its_rule_is_read_by_what_it_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        for (step, select) in (1..).zip(rules()) {
+            write(dir.path(), &sae(select.clone()), &moment(step)).unwrap();
+            let named = load(dir.path(), step).unwrap();
+            strip(dir.path(), step, "", "rule");
+            let read = load(dir.path(), step).unwrap();
+            assert!(read == named && read.select == select, "{select:?}");
+        }
     }
 
     #[test]

@@ -226,7 +226,7 @@ pub(super) fn gaussian(rng: &mut impl rand::Rng) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sae::{Recipe, Relu2023, ReluApril2024};
+    use crate::sae::{Recipe, Relu2023, ReluApril2024, Target};
 
     fn rows(n: usize, d: usize) -> Vec<f32> {
         let mut rng = seed::rng(0, "test/init", 0);
@@ -279,5 +279,48 @@ mod tests {
         assert!(old.w_enc.iter().all(|w| w.abs() <= 1.0 / 6f32.sqrt()) && old.w_enc != old.w_dec);
         assert_eq!(old.b_dec, geometric_median(&sample, 6));
         assert_ne!(init_params(&config(Recipe::topk(2, true)), 2, &sample), topk);
+    }
+
+    #[test]
+    fn the_first_weights_of_every_recipe_are_as_its_init_says() {
+        let (d, e, f) = (6, 4, 11);
+        let zero = |values: &[f32]| values.iter().all(|&v| v == 0.0);
+        let of_norm = |w: &[f32], d: usize, want: f32| w.len() == f * d && w.chunks_exact(d).all(|w| (norm(w) - want as f64).abs() < 1e-5);
+        let transcoder = Some(Target { d_out: e, skip: true });
+        let all = Recipe::all().into_iter().flat_map(|recipe| [(recipe.clone(), None), (recipe, transcoder)]);
+        let (mut linear, mut tied, mut with_vectors) = (0, 0, 0);
+        for (recipe, target) in all.filter(|(recipe, target)| target.is_none() || recipe.transcodes()) {
+            let config = SaeConfig { target, ..SaeConfig::new(d, f, recipe.clone()) };
+            let sample = rows(50, config.d_row());
+            let Params { w_enc, b_enc, w_dec, b_dec, w_skip, vectors } = init_params(&config, 1, &sample);
+            let named = format!("{recipe:?} {target:?}");
+            match recipe.init(d, f) {
+                Init::Tied { norm, encoder } => {
+                    tied += 1;
+                    assert!(of_norm(&w_dec, config.d_out(), norm) && zero(&b_dec), "{named}");
+                    match target {
+                        None => assert!(w_enc.iter().zip(&w_dec).all(|(e, w)| (e - encoder * w).abs() < 1e-7), "{named}"),
+                        Some(_) => assert!(of_norm(&w_enc, d, norm * encoder), "{named}"),
+                    }
+                }
+                Init::Linear => {
+                    linear += 1;
+                    let bound = 1.0 / (d as f32).sqrt();
+                    let most = w_enc.iter().fold(0.0f32, |most, w| most.max(w.abs()));
+                    assert!(w_enc.len() == f * d && (0.8 * bound..=bound).contains(&most), "{named}: {most}");
+                    assert!(of_norm(&w_dec, config.d_out(), 1.0) && w_enc.iter().any(|&w| w < 0.0), "{named}");
+                    // Of what is reconstructed: of a transcoder the last numbers of a row.
+                    let reconstructed: Vec<f32> =
+                        sample.chunks_exact(config.d_row()).flat_map(|row| &row[row.len() - config.d_out()..]).copied().collect();
+                    assert_eq!(b_dec, geometric_median(&reconstructed, config.d_out()), "{named}");
+                }
+            }
+            assert!(b_enc.len() == f && zero(&b_enc), "{named}");
+            assert!(w_skip.len() == target.map_or(0, |_| e * d) && zero(&w_skip), "{named}");
+            let want: Vec<Vec<f32>> = recipe.vectors().iter().map(|(_, first)| vec![*first; f]).collect();
+            assert_eq!(vectors, want, "{named}");
+            with_vectors += usize::from(vectors.iter().any(|vector| !zero(vector)));
+        }
+        assert!(linear > 0 && tied > 0 && with_vectors > 0, "{linear} {tied} {with_vectors}");
     }
 }

@@ -293,6 +293,26 @@ mod tests {
     }
 
     #[test]
+    fn the_figures_of_two_rows_are_those_worked_out_by_hand() {
+        let mut sae = identity(2);
+        sae.b_dec = vec![1.0, 0.0];
+        // x = (5, 0) and (3, 4), acts the same, x_hat = (6, 0) and (4, 4): off by (1, 0) in each row. Centred, these errors would be none at all.
+        let eval = measure(&sae, &[5.0, 0.0, 3.0, 4.0], 2);
+        // Summed over d_in, averaged over rows: (1 + 1) / 2.
+        assert_eq!(eval.mse, 1.0);
+        // (5 + (3 + 4)) / 2; one active latent in the first row, two in the second.
+        assert_eq!((eval.l1, eval.l0), (6.0, 1.5));
+        // (1 + 1) / (25 + 25)
+        assert_eq!(eval.nmse, 0.04);
+        // The mean is (4, 2), the rows (1, -2) and (-1, 2) from it: (1 + 1) / (5 + 5).
+        assert_eq!((eval.fvu, eval.explained_variance), (0.2, 0.8));
+        // (5, 0) . (6, 0) / (5 * 6) = 1 and (3, 4) . (4, 4) / (5 * 5.656854249) = 0.989949494; 6 / 5 and 5.656854249 / 5; (36 + 32) / (30 + 28).
+        assert!((eval.cosine - 0.994974747).abs() < 1e-9 && (eval.l2_ratio - 1.165685425).abs() < 1e-9);
+        assert!((eval.relative_reconstruction_bias.unwrap() - 1.172413793).abs() < 1e-9);
+        assert_eq!((eval.dead_frac, eval.n_latents, eval.n_eval_tokens), (0.0, 2, 2));
+    }
+
+    #[test]
     fn predicting_the_mean_explains_nothing() {
         let x = rows(60, 5);
         let mut sae = identity(5);

@@ -34,7 +34,7 @@ pub use consistency::{Consistency, MATCHED, MOST_COSINES, consistency, consisten
 pub use cpu::CpuEngine;
 pub use engine::{Engine, Params, Replacement, State, StepReport, StepSettings};
 pub use error::{Error, Result};
-pub use forecast::Forecast;
+pub use forecast::{Forecast, Speed};
 pub use format::{SELFTEST_ROWS, read_origin};
 pub use metrics::{Eval, JUNK_COSINE, Metrics, metric_formulas};
 pub use model::{Encoder, Sae, Select, SparseRows};

@@ -3,11 +3,11 @@
 //! 1. Find the latents that fired on nothing in the last window.
 //! 2. Evaluate the loss on many rows.
 //! 3. Draw rows with probability proportional to loss squared.
-//! 4. The decoder row becomes the drawn input (of a transcoder: its target) at unit norm.
+//! 4. The decoder row becomes the drawn input (of a transcoder: its target) at unit norm; where norms are trained, at the mean one of the live latents.
 //! 5. The encoder row becomes the direction of the input at 0.2 times the mean encoder norm of the live latents, its bias 0.
 //! 6. Every Adam moment of what was touched becomes 0.
 
-use super::{Engine, Replacement, SparseRows};
+use super::{Architecture, Engine, Replacement, SparseRows};
 use rand::RngExt;
 
 /// Encoder norm of a new latent, as a share of the mean over live ones.
@@ -63,33 +63,63 @@ impl<R: rand::Rng> Draw<R> {
     }
 }
 
-/// Squared error plus the sparsity coefficient times the sum of activations, per row. Shapes: x (B, D), target (B, E); unit decoder norms.
-pub(super) fn row_losses(engine: &mut dyn Engine, x: &[f32], target: &[f32], sparsity: f64, rows: &mut SparseRows, x_hat: &mut Vec<f32>) -> Vec<f64> {
-    engine.encode(x, rows);
-    x_hat.resize(target.len(), 0.0);
-    engine.decode(x, rows, x_hat);
-    let e = target.len() / rows.n_rows().max(1);
-    (target.chunks_exact(e).zip(x_hat.chunks_exact(e)).enumerate())
-        .map(|(r, (x, x_hat))| {
+/// The loss of a row: squared error plus the coefficient of the penalty times it.
+pub(super) struct RowLoss<'a> {
+    pub recipe: &'a dyn Architecture,
+    pub sparsity: f64,
+    /// (F,): decoder norms, where they are free; else empty.
+    pub norms: &'a [f32],
+    pub acts: SparseRows,
+    pub x_hat: Vec<f32>,
+}
+
+impl RowLoss<'_> {
+    /// Of every row. Shapes: x (B, D), target (B, E).
+    pub fn of(&mut self, engine: &mut dyn Engine, x: &[f32], target: &[f32]) -> Vec<f64> {
+        let RowLoss { recipe, sparsity, norms, acts, x_hat } = self;
+        engine.encode(x, acts);
+        x_hat.resize(target.len(), 0.0);
+        engine.decode(x, acts, x_hat);
+        let e = target.len() / acts.n_rows().max(1);
+        let mut u = Vec::new();
+        let of_row = |(r, (x, x_hat)): (usize, (&[f32], &[f32]))| {
             let squared: f64 = x.iter().zip(x_hat).map(|(x, y)| ((x - y) as f64).powi(2)).sum();
-            squared + sparsity * rows.row(r).1.iter().map(|&a| a as f64).sum::<f64>()
+            if *sparsity == 0.0 {
+                return squared;
+            }
+            let (latents, acts) = acts.row(r);
+            u.clear();
+            u.extend(latents.iter().zip(acts).map(|(&j, a)| a * norms.get(j as usize).unwrap_or(&1.0)));
+            squared + *sparsity * recipe.row_penalty(&mut u).expect("refused before the training began")
+        };
+        target.chunks_exact(e).zip(x_hat.chunks_exact(e)).enumerate().map(of_row).collect()
+    }
+}
+
+/// New weights for the dead latents from as many drawn rows of `width` numbers, D or D + E, already centred where that was chosen.
+pub(super) fn replacements(engine: &dyn Engine, recipe: &dyn Architecture, dead: &[u32], drawn: &[f32], width: usize) -> Vec<Replacement> {
+    let (d, f) = (engine.d_in(), engine.d_sae());
+    let mut alive = vec![true; f];
+    dead.iter().for_each(|&j| alive[j as usize] = false);
+    let state = engine.read();
+    let to_read = (ENCODER_SHARE * mean_norm(&state.params.w_enc, &alive)) as f32;
+    let to_write = if recipe.unit_decoder() { 1.0 } else { mean_norm(&state.params.w_dec, &alive) as f32 };
+    let times = |direction: &[f32], norm: f32| direction.iter().map(|v| v * norm).collect::<Vec<f32>>();
+    (dead.iter().zip(drawn.chunks_exact(width)))
+        .filter_map(|(&latent, row)| {
+            let input = direction(&row[..d])?;
+            let written = if width > d { direction(&row[d..])? } else { input.clone() };
+            Some(Replacement { latent, w_enc: times(&input, to_read), b_enc: 0.0, w_dec: times(&written, to_write) })
         })
         .collect()
 }
 
-/// New weights for the dead latents from as many drawn rows of `width` numbers, D or D + E, already centred where that was chosen.
-pub(super) fn replacements(engine: &dyn Engine, dead: &[u32], drawn: &[f32], width: usize) -> Vec<Replacement> {
-    let (d, f) = (engine.d_in(), engine.d_sae());
-    let mut alive = vec![true; f];
-    dead.iter().for_each(|&j| alive[j as usize] = false);
-    let norm = (ENCODER_SHARE * engine.mean_encoder_norm(&alive)) as f32;
-    (dead.iter().zip(drawn.chunks_exact(width)))
-        .filter_map(|(&latent, row)| {
-            let input = direction(&row[..d])?;
-            let w_dec = if width > d { direction(&row[d..])? } else { input.clone() };
-            Some(Replacement { latent, w_enc: input.iter().map(|v| v * norm).collect(), b_enc: 0.0, w_dec })
-        })
-        .collect()
+/// Mean norm of those rows (F, width) of latents where `alive` is true.
+fn mean_norm(rows: &[f32], alive: &[bool]) -> f64 {
+    let width = rows.len() / alive.len();
+    let norm = |row: &[f32]| row.iter().map(|&v| (v as f64).powi(2)).sum::<f64>().sqrt();
+    let norms: Vec<f64> = rows.chunks_exact(width).zip(alive).filter(|(_, alive)| **alive).map(|(row, _)| norm(row)).collect();
+    norms.iter().sum::<f64>() / norms.len().max(1) as f64
 }
 
 /// The row at unit norm. One that is exactly b_dec has no direction; the latent waits for the next resampling.
@@ -102,7 +132,8 @@ fn direction(row: &[f32]) -> Option<Vec<f32>> {
 mod tests {
     use super::*;
     use crate::artifact::seed;
-    use crate::sae::{CpuEngine, Params, Relu2023, SaeConfig, StepSettings, TrainConfig};
+    use crate::sae::config::Resample;
+    use crate::sae::{CpuEngine, JumpRelu, Params, Recipe, Relu2023, ReluApril2024, SaeConfig, StepSettings, Tanh, TrainConfig};
 
     #[test]
     fn rows_are_drawn_in_proportion_to_their_weight() {
@@ -147,18 +178,19 @@ mod tests {
         let (d, f) = (5, 7);
         let mut rng = seed::rng(0, "test/resample", 0);
         let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
-        let sae = SaeConfig::new(d, f, Relu2023 { l1: 1e-3 }.into());
+        let recipe = Relu2023 { l1: 1e-3 };
+        let sae = SaeConfig::new(d, f, recipe.clone().into());
         let params = Params { w_enc: random(f * d), b_enc: random(f), w_dec: random(f * d), b_dec: random(d), ..Params::default() };
         let mut engine = CpuEngine::new(&TrainConfig::short(sae, 1000, 10, 0), params);
         let x = random(9 * d);
         for _ in 0..3 {
             engine.step(&x, &StepSettings { lr: 1e-2, sparsity: 0.1, dead: &[] });
         }
-        let before = engine.read();
+        let before = engine.read().into_owned();
         let dead = [1u32, 4];
-        let new = replacements(&engine, &dead, &random(2 * d), d);
+        let new = replacements(&engine, &recipe, &dead, &random(2 * d), d);
         engine.replace_latents(&new);
-        let after = engine.read();
+        let after = engine.read().into_owned();
         let norm = |w: &[f32]| w.iter().map(|v| (*v as f64).powi(2)).sum::<f64>().sqrt();
         let row = |j: usize| j * d..(j + 1) * d;
         let alive = (0..f).filter(|j| !dead.contains(&(*j as u32)));
@@ -179,7 +211,62 @@ mod tests {
             }
             assert_eq!(before.b_dec, after.b_dec);
         }
-        engine.replace_latents(&replacements(&engine, &[], &[], d));
-        assert_eq!(engine.read(), after);
+        engine.replace_latents(&replacements(&engine, &recipe, &[], &[], d));
+        assert_eq!(*engine.read(), after);
+    }
+
+    #[test]
+    fn rows_are_drawn_by_the_loss_of_the_recipe_with_its_decoder_norms() {
+        let (d, f, n) = (5, 7, 9);
+        let mut rng = seed::rng(1, "test/resample", 0);
+        let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
+        let (w_enc, w_dec, x) = (random(f * d), random(f * d), random(n * d));
+        let norms: Vec<f32> = w_dec.chunks_exact(d).map(|w| w.iter().map(|v| v * v).sum::<f32>().sqrt()).collect();
+        let recipes: [(Recipe, fn(f64) -> f64); 4] = [
+            (ReluApril2024 { l1: 5.0 }.into(), |u| u),
+            (Tanh { coefficient: 1.0, scale: 4.0 }.into(), |u| (4.0 * u).tanh()),
+            (JumpRelu { threshold: 0.5, ..JumpRelu::default() }.into(), |_| 1.0),
+            (Relu2023 { l1: 1e-3 }.into(), |u| u),
+        ];
+        for (recipe, penalty) in recipes {
+            let config = TrainConfig::short(SaeConfig::new(d, f, recipe.clone()), 1000, 10, 0);
+            let vectors = recipe.vectors().iter().map(|(_, value)| vec![*value; f]).collect();
+            let params =
+                Params { w_enc: w_enc.clone(), b_enc: vec![0.1; f], w_dec: w_dec.clone(), b_dec: vec![0.2; d], vectors, ..Params::default() };
+            let mut engine = CpuEngine::new(&config, params);
+            let free = if recipe.unit_decoder() { &[][..] } else { &norms };
+            let mut loss = RowLoss { recipe: &*recipe, sparsity: 0.7, norms: free, acts: SparseRows::default(), x_hat: vec![] };
+            let losses = loss.of(&mut engine, &x, &x);
+            for (r, (x, x_hat)) in x.chunks_exact(d).zip(loss.x_hat.chunks_exact(d)).enumerate() {
+                let squared: f64 = x.iter().zip(x_hat).map(|(x, y)| ((x - y) as f64).powi(2)).sum();
+                let (latents, acts) = loss.acts.row(r);
+                let n_j = |j: u32| f64::from(*free.get(j as usize).unwrap_or(&1.0));
+                let want = squared + 0.7 * latents.iter().zip(acts).map(|(&j, &a)| penalty(f64::from(a) * n_j(j))).sum::<f64>();
+                assert!((losses[r] - want).abs() < 1e-5, "{recipe:?}, row {r}: {} {want}", losses[r]);
+            }
+            let new = replacements(&engine, &*recipe, &[2], &random(d), d);
+            let norm = new[0].w_dec.iter().map(|v| v * v).sum::<f32>().sqrt();
+            let mean = norms.iter().enumerate().filter(|(j, _)| *j != 2).map(|(_, n)| n).sum::<f32>() / 6.0;
+            assert!((norm - if recipe.unit_decoder() { 1.0 } else { mean }).abs() < 1e-5, "{recipe:?}: {norm} {mean}");
+        }
+    }
+
+    #[test]
+    fn recipes_whose_loss_or_reading_row_is_not_known_are_refused() {
+        let asked = |name: &str, random: bool| {
+            let mut config = TrainConfig::short(SaeConfig::new(5, 7, Recipe::named(name, &[]).unwrap()), 100_000, 10, 0);
+            if config.sae.recipe.settings().iter().any(|(key, _)| key == "k") {
+                config.sae.recipe = Recipe::named(name, &[("k", 2.into())]).unwrap();
+            }
+            config.resample = Some(Resample { random, ..Resample::over(100_000) });
+            config.check().map_err(|error| error.to_string())
+        };
+        assert!(asked("gated", false).unwrap_err().contains("--reinit") && asked("gated", true).is_ok());
+        for name in ["aligned", "matching-pursuit"] {
+            assert!(asked(name, true).unwrap_err().contains("leave resampling out"), "{name}");
+        }
+        for name in ["topk", "batch-topk", "jump-relu", "tanh", "p-anneal", "relu-april-2024", "relu-2023"] {
+            asked(name, false).unwrap();
+        }
     }
 }

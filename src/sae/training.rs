@@ -8,12 +8,13 @@ use super::control::Control;
 use super::fold::fold;
 use super::history::{self, Moment};
 use super::init::{Scales, gaussian, init_params, mean_to_spread};
-use super::resample::{Draw, replacements, row_losses};
+use super::resample::{Draw, RowLoss, replacements};
 use super::train::{Place, TrainedSae};
 use super::{
     Architecture, CpuEngine, Engine, Error, Result, RowSource, SELFTEST_ROWS, Sae, SaeConfig, SparseRows, StepReport, StepSettings, TrainConfig,
 };
 use crate::artifact::{self, Progress, seed};
+use crate::kernels::sparse::dot;
 use serde_json::json;
 use std::borrow::Cow;
 use std::fs::{self, OpenOptions};
@@ -28,6 +29,9 @@ const SELFTEST_CANDIDATES: usize = 2048;
 
 /// Share of its target by which L0 is so far off that the coefficient is changed at full speed, nearly.
 const FAR_OFF: f64 = 0.25;
+
+/// Share of the loss below which a penalty counts for nothing.
+const INERT: f64 = 1e-4;
 
 /// Whether L0 does not follow the coefficient that it is steered with.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,13 +86,18 @@ impl<'a> Training<'a> {
         source.seek(start).map_err(|source| Error::Source { position: start, source })?;
         let sample = rows[..n.min(SELFTEST_ROWS) * d].to_vec();
         let spread = mean_to_spread(&inputs(&config.sae, &rows), config.sae.d_in);
-        if spread > 3.0 && !config.sae.pre_bias() && config.sae.recipe.units() != Units::Centred {
-            progress.note(&format!(
-                "the mean of the activations is {spread:.1} times their spread and this recipe does not remove it: expect dead latents"
-            ));
-        }
+        let removed = config.sae.pre_bias() || config.sae.recipe.units() == Units::Centred;
+        let risk = match removed {
+            true => "is removed",
+            false if spread > 3.0 => "stays: expect dead latents",
+            false => "stays, too small to make latents die",
+        };
+        progress.note(&format!("the mean of the activations is {spread:.2} times their spread and {risk}"));
         if config.sae.recipe.sparsity(config.sae.d_out()) == Some(0.0) {
             progress.note("the coefficient of the penalty is 0: nothing makes this SAE sparse");
+        }
+        if let Some(caution) = config.sae.recipe.caution().filter(|_| config.target_l0.is_none()) {
+            progress.note(&caution);
         }
         let scales = Scales::estimate(&config.sae, &rows);
         scales.apply(&mut rows);
@@ -116,9 +125,9 @@ impl<'a> Training<'a> {
     }
 
     /// From a checkpoint; the source is not touched.
-    pub fn resume(config: &'a TrainConfig, place: &'a Place, checkpoint: Checkpoint) -> Result<Self> {
+    pub fn resume(config: &'a TrainConfig, place: &'a Place, mut checkpoint: Checkpoint) -> Result<Self> {
         let mut engine = Box::new(CpuEngine::new(config, checkpoint.state.params.clone()));
-        engine.write(&checkpoint.state);
+        engine.write(std::mem::take(&mut checkpoint.state).into_owned());
         keep_log_until(&place.checkpoints.join(LOG), checkpoint.step)?;
         history::keep_until(&place.checkpoints, checkpoint.step)?;
         Ok(Self::new(config, place, engine, checkpoint))
@@ -179,6 +188,9 @@ impl<'a> Training<'a> {
             self.control.steer(self.last.l0, target, config.steps());
             self.say_if_stuck(target, progress);
         }
+        if self.step == config.steps().div_ceil(5) {
+            self.say_if_inert(progress);
+        }
         self.sort_latents();
         let due = config.resample.as_ref().is_some_and(|r| r.at.iter().any(|&at| (at * config.steps() as f64) as u64 == self.step));
         if due {
@@ -205,6 +217,26 @@ impl<'a> Training<'a> {
                 self.stuck = Stuck::Said;
             }
             _ => {}
+        }
+    }
+
+    /// Says what has done next to nothing in the first fifth of the run: a penalty, or thresholds that stand where they began.
+    fn say_if_inert(&self, progress: &mut dyn Progress) {
+        let (recipe, StepReport { loss, penalty, l0, .. }) = (&self.config.sae.recipe, self.last);
+        let name = self.place.out.file_name().unwrap_or_default().to_string_lossy();
+        let coefficient = recipe.sparsity(self.config.sae.d_out()).unwrap_or(0.0) * self.control.factor;
+        let share = coefficient * penalty / loss;
+        if coefficient > 0.0 && share < INERT && self.config.target_l0.is_none() {
+            progress.note(&format!(
+                "{name}, step {}: the penalty is {:.3} % of the loss and L0 is {l0:.1}: it hardly makes anything sparse; raise its coefficient, or steer it with --target-l0",
+                self.step,
+                100.0 * share
+            ));
+        }
+        for ((vector, first), values) in recipe.vectors().iter().zip(&self.engine.read().params.vectors) {
+            if values.iter().all(|value| value == first) {
+                progress.note(&format!("{name}, step {}: no {vector} has moved from {first}: nothing trains them with these settings", self.step));
+            }
         }
     }
 
@@ -261,8 +293,14 @@ impl<'a> Training<'a> {
         }
         let position = source.position();
         let mut draw = Draw::new(seed::rng(config.seed, "sae/resample", self.step), dead.len(), d);
-        let (mut encoded, mut x_hat) = (SparseRows::default(), Vec::new());
-        let b_dec = self.engine.read_b_dec();
+        let (b_dec, norms) = {
+            let params = &self.engine.read().params;
+            let free = if config.sae.recipe.unit_decoder() { &[][..] } else { &params.w_dec };
+            (params.b_dec.clone(), free.chunks_exact(config.sae.d_out()).map(|w| dot(w, w).sqrt()).collect::<Vec<f32>>())
+        };
+        let done = (self.step - 1) as f64 / config.steps() as f64;
+        let recipe = config.sae.recipe.at(done).unwrap_or_else(|| config.sae.recipe.clone());
+        let mut loss = RowLoss { recipe: &*recipe, sparsity, norms: &norms, acts: SparseRows::default(), x_hat: Vec::new() };
         let mut buffer = vec![0.0; config.batch * d];
         let mut left = settings.sample_rows;
         while left > 0 {
@@ -274,7 +312,7 @@ impl<'a> Training<'a> {
             let rows = &mut buffer[..got * d];
             self.scales.apply(rows);
             let (x, target) = (inputs(&config.sae, rows), targets(&config.sae, rows));
-            let losses = row_losses(&mut *self.engine, &x, &target, sparsity, &mut encoded, &mut x_hat);
+            let losses = loss.of(&mut *self.engine, &x, &target);
             for (row, loss) in rows.chunks_exact_mut(d).zip(losses) {
                 if settings.centred {
                     // What b_dec is a mean of: the input, or the target behind it.
@@ -296,7 +334,7 @@ impl<'a> Training<'a> {
     fn replace(&mut self, dead: &[u32], rows: &[f32], progress: &mut dyn Progress) {
         let config = self.config;
         let rows_done = self.step * config.batch as u64;
-        let new = replacements(&*self.engine, dead, rows, config.sae.d_row());
+        let new = replacements(&*self.engine, &*config.sae.recipe, dead, rows, config.sae.d_row());
         self.engine.replace_latents(&new);
         for replacement in &new {
             self.last_fired[replacement.latent as usize] = rows_done;
@@ -327,9 +365,12 @@ impl<'a> Training<'a> {
         dead as f64 / self.last_fired.len() as f64
     }
 
-    /// mse / variance of the batch around its mean.
+    /// mse / variance of the batch around its mean; of rows without any 0 where they are reconstructed exactly, else 1, as in [`super::Metrics`].
     fn fvu(&self) -> f64 {
-        if self.last.variance > 0.0 { self.last.mse / self.last.variance } else { 0.0 }
+        match self.last {
+            StepReport { variance, mse, .. } if variance > 0.0 => mse / variance,
+            StepReport { mse, .. } => f64::from(u8::from(mse > 0.0)),
+        }
     }
 
     /// A line of train.jsonl.
@@ -366,7 +407,7 @@ impl<'a> Training<'a> {
     }
 
     /// Everything that the next step depends on; `position` is where it reads.
-    pub fn checkpoint(&self, position: u64) -> Checkpoint {
+    pub fn checkpoint(&self, position: u64) -> Checkpoint<'_> {
         Checkpoint {
             state: self.engine.read(),
             scales: self.scales.clone(),

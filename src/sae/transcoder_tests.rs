@@ -4,7 +4,8 @@ use super::*;
 use crate::artifact::{Silent, seed};
 use crate::sae::fold::fold;
 use crate::sae::init::{Normaliser, Scales};
-use crate::sae::train::tests::{Watch, place};
+use crate::sae::train::tests::{Watch, assert_units, place};
+use crate::sae::training::Training;
 use crate::sae::{
     BatchTopK, CpuEngine, Engine, Gated, JumpRelu, Matryoshka, Params, Place, ReluApril2024, RowSource, Sae, SaeConfig, Select, SparseRows, State,
     StepSettings, TopK, TrainConfig, history, train,
@@ -237,6 +238,27 @@ fn known(recipe: Recipe, skip: bool, rows: u64) -> TrainConfig {
     let mut config = TrainConfig::short(sae, rows, 128, 3);
     (config.lr, config.init_rows, config.checkpoint_every, config.dead_window_rows) = (3e-3, 2000, 7, 5000.min(rows / 5));
     config
+}
+
+#[test]
+fn both_ends_of_rows_that_come_after_those_of_the_estimate_are_in_the_units_of_the_recipe() {
+    for recipe in [Recipe::topk(3, false), ReluApril2024 { l1: 1.0 }.into()] {
+        let config = TrainConfig { init_rows: 16_384, ..known(recipe, true, 128 * 60) };
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path());
+        let mut source = Known { position: 0 };
+        let training = Training::start(&mut source, &config, &place, "run".into(), &mut Silent).unwrap();
+        let mut rows = vec![0.0; 16_384 * (Known::D + Known::E)];
+        source.seek(100_000).unwrap();
+        source.next_rows(&mut rows).unwrap();
+        training.scales.apply(&mut rows);
+        let (mut x, mut y) = (vec![], vec![]);
+        split(&rows, Known::D, &mut x, &mut y, Known::E);
+        let units = config.sae.recipe.units();
+        assert_units(units, &x, Known::D);
+        assert_units(units, &y, Known::E);
+        assert!(training.scales.output() != &training.scales.input, "each end has its own");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! SAEs of every architecture through the whole program: listed, trained several at a time, measured, collected.
 
-use crate::program::{call, copied, fails, json, works};
+use crate::program::{call, copied, fails, json, monosem, works};
 use std::fs;
 
 #[test]
@@ -10,6 +10,27 @@ fn recipes_are_listed_without_a_run() {
     assert!(listed.contains("matryoshka\n  BatchTopK whose first latents") && listed.contains("    detached = false"), "{listed}");
     let recipes = json(dir.path(), &["sae", "recipes"]);
     assert!(recipes["recipes"].as_array().unwrap().iter().any(|r| r["name"] == "topk" && r["k"] == 32));
+}
+
+#[test]
+fn weights_are_the_same_bits_whatever_instructions_the_machine_has() {
+    let copied = copied();
+    let dir = copied.path();
+    for (recipe, set) in [("topk", "k=4"), ("batch-topk", "refine=0.3"), ("relu-april-2024", "l1=2")] {
+        let weights = ["", "avx2", "baseline"].map(|level| {
+            let name = format!("{recipe}-{level}");
+            let train =
+                ["sae", "train", "--recipe", recipe, "--set", set, "--d-sae", "64", "--rows", "3000", "--batch", "256", "--run", "small", "--name"];
+            let mut command = monosem();
+            let held = if level.is_empty() { command.env_remove("MONOSEM_SIMD") } else { command.env("MONOSEM_SIMD", level) };
+            let output = held.args(train).arg(&name).arg("--dir").arg(dir).output().unwrap();
+            assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+            fs::read(dir.join("small/sae").join(name).join("sae_weights.safetensors")).unwrap()
+        });
+        assert!(weights[0] == weights[1] && weights[1] == weights[2], "{recipe}");
+    }
+    let odd = monosem().env("MONOSEM_SIMD", "avx9").args(["sae", "train", "--d-sae", "64", "--run", "small", "--dir"]).arg(dir).output().unwrap();
+    assert!(!odd.status.success() && String::from_utf8_lossy(&odd.stderr).contains("avx2 or baseline"));
 }
 
 #[test]
@@ -58,7 +79,7 @@ fn an_sae_is_put_beside_its_controls_which_are_trained_once() {
     let controls = ["sae", "controls", "--name", "s", "--tokens", "5000", "--ce-tokens", "2000", "--run", "small"];
     let found = json(dir, &controls);
     let rows = found["controls"].as_array().unwrap();
-    let figures: Vec<&String> = rows[0].as_object().unwrap().keys().filter(|key| !["control", "rows"].contains(&key.as_str())).collect();
+    let figures: Vec<&String> = rows[0].as_object().unwrap().keys().filter(|key| !["control", "rows", "n_eval_tokens"].contains(&key.as_str())).collect();
     assert!(figures.iter().all(|figure| found["formulas"][figure.as_str()].is_string()), "{found}");
     let of = |control: &str| rows.iter().find(|row| row["control"] == control).unwrap();
     let ev = |control: &str| of(control)["explained_variance"].as_f64().unwrap();
@@ -67,6 +88,7 @@ fn an_sae_is_put_beside_its_controls_which_are_trained_once() {
     // Each has less to learn with than the one before it.
     assert!(ev("trained") > ev("frozen-decoder") && ev("frozen-decoder") > ev("random-decoder"), "{found}");
     assert!((of("pca")["l0"].as_f64().unwrap() - 4.0).abs() < 1e-9 && of("largest-neurons")["l0"] == 4.0, "{found}");
+    assert!(of("largest-neurons")["explained_variance"].as_f64().is_some_and(|ev| ev > 0.0 && ev < 1.0), "{found}");
     assert!(of("shuffled-model")["gap_nats"].is_null() && of("trained")["gap_nats"].as_f64().unwrap().is_finite());
 
     let weights = |name: &str| fs::read(dir.join("small/sae").join(name).join("sae_weights.safetensors")).unwrap();

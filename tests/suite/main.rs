@@ -9,6 +9,7 @@ mod demo;
 mod explorer;
 mod explorer_pages;
 mod exports;
+mod hooks;
 #[cfg(unix)]
 mod interrupt;
 mod layering;

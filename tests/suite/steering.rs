@@ -216,6 +216,9 @@ fn a_sweep_says_what_each_strength_does_and_saves_the_one_it_takes() {
     assert!(fails(dir, &["steer", "sweep", "--edit", silent, "--run", "small"]).contains("no rule of this edit has a strength"));
     assert!(fails(dir, &["steer", "run", "--latent", &latent, "--top-k", "0", "--run", "small"]).contains("--top-k"));
     assert!(fails(dir, &["steer", "run", "--edit", "{\"edits\":[]}", "--run", "small"]).contains("no latent"));
+    let behind = fails(dir, &["steer", "run", "--latent", &latent, "--zero", "--scope", "500", "--tokens", "10", "--run", "small"]);
+    assert!(behind.contains("position 500") && behind.contains("--tokens 10"), "{behind}");
+    assert!(fails(dir, &["steer", "run", "--latent", &latent, "--temperature", "-1", "--run", "small"]).contains("must be 0 or more"));
     assert!(fails(dir, &["steer", "sweep", "--latent", &latent, "--zero", "--run", "small"]).contains("--strengths"));
 }
 

@@ -27,24 +27,26 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let _lock = run.lock()?;
     let dir = run.sae(&args.name);
-    let Subject { sae, hook, target, stream, mut engine } = Subject::open(run, &args.name)?;
+    let Subject { hook, target, stream, mut engine, .. } = Subject::open(run, &args.name)?;
     if target.is_some() {
         bail!("{} is a transcoder: its controls would have to reconstruct another place than they read\n  name an SAE", args.name);
     }
     tell!("trains {0}-frozen, {0}-soft-frozen and {0}-shuffled where they are not there, each on as many rows as {0}", args.name);
-    let config = EvalConfig { hook, tokens: args.tokens, ce_tokens: args.ce_tokens, neurons: EvalConfig::neurons_for(&sae.select), seed: args.seed };
+    let config = EvalConfig { hook, tokens: args.tokens, ce_tokens: args.ce_tokens, neurons: None, seed: args.seed };
     let rows = match controls(&mut engine, &stream, run, &args.name, &config, &mut Terminal::new()) {
         Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
         done => done?,
     };
-    write_json(&dir.join("all_controls.json"), &rows)?;
+    let figures = serde_json::json!({ "controls": rows, "formulas": formulas() });
+    write_json(&dir.join("all_controls.json"), &figures)?;
     if global.json {
-        say!("{}", serde_json::json!({ "controls": rows, "formulas": formulas() }));
+        say!("{figures}");
         return Ok(());
     }
     for line in table(&rows) {
         say!("{line}");
     }
+    tell!("ev, l0 and dead on up to {} held-out tokens, rows: what was trained on", grouped(args.tokens));
     tell!("recovered: of the cross-entropy lost by zeroing the activations; the same in {}", dir.join("all_controls.json").display());
     Ok(())
 }

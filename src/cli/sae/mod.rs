@@ -73,7 +73,7 @@ struct Evaluate {
     /// Held-out tokens to measure cross-entropies on, rounded up to whole windows
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = one_or_more::<u64>)]
     ce_tokens: u64,
-    /// Neurons that the control of largest neurons keeps [default: k of a topk SAE, at least 40]
+    /// Neurons that the control of largest neurons keeps [default: as many as latents are active, at least 40]
     #[arg(long, value_name = "N")]
     neurons: Option<usize>,
     /// Seed of the random control
@@ -124,13 +124,7 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
     let _lock = run.lock()?;
     let dir = run.sae(&args.name);
     let Subject { sae, hook, target, stream, mut engine } = Subject::open(run, &args.name)?;
-    let config = EvalConfig {
-        hook,
-        tokens: args.tokens,
-        ce_tokens: args.ce_tokens,
-        neurons: args.neurons.unwrap_or_else(|| EvalConfig::neurons_for(&sae.select)),
-        seed: args.seed,
-    };
+    let config = EvalConfig { hook, tokens: args.tokens, ce_tokens: args.ce_tokens, neurons: args.neurons, seed: args.seed };
     let record = config.record(run, &args.name, &stream)?;
     tell!(
         "reads   {} held-out tokens, fewer where there are no more; of half B {} in whole windows for the cross-entropies of the model with the SAE{}",

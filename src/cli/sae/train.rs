@@ -69,7 +69,7 @@ pub(super) struct Train {
     #[arg(long, value_name = "N", conflicts_with = "rows")]
     steps: Option<u64>,
     /// A setting of the training itself, as in a recipe file: lr_warmup, lr_decay, l1_warmup, l1_decay (fractions of the run), clip (null: none), beta1, beta2, eps,
-    /// init_rows, log_every, checkpoint_every; may be given more than once
+    /// init_rows, log_every, checkpoint_every, resample (an object; null: none); may be given more than once
     #[arg(long = "train", value_name = "KEY=VALUE")]
     train: Vec<String>,
     /// Rows per step
@@ -216,9 +216,17 @@ impl Train {
             if !SETTINGS.contains(&key) {
                 bail!("--train {set}: there is no {key}; there are {}\n  others have a flag of their own", SETTINGS.join(", "));
             }
+            if key.starts_with("l1_") && config.sae.recipe.sparsity(config.sae.d_out()).is_none() {
+                bail!("--train {set}: {} has no penalty, so this would do nothing\n  leave it out", config.sae.recipe.in_words());
+            }
             let mut all = serde_json::to_value(&config)?;
             all[key] = json_or_word(value);
             config = serde_json::from_value(all).with_context(|| format!("--train {set}"))?;
+            if key == "l1_warmup" && config.l1_warmup != config.sparsity_warmup() {
+                bail!(
+                    "--train {set}: where L0 is steered (--target-l0) the coefficient may rise over half of the run at most, or no time is left for that"
+                );
+            }
         }
         config.check()?;
         Ok(config)
@@ -226,8 +234,8 @@ impl Train {
 }
 
 /// Settings of a training without a flag of their own.
-const SETTINGS: [&str; 11] =
-    ["lr_warmup", "lr_decay", "l1_warmup", "l1_decay", "clip", "beta1", "beta2", "eps", "init_rows", "log_every", "checkpoint_every"];
+const SETTINGS: [&str; 12] =
+    ["lr_warmup", "lr_decay", "l1_warmup", "l1_decay", "clip", "beta1", "beta2", "eps", "init_rows", "log_every", "checkpoint_every", "resample"];
 
 fn key_and_value<'a>(flag: &str, set: &'a str) -> anyhow::Result<(&'a str, &'a str)> {
     set.split_once('=').with_context(|| format!("{flag} {set}: expected KEY=VALUE"))
@@ -357,7 +365,7 @@ fn train_on<S: WindowRows>(
         tell!("  note: this buffer is too small for its promise of a ratio below 2; give more with --buffer-mib");
     }
     let (mut seconds, mut bytes) = (0.0, 0);
-    let speed = sae::Forecast::product_speed();
+    let speed = sae::Speed::measure();
     for (config, place) in jobs {
         let forecast = sae::Forecast::of(config);
         seconds += forecast.seconds(speed);
@@ -383,9 +391,10 @@ fn train_on<S: WindowRows>(
     });
     let bytes = bytes + source.memory_bytes() + model.as_ref().map_or(0, |model| model.bytes);
     tell!(
-        "in all some {} for the steps{reading}, by what was measured just now ({:.0} GFLOP/s), and {} of memory",
+        "in all some {} for the steps{reading}, by what was measured just now (encoding {:.0} GFLOP/s, other products {:.0}), and {} of memory",
         time(seconds),
-        speed / 1e9,
+        speed.encode / 1e9,
+        speed.product / 1e9,
         size(bytes)
     );
     let borrowed: Vec<(&TrainConfig, &Place)> = jobs.iter().map(|(config, place)| (config, place)).collect();
@@ -408,7 +417,7 @@ fn train_on<S: WindowRows>(
     let mut lines = Vec::new();
     for ((config, place), sae::TrainedSae { steps, rows, fvu, l0, dead_frac, .. }) in jobs.iter().zip(&trained) {
         if global.json {
-            lines.push(serde_json::json!({"sae": place.out, "steps": steps, "rows": rows, "fvu": fvu, "l0": l0, "dead_frac": dead_frac}));
+            lines.push(serde_json::json!({"sae": place.out, "steps": steps, "rows": rows, "fvu": fvu, "l0": l0, "dead_frac": dead_frac, "dead_window_rows": config.dead_window_rows}));
         } else {
             let dead = match grouped(config.dead_window_rows) {
                 window if config.dead_window_rows >= *rows => format!("too few rows to call a latent dead (window {window})"),
@@ -464,14 +473,28 @@ mod tests {
             let choices = train.choices().unwrap();
             train.config(&choices[0], &lm)
         };
-        let set =
-            config(&["--steps", "100", "--batch", "64", "--train", "lr_warmup=0.5", "--train", "clip=null", "--train", "l1_decay=0.25"]).unwrap();
+        let set = config(&[
+            "--recipe",
+            "tanh",
+            "--steps",
+            "100",
+            "--batch",
+            "64",
+            "--train",
+            "lr_warmup=0.5",
+            "--train",
+            "clip=null",
+            "--train",
+            "l1_decay=0.25",
+        ])
+        .unwrap();
         assert_eq!((set.steps(), set.rows, set.lr_warmup, set.clip, set.l1_decay), (100, 6400, 0.5, None, 0.25));
         for (line, named) in [
             ("lr_warm=1", "there is no lr_warm"),
             ("lr_warmup", "KEY=VALUE"),
             ("lr_warmup=fast", "lr_warmup=fast"),
             ("lr_warmup=2", "lr_warmup is 2"),
+            ("l1_warmup=0.1", "no penalty"),
         ] {
             let error = format!("{:#}", config(&["--train", line]).unwrap_err());
             assert!(error.contains(named), "{line}: {error}");

@@ -55,7 +55,7 @@ struct Drawing {
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
     /// Logits are divided by this; 0 takes the likeliest token
-    #[arg(long, default_value_t = 0.8, value_name = "T")]
+    #[arg(long, default_value_t = 0.8, value_name = "T", allow_negative_numbers = true)]
     temperature: f32,
     /// Draw from the N likeliest tokens only
     #[arg(long, value_name = "N")]

@@ -42,9 +42,9 @@ impl Opened {
             let known = saes(run).join(", ");
             bail!("there is no SAE {name} in {}\n  those that are there: {}", run.root.display(), if known.is_empty() { "none" } else { &known });
         }
-        let sae = Sae::load(&sae_dir)?;
-        let manifest = |dir: &std::path::Path| read_json::<Manifest>(&dir.join("manifest.json"));
         let rerun = format!("monosem sae train --name {name} {}", run.flags());
+        let sae = Sae::load(&sae_dir).with_context(|| format!("cannot open the SAE {name} of {}\n  train one with: {rerun}", run.root.display()))?;
+        let manifest = |dir: &std::path::Path| read_json::<Manifest>(&dir.join("manifest.json"));
         let sae_manifest = manifest(&sae_dir)?;
         sae_manifest.check_input(&sae_dir, "lm", &lm_manifest(run)?, &rerun)?;
         let hook: HookPoint = read_origin(&sae_dir)?.hook_name.parse().map_err(|e: String| anyhow!("{}: {e}", sae_dir.display()))?;

@@ -12,7 +12,7 @@ use crate::intervene::quality::{distinct_2, perplexity};
 use crate::intervene::saved::RuleName;
 use crate::intervene::strength::{Measures, SafeStrength, Trial, caution, comes_apart, safe_strength};
 use crate::intervene::write::{Change, Writing};
-use crate::intervene::{Rule, Side, Steering, steer};
+use crate::intervene::{Rule, Scope, Side, Steering, steer};
 use anyhow::bail;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -113,6 +113,16 @@ pub(super) fn run(args: &Run, global: &Global, dir: &RunDir) -> anyhow::Result<(
         }
     };
     let edit = args.edit.resting(edit, &opened)?;
+    let end = prompt.len() + args.tokens;
+    if let Scope::From(first) = edit.scope
+        && first >= end
+    {
+        bail!(
+            "the edit begins at position {first}, the text ends before position {end} (the prompt has {}, then come --tokens {}): it would change nothing\n  begin earlier or write more",
+            prompt.len(),
+            args.tokens
+        );
+    }
     let steering = opened.resolve(&edit)?;
     let edit = opened.fixed(&edit)?;
     let (mut cautions, mut max_acts) = (Vec::new(), Vec::new());

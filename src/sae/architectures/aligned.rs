@@ -124,7 +124,7 @@ mod tests {
         for i in 0..200 {
             engine.step(&random(50 * d, 100 + i % 10), &StepSettings { lr: 1e-2, sparsity: 0.0, dead: &[] });
         }
-        let p = engine.read().params;
+        let p = engine.read().into_owned().params;
         let mut w = vec![0.0; d];
         for (v, d) in p.w_enc.chunks(d).zip(p.w_dec.chunks(d)) {
             recipe.encoder_row(v, d, &mut w);

@@ -76,6 +76,11 @@ impl Architecture for Gated {
     }
 
     /// The penalty is on the gates, which `backward` sees; on the activations there is none.
+    /// The penalty is of the gates.
+    fn row_penalty(&self, _: &mut [f32]) -> Option<f64> {
+        None
+    }
+
     fn penalty(&self, u: &mut [f32]) -> Option<f64> {
         u.fill(0.0);
         Some(0.0)

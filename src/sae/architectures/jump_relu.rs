@@ -81,6 +81,10 @@ impl Architecture for JumpRelu {
                 return Err(format!("{name} is {value}; it must be positive"));
             }
         }
+        let unused = JumpRelu { loss: JumpLoss::Step, ..JumpRelu::default() };
+        if self.loss == JumpLoss::Step && (self.scale, self.pre_act) != (unused.scale, unused.pre_act) {
+            return Err("scale and pre_act are of the tanh loss; say loss=tanh as well, or leave them out".into());
+        }
         if self.loss == JumpLoss::Step && 2.0 * self.threshold < self.bandwidth {
             return Err(format!(
                 "threshold {} is below half of the bandwidth {}: the band would reach below zero, where nothing can be switched on",
@@ -88,6 +92,15 @@ impl Architecture for JumpRelu {
             ));
         }
         Ok(())
+    }
+
+    fn caution(&self) -> Option<String> {
+        let said = |l0: f64| {
+            format!(
+                "the coefficient of JumpReLU is {l0}: from some 1 on it saturates, and more of it makes latents die, not rows sparse; --target-l0 steers it"
+            )
+        };
+        (self.loss == JumpLoss::Step && self.l0 >= 1.0).then(|| said(self.l0))
     }
 
     fn tune(&self, config: &mut TrainConfig) {
@@ -129,6 +142,14 @@ impl Architecture for JumpRelu {
     }
 
     /// The step loss is made in `backward`, where the pre-activations are at hand; here it is nothing, with a slope of nothing.
+    /// Without the pull at latents that are off.
+    fn row_penalty(&self, u: &mut [f32]) -> Option<f64> {
+        match self.loss {
+            JumpLoss::Step => Some(u.iter().filter(|&&u| u > 0.0).count() as f64),
+            JumpLoss::Tanh => self.penalty(u),
+        }
+    }
+
     fn penalty(&self, u: &mut [f32]) -> Option<f64> {
         match self.loss {
             JumpLoss::Step => {

@@ -104,6 +104,17 @@ pub trait Architecture: fmt::Debug + Sync {
         None
     }
 
+    /// The penalty of one row beside its coefficient, from u = a n_j of its active latents (which may be written over), for drawing rows by their loss. None: it cannot be
+    /// told from activations.
+    fn row_penalty(&self, u: &mut [f32]) -> Option<f64> {
+        Some(self.penalty(u).unwrap_or_else(|| u.iter().map(|&u| u as f64).sum()))
+    }
+
+    /// What a training without a target for L0 is likely to run into with these settings.
+    fn caution(&self) -> Option<String> {
+        None
+    }
+
     /// Nested reconstructions with a loss each, at this step of a run with this seed; none: one, of all latents.
     fn levels(&self, _d_sae: usize, _step: u64, _seed: u64) -> Option<Levels> {
         None

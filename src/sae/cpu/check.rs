@@ -122,7 +122,7 @@ pub(crate) fn assert_repeatable_at_any_thread_count(recipe: &Recipe, dense_above
             engine.dense_above = dense_above;
             let settings = StepSettings { lr: 1e-3, sparsity: 0.1, dead };
             let reports: Vec<StepReport> = (0..3).map(|i| engine.step(&random(b * d, 20 + i), &settings)).collect();
-            (reports, engine.read())
+            (reports, engine.read().into_owned())
         })
     };
     let one = run(1);

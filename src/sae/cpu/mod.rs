@@ -24,6 +24,7 @@ use crate::kernels::gemm::matmul_nt;
 use crate::kernels::screen::{Screen, ScreenCount};
 use crate::kernels::sparse::{AdamStep, adam, axpy, dot};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::time::Instant;
 use step::Work;
 
@@ -263,15 +264,15 @@ impl Engine for CpuEngine {
         }
     }
 
-    fn read(&self) -> State {
-        self.state.clone()
+    fn read(&self) -> Cow<'_, State> {
+        Cow::Borrowed(&self.state)
     }
 
-    fn write(&mut self, state: &State) {
+    fn write(&mut self, state: State) {
         for params in [&state.params, &state.first, &state.second] {
             assert_shapes(params, &self.config);
         }
-        self.state.clone_from(state);
+        self.state = state;
         self.encoder.is_current = false;
     }
 
@@ -308,16 +309,6 @@ impl Engine for CpuEngine {
                 *vector = order.iter().map(|&j| vector[j as usize]).collect();
             }
         }
-    }
-
-    fn read_b_dec(&self) -> Vec<f32> {
-        self.state.params.b_dec.clone()
-    }
-
-    fn mean_encoder_norm(&self, alive: &[bool]) -> f64 {
-        let rows = self.state.params.w_enc.chunks_exact(self.config.d_in).zip(alive);
-        let norms: Vec<f64> = rows.filter(|(_, alive)| **alive).map(|(w, _)| w.iter().map(|&v| (v as f64).powi(2)).sum::<f64>().sqrt()).collect();
-        norms.iter().sum::<f64>() / norms.len().max(1) as f64
     }
 }
 

@@ -6,7 +6,7 @@ use super::latents::{ByLatent, FirstSelection, LatentPass};
 use super::{Clock, CpuEngine, PreparedScreen, batch_topk, pursuit};
 use crate::kernels::gemm::{matmul_nt, matmul_tn};
 use crate::kernels::screen::{Keep, MOST_ABOVE, ScreenCount, Wanted};
-use crate::kernels::sparse::{axpy, dot, error_row, gather_axpy, gather_dot};
+use crate::kernels::sparse::{axpy, dot, error_row, gather_axpy, gather_dot, squared_distance};
 use crate::sae::architectures::{Architecture, Entries, Levels, Nesting, Selection};
 use crate::sae::encode::{self, CHUNK, EncodeScratch, Pool, block_rows, encode_wanted, grow, subtract};
 use crate::sae::transcoder::split;
@@ -609,9 +609,11 @@ pub(super) fn sum_rows(x: &[f32], d: usize, stride: usize, out: &mut [f32]) {
 
 /// Mean squared distance of the rows from their mean.
 fn variance(x: &[f32], d: usize) -> f64 {
-    let n = (x.len() / d) as f64;
-    let mut sum = vec![0.0; d];
-    sum_rows(x, d, d, &mut sum);
-    let squares: Vec<f64> = x.par_chunks(CHUNK * d).map(|rows| rows.chunks_exact(d).map(|row| dot(row, row) as f64).sum()).collect();
-    squares.iter().sum::<f64>() / n - sum.iter().map(|&s| (s as f64 / n).powi(2)).sum::<f64>()
+    let n = x.len() / d;
+    let mut mean = vec![0.0; d];
+    sum_rows(x, d, d, &mut mean);
+    mean.iter_mut().for_each(|sum| *sum /= n as f32);
+    let of_rows = |rows: &[f32]| rows.chunks_exact(d).map(|row| squared_distance(row, &mean) as f64).sum();
+    let squares: Vec<f64> = x.par_chunks(CHUNK * d).map(of_rows).collect();
+    squares.iter().sum::<f64>() / n as f64
 }

@@ -5,8 +5,10 @@ use super::check::{
     squared_error,
 };
 use super::*;
+use crate::artifact::seed;
 use crate::kernels::screen::Product;
 use crate::sae::{BatchTopK, Relu2023, ReluApril2024, TopK};
+use rand::RngExt;
 
 const DEAD: [u32; 3] = [1, 4, 6];
 
@@ -113,7 +115,7 @@ fn sparse_steps_equal_dense_steps() {
             engine.dense_above = dense_above;
             let reports: Vec<StepReport> =
                 (0..5).map(|i| engine.step(&random(b * d, 10 + i), &StepSettings { lr: 1e-3, sparsity: 0.1, dead: &[] })).collect();
-            (reports, engine.fires().to_vec(), engine.read())
+            (reports, engine.fires().to_vec(), engine.read().into_owned())
         };
         let ((dense, dense_fires, dense_state), (sparse, sparse_fires, sparse_state)) = (run(0.0), run(1.1));
         assert_eq!(dense_fires, sparse_fires);
@@ -192,7 +194,7 @@ fn training_with_and_without_the_screen_gives_the_same_weights() {
         assert!(before != after, "{recipe:?}");
         assert!((0..b).any(|r| after.row(r).0.contains(&8)), "{recipe:?}");
         assert_eq!(engine.screened().rows > 0, engine.encoder.screen.screen.fast(), "{recipe:?}");
-        (reports, engine.read(), before, after)
+        (reports, engine.read().into_owned(), before, after)
     };
     let batch_topk = |refine| Recipe::from(BatchTopK { k: 5.0, refine, ..Default::default() });
     let others = ["jump-relu", "gated", "matryoshka", "relu-2023"].map(|name| Recipe::named(name, &[]).unwrap());
@@ -223,5 +225,21 @@ fn held_decoders_stay_where_they_were_drawn_or_near_it() {
         assert!(decoder != Decoder::Free || lowest < 0.7, "{lowest}");
         assert!(engine.params().w_dec.chunks(d).all(|w| (dot(w, w) - 1.0).abs() < 1e-4));
         assert_ne!(engine.params().w_enc, first);
+    }
+}
+
+#[test]
+fn the_variance_of_a_batch_is_around_its_mean_however_far_that_is() {
+    let (d, n) = (7, 300);
+    let mut rng = seed::rng(0, "test/variance", 0);
+    let config = TrainConfig::short(SaeConfig::new(d, 9, Recipe::topk(3, false)), 1000, 10, 0);
+    for offset in [0.0f32, 10.0, 1000.0] {
+        let x: Vec<f32> = (0..n * d).map(|_| offset + rng.random_range(-1.0f32..1.0)).collect();
+        let mean = |i: usize| x.iter().skip(i).step_by(d).map(|&v| v as f64).sum::<f64>() / n as f64;
+        let means: Vec<f64> = (0..d).map(mean).collect();
+        let want = x.iter().enumerate().map(|(i, &v)| (v as f64 - means[i % d]).powi(2)).sum::<f64>() / n as f64;
+        let mut engine = CpuEngine::new(&config, params(&config.sae.recipe, d, 9, true));
+        let got = engine.step(&x, &StepSettings { lr: 0.0, sparsity: 0.0, dead: &[] }).variance;
+        assert!((got / want - 1.0).abs() < 1e-4, "{offset}: {got} {want}");
     }
 }
