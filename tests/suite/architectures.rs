@@ -79,7 +79,8 @@ fn an_sae_is_put_beside_its_controls_which_are_trained_once() {
     let controls = ["sae", "controls", "--name", "s", "--tokens", "5000", "--ce-tokens", "2000", "--run", "small"];
     let found = json(dir, &controls);
     let rows = found["controls"].as_array().unwrap();
-    let figures: Vec<&String> = rows[0].as_object().unwrap().keys().filter(|key| !["control", "rows", "n_eval_tokens"].contains(&key.as_str())).collect();
+    let figures: Vec<&String> =
+        rows[0].as_object().unwrap().keys().filter(|key| !["control", "rows", "n_eval_tokens"].contains(&key.as_str())).collect();
     assert!(figures.iter().all(|figure| found["formulas"][figure.as_str()].is_string()), "{found}");
     let of = |control: &str| rows.iter().find(|row| row["control"] == control).unwrap();
     let ev = |control: &str| of(control)["explained_variance"].as_f64().unwrap();
