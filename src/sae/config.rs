@@ -198,10 +198,10 @@ impl TrainConfig {
         self.rows / self.batch.max(1) as u64
     }
 
-    /// Fraction of the run over which the coefficient of the penalty rises, and from which on it is steered where there is a target: a rise over more than half of the
-    /// run would leave no time for that, so with a target it is over after a twentieth.
+    /// Fraction of the run over which the coefficient of the penalty rises, and from which on it is steered where there is a target: at most half of the run then, to leave
+    /// time for that.
     pub fn sparsity_warmup(&self) -> f64 {
-        if self.target_l0.is_some() && self.l1_warmup > 0.5 { 0.05 } else { self.l1_warmup }
+        if self.target_l0.is_some() { self.l1_warmup.min(0.5) } else { self.l1_warmup }
     }
 
     /// The same training with a decoder that is held: nothing may put other latents in the place of those that it began with.

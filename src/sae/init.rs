@@ -56,6 +56,9 @@ impl Normaliser {
     }
 }
 
+/// Rows that first biases of the encoder are found on.
+const BIAS_ROWS: usize = 2048;
+
 /// The units of both ends: an autoencoder's are one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scales {
@@ -105,8 +108,8 @@ pub fn mean_to_spread(rows: &[f32], d: usize) -> f64 {
     norm(&mean) / (squares / (rows.len() / d).max(1) as f64).sqrt().max(f64::MIN_POSITIVE)
 }
 
-/// Weights before the first step, as [`Init`] says; `rows` (N, D) or (N, D + E) are normalised. Biases are 0 but for b_dec of [`Init::Linear`], so is a linear
-/// path. A transcoder's encoder has directions of its own.
+/// Weights before the first step, as [`Init`] says; `rows` (N, D) or (N, D + E) are normalised. Biases are 0 but for b_dec of [`Init::Linear`] and where latents are to
+/// fire from the beginning ([`Architecture::first_firing`](super::Architecture::first_firing)), so is a linear path. A transcoder's encoder has directions of its own.
 pub fn init_params(config: &SaeConfig, run_seed: u64, rows: &[f32]) -> Params {
     let (d, e, f) = (config.d_in, config.d_out(), config.d_sae);
     let init = config.recipe.init(d, f);
@@ -133,7 +136,26 @@ pub fn init_params(config: &SaeConfig, run_seed: u64, rows: &[f32]) -> Params {
     }
     let vectors = config.recipe.vectors().iter().map(|&(_, first)| vec![first; f]).collect();
     let w_skip = vec![0.0; if config.skip() { e * d } else { 0 }];
-    Params { w_enc, b_enc: vec![0.0; f], w_dec, b_dec, w_skip, vectors }
+    let mut b_enc = vec![0.0; f];
+    if let Some((share, above)) = config.recipe.first_firing(f) {
+        let rows: Vec<f32> = rows.chunks_exact(config.d_row()).take(BIAS_ROWS).flat_map(|row| &row[..d]).copied().collect();
+        b_enc.par_chunks_mut(CHUNK).zip(w_enc.par_chunks(CHUNK * d)).for_each(|(b_enc, w_enc)| fire_on(share, above, &rows, w_enc, b_enc));
+    }
+    Params { w_enc, b_enc, w_dec, b_dec, w_skip, vectors }
+}
+
+/// Sets b_enc (K,) so that each of K latents w_enc (K, D) is above `above` on this share of the rows (n, D); of none, as it is.
+fn fire_on(share: f64, above: f32, rows: &[f32], w_enc: &[f32], b_enc: &mut [f32]) {
+    let d = w_enc.len() / b_enc.len();
+    let mut z = Vec::new();
+    for (b, w) in b_enc.iter_mut().zip(w_enc.chunks_exact(d)) {
+        z.clear();
+        z.extend(rows.chunks_exact(d).map(|x| dot(x, w)));
+        let rank = (share * z.len() as f64) as usize;
+        if rank < z.len() {
+            *b = above - *z.select_nth_unstable_by(rank, |a, b| b.total_cmp(a)).1;
+        }
+    }
 }
 
 /// Decoder directions (F, E) before the first step, of unit norm.

@@ -7,8 +7,10 @@
 //!
 //! Two losses:
 //! - step (the paper): |x - x_hat|^2 + l0 * number of active latents.
-//! - tanh (Anthropic, January 2025 update): |x - x_hat|^2 + l0 * sum tanh(c a_j) + pre_act * sum over all latents of relu(theta_j - z_j), in which the gradient of
-//!   a reaches z through the jump as well: da/dz = [z > theta] + (theta / e) K. The decoder has unit norm here (there its norm is free and folded in).
+//! - tanh (Anthropic, January 2025 update): |x - x_hat|^2 + l0 * sum tanh(c a_j n_j) + pre_act * sum over all latents of relu(theta_j - z_j) n_j, in which the gradient
+//!   of a reaches z through the jump as well: da/dz = [z > theta] + (theta / e) K. Decoder norms n_j are free, and held fixed in the last term. Its other defaults: a wide
+//!   band (2), thresholds of 0.1, l0 10, decoder norms of 1/sqrt(3) (entries uniform in +-1/sqrt(D) there), w_enc = (D/F) w_dec, and biases at which every latent is on
+//!   in 10,000/F of the rows, half of them at most.
 //!
 //! The last term has a gradient at every latent that is off. It is exact and costs no dense product: the sum of x over the rows where a latent is off is the sum
 //! over all rows less that over the rows where it is on.
@@ -21,10 +23,11 @@ use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 /// What JumpReLU is made sparse by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum JumpLoss {
     /// The number of active latents.
+    #[default]
     Step,
     /// tanh of the activations, and a pull at latents that are off.
     Tanh,
@@ -32,30 +35,63 @@ pub enum JumpLoss {
 
 /// Settings of JumpReLU.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
-#[serde(default, deny_unknown_fields)]
+#[serde(from = "Given")]
 pub struct JumpRelu {
-    /// Coefficient of the sparsity term beside the squared error summed over d_in, in units in which E|x|^2 = d_in. Above some 1 it saturates: set a target for L0
-    /// instead.
+    /// Coefficient of the sparsity term beside the squared error summed over d_in, in units in which E|x|^2 = d_in; 10 with the tanh loss. That of the step loss saturates
+    /// above some 1: set a target for L0 instead.
     pub l0: f64,
-    /// What is charged: "step" a latent that is on, "tanh" a saturating function of how strongly it is (January 2025).
+    /// What is charged: "step" a latent that is on, "tanh" a saturating function of how strongly it is (January 2025), which has other defaults.
     pub loss: JumpLoss,
-    /// Width of the band around a threshold that its gradient comes from.
+    /// Width of the band around a threshold that its gradient comes from; 2 with the tanh loss.
     pub bandwidth: f32,
-    /// First threshold of every latent.
+    /// First threshold of every latent; 0.1 with the tanh loss.
     pub threshold: f32,
-    /// c of the tanh loss, tanh(c a).
+    /// c of the tanh loss, tanh(c a |w_dec|).
     pub scale: f32,
     /// Coefficient of the pull at latents that are off (tanh loss).
     pub pre_act: f64,
 }
 
+/// The settings that were given. What was not follows from the loss.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    #[serde(default)]
+    loss: JumpLoss,
+    l0: Option<f64>,
+    bandwidth: Option<f32>,
+    threshold: Option<f32>,
+    scale: Option<f32>,
+    pre_act: Option<f64>,
+}
+
+impl From<Given> for JumpRelu {
+    fn from(given: Given) -> Self {
+        let default = JumpRelu::with(given.loss);
+        JumpRelu {
+            l0: given.l0.unwrap_or(default.l0),
+            loss: given.loss,
+            bandwidth: given.bandwidth.unwrap_or(default.bandwidth),
+            threshold: given.threshold.unwrap_or(default.threshold),
+            scale: given.scale.unwrap_or(default.scale),
+            pre_act: given.pre_act.unwrap_or(default.pre_act),
+        }
+    }
+}
+
 impl Default for JumpRelu {
     fn default() -> Self {
-        JumpRelu { l0: 1.0, loss: JumpLoss::Step, bandwidth: 1.0, threshold: 1.0, scale: 4.0, pre_act: 3e-6 }
+        JumpRelu::with(JumpLoss::Step)
     }
 }
 
 impl JumpRelu {
+    /// The defaults that go with a loss.
+    pub fn with(loss: JumpLoss) -> Self {
+        let (l0, bandwidth, threshold) = if loss == JumpLoss::Step { (1.0, 1.0, 1.0) } else { (10.0, 2.0, 0.1) };
+        JumpRelu { l0, loss, bandwidth, threshold, scale: 4.0, pre_act: 3e-6 }
+    }
+
     /// K((z - theta) / e), and 0 where z is not above zero.
     fn kernel(&self, z: f32, theta: f32) -> f32 {
         f32::from(u8::from(z > 0.0 && (z - theta).abs() < 0.5 * self.bandwidth))
@@ -81,7 +117,7 @@ impl Architecture for JumpRelu {
                 return Err(format!("{name} is {value}; it must be positive"));
             }
         }
-        let unused = JumpRelu { loss: JumpLoss::Step, ..JumpRelu::default() };
+        let unused = JumpRelu::default();
         if self.loss == JumpLoss::Step && (self.scale, self.pre_act) != (unused.scale, unused.pre_act) {
             return Err("scale and pre_act are of the tanh loss; say loss=tanh as well, or leave them out".into());
         }
@@ -110,8 +146,19 @@ impl Architecture for JumpRelu {
         }
     }
 
-    fn init(&self, _: usize, _: usize) -> Init {
-        Init::Tied { norm: 1.0, encoder: 1.0 }
+    fn init(&self, d_in: usize, d_sae: usize) -> Init {
+        match self.loss {
+            JumpLoss::Step => Init::Tied { norm: 1.0, encoder: 1.0 },
+            JumpLoss::Tanh => Init::Tied { norm: 1.0 / 3f32.sqrt(), encoder: d_in as f32 / d_sae as f32 },
+        }
+    }
+
+    fn first_firing(&self, d_sae: usize) -> Option<(f64, f32)> {
+        (self.loss == JumpLoss::Tanh).then(|| ((10_000.0 / d_sae as f64).min(0.5), self.threshold))
+    }
+
+    fn unit_decoder(&self) -> bool {
+        self.loss == JumpLoss::Step
     }
 
     fn selection(&self) -> Selection {
@@ -141,7 +188,6 @@ impl Architecture for JumpRelu {
         }
     }
 
-    /// The step loss is made in `backward`, where the pre-activations are at hand; here it is nothing, with a slope of nothing.
     /// Without the pull at latents that are off.
     fn row_penalty(&self, u: &mut [f32]) -> Option<f64> {
         match self.loss {
@@ -150,6 +196,7 @@ impl Architecture for JumpRelu {
         }
     }
 
+    /// The step loss is made in `backward`, where the pre-activations are at hand; here it is nothing, with a slope of nothing.
     fn penalty(&self, u: &mut [f32]) -> Option<f64> {
         match self.loss {
             JumpLoss::Step => {
@@ -161,7 +208,7 @@ impl Architecture for JumpRelu {
     }
 
     fn backward(&self, entries: &mut Entries, vectors: &[Vec<f32>]) {
-        let Entries { latent, z, act, d_pre, d_vectors, range, sparsity, scale, .. } = entries;
+        let Entries { latent, z, act, d_pre, d_vectors, range, sparsity, scale, norms, .. } = entries;
         let d_theta = &mut d_vectors[0][range.clone()];
         let step = self.loss == JumpLoss::Step;
         // 1 / B
@@ -182,9 +229,10 @@ impl Architecture for JumpRelu {
                 d_pre[i] += theta * band * d_act;
                 if on {
                     // What finish_latent takes for all rows is given back for those where the latent is on.
-                    d_pre[i] += pull;
-                    d_theta[i] -= alive * pull;
-                    entries.other -= self.pre_act * (theta - z[i]) as f64;
+                    let norm = norms[j as usize];
+                    d_pre[i] += pull * norm;
+                    d_theta[i] -= alive * pull * norm;
+                    entries.other -= self.pre_act * f64::from(norm * (theta - z[i]));
                 }
             }
         }
@@ -196,13 +244,13 @@ impl Architecture for JumpRelu {
         }
         let theta = step.vectors[0][step.latent];
         let rows = step.batch as f32;
-        let pull = self.pre_act as f32 / rows;
-        axpy(-pull, step.sum_centred, step.d_w_enc);
-        *step.d_b_enc -= self.pre_act as f32;
-        *step.sum_d_pre -= self.pre_act as f32;
-        step.d_vectors[0] += if theta > 0.0 { self.pre_act as f32 } else { 0.0 };
+        let pull = self.pre_act as f32 * step.norm;
+        axpy(-pull / rows, step.sum_centred, step.d_w_enc);
+        *step.d_b_enc -= pull;
+        *step.sum_d_pre -= pull;
+        step.d_vectors[0] += if theta > 0.0 { pull } else { 0.0 };
         let sum_z = dot(step.w_enc, step.sum_centred) + rows * step.b_enc;
-        *step.loss += self.pre_act * (rows * theta.max(0.0) - sum_z) as f64;
+        *step.loss += f64::from(pull * (rows * theta.max(0.0) - sum_z));
     }
 }
 
@@ -231,7 +279,7 @@ mod tests {
                     JumpLoss::Step => sparsity * (on - k * (theta - theta_at)),
                     JumpLoss::Tanh => {
                         let off = 1.0 - on;
-                        sparsity * (recipe.scale as f64 * act).tanh() + recipe.pre_act * off * (theta - z[j])
+                        sparsity * (recipe.scale as f64 * act * norm(p, j)).tanh() + recipe.pre_act * norm(at, j) * off * (theta - z[j])
                     }
                 };
             }
@@ -257,9 +305,40 @@ mod tests {
 
     #[test]
     fn steps_are_repeatable_at_any_thread_count() {
-        let tanh: Recipe = JumpRelu { loss: JumpLoss::Tanh, ..JumpRelu::default() }.into();
+        let tanh: Recipe = JumpRelu { threshold: 1.0, bandwidth: 1.0, ..JumpRelu::with(JumpLoss::Tanh) }.into();
         for (recipe, dense_above) in [(JumpRelu::default().into(), 0.0), (JumpRelu::default().into(), 1.1), (tanh, 1.1)] {
             assert_repeatable_at_any_thread_count(&recipe, dense_above, &[]);
+        }
+    }
+
+    #[test]
+    fn the_losses_have_defaults_of_their_own_and_what_is_given_stays() {
+        let named = |settings: &[(&str, serde_json::Value)]| Recipe::named("jump-relu", settings).unwrap();
+        assert_eq!(named(&[]), JumpRelu::default().into());
+        let tanh = ("loss", "tanh".into());
+        assert_eq!(
+            named(std::slice::from_ref(&tanh)),
+            JumpRelu { l0: 10.0, bandwidth: 2.0, threshold: 0.1, ..JumpRelu::with(JumpLoss::Tanh) }.into()
+        );
+        let given = named(&[("bandwidth", 0.5.into()), tanh.clone(), ("l0", 3.into())]);
+        assert_eq!(given, JumpRelu { l0: 3.0, bandwidth: 0.5, threshold: 0.1, ..JumpRelu::with(JumpLoss::Tanh) }.into());
+        // Written out it is read as it is, whatever the defaults.
+        assert_eq!(serde_json::from_value::<Recipe>(serde_json::to_value(&given).unwrap()).unwrap(), given);
+    }
+
+    #[test]
+    fn latents_of_the_tanh_loss_are_on_to_begin_with_as_often_as_they_are_to_be() {
+        let (d, f, n) = (16, 30_000, 4096);
+        let recipe: Recipe = JumpRelu::with(JumpLoss::Tanh).into();
+        let mut rng = crate::artifact::seed::rng(0, "test/jump-relu", 0);
+        let x: Vec<f32> = (0..n * d).map(|_| crate::sae::init::gaussian(&mut rng)).collect();
+        let config = crate::sae::SaeConfig::new(d, f, recipe);
+        let first = crate::sae::init::init_params(&config, 1, &x);
+        for j in (0..f).step_by(1000) {
+            let w = &first.w_enc[j * d..][..d];
+            let on = x.chunks_exact(d).filter(|x| dot(w, x) + first.b_enc[j] > 0.1).count() as f64 / n as f64;
+            assert!((on - 1.0 / 3.0).abs() < 0.04, "latent {j} is on in {on} of the rows");
+            assert!((dot(w, w).sqrt() / (16.0 / 30_000.0 / 3f32.sqrt()) - 1.0).abs() < 1e-4);
         }
     }
 

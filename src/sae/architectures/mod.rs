@@ -67,6 +67,11 @@ pub trait Architecture: fmt::Debug + Sync {
         Init::Tied { norm: 1.0, encoder: 1.0 }
     }
 
+    /// On which share of the first rows a latent is on to begin with, and above which pre-activation it is: biases of the encoder are set so. None: they begin at 0.
+    fn first_firing(&self, _d_sae: usize) -> Option<(f64, f32)> {
+        None
+    }
+
     /// Whether b_dec is subtracted from the input before encoding.
     fn pre_bias(&self) -> bool {
         true
@@ -187,7 +192,8 @@ impl Recipe {
             return refuse(format!("there is no recipe {name:?}; there are {}", Recipe::NAMES.join(", ")));
         };
         let known = default.settings();
-        let mut value = serde_json::to_value(&default).expect("plain data");
+        // What is not given is left to the type: a default may follow from what is.
+        let mut value = serde_json::json!({ "name": default.name() });
         for (key, setting) in settings {
             if !known.iter().any(|(name, _)| name == key) {
                 let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();

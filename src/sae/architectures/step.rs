@@ -65,6 +65,8 @@ pub struct Entries<'a> {
     pub scale: f32,
     /// What is reconstructed, (D,).
     pub target: &'a [f32],
+    /// (F,): decoder norms where these are free, else 1.
+    pub norms: &'a [f32],
     /// (F,), (F, D) and (D,)
     pub b_enc: &'a [f32],
     pub w_dec: &'a [f32],
@@ -89,6 +91,8 @@ pub struct LatentStep<'a> {
     pub d_b_enc: &'a mut f32,
     /// One for each vector.
     pub d_vectors: &'a mut [f32],
+    /// Its decoder norm where that is free, else 1.
+    pub norm: f32,
     /// Sum of d_z over the rows: what reaches b_dec through the encoder is this times the encoder row.
     pub sum_d_pre: &'a mut f32,
     /// The architecture's own terms of the loss of the whole batch.

@@ -187,7 +187,7 @@ impl DensePass<'_> {
         d_vectors: &'a mut [Vec<f32>],
         target: &'a [f32],
     ) -> Entries<'a> {
-        let StepContext { params, sparsity, scale, .. } = self.context;
+        let StepContext { params, sparsity, scale, norms, .. } = self.context;
         let range = 0..latent.len();
         Entries {
             latent,
@@ -199,6 +199,7 @@ impl DensePass<'_> {
             sparsity,
             scale,
             target,
+            norms,
             b_enc: &params.b_enc,
             w_dec: &params.w_dec,
             b_dec: &params.b_dec,

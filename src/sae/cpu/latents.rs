@@ -214,6 +214,7 @@ impl LatentPass<'_> {
             d_w_dec: d_dec,
             d_b_enc: d_b,
             d_vectors,
+            norm: self.norms[j],
             sum_d_pre: &mut sum_d_pre,
             loss,
             sum_centred: self.sum_centred,

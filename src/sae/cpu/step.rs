@@ -437,6 +437,7 @@ impl Chunk {
                 sparsity,
                 scale,
                 target,
+                norms,
                 b_enc: &params.b_enc,
                 w_dec: &params.w_dec,
                 b_dec: &params.b_dec,
