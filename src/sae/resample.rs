@@ -222,7 +222,8 @@ mod tests {
         let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
         let (w_enc, w_dec, x) = (random(f * d), random(f * d), random(n * d));
         let norms: Vec<f32> = w_dec.chunks_exact(d).map(|w| w.iter().map(|v| v * v).sum::<f32>().sqrt()).collect();
-        let recipes: [(Recipe, fn(f64) -> f64); 4] = [
+        type Penalty = fn(f64) -> f64;
+        let recipes: [(Recipe, Penalty); 4] = [
             (ReluApril2024 { l1: 5.0 }.into(), |u| u),
             (Tanh { coefficient: 1.0, scale: 4.0 }.into(), |u| (4.0 * u).tanh()),
             (JumpRelu { threshold: 0.5, ..JumpRelu::default() }.into(), |_| 1.0),
