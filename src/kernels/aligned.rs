@@ -3,7 +3,7 @@
 //! The system's begin 16 bytes behind a page, so that every 64-byte register of a row is loaded from two lines of the cache. Gathering rows of an SAE takes a third
 //! longer that way. Rows of a width that is a multiple of 16 are aligned when their matrix is.
 //!
-//! Rows that are gathered from all over a matrix lie on a page each, more than a CPU can keep the addresses of. Linux gives pages of 2 MiB to who asks for them
+//! Rows that are gathered from all over a matrix lie on a page each, more than a CPU can keep the addresses of. Linux gives pages of 2 MiB to whoever asks for them
 //! (`/sys/kernel/mm/transparent_hugepage/enabled`: madvise, the default of most systems). LOG.md has what that is worth.
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -15,8 +15,9 @@ impl Default for Control {
 }
 
 impl Control {
-    /// Share of a new batch in the running mean.
+    /// Share of a new batch in the running mean, and how often over a whole run the mean is renewed at least: in a short run it would stay behind the change that it steers.
     const SHARE: f64 = 0.01;
+    const RENEWALS: f64 = 20.0;
     /// Share of the change that is made while L0 is on its way to the target already.
     const ON_ITS_WAY: f64 = 0.01;
     /// Change of the factor's logarithm per step at most, and over a whole run at least where L0 is off all the while.
@@ -24,15 +25,21 @@ impl Control {
     const PER_RUN: f64 = 15.0;
 
     /// An integral controller: the factor rises while more latents are active than wanted, by tanh(10 (l0 / target - 1)) of its fastest, and hardly moves
-    /// while L0 is on its way and will be there within the memory of its running mean. Its fastest is 3e-4 a step (as the baselines of SynthSAEBench have it), more in runs of below 50,000 steps.
+    /// while L0 is on its way and will be there within the memory of its running mean, nor at all while a batch is on the other side of the target than the mean. Its fastest is 3e-4 a step (as the baselines of SynthSAEBench have it), more in runs of below 50,000 steps.
     pub fn steer(&mut self, l0: f64, target: f64, steps: u64) {
+        let share = Self::SHARE.max(Self::RENEWALS / steps as f64).min(0.5);
         let before = self.l0;
-        self.l0 = if before == 0.0 { l0 } else { (1.0 - Self::SHARE) * before + Self::SHARE * l0 };
+        self.l0 = if before == 0.0 { l0 } else { (1.0 - share) * before + share * l0 };
         let error = self.l0 / target - 1.0;
         let (gone, left) = ((before - self.l0) * error.signum(), (self.l0 - target).abs());
-        let on_its_way = before != 0.0 && gone > Self::SHARE * left;
+        let on_its_way = before != 0.0 && gone > share * left;
         let fastest = Self::PER_STEP.max(Self::PER_RUN / steps as f64);
-        let brake = if on_its_way { Self::ON_ITS_WAY } else { 1.0 };
+        let crossed = (l0 - target) * error < 0.0;
+        let brake = match (crossed, on_its_way) {
+            (true, _) => 0.0,
+            (false, true) => Self::ON_ITS_WAY,
+            (false, false) => 1.0,
+        };
         self.factor *= (fastest * brake * (10.0 * error).tanh()).exp();
     }
 
@@ -57,6 +64,17 @@ mod tests {
             control.steer(l0, 20.0, 5000);
         }
         assert!((l0 / 20.0 - 1.0).abs() < 0.1, "{l0} at {}", control.factor);
+        // A short run: before, it was driven to an L0 of 1.
+        let (mut control, mut l0) = (Control::default(), 500.0);
+        for _ in 0..200 {
+            l0 += 0.1 * (500.0 / control.factor.powi(2) - l0);
+            control.steer(l0, 20.0, 200);
+        }
+        assert!((l0 / 20.0 - 1.0).abs() < 0.3, "{l0} at {}", control.factor);
+        // A batch below the target and a mean above it: nothing is changed.
+        let mut between = Control { factor: 2.0, l0: 30.0 };
+        between.steer(10.0, 20.0, 10_000);
+        assert_eq!(between.factor, 2.0);
         let mut control = Control { factor: 2.0, l0: 5.0 };
         control.keep_penalty(6.0, 3.0);
         assert_eq!(control.factor, 4.0);
