@@ -7,29 +7,25 @@ use crate::kernels::gemm::matmul_nt;
 use rand::RngExt;
 use std::time::Instant;
 
-/// Products that the first steps of a penalised SAE make while half of its latents are active, over those of the encoder alone.
-const DENSE_PRODUCTS: f64 = 5.0;
-
-/// Share of the run in which much is active, where a penalty makes the SAE sparse.
-const DENSE_SHARE: f64 = 0.15;
-
-/// Time of the rest of a step over that of the encoder's product.
+/// Time of the rest of a step over that of its products.
 const REST: f64 = 0.35;
 
 /// Sizes and work of one training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forecast {
-    /// Of the encoder's selections, for the whole run.
+    /// Of the encoder's selections, for the whole run, with few latents active.
     pub flop: f64,
-    /// Of dense products in f32 beside them, while much is active.
+    /// Of dense products in f32 instead of them, should many be active in the whole run; 0 where a k forbids it.
     pub dense_flop: f64,
     /// Weights, moments, gradients, the buffers of a step, and the folded SAE that is made of the weights to be written. What dead latents take in AuxK comes on top.
     pub ram_bytes: u64,
     pub disk_bytes: u64,
     pub snapshot_bytes: u64,
     pub checkpoint_bytes: u64,
-    /// Active latents per row, where the architecture or a target fixes it.
+    /// Active latents per row, where the architecture fixes it or it is steered.
     pub l0: Option<f64>,
+    /// Whether it is steered.
+    pub steered: bool,
 }
 
 impl Forecast {
@@ -43,7 +39,7 @@ impl Forecast {
             _ if config.sae.recipe.refine().is_some() => 2.0,
             _ => 1.0,
         };
-        let dense = if penalised { DENSE_SHARE * (DENSE_PRODUCTS - 1.0) } else { 0.0 };
+        let dense = if penalised { config.sae.recipe.dense_products() } else { 0.0 };
         let l0 = config.sae.recipe.settings().iter().find(|(name, _)| name == "k").and_then(|(_, k)| k.as_f64()).or(config.target_l0);
         let rows = (config.steps() * config.batch as u64) as f64;
         // A block of pre-activations, its z and their gradients where a step may be dense; rows and errors of the batch, one to a level.
@@ -65,17 +61,25 @@ impl Forecast {
             snapshot_bytes: snapshots,
             checkpoint_bytes: 3 * weights,
             l0,
+            steered: config.target_l0.is_some(),
         }
     }
 
     /// One line: work, memory, sparsity.
     pub fn in_words(&self) -> String {
-        let l0 = self.l0.map_or("L0 follows from the penalty (--target-l0 steers it)".into(), |l0| format!("L0 {l0}"));
-        format!("{:.1e} FLOP of products, {} of memory beside the shuffle buffer; {l0}", self.flop + self.dense_flop, size(self.ram_bytes))
+        let l0 = match self.l0 {
+            None => "L0 follows from the penalty (--target-l0 steers it)".to_string(),
+            Some(l0) if self.steered => format!("L0 is steered to {l0} and higher on the way there"),
+            Some(l0) => format!("L0 {l0}"),
+        };
+        let dense = if self.dense_flop > self.flop { format!(" to {:.1e}", self.dense_flop) } else { String::new() };
+        format!("{:.1e}{dense} FLOP of products, {} of memory beside the shuffle buffer; {l0}", self.flop, size(self.ram_bytes))
     }
 
-    pub fn seconds(&self, speed: Speed) -> f64 {
-        (self.flop / speed.encode + self.dense_flop / speed.product) * (1.0 + REST)
+    /// With few latents active all the while, and with many; the same where a k says how many there are. How fast a penalty makes latents silent cannot be told.
+    pub fn seconds(&self, speed: Speed) -> (f64, f64) {
+        let sparse = self.flop / speed.encode * (1.0 + REST);
+        (sparse, sparse.max(self.dense_flop / speed.product * (1.0 + REST)))
     }
 }
 
@@ -138,7 +142,12 @@ mod tests {
         let pursuit = of(Recipe::named("matching-pursuit", &[("k", 32.into())]).unwrap());
         assert!((pursuit.flop / topk.flop - 32.0).abs() < 1e-9);
         let speed = Speed { encode: 1e9, product: 1e8 };
-        assert!(topk.seconds(speed) > topk.flop / 1e9 && relu.seconds(speed) > topk.seconds(speed) + relu.dense_flop / 1e8);
+        let (least, most) = topk.seconds(speed);
+        assert!(least == most && least > topk.flop / 1e9);
+        // Five products, none of them screened.
+        let (least, most) = relu.seconds(speed);
+        assert!(least == topk.seconds(speed).0 && (most / (50.0 * least) - 1.0).abs() < 1e-9, "{least} {most}");
+        assert!(relu.in_words().contains(" to "), "{}", relu.in_words());
         let Speed { encode, product } = Speed::measure();
         assert!(encode > 1e6 && product > 1e6, "{encode} {product}");
         // Weights, two moments and gradients, the folded SAE, half of one for a snapshot: five and a half times the weights and more.

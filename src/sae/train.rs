@@ -54,6 +54,8 @@ pub struct TrainedSae {
     pub fvu: f64,
     pub l0: f64,
     pub dead_frac: f64,
+    /// What the recipe's coefficient was multiplied by in the end: 1 where nothing steered it, not a number where an older program trained.
+    pub sparsity_factor: f64,
 }
 
 /// Trains on the rows of `source`, from its present position; writes `place.out` when done. Where the source ends too early it starts over.
@@ -253,7 +255,7 @@ fn keep(training: Training, source: &mut dyn RowSource, started: Instant) -> Res
     let trained = training.finish(source)?;
     let mut manifest = Manifest::new("sae", SAE_FORMAT_VERSION, serde_json::to_value(config).expect("plain data"), config.seed);
     manifest.counts = BTreeMap::from([("rows".into(), trained.rows), ("steps".into(), trained.steps), ("latents".into(), config.sae.d_sae as u64)]);
-    manifest.details = json!({ "fvu": trained.fvu, "l0": trained.l0, "dead_frac": trained.dead_frac });
+    manifest.details = json!({ "fvu": trained.fvu, "l0": trained.l0, "dead_frac": trained.dead_frac, "sparsity_factor": trained.sparsity_factor });
     manifest.inputs.clone_from(&place.inputs);
     manifest.wall_seconds = started.elapsed().as_secs_f64();
     for name in ["cfg.json", "sae_weights.safetensors", "selftest.safetensors"] {
@@ -305,9 +307,9 @@ fn finished(config: &TrainConfig, place: &Place) -> Result<Option<TrainedSae>> {
     }
     let there = Manifest::read(&place.out, "sae", SAE_FORMAT_VERSION)?;
     let figure = |key: &str| there.details[key].as_f64().unwrap_or(f64::NAN);
-    let (fvu, l0, dead_frac) = (figure("fvu"), figure("l0"), figure("dead_frac"));
+    let [fvu, l0, dead_frac, sparsity_factor] = ["fvu", "l0", "dead_frac", "sparsity_factor"].map(figure);
     let rows = config.steps() * config.batch as u64;
-    Ok(Some(TrainedSae { sae: Sae::load_any(&place.out)?, steps: config.steps(), rows, fvu, l0, dead_frac }))
+    Ok(Some(TrainedSae { sae: Sae::load_any(&place.out)?, steps: config.steps(), rows, fvu, l0, dead_frac, sparsity_factor }))
 }
 
 #[cfg(test)]

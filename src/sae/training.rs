@@ -445,7 +445,8 @@ impl<'a> Training<'a> {
         };
         artifact::write_together::<Error>(out, |dir| Ok(sae.save(dir, &self.place.origin, &self.sample)?), forget)?;
         let rows = self.step * self.config.batch as u64;
-        Ok(TrainedSae { steps: self.step, rows, fvu: self.fvu(), l0: self.last.l0, dead_frac: self.dead_frac(), sae })
+        let (fvu, l0, dead_frac, sparsity_factor) = (self.fvu(), self.last.l0, self.dead_frac(), self.control.factor);
+        Ok(TrainedSae { steps: self.step, rows, fvu, l0, dead_frac, sparsity_factor, sae })
     }
 }
 

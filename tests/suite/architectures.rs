@@ -149,7 +149,8 @@ fn every_architecture_is_trained_measured_and_collected() {
         let eval = json(dir, &["sae", "eval", "--name", name, "--tokens", "2000", "--ce-tokens", "500", "--run", "small"]);
         assert!(eval["eval"]["l0"].as_f64().unwrap() > 0.0, "{name}: {eval}");
         works(dir, &["features", "build", "--sae", name, "--tokens", "2000", "--run", "small"]);
-        assert!(works(dir, &["sae", "info", "--name", name, "--run", "small"]).contains("self-test replayed: agrees"));
+        let info = works(dir, &["sae", "info", "--name", name, "--run", "small"]);
+        assert!(info.contains("self-test replayed: agrees") && info.contains(&format!("recipe {name}:")), "{info}");
     }
 }
 

@@ -11,7 +11,7 @@ use crate::artifact::{Manifest, RunDir, grouped, read_json};
 use crate::corpus::TokenStream;
 use crate::lm::{self, HookPoint, Lm};
 use crate::pipeline::{self, EvalConfig, Evaluated, saes};
-use crate::sae::{self, Eval, Recipe, Sae, Select};
+use crate::sae::{self, Eval, Recipe, Sae, Select, TrainConfig};
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -199,6 +199,7 @@ fn say_figures(dir: &Path, eval: &Eval) -> anyhow::Result<()> {
         ("l0", Some(eval.l0)),
         ("l1", Some(eval.l1)),
         ("mse", Some(eval.mse)),
+        ("fvu", Some(eval.fvu)),
         ("explained_variance", Some(eval.explained_variance)),
         ("nmse", Some(eval.nmse)),
         ("cosine", Some(eval.cosine)),
@@ -297,10 +298,20 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         let linear = if transcoder.w_skip.is_empty() { "" } else { ", with a linear path" };
         say!("  a transcoder: reconstructs the {} numbers at {}{linear}", transcoder.d_out, origin.hook_name_out.unwrap_or_default());
     }
+    if let Ok(config) = serde_json::from_value::<TrainConfig>(manifest.config.clone()) {
+        let settings = config.sae.recipe.settings();
+        let settings: Vec<String> = settings.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| format!("{key} {value}")).collect();
+        say!("  recipe {}: {}", config.sae.recipe.name(), settings.join(", "));
+        let steered = config.target_l0.map_or(String::new(), |target| match manifest.details["sparsity_factor"].as_f64() {
+            Some(factor) => format!(", steered to an L0 of {target} by {factor:.3} times the recipe's coefficient"),
+            None => format!(", steered to an L0 of {target}"),
+        });
+        say!("  learning rate {}, batch {}, dead after {} rows{steered}", config.lr, config.batch, grouped(config.dead_window_rows));
+    }
     say!(
         "  trained on {} rows in {} steps, seed {}, {:.0} s",
-        manifest.counts["rows"],
-        manifest.counts["steps"],
+        grouped(manifest.counts["rows"]),
+        grouped(manifest.counts["steps"]),
         manifest.seed,
         manifest.wall_seconds
     );

@@ -364,11 +364,12 @@ fn train_on<S: WindowRows>(
     if source.plan().adjacency_ratio() > 2.0 {
         tell!("  note: this buffer is too small for its promise of a ratio below 2; give more with --buffer-mib");
     }
-    let (mut seconds, mut bytes) = (0.0, 0);
+    let (mut least, mut most, mut bytes) = (0.0, 0.0, 0);
     let speed = sae::Speed::measure();
     for (config, place) in jobs {
         let forecast = sae::Forecast::of(config);
-        seconds += forecast.seconds(speed);
+        let seconds = forecast.seconds(speed);
+        (least, most) = (least + seconds.0, most + seconds.1);
         bytes += forecast.ram_bytes;
         let kind = match config.sae.target {
             None => "",
@@ -390,9 +391,12 @@ fn train_on<S: WindowRows>(
         format!(" and {} for the model, which runs {} tokens", time(tokens as f64 * model.seconds_per_token), grouped(tokens))
     });
     let bytes = bytes + source.memory_bytes() + model.as_ref().map_or(0, |model| model.bytes);
+    let steps = match time(most) {
+        longest if longest == time(least) => longest,
+        longest => format!("{} (were few latents active from the beginning) to {longest} (were many to the end)", time(least)),
+    };
     tell!(
-        "in all some {} for the steps{reading}, by what was measured just now (encoding {:.0} GFLOP/s, other products {:.0}), and {} of memory",
-        time(seconds),
+        "in all some {steps} for the steps{reading}, by what was measured just now (encoding {:.0} GFLOP/s, other products {:.0}), and {} of memory",
         speed.encode / 1e9,
         speed.product / 1e9,
         size(bytes)
@@ -415,15 +419,19 @@ fn train_on<S: WindowRows>(
         }
     }
     let mut lines = Vec::new();
-    for ((config, place), sae::TrainedSae { steps, rows, fvu, l0, dead_frac, .. }) in jobs.iter().zip(&trained) {
+    for ((config, place), sae::TrainedSae { steps, rows, fvu, l0, dead_frac, sparsity_factor, .. }) in jobs.iter().zip(&trained) {
         if global.json {
-            lines.push(serde_json::json!({"sae": place.out, "steps": steps, "rows": rows, "fvu": fvu, "l0": l0, "dead_frac": dead_frac, "dead_window_rows": config.dead_window_rows}));
+            lines.push(serde_json::json!({"sae": place.out, "steps": steps, "rows": rows, "fvu": fvu, "l0": l0, "dead_frac": dead_frac, "dead_window_rows": config.dead_window_rows, "sparsity_factor": sparsity_factor}));
         } else {
             let dead = match grouped(config.dead_window_rows) {
                 window if config.dead_window_rows >= *rows => format!("too few rows to call a latent dead (window {window})"),
                 window => format!("dead {:.1} % in the last {window} rows", 100.0 * dead_frac),
             };
-            say!("{}: fvu {fvu:.4} and l0 {l0:.1} of the last batch, {dead}", place.out.display());
+            let steered = match config.target_l0 {
+                Some(target) => format!("; steered to an L0 of {target} by {sparsity_factor:.3} times the recipe's coefficient"),
+                None => String::new(),
+            };
+            say!("{}: fvu {fvu:.4} and l0 {l0:.1} of the last batch, {dead}{steered}", place.out.display());
         }
     }
     match &lines[..] {

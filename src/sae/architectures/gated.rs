@@ -67,6 +67,11 @@ impl Architecture for Gated {
         true
     }
 
+    /// What the open gates reconstruct, and its gradient, cost as much again: they are gathered one by one.
+    fn dense_products(&self) -> f64 {
+        10.0
+    }
+
     fn activate(&self, entries: &mut Entries, vectors: &[Vec<f32>]) {
         for ((act, &gate), &j) in entries.act.iter_mut().zip(entries.z).zip(entries.latent) {
             let j = j as usize;
@@ -75,12 +80,12 @@ impl Architecture for Gated {
         }
     }
 
-    /// The penalty is on the gates, which `backward` sees; on the activations there is none.
     /// The penalty is of the gates.
     fn row_penalty(&self, _: &mut [f32]) -> Option<f64> {
         None
     }
 
+    /// The penalty is on the gates, which `backward` sees; on the activations there is none.
     fn penalty(&self, u: &mut [f32]) -> Option<f64> {
         u.fill(0.0);
         Some(0.0)

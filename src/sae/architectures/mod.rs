@@ -172,6 +172,11 @@ pub trait Architecture: fmt::Debug + Sync {
     /// leaves out must come out with zeros.
     fn backward(&self, _entries: &mut Entries, _vectors: &[Vec<f32>]) {}
 
+    /// What a step costs while many latents are active, in products of rows (B, D) with weights (D, F): the encoder's, the decoder's, and the gradients of activations and of both weights.
+    fn dense_products(&self) -> f64 {
+        5.0
+    }
+
     /// Whether `activate` and `backward` do anything, so that the engine may leave them out.
     fn is_elementwise(&self) -> bool {
         false
@@ -198,6 +203,9 @@ impl Recipe {
             if !known.iter().any(|(name, _)| name == key) {
                 let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
                 return refuse(format!("{name} has no {key}; it has {}", names.join(", ")));
+            }
+            if let Some(before) = value.get(key) {
+                return refuse(format!("{key} of {name} is given twice, as {before} and as {setting}: leave one out"));
             }
             value[*key] = setting.clone();
         }
@@ -293,5 +301,8 @@ mod tests {
             assert_eq!(recipe.meaning("no_such_setting"), None);
         }
         assert!(Recipe::NAMES.iter().collect::<std::collections::HashSet<_>>().len() == Recipe::NAMES.len());
+        // Which of two values is meant cannot be told.
+        let twice = Recipe::named("topk", &[("k", 16.into()), ("k", 8.into())]).unwrap_err().to_string();
+        assert!(twice.contains("k of topk is given twice, as 16 and as 8"), "{twice}");
     }
 }
