@@ -54,7 +54,7 @@ pub struct TrainedSae {
     pub fvu: f64,
     pub l0: f64,
     pub dead_frac: f64,
-    /// What the recipe's coefficient was multiplied by in the end: 1 where nothing steered it, not a number where an older program trained.
+    /// What the recipe's coefficient was multiplied by in the end: 1 where L0 was not steered and the penalty kept its shape, not a number where an older program trained.
     pub sparsity_factor: f64,
 }
 

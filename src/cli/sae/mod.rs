@@ -302,10 +302,8 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         let settings = config.sae.recipe.settings();
         let settings: Vec<String> = settings.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| format!("{key} {value}")).collect();
         say!("  recipe {}: {}", config.sae.recipe.name(), settings.join(", "));
-        let steered = config.target_l0.map_or(String::new(), |target| match manifest.details["sparsity_factor"].as_f64() {
-            Some(factor) => format!(", steered to an L0 of {target} by {factor:.3} times the recipe's coefficient"),
-            None => format!(", steered to an L0 of {target}"),
-        });
+        let factor = manifest.details["sparsity_factor"].as_f64().unwrap_or(f64::NAN);
+        let steered = config.target_l0.map_or(String::new(), |target| format!(", {}", steered(target, factor)));
         say!("  learning rate {}, batch {}, dead after {} rows{steered}", config.lr, config.batch, grouped(config.dead_window_rows));
     }
     say!(
@@ -327,6 +325,12 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         None => say!("  not evaluated yet: monosem sae eval --name {} {}", args.name, run.flags()),
     }
     Ok(())
+}
+
+/// What a coefficient was steered towards, and what it came to; older programs did not keep the latter.
+fn steered(target: f64, factor: f64) -> String {
+    let times = if factor.is_finite() { format!(", the recipe's coefficient {factor:.3} times as high in the end") } else { String::new() };
+    format!("steered towards an L0 of {target}{times}")
 }
 
 fn load(run: &RunDir, name: &str) -> anyhow::Result<Sae> {

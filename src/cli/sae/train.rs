@@ -1,6 +1,6 @@
 //! `monosem sae train`: one SAE, or several on one pass over the activations.
 
-use super::{open_lm, open_stream};
+use super::{open_lm, open_stream, steered};
 use crate::activations::{self, Cached, CachedRows, Paired, ShuffleConfig, Shuffled, Streamed, WindowRows};
 use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, shell_word, size, time};
 use crate::cli::lm::lm_manifest;
@@ -427,10 +427,7 @@ fn train_on<S: WindowRows>(
                 window if config.dead_window_rows >= *rows => format!("too few rows to call a latent dead (window {window})"),
                 window => format!("dead {:.1} % in the last {window} rows", 100.0 * dead_frac),
             };
-            let steered = match config.target_l0 {
-                Some(target) => format!("; steered to an L0 of {target} by {sparsity_factor:.3} times the recipe's coefficient"),
-                None => String::new(),
-            };
+            let steered = config.target_l0.map_or(String::new(), |target| format!("; {}", steered(target, *sparsity_factor)));
             say!("{}: fvu {fvu:.4} and l0 {l0:.1} of the last batch, {dead}{steered}", place.out.display());
         }
     }
