@@ -90,7 +90,7 @@ impl<'a> Training<'a> {
         let risk = match removed {
             true => "is removed",
             false if spread > 3.0 => "stays: expect dead latents",
-            false => "stays, too small to make latents die",
+            false => "stays, too small to make latents die by itself",
         };
         progress.note(&format!("the mean of the activations is {spread:.2} times their spread and {risk}"));
         if config.sae.recipe.sparsity(config.sae.d_out()) == Some(0.0) {

@@ -88,10 +88,11 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
 /// Name, its value of an SAE, decimals.
 type Figure = (&'static str, fn(&Eval) -> Option<f64>, usize);
 
-const FIGURES: [Figure; 20] = [
+const FIGURES: [Figure; 21] = [
     ("l0", |e| Some(e.l0), 2),
     ("l1", |e| Some(e.l1), 4),
     ("mse", |e| Some(e.mse), 4),
+    ("fvu", |e| Some(e.fvu), 4),
     ("explained_variance", |e| Some(e.explained_variance), 4),
     ("nmse", |e| Some(e.nmse), 4),
     ("cosine", |e| Some(e.cosine), 4),

@@ -377,7 +377,8 @@ fn train_on<S: WindowRows>(
             Some(Target { skip: true, .. }) => " as a skip transcoder",
         };
         tell!("training {}{kind}: {} latents of {} numbers, seed {}", config.sae.recipe.in_words(), config.sae.d_sae, config.sae.d_in, config.seed);
-        tell!("  {}", forecast.in_words());
+        let auxk = if config.sae.recipe.auxk() { "; reviving dead latents (AuxK) takes more on top" } else { "" };
+        tell!("  {}{auxk}", forecast.in_words());
         let checkpoints = size(forecast.checkpoint_bytes);
         tell!(
             "  writes {} ({}, of which snapshots {}) and checkpoints of {checkpoints}",
