@@ -15,7 +15,7 @@ mod train_log;
 pub use atomic::{move_file, read_json, remove_if_there, write_atomic, write_json, write_together};
 pub use figure::Figure;
 pub use manifest::{Manifest, hash_file, why_stale};
-pub use progress::{Progress, Silent};
+pub use progress::{Named, Progress, Silent};
 pub use run::{RunDir, RunLock};
 pub use settings::Start;
 pub use spell::{grouped, shell_word, size, time};

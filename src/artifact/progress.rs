@@ -33,3 +33,43 @@ impl Progress for Silent {
         false
     }
 }
+
+/// Tells on what it is told, parts and lines of the story under a name: one of several of which the same is told.
+pub struct Named<'a> {
+    /// Empty: nothing is put before them.
+    pub name: String,
+    pub to: &'a mut dyn Progress,
+}
+
+impl Named<'_> {
+    fn of(&self, line: &str) -> String {
+        match &self.name[..] {
+            "" => line.to_string(),
+            name => format!("{name}: {line}"),
+        }
+    }
+}
+
+impl Progress for Named<'_> {
+    fn begin(&mut self, what: &str, total: u64, unit: &str) {
+        self.to.begin(&self.of(what), total, unit);
+    }
+    fn advance(&mut self, n: u64) {
+        self.to.advance(n);
+    }
+    fn resume(&mut self, n: u64) {
+        self.to.resume(n);
+    }
+    fn figure(&mut self, text: &str) {
+        self.to.figure(text);
+    }
+    fn note(&mut self, line: &str) {
+        self.to.note(&self.of(line));
+    }
+    fn end(&mut self) {
+        self.to.end();
+    }
+    fn interrupted(&self) -> bool {
+        self.to.interrupted()
+    }
+}

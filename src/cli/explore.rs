@@ -3,7 +3,7 @@
 use super::Global;
 use crate::artifact::RunDir;
 use crate::explorer::{self, Options};
-use crate::pipeline::saes;
+use crate::pipeline::{saes, saes_in_words};
 use std::io::Write;
 use std::net::IpAddr;
 
@@ -41,8 +41,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         let _ = writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush());
         let known = saes(&run);
         let sae = options.sae.as_ref().or(known.first()).cloned().unwrap_or_default();
-        let others: Vec<String> = known.into_iter().filter(|name| *name != sae).collect();
-        let others = if others.is_empty() { String::new() } else { format!(" (--sae for another: {})", others.join(", ")) };
+        let others =
+            if known.iter().any(|name| *name != sae) { format!(" (--sae for another: {})", saes_in_words(&run, Some(&sae))) } else { String::new() };
         tell!("exploring the SAE {sae} of {}{others}; Ctrl-C ends", run.root.display());
     })?;
     Ok(())

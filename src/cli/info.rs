@@ -2,7 +2,7 @@
 
 use super::Global;
 use crate::artifact::{RunDir, grouped, shell_word, size};
-use crate::pipeline::{Status, caches, saes, status};
+use crate::pipeline::{Status, caches, saes, saes_in_words, status};
 use anyhow::bail;
 use std::collections::BTreeMap;
 
@@ -45,9 +45,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         let stale = cache.stale.map_or(String::new(), |why| format!("; stale: {why}"));
         say!("  cache     {}: {} rows in {}, {}{stale}", cache.hook, grouped(cache.n_rows), cache.dtype, size(cache.bytes));
     }
-    let others: Vec<String> = saes(&run).into_iter().filter(|name| *name != sae).collect();
-    if !others.is_empty() {
-        say!("  this is of the SAE {sae}; --sae shows another: {}", others.join(", "));
+    if saes(&run).iter().any(|name| *name != sae) {
+        say!("  this is of the SAE {sae}; --sae shows another: {}", saes_in_words(&run, Some(&sae)));
     }
     if let Some(process) = run.in_use_by() {
         say!("process {process} is at work on it; look again when that has ended");
@@ -65,7 +64,7 @@ fn which(run: &RunDir, asked: Option<String>) -> anyhow::Result<String> {
     let known = saes(run);
     match asked {
         Some(name) if !known.contains(&name) => {
-            let there = if known.is_empty() { "there is none yet".into() } else { format!("known are: {}", known.join(", ")) };
+            let there = if known.is_empty() { "there is none yet".into() } else { format!("known are: {}", saes_in_words(run, None)) };
             bail!(
                 "{} has no SAE named {name}; {there}\n  train it: monosem sae train --name {} {}",
                 run.root.display(),

@@ -369,10 +369,10 @@ pub(super) fn lm_manifest(run: &RunDir) -> anyhow::Result<Manifest> {
 /// What to do where the run's model cannot be read: as the run was made, for a model of other settings is another one.
 fn without_lm(run: &RunDir) -> String {
     let again = match run.config() {
-        recipe if recipe.exists() => format!("monosem run {}", shell_word(&recipe.display().to_string())),
-        _ => "monosem lm train".to_string(),
+        recipe if recipe.exists() => format!("put it back, or train it again with: monosem run {}", shell_word(&recipe.display().to_string())),
+        _ => "make it with: monosem lm train".to_string(),
     };
-    format!("cannot read the model of {}\n  put it back, or train it again with: {again} {}", run.root.display(), run.flags())
+    format!("cannot read the model of {}\n  {again} {}", run.root.display(), run.flags())
 }
 
 /// The tokenizer beside the model, or the run's.

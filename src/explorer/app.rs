@@ -13,7 +13,7 @@ use crate::features::store::{FeatureSummary, Meta};
 use crate::features::{self, Dictionary, NEURONS};
 use crate::labels::{self, Labels};
 use crate::lm::{CpuEngine, HookPoint, Lm};
-use crate::pipeline::saes;
+use crate::pipeline::{saes, saes_in_words};
 use crate::sae::Sae;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -141,9 +141,8 @@ impl App {
         let sae = match &options.sae {
             Some(name) if saes(run).contains(name) => name.clone(),
             Some(name) => {
-                let known = saes(run).join(", ");
                 return Err(nothing(
-                    format!("there is no SAE named {name}; known are: {known}"),
+                    format!("there is no SAE named {name}; known are: {}", saes_in_words(run, None)),
                     format!("monosem sae train --name {name} {}", run.flags()),
                 ));
             }

@@ -83,9 +83,12 @@ fn share(act: f32, scale: Option<Scale>) -> f32 {
     act / scale.map_or(act, |s| s.max.max(f32::MIN_POSITIVE))
 }
 
-/// Nats of surprise that a feature of this density fires at a token; a dead one counts as one firing.
+/// Nats of surprise that a feature of this density fires at a token; a dead one counts as one firing. The same for all where no densities are known (`n_tokens` 0).
 fn surprise(density: f64, n_tokens: u64) -> f64 {
-    -density.max(1.0 / (n_tokens.max(1) as f64)).ln()
+    match n_tokens {
+        0 => 1.0,
+        n => -density.max(1.0 / n as f64).ln(),
+    }
 }
 
 #[cfg(test)]
@@ -106,6 +109,9 @@ mod tests {
         let order = |at| fires.ranked(at, &scale, 1000).iter().map(|r| (r.latent, r.place, r.share)).collect::<Vec<_>>();
         assert_eq!(order(None), [(1, 0, 0.5), (2, 0, 0.5), (0, 1, 0.5)], "equal shares, rarest first");
         assert_eq!(order(Some(1)), [(2, 1, 0.25), (0, 1, 0.5)]);
+        // No densities known: the strongest first, whatever their numbers.
+        let of_text = |_| Some(Scale { max: 9.0, density: 0.0 });
+        assert_eq!(fires.ranked(None, &of_text, 0).iter().map(|r| r.latent).collect::<Vec<_>>(), [0, 2, 1]);
         // Nothing known: everything is at its maximum.
         assert_eq!(Fires::new(&[99, 7, 8], &acts, 16, 99, &|_| None).strongest, [1.0, 1.0]);
     }

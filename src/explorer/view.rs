@@ -455,7 +455,7 @@ pub fn histogram(h: &Histogram) -> HistogramView {
     if last - first >= 6 {
         ticks.insert(1, tick(first + (last + 1 - first) / 2, "middle"));
     }
-    HistogramView { bars: (first..=last).map(bar).collect(), ticks, note: format!("most: {} firings a bin", grouped(most)) }
+    HistogramView { bars: (first..=last).map(bar).collect(), ticks, note: format!("most: {} firings a bin; both axes logarithmic", grouped(most)) }
 }
 
 /// Three significant digits, without exponent where that reads better.

@@ -162,7 +162,7 @@ fn class(e: &Example) -> &'static str {
     let begins_word = own.starts_with(char::is_whitespace) || e.focus == 0 || !text(e.focus - 1).ends_with(char::is_alphanumeric);
     let capital = word.chars().next().is_some_and(char::is_uppercase);
     match () {
-        () if !begins_word => "ends of words",
+        () if !begins_word => "parts within words",
         () if is(&ARTICLES) => "articles",
         () if is(&AUXILIARIES) => "forms of be, do, have and modal verbs",
         () if is(&PRONOUNS) => "pronouns",
@@ -221,7 +221,7 @@ mod tests {
             (&["x", "שלום"], "Hebrew"),
             (&[" the"], "articles"),
             (&[" did"], "forms of be, do, have and modal verbs"),
-            (&[" Mos", "cow"], "ends of words"),
+            (&[" Mos", "cow"], "parts within words"),
             (&[" Anna"], "capitalised words"),
             (&[" NATO"], "words in capitals"),
             (&["end", "\n\n"], "line breaks"),

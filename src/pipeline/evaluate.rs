@@ -3,7 +3,7 @@
 use super::stages::lm_manifest;
 use super::{Error, Result};
 use crate::activations::{Sequential, counts};
-use crate::artifact::{Manifest, Progress, RunDir, write_json};
+use crate::artifact::{Manifest, Named, Progress, RunDir, write_json};
 use crate::corpus::{Split, TokenStream};
 use crate::intervene::{Baseline, CeReport, NeuronsReport};
 use crate::lm::{Engine, HookPoint};
@@ -169,12 +169,14 @@ pub fn evaluate(engine: &mut dyn Engine, stream: &TokenStream, sae: &Sae, config
     let sample = first_rows(engine, stream, hook, CONTROL_ROWS)?;
     let mut eval = reconstruction(engine, stream, hook, &[sae], n_tokens, progress)?.remove(0);
     let random = controls::random_decoder(sae, eval.l0, &sample, seed);
-    let random_eval = reconstruction(engine, stream, hook, &[&random], n_tokens.min(n_ce_tokens), progress)?.remove(0);
+    let of_random = || "random decoder".to_string();
+    let random_eval =
+        reconstruction(engine, stream, hook, &[&random], n_tokens.min(n_ce_tokens), &mut Named { name: of_random(), to: progress })?.remove(0);
     let baseline = Baseline::measure(engine, stream, Split::HeldOutB, hook, n_ce_tokens, progress)?;
     let ce = baseline.spliced(engine, stream, sae, progress)?;
     let controls = Controls {
         largest_neurons: baseline.largest_neurons(engine, stream, neurons.unwrap_or((eval.l0.round() as usize).max(FEWEST_NEURONS)), progress)?,
-        random_decoder: baseline.spliced(engine, stream, &random, progress)?,
+        random_decoder: baseline.spliced(engine, stream, &random, &mut Named { name: of_random(), to: progress })?,
         random_decoder_explained_variance: random_eval.explained_variance,
         sae: ce,
     };

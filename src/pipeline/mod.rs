@@ -24,7 +24,7 @@ pub use gap::{ConceptGap, gaps};
 pub use recipe::{DictionaryStage, ExamStage, LmStage, Recipe, SaeStage};
 pub use report::Report;
 pub use stages::{Stage, Stages};
-pub use status::{Status, caches, saes, status};
+pub use status::{Status, caches, is_unfinished, saes, saes_in_words, status, train_it};
 
 use crate::{activations, artifact, corpus, features, intervene, lm, sae};
 use std::path::PathBuf;

@@ -35,10 +35,31 @@ pub fn lines(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> St
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(2)));
         }
         if series.len() > 1 {
-            chart.configure_series_labels().border_style(TRANSPARENT).draw()?;
+            chart.configure_series_labels().position(emptiest(&finite, x, y)).border_style(TRANSPARENT).draw()?;
         }
         Ok(())
     })
+}
+
+/// The corner for the names of the curves: that with the fewest points, and halves between neighbours, on the plot from `x.0` to `x.1` and `y.0` to `y.1`.
+fn emptiest(curves: &[Vec<(f64, f64)>], x: (f64, f64), y: (f64, f64)) -> SeriesLabelPosition {
+    let share = |v: f64, (low, high): (f64, f64)| (v - low) / (high - low);
+    let place = |p: &(f64, f64)| (share(p.0, x), share(p.1, y));
+    let between = |w: &[(f64, f64)]| ((w[0].0 + w[1].0) / 2.0, (w[0].1 + w[1].1) / 2.0);
+    let points: Vec<(f64, f64)> = curves.iter().flat_map(|c| c.iter().copied().chain(c.windows(2).map(between))).map(|p| place(&p)).collect();
+    // Names of a dozen letters at this size, one below the other.
+    let (wide, tall) = (0.33, (0.1 * curves.len() as f64).clamp(0.2, 0.5));
+    let n_in = |right: bool, top: bool| {
+        let within = |p: &&(f64, f64)| (if right { 1.0 - p.0 } else { p.0 }) < wide && (if top { 1.0 - p.1 } else { p.1 }) < tall;
+        points.iter().filter(within).count()
+    };
+    let corners = [
+        (n_in(true, true), SeriesLabelPosition::UpperRight),
+        (n_in(true, false), SeriesLabelPosition::LowerRight),
+        (n_in(false, true), SeriesLabelPosition::UpperLeft),
+        (n_in(false, false), SeriesLabelPosition::LowerLeft),
+    ];
+    corners.into_iter().min_by_key(|corner| corner.0).expect("there are four").1
 }
 
 /// Named points, those that no other beats in both (less x, more y) joined by a line, the others grey. x is above 0 and on a logarithmic axis, with a line at
@@ -196,6 +217,21 @@ mod tests {
             &[Series { name: "train", points: vec![(0.0, 3.0), (1e6, 2.0), (2e6, f64::NAN)] }, Series { name: "held out", points: vec![] }],
         );
         assert!(svg.contains("held out") && svg.contains("currentColor") && !svg.contains("NaN"), "{svg}");
+    }
+
+    #[test]
+    fn names_stand_where_no_curve_is() {
+        use std::mem::discriminant as which;
+        let falling = vec![(0.0, 1.0), (0.1, 0.2), (1.0, 0.1)];
+        let rising = vec![(0.0, 0.0), (0.1, 0.9), (1.0, 1.0)];
+        for (curves, corner) in [
+            (vec![falling.clone()], SeriesLabelPosition::UpperRight),
+            (vec![rising.clone()], SeriesLabelPosition::LowerRight),
+            (vec![falling, rising, vec![(0.7, 0.5), (0.9, 0.8)]], SeriesLabelPosition::LowerRight),
+            (vec![], SeriesLabelPosition::UpperRight),
+        ] {
+            assert_eq!(which(&emptiest(&curves, (0.0, 1.0), (0.0, 1.0))), which(&corner), "{curves:?}");
+        }
     }
 
     #[test]

@@ -132,6 +132,29 @@ pub fn saes(run: &RunDir) -> Vec<String> {
     names
 }
 
+/// Whether an SAE of the run was begun and is not there yet: its training goes on, or was interrupted.
+pub fn is_unfinished(run: &RunDir, name: &str) -> bool {
+    !run.sae(name).join("cfg.json").is_file() && !run.features(name).is_file()
+}
+
+/// [`saes`] but for `without`, as one line that tells which of them are unfinished; `none` where there are none.
+pub fn saes_in_words(run: &RunDir, without: Option<&str>) -> String {
+    let told = |name: String| if is_unfinished(run, &name) { format!("{name} (unfinished)") } else { name };
+    match saes(run).into_iter().filter(|name| Some(&name[..]) != without).map(told).collect::<Vec<_>>() {
+        names if names.is_empty() => "none".into(),
+        names => names.join(", "),
+    }
+}
+
+/// What to do for an SAE that cannot be opened: go on with its training where that was begun, else train it.
+pub fn train_it(run: &RunDir, name: &str) -> String {
+    let train = format!("monosem sae train --name {} {}", shell_word(name), run.flags());
+    match saes(run).iter().any(|known| known == name) && is_unfinished(run, name) {
+        true => format!("the training of {name} is not finished; go on with: {train} --resume   (and the flags that it was started with)"),
+        false => format!("train it with: {train}"),
+    }
+}
+
 /// The caches of activations in a run, in the order of their hooks; what is no finished cache is left out. Their rows, which may be many, are not read.
 pub fn caches(run: &RunDir) -> Vec<CacheSummary> {
     let tokens = TokenStream::open(&run.tokens()).ok().map(|stream| stream.manifest().hash());
@@ -172,4 +195,29 @@ fn run_toml_made(run: &RunDir, stage: &str, checkpoint: &Path) -> bool {
     }
     let rows = stage == "sae" && there["inputs"]["rows"] != recipe.sae.rows();
     settings::differences(&there["config"], &here).is_empty() && !rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_sae_whose_training_was_interrupted_is_told_from_those_that_can_be_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::new(dir.path(), "mine");
+        assert_eq!(saes_in_words(&run, None), "none");
+        for file in [run.sae("main").join("cfg.json"), run.checkpoints("sae-wide").join("step-00000007.safetensors")] {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "").unwrap();
+        }
+        assert_eq!(saes_in_words(&run, None), "main, wide (unfinished)");
+        assert_eq!(saes_in_words(&run, Some("main")), "wide (unfinished)");
+        assert!(train_it(&run, "wide").contains("go on with: monosem sae train --name wide"), "{}", train_it(&run, "wide"));
+        assert!(train_it(&run, "other").starts_with("train it with: monosem sae train --name other"), "{}", train_it(&run, "other"));
+        // One that is there and trained anew can be opened all the while.
+        let anew = run.checkpoints("sae-main");
+        fs::create_dir_all(&anew).unwrap();
+        fs::write(anew.join("step-00000007.safetensors"), "").unwrap();
+        assert!(!is_unfinished(&run, "main"));
+    }
 }

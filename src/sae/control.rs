@@ -23,6 +23,8 @@ impl Control {
     /// Change of the factor's logarithm per step at most, and over a whole run at least where L0 is off all the while.
     const PER_STEP: f64 = 3e-4;
     const PER_RUN: f64 = 15.0;
+    /// The factor and its inverse at most. Beyond, the penalty is all that Adam sees, and what L0 lacks is steps; the way back would be long.
+    pub const MOST: f64 = 1e4;
 
     /// An integral controller: the factor rises while more latents are active than wanted, by tanh(10 (l0 / target - 1)) of its fastest, and hardly moves
     /// while L0 is on its way and will be there within the memory of its running mean, nor at all while a batch is on the other side of the target than the mean. Its fastest is 3e-4 a step (as the baselines of SynthSAEBench have it), more in runs of below 50,000 steps.
@@ -40,7 +42,9 @@ impl Control {
             (false, true) => Self::ON_ITS_WAY,
             (false, false) => 1.0,
         };
-        self.factor *= (fastest * brake * (10.0 * error).tanh()).exp();
+        let steered = self.factor * (fastest * brake * (10.0 * error).tanh()).exp();
+        // What a change of the penalty's shape put beyond the limit stays there.
+        self.factor = steered.clamp(Self::MOST.recip().min(self.factor), Self::MOST.max(self.factor));
     }
 
     /// The penalty of the same activations was `old` and is `new`.
@@ -71,6 +75,13 @@ mod tests {
             control.steer(l0, 20.0, 200);
         }
         assert!((l0 / 20.0 - 1.0).abs() < 0.3, "{l0} at {}", control.factor);
+        // An L0 that follows nothing: the factor stops.
+        let mut control = Control::default();
+        (0..1000).for_each(|_| control.steer(500.0, 20.0, 1000));
+        assert_eq!(control.factor, Control::MOST);
+        control.factor = 2.0 * Control::MOST;
+        control.steer(500.0, 20.0, 1000);
+        assert_eq!(control.factor, 2.0 * Control::MOST);
         // A batch below the target and a mean above it: nothing is changed.
         let mut between = Control { factor: 2.0, l0: 30.0 };
         between.steer(10.0, 20.0, 10_000);

@@ -31,6 +31,7 @@ pub use architectures::{
 pub use checkpoint::Checkpoint;
 pub use config::{Decoder, Resample, SaeConfig, TrainConfig};
 pub use consistency::{Consistency, MATCHED, MOST_COSINES, consistency, consistency_formulas};
+pub use control::Control;
 pub use cpu::CpuEngine;
 pub use engine::{Engine, Params, Replacement, State, StepReport, StepSettings};
 pub use error::{Error, Result};

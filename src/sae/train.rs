@@ -7,7 +7,7 @@ use super::checkpoint::Checkpoint;
 use super::history;
 use super::training::{LOG, Training, check_finite};
 use super::{Error, Result, RowSource, Sae, TrainConfig};
-use crate::artifact::{self, Manifest, Progress, Start, settings};
+use crate::artifact::{self, Manifest, Named, Progress, Start, settings};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -168,7 +168,10 @@ fn begin<'a>(source: &mut dyn RowSource, jobs: &[(&'a TrainConfig, &'a Place)], 
             if !steps.is_empty() {
                 progress.note(&format!("{} of {} SAEs have a first checkpoint; all begin again", steps.len(), jobs.len()));
             }
-            return jobs.iter().map(|(config, place)| Training::start(source, config, place, identity(config, place), progress)).collect();
+            let start = |(config, place): &(&'a TrainConfig, &'a Place)| {
+                Training::start(source, config, place, identity(config, place), &mut Named { name: place.name(jobs.len()), to: progress })
+            };
+            return jobs.iter().map(start).collect();
         }
         let least = *steps.iter().min().expect("there is one");
         if steps.len() < jobs.len() {
@@ -198,11 +201,12 @@ fn run(source: &mut dyn RowSource, trainings: &mut [Training], progress: &mut dy
     while trainings[0].step < config.steps() {
         read_batch(source, trainings[0].start, &mut rows, progress)?;
         rows_since += config.batch as u64;
+        let n = trainings.len();
         for training in trainings.iter_mut() {
-            let lr = training.one_step(&rows, source, progress)?;
+            let lr = training.one_step(&rows, source, &mut Named { name: training.place.name(n), to: progress })?;
             let (config, step) = (training.config, training.step);
             if step.is_multiple_of(config.log_every) || step == config.steps() {
-                training.log(lr, rows_since as f64 / since.elapsed().as_secs_f64().max(1e-9), progress)?;
+                training.log(lr, rows_since as f64 / since.elapsed().as_secs_f64().max(1e-9))?;
             }
             if config.snapshot_steps().contains(&step) {
                 training.snapshot()?;
@@ -210,6 +214,9 @@ fn run(source: &mut dyn RowSource, trainings: &mut [Training], progress: &mut dy
         }
         progress.advance(config.batch as u64);
         let step = trainings[0].step;
+        if step.is_multiple_of(config.log_every) || step == config.steps() {
+            progress.figure(&figures(trainings));
+        }
         if step.is_multiple_of(config.log_every) {
             (since, rows_since) = (Instant::now(), 0);
         }
@@ -224,6 +231,13 @@ fn run(source: &mut dyn RowSource, trainings: &mut [Training], progress: &mut dy
         }
     }
     Ok(())
+}
+
+/// How the last step went, of several SAEs in the order in which they were named.
+fn figures(trainings: &[Training]) -> String {
+    let of_each = |of: &dyn Fn(&Training) -> String| trainings.iter().map(of).collect::<Vec<_>>().join(" | ");
+    let (fvu, l0) = (of_each(&|t| format!("{:.4}", t.fvu())), of_each(&|t| format!("{:.1}", t.last.l0)));
+    format!("fvu {fvu}  l0 {l0}  dead {} %", of_each(&|t| format!("{:.1}", 100.0 * t.dead_frac())))
 }
 
 /// Fills `rows` (B, D), from `start` again where the rows end.
@@ -274,6 +288,12 @@ fn identity(config: &TrainConfig, place: &Place) -> String {
 }
 
 impl Place {
+    /// What its lines are told under, where `n` SAEs are trained at a time; nothing for one alone.
+    fn name(&self, n: usize) -> String {
+        let name = || self.out.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if n > 1 { name() } else { String::new() }
+    }
+
     /// How the SAE that is finished here differs in its settings from what is asked for, the order of rows included; empty where there is none.
     ///
     /// # Errors

@@ -93,6 +93,7 @@ pub(crate) struct Watch {
     pub stop_after_rows: Option<u64>,
     pub rows: u64,
     pub notes: Vec<String>,
+    pub figure: String,
 }
 
 impl Progress for Watch {
@@ -100,7 +101,9 @@ impl Progress for Watch {
     fn advance(&mut self, n: u64) {
         self.rows += n;
     }
-    fn figure(&mut self, _: &str) {}
+    fn figure(&mut self, text: &str) {
+        self.figure = text.into();
+    }
     fn note(&mut self, line: &str) {
         self.notes.push(line.into());
     }
@@ -270,6 +273,9 @@ fn several_saes_of_one_stream_are_those_that_are_trained_alone_also_when_interru
     let mut watch = Watch::default();
     train_all(&mut source(), &again, &mut watch).unwrap();
     assert!(watch.notes.iter().any(|n| n.contains("2 of 3 SAEs have a first checkpoint")), "{:?}", watch.notes);
+    // What is said of one of several is said under its name, their figures side by side.
+    assert!(watch.notes.iter().any(|n| n.starts_with("sae: the mean of the activations")), "{:?}", watch.notes);
+    assert_eq!(watch.figure.matches(" | ").count(), 3 * 2, "{}", watch.figure);
     for (one, two) in places.iter().zip(&fresh) {
         assert!(fs::read(one.out.join("sae_weights.safetensors")).unwrap() == fs::read(two.out.join("sae_weights.safetensors")).unwrap());
     }

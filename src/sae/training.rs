@@ -63,7 +63,7 @@ pub(super) struct Training<'a> {
     /// Where the source stood when the training began.
     pub start: u64,
     run: String,
-    last: StepReport,
+    pub last: StepReport,
     /// (B, D) or (B, D + E): the rows of the step in the units of training.
     batch: Vec<f32>,
     dead: Vec<u32>,
@@ -206,13 +206,13 @@ impl<'a> Training<'a> {
             Stuck::No if off > FAR_OFF => self.stuck = Stuck::Since { step: self.step, off, factor: self.control.factor },
             Stuck::Since { off: then, .. } if off <= FAR_OFF || off < 0.95 * then => self.stuck = Stuck::No,
             Stuck::Since { step, factor, .. } if (self.step - step) * 10 >= self.config.steps() => {
-                let name = self.place.out.file_name().unwrap_or_default().to_string_lossy();
                 progress.note(&format!(
-                    "{name}, step {}: L0 is {:.1} and does not come nearer to {target}, though the coefficient was multiplied by {:.2} in {} steps: train for more steps, or begin with another coefficient of the recipe",
+                    "step {}: L0 is {:.1} and does not come nearer to {target}, though the coefficient was multiplied by {:.2} in {} steps and is {:.2} times the recipe's: train for more steps, or begin with another coefficient of the recipe",
                     self.step,
                     self.control.l0,
                     self.control.factor / factor,
-                    self.step - step
+                    self.step - step,
+                    self.control.factor
                 ));
                 self.stuck = Stuck::Said;
             }
@@ -223,19 +223,18 @@ impl<'a> Training<'a> {
     /// Says what has done next to nothing in the first fifth of the run: a penalty, or thresholds that stand where they began.
     fn say_if_inert(&self, progress: &mut dyn Progress) {
         let (recipe, StepReport { loss, penalty, l0, .. }) = (&self.config.sae.recipe, self.last);
-        let name = self.place.out.file_name().unwrap_or_default().to_string_lossy();
         let coefficient = recipe.sparsity(self.config.sae.d_out()).unwrap_or(0.0) * self.control.factor;
         let share = coefficient * penalty / loss;
         if coefficient > 0.0 && share < INERT && self.config.target_l0.is_none() {
             progress.note(&format!(
-                "{name}, step {}: the penalty is {:.3} % of the loss and L0 is {l0:.1}: it hardly makes anything sparse; raise its coefficient, or steer it with --target-l0",
+                "step {}: the penalty is {:.3} % of the loss and L0 is {l0:.1}: it hardly makes anything sparse; raise its coefficient, or steer it with --target-l0",
                 self.step,
                 100.0 * share
             ));
         }
         for ((vector, first), values) in recipe.vectors().iter().zip(&self.engine.read().params.vectors) {
             if values.iter().all(|value| value == first) {
-                progress.note(&format!("{name}, step {}: no {vector} has moved from {first}: nothing trains them with these settings", self.step));
+                progress.note(&format!("step {}: no {vector} has moved from {first}: nothing trains them with these settings", self.step));
             }
         }
     }
@@ -359,14 +358,15 @@ impl<'a> Training<'a> {
         sae.telling_rows(&inputs(&self.config.sae, &rows))
     }
 
-    fn dead_frac(&self) -> f64 {
+    /// Share of latents that did not fire for a window of rows.
+    pub fn dead_frac(&self) -> f64 {
         let rows = self.step * self.config.batch as u64;
         let dead = self.last_fired.iter().filter(|&&last| rows.saturating_sub(last) >= self.config.dead_window_rows).count();
         dead as f64 / self.last_fired.len() as f64
     }
 
     /// mse / variance of the batch around its mean; of rows without any 0 where they are reconstructed exactly, else 1, as in [`super::Metrics`].
-    fn fvu(&self) -> f64 {
+    pub fn fvu(&self) -> f64 {
         match self.last {
             StepReport { variance, mse, .. } if variance > 0.0 => mse / variance,
             StepReport { mse, .. } => f64::from(u8::from(mse > 0.0)),
@@ -374,7 +374,7 @@ impl<'a> Training<'a> {
     }
 
     /// A line of train.jsonl.
-    pub fn log(&self, lr: f64, rows_per_s: f64, progress: &mut dyn Progress) -> Result<()> {
+    pub fn log(&self, lr: f64, rows_per_s: f64) -> Result<()> {
         let StepReport { loss, mse, l0, penalty, aux, other, grad_norm, .. } = self.last;
         let (fvu, dead_frac) = (self.fvu(), self.dead_frac());
         let line = json!({
@@ -383,9 +383,7 @@ impl<'a> Training<'a> {
         });
         let path = self.place.checkpoints.join(LOG);
         let appended = OpenOptions::new().append(true).create(true).open(&path).and_then(|mut file| writeln!(file, "{line}"));
-        appended.map_err(|e| artifact::Error::io("append to", &path, e))?;
-        progress.figure(&format!("fvu {fvu:.4}  l0 {l0:.1}  dead {:.1} %", 100.0 * dead_frac));
-        Ok(())
+        Ok(appended.map_err(|e| artifact::Error::io("append to", &path, e))?)
     }
 
     /// Keeps the SAE as it is now, for people who watch it learn.

@@ -23,6 +23,7 @@ use crate::features::{self, Dictionary, NEURONS};
 use crate::intervene::check_widths;
 use crate::labels::Labels;
 use crate::lm::{HookPoint, Lm, LmConfig};
+use crate::pipeline::{saes_in_words, train_it};
 use crate::sae::{Sae, read_origin};
 use anyhow::{Context, bail};
 
@@ -174,9 +175,9 @@ struct OpenedSae {
 fn open_sae(run: &RunDir, name: &str, lm: &Manifest, config: &LmConfig) -> anyhow::Result<OpenedSae> {
     let dir = run.sae(name);
     let rerun = format!("monosem sae train --name {name} {}", run.flags());
-    let known = crate::pipeline::saes(run).join(", ");
-    let known = if known.is_empty() { "none" } else { &known };
-    let next = || format!("cannot open the SAE {name} of {}\n  those that are there: {known}; train one with: {rerun}", run.root.display());
+    let next = || {
+        format!("cannot open the SAE {name} of {}\n  those that are there: {}; {}", run.root.display(), saes_in_words(run, None), train_it(run, name))
+    };
     let manifest = Manifest::read(&dir, "sae", crate::sae::SAE_FORMAT_VERSION).with_context(next)?;
     manifest.check_input(&dir, "lm", lm, &rerun)?;
     let origin = read_origin(&dir).with_context(next)?;

@@ -3,7 +3,7 @@
 use super::super::Global;
 use crate::artifact::{RunDir, grouped, read_json, shell_word};
 use crate::features::compare::{Named, cautions, compare, open};
-use crate::pipeline::saes;
+use crate::pipeline::{saes_in_words, train_it};
 use crate::sae::{Consistency, Eval, consistency, consistency_formulas};
 use anyhow::{Context, bail};
 use serde::Serialize;
@@ -41,8 +41,10 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
             Some((other, plain)) => (RunDir::new(&global.dir, other), plain),
             None => (run.clone(), name.as_str()),
         };
-        let named = open(&home, plain)
-            .with_context(|| format!("cannot open the SAE {plain} of {}\n  those that are there: {}", home.root.display(), saes(&home).join(", ")))?;
+        let named = open(&home, plain).with_context(|| {
+            let next = if plain.contains('@') { String::new() } else { format!("; {}", train_it(&home, plain)) };
+            format!("cannot open the SAE {plain} of {}\n  those that are there: {}{next}", home.root.display(), saes_in_words(&home, None))
+        })?;
         let path = home.sae(plain).join("eval.json");
         let eval = path.exists().then(|| read_json(&path)).transpose()?;
         let mut side = Side { name: name.clone(), n_latents: named.sae.d_sae, eval, consistency: None, cautions: vec![], to_eval: String::new() };
@@ -122,7 +124,9 @@ fn table(sides: &[Side]) -> Vec<String> {
     let mut lines = vec![line("", &|side| side.name.clone(), ""), line("latents", &|side| grouped(side.n_latents as u64), "")];
     if let Some(known) = sides.iter().find_map(|side| side.eval.as_ref()) {
         lines.extend(FIGURES.iter().map(|(name, of, decimals)| {
-            let cell = |side: &Side| side.eval.as_ref().and_then(of).map_or_else(nothing, |v| format!("{v:.decimals$}"));
+            let cell = |side: &Side| {
+                side.eval.as_ref().and_then(of).map_or_else(nothing, |v| if *decimals == 0 { grouped(v as u64) } else { format!("{v:.decimals$}") })
+            };
             line(name, &cell, known.formulas.get(*name).map_or("", String::as_str))
         }));
     }

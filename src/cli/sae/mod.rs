@@ -7,10 +7,10 @@ mod train;
 
 use super::lm::lm_manifest;
 use super::{Global, Interrupted, Terminal, again, one_or_more};
-use crate::artifact::{Manifest, RunDir, grouped, read_json};
+use crate::artifact::{Manifest, RunDir, grouped, read_json, time};
 use crate::corpus::TokenStream;
 use crate::lm::{self, HookPoint, Lm};
-use crate::pipeline::{self, EvalConfig, Evaluated, saes};
+use crate::pipeline::{self, EvalConfig, Evaluated, saes_in_words, train_it};
 use crate::sae::{self, Eval, Recipe, Sae, Select, TrainConfig};
 use anyhow::Context;
 use std::collections::BTreeMap;
@@ -147,8 +147,9 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
     };
     pipeline::write_evaluated(&dir, &evaluated, record)?;
     let Evaluated { eval, controls } = evaluated;
+    let said = [cautions(&eval), beaten_by(&controls)].concat();
     if global.json {
-        say!("{}", serde_json::json!({"eval": eval, "controls": controls, "cautions": cautions(&eval)}));
+        say!("{}", serde_json::json!({"eval": eval, "controls": controls, "cautions": said}));
         return Ok(());
     }
     say_figures(&dir, &eval)?;
@@ -184,7 +185,7 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
         let share = |r: Option<f64>| r.map_or("-".into(), |r| format!("{r:.4}"));
         say!("  {what:38} {ce:8.4} {gap:8.4} {:>17} {:>17}", share(zeros), share(mean));
     }
-    cautions(&eval).iter().for_each(|caution| tell!("note: {caution}"));
+    said.iter().for_each(|caution| tell!("note: {caution}"));
     match run.features(&args.name).exists() {
         true => tell!("next: monosem explore --sae {} {}", args.name, run.flags()),
         false => tell!("next: monosem features build --sae {} {}", args.name, run.flags()),
@@ -224,6 +225,19 @@ fn cautions(eval: &Eval) -> Vec<String> {
     let flatters = eval.ce_mean > eval.ce_zero;
     let said = "the mean is a worse stand-in than zeros here, so ce_recovered_mean flatters: read ce_recovered_zero";
     flatters.then(|| said.to_string()).into_iter().collect()
+}
+
+/// The controls that lose less cross-entropy than the SAE does.
+fn beaten_by(controls: &pipeline::Controls) -> Vec<String> {
+    let pipeline::Controls { sae, largest_neurons, random_decoder, .. } = controls;
+    let names = [
+        (random_decoder.ce_spliced, format!("a random decoder with {:.1} latents active", random_decoder.l0)),
+        (largest_neurons.ce, format!("keeping the {} largest neurons", largest_neurons.k)),
+    ];
+    let better = names.into_iter().filter(|(ce, _)| *ce < sae.ce_spliced);
+    better
+        .map(|(_, name)| format!("{name} loses less cross-entropy than this SAE, which has {:.1} active: it has not earned its place yet", sae.l0))
+        .collect()
 }
 
 fn say_transcoder(dir: &Path, eval: &Eval, global: &Global) -> anyhow::Result<()> {
@@ -299,9 +313,10 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         say!("  a transcoder: reconstructs the {} numbers at {}{linear}", transcoder.d_out, origin.hook_name_out.unwrap_or_default());
     }
     if let Ok(config) = serde_json::from_value::<TrainConfig>(manifest.config.clone()) {
-        let settings = config.sae.recipe.settings();
-        let settings: Vec<String> = settings.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| format!("{key} {value}")).collect();
-        say!("  recipe {}: {}", config.sae.recipe.name(), settings.join(", "));
+        let recipe = &config.sae.recipe;
+        let settings: Vec<(String, serde_json::Value)> = recipe.settings();
+        let told = settings.iter().filter(|(key, value)| !value.is_null() && !recipe.unused().contains(&&key[..]));
+        say!("  recipe {}: {}", recipe.name(), told.map(|(key, value)| format!("{key} {value}")).collect::<Vec<_>>().join(", "));
         let factor = manifest.details["sparsity_factor"].as_f64().unwrap_or(f64::NAN);
         let steered = config.target_l0.map_or(String::new(), |target| format!(", {}", steered(target, factor)));
         say!("  learning rate {}, batch {}, dead after {} rows{steered}", config.lr, config.batch, grouped(config.dead_window_rows));
@@ -327,22 +342,25 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The seconds of a [`sae::Forecast`], both ends where they differ.
+fn between((least, most): (f64, f64)) -> String {
+    match time(most) {
+        longest if longest == time(least) => longest,
+        longest => format!("{} (were few latents active from the beginning) to {longest} (were many to the end)", time(least)),
+    }
+}
+
 /// What a coefficient was steered towards, and what it came to; older programs did not keep the latter.
 fn steered(target: f64, factor: f64) -> String {
-    let times = if factor.is_finite() { format!(", the recipe's coefficient {factor:.3} times as high in the end") } else { String::new() };
+    let decimals = if factor < 100.0 { 3 } else { 0 };
+    let times = if factor.is_finite() { format!(", the recipe's coefficient {factor:.decimals$} times as high in the end") } else { String::new() };
     format!("steered towards an L0 of {target}{times}")
 }
 
 fn load(run: &RunDir, name: &str) -> anyhow::Result<Sae> {
     let dir = run.sae(name);
     Sae::load_any(&dir).with_context(|| {
-        let known = saes(run).join(", ");
-        let known = if known.is_empty() { "none" } else { &known };
-        format!(
-            "cannot read the SAE {name} of {}\n  those that are there: {known}; train it with: monosem sae train --name {name} {}",
-            run.root.display(),
-            run.flags()
-        )
+        format!("cannot read the SAE {name} of {}\n  those that are there: {}; {}", run.root.display(), saes_in_words(run, None), train_it(run, name))
     })
 }
 
@@ -355,4 +373,37 @@ fn open_lm(run: &RunDir, stream: &TokenStream) -> anyhow::Result<Lm> {
     let manifest = lm_manifest(run)?;
     manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train {}", run.flags()))?;
     super::lm::open_lm(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intervene::{CeReport, NeuronsReport};
+
+    #[test]
+    fn controls_that_beat_the_sae_are_named() {
+        let at = |ce: f64| CeReport {
+            ce_clean: 1.0,
+            ce_spliced: ce,
+            ce_zero: 3.0,
+            ce_mean: 2.0,
+            ce_recovered_zero: None,
+            ce_recovered_mean: None,
+            gap_nats: ce - 1.0,
+            kl: 0.0,
+            l0: 12.0,
+            n_tokens: 1,
+            n_kl_tokens: 1,
+        };
+        let controls = |sae: f64, random: f64, neurons: f64| pipeline::Controls {
+            sae: at(sae),
+            largest_neurons: NeuronsReport { k: 40, ce: neurons, gap_nats: 0.0, ce_recovered_zero: None, ce_recovered_mean: None },
+            random_decoder: at(random),
+            random_decoder_explained_variance: 0.0,
+        };
+        assert!(beaten_by(&controls(1.1, 2.0, 1.2)).is_empty());
+        let said = beaten_by(&controls(1.5, 2.0, 1.2));
+        assert!(said.len() == 1 && said[0].starts_with("keeping the 40 largest neurons"), "{said:?}");
+        assert_eq!(beaten_by(&controls(1.5, 1.4, 1.2)).len(), 2);
+    }
 }

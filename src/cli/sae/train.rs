@@ -1,6 +1,6 @@
 //! `monosem sae train`: one SAE, or several on one pass over the activations.
 
-use super::{open_lm, open_stream, steered};
+use super::{between, open_lm, open_stream, steered};
 use crate::activations::{self, Cached, CachedRows, Paired, ShuffleConfig, Shuffled, Streamed, WindowRows};
 use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, shell_word, size, time};
 use crate::cli::lm::lm_manifest;
@@ -364,6 +364,9 @@ fn train_on<S: WindowRows>(
     if source.plan().adjacency_ratio() > 2.0 {
         tell!("  note: this buffer is too small for its promise of a ratio below 2; give more with --buffer-mib");
     }
+    if differ_in_what_is_steered(args) {
+        tell!("  note: with --target-l0 a coefficient is only where the search begins: SAEs of several coefficients will hardly differ");
+    }
     let (mut least, mut most, mut bytes) = (0.0, 0.0, 0);
     let speed = sae::Speed::measure();
     for (config, place) in jobs {
@@ -392,10 +395,7 @@ fn train_on<S: WindowRows>(
         format!(" and {} for the model, which runs {} tokens", time(tokens as f64 * model.seconds_per_token), grouped(tokens))
     });
     let bytes = bytes + source.memory_bytes() + model.as_ref().map_or(0, |model| model.bytes);
-    let steps = match time(most) {
-        longest if longest == time(least) => longest,
-        longest => format!("{} (were few latents active from the beginning) to {longest} (were many to the end)", time(least)),
-    };
+    let steps = between((least, most));
     tell!(
         "in all some {steps} for the steps{reading}, by what was measured just now (encoding {:.0} GFLOP/s, other products {:.0}), and {} of memory",
         speed.encode / 1e9,
@@ -410,9 +410,10 @@ fn train_on<S: WindowRows>(
     for ((config, place), done) in jobs.iter().zip(&trained) {
         if let Some(target) = config.target_l0.filter(|target| (done.l0 / target - 1.0).abs() > 0.15) {
             tell!(
-                "note: {} has an L0 of {:.1}, not the {target} that was asked for: train on more rows, or begin with another coefficient",
+                "note: {} has an L0 of {:.1}, not the {target} that was asked for: {}",
                 place.out.display(),
-                done.l0
+                done.l0,
+                towards_a_missed_target(config, done.sparsity_factor)
             );
         }
         if done.fvu > 1.0 {
@@ -442,6 +443,26 @@ fn train_on<S: WindowRows>(
     Ok(())
 }
 
+/// What to try where L0 did not come to its target.
+fn towards_a_missed_target(config: &TrainConfig, factor: f64) -> String {
+    if factor >= sae::Control::MOST {
+        return format!(
+            "the coefficient is as high as it goes, {factor} times the recipe's, and what is missing is steps: more --rows, a smaller --batch or a higher --lr"
+        );
+    }
+    let settings = config.sae.recipe.settings();
+    let (name, value) =
+        settings.iter().find(|(name, _)| ["l1", "l0", "coefficient"].contains(&&name[..])).expect("what is steered has a coefficient");
+    format!("train on more --rows, or begin with another coefficient than {value} (--set {name}=X)")
+}
+
+/// SAEs that differ in the coefficient alone, which is steered to one target, will hardly differ.
+fn differ_in_what_is_steered(args: &Train) -> bool {
+    let steered = !args.target_l0.is_empty();
+    let several = |set: &String| matches!(set.split_once('='), Some(("l1" | "l0" | "coefficient", values)) if parts(values).len() > 1);
+    steered && (args.l1.len() > 1 || args.set.iter().any(several))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -469,6 +490,24 @@ mod tests {
         // Commas within brackets are the value's.
         assert_eq!(names(&["--set", "prefixes=[4,8]", "--set", "detached=true"]), ["main"]);
         assert_eq!(names(&["--set", "prefixes=[4,8],[16]"]), ["main-prefixes-[4,8]", "main-prefixes-[16]"]);
+    }
+
+    #[test]
+    fn a_missed_target_names_what_can_be_changed() {
+        for recipe in Recipe::all() {
+            let config = TrainConfig::short(SaeConfig::new(8, 16, recipe.clone()), 640, 64, 0);
+            if recipe.sparsity(8).is_some() {
+                let said = towards_a_missed_target(&config, 3.0);
+                let name = said.split("--set ").nth(1).and_then(|rest| rest.split('=').next()).unwrap_or_default();
+                assert!(recipe.settings().iter().any(|(key, _)| key == name), "{said}");
+                assert!(towards_a_missed_target(&config, sae::Control::MOST).contains("--lr"));
+            }
+        }
+        let differ = |line: &[&str]| differ_in_what_is_steered(&Line::parse_from([&["monosem", "--recipe", "gated"], line].concat()).train);
+        assert!(differ(&["--l1", "1,2", "--target-l0", "8"]) && differ(&["--set", "l1=1,2", "--target-l0", "8"]));
+        assert!(
+            !differ(&["--l1", "1,2"]) && !differ(&["--l1", "1", "--target-l0", "8,16"]) && !differ(&["--set", "bandwidth=1,2", "--target-l0", "8"])
+        );
     }
 
     #[test]

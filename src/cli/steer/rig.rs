@@ -9,7 +9,7 @@ use crate::intervene::saved::{SavedEdit, Scale};
 use crate::intervene::write::Rig;
 use crate::intervene::{self, Steering};
 use crate::lm::{CpuEngine, HookPoint, Lm};
-use crate::pipeline::saes;
+use crate::pipeline::{saes_in_words, train_it};
 use crate::sae::{Sae, read_origin};
 use anyhow::{Context, anyhow, bail};
 use std::path::PathBuf;
@@ -39,8 +39,7 @@ impl Opened {
         tell!("reads {} and {}", run.lm().display(), sae_dir.display());
         let tokenizer = Tokenizer::load(&run.tokens().join("tokenizer.json")).context("cannot read the run's tokenizer")?;
         if !sae_dir.is_dir() {
-            let known = saes(run).join(", ");
-            bail!("there is no SAE {name} in {}\n  those that are there: {}", run.root.display(), if known.is_empty() { "none" } else { &known });
+            bail!("there is no SAE {name} in {}\n  those that are there: {}; {}", run.root.display(), saes_in_words(run, None), train_it(run, &name));
         }
         let rerun = format!("monosem sae train --name {name} {}", run.flags());
         let sae = Sae::load(&sae_dir).with_context(|| format!("cannot open the SAE {name} of {}\n  train one with: {rerun}", run.root.display()))?;

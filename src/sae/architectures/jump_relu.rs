@@ -117,8 +117,8 @@ impl Architecture for JumpRelu {
                 return Err(format!("{name} is {value}; it must be positive"));
             }
         }
-        let unused = JumpRelu::default();
-        if self.loss == JumpLoss::Step && (self.scale, self.pre_act) != (unused.scale, unused.pre_act) {
+        let default = JumpRelu::default();
+        if self.loss == JumpLoss::Step && (self.scale, self.pre_act) != (default.scale, default.pre_act) {
             return Err("scale and pre_act are of the tanh loss; say loss=tanh as well, or leave them out".into());
         }
         if self.loss == JumpLoss::Step && 2.0 * self.threshold < self.bandwidth {
@@ -128,6 +128,10 @@ impl Architecture for JumpRelu {
             ));
         }
         Ok(())
+    }
+
+    fn unused(&self) -> &'static [&'static str] {
+        if self.loss == JumpLoss::Step { &["scale", "pre_act"] } else { &[] }
     }
 
     fn caution(&self) -> Option<String> {

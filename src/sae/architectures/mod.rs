@@ -115,6 +115,11 @@ pub trait Architecture: fmt::Debug + Sync {
         Some(self.penalty(u).unwrap_or_else(|| u.iter().map(|&u| u as f64).sum()))
     }
 
+    /// Settings that do nothing beside the others.
+    fn unused(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// What a training without a target for L0 is likely to run into with these settings.
     fn caution(&self) -> Option<String> {
         None
