@@ -32,6 +32,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     for (stage, status, _) in &stages {
         let line = match status {
             Status::Missing => "missing".to_string(),
+            Status::Interrupted { step } if run.in_use_by().is_some() => format!("not finished, saved after step {step}"),
             Status::Interrupted { step } => format!("interrupted after step {step}"),
             Status::HalfRead => "interrupted; what was read is saved".to_string(),
             Status::Stale { why } => format!("stale: {}", why.lines().next().unwrap_or_default()),

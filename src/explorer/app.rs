@@ -13,7 +13,7 @@ use crate::features::store::{FeatureSummary, Meta};
 use crate::features::{self, Dictionary, NEURONS};
 use crate::labels::{self, Labels};
 use crate::lm::{CpuEngine, HookPoint, Lm};
-use crate::pipeline::{saes, saes_in_words};
+use crate::pipeline::{is_unfinished, saes, saes_in_words};
 use crate::sae::Sae;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -179,6 +179,10 @@ impl App {
         let next = format!("monosem features build {flags} {}", self.run.flags());
         let missing = |what: String| Missing { what, next: next.clone() };
         let path = self.run.features(self.name(units));
+        if units == Units::Features && is_unfinished(&self.run, &self.sae) {
+            let next = format!("monosem sae train --name {} {} --resume", self.sae, self.run.flags());
+            return Err(Missing { what: format!("The training of {} is not finished.", self.sae), next });
+        }
         if !path.is_file() {
             return Err(missing(format!("{what} has not been built yet.")));
         }

@@ -38,7 +38,7 @@ pub mod write;
 mod write_tests;
 
 pub use edit::{Editor, LatentEdit, Rule, Scope, Steering};
-pub use splice::{Baseline, CeReport, NeuronsReport, evaluate};
+pub use splice::{Baseline, CeReport, NeuronsReport, Rest, evaluate};
 pub use steer::{Side, Steered, steer};
 
 use crate::lm::HookPoint;

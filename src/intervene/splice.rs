@@ -47,10 +47,33 @@ pub struct CeReport {
     pub n_kl_tokens: u64,
 }
 
-/// The k largest neurons kept, the rest at their mean: what a budget of k numbers per token buys without an SAE.
+/// What the neurons become that are not kept; those are kept that are farthest from it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rest {
+    /// Their mean over training text.
+    #[default]
+    Mean,
+    /// 0, which most neurons of a ReLU are anyway.
+    Zero,
+}
+
+impl Rest {
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Rest::Mean => "the rest's mean",
+            Rest::Zero => "the rest zero",
+        }
+    }
+}
+
+/// The k largest neurons kept: what a budget of k numbers per token buys without an SAE.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NeuronsReport {
     pub k: usize,
+    /// What the others were.
+    #[serde(default)]
+    pub rest: Rest,
     pub ce: f64,
     /// ce - ce_clean.
     pub gap_nats: f64,
@@ -164,15 +187,33 @@ impl Baseline {
         })
     }
 
-    /// The model with only the k neurons of each token kept that are farthest from their mean; the rest are at it.
+    /// The model with only the k largest neurons of each token kept, the rest at what loses less, their mean or zero: a control is to be as strong as it can be.
     pub fn largest_neurons(&self, engine: &mut dyn Engine, stream: &TokenStream, k: usize, progress: &mut dyn Progress) -> Result<NeuronsReport> {
+        let [mean, zero] = [Rest::Mean, Rest::Zero].map(|rest| self.neurons(engine, stream, (k, rest), progress));
+        let (mean, zero) = (mean?, zero?);
+        Ok(if zero.ce < mean.ce { zero } else { mean })
+    }
+
+    /// The model with only the k neurons of each token kept that are farthest from what the rest become.
+    pub fn neurons(
+        &self,
+        engine: &mut dyn Engine,
+        stream: &TokenStream,
+        (k, rest): (usize, Rest),
+        progress: &mut dyn Progress,
+    ) -> Result<NeuronsReport> {
         let mut order = Vec::new();
-        let keep = &mut |_: &[bool], _: &[f32], rows: &mut [f32]| {
-            rows.chunks_exact_mut(self.mean.len()).for_each(|row| keep_largest(row, &self.mean, k, &mut order));
+        let others = match rest {
+            Rest::Mean => self.mean.clone(),
+            Rest::Zero => vec![0.0; self.mean.len()],
         };
-        let (ce, _) = self.ce(engine, stream, "largest neurons", (None, Some(keep)), progress)?;
+        let keep = &mut |_: &[bool], _: &[f32], rows: &mut [f32]| {
+            rows.chunks_exact_mut(others.len()).for_each(|row| keep_largest(row, &others, k, &mut order));
+        };
+        let (ce, _) = self.ce(engine, stream, &format!("largest neurons, {}", rest.in_words()), (None, Some(keep)), progress)?;
         Ok(NeuronsReport {
             k,
+            rest,
             ce,
             gap_nats: ce - self.ce_clean,
             ce_recovered_zero: recovered(self.ce_clean, ce, self.ce_zero),
@@ -290,17 +331,17 @@ pub(super) fn recovered(clean: f64, ce: f64, ablated: f64) -> Option<f64> {
     (ablated > clean).then(|| (ablated - ce) / (ablated - clean))
 }
 
-/// Keeps the k entries of `row` that are farthest from `mean`, ties to the lower index; the rest become the mean.
-pub fn keep_largest(row: &mut [f32], mean: &[f32], k: usize, order: &mut Vec<u32>) {
+/// Keeps the k entries of `row` that are farthest from `others`, ties to the lower index; the rest become these.
+pub fn keep_largest(row: &mut [f32], others: &[f32], k: usize, order: &mut Vec<u32>) {
     if k >= row.len() {
         return;
     }
     order.clear();
     order.extend(0..row.len() as u32);
-    let distance = |i: u32| (row[i as usize] - mean[i as usize]).abs();
+    let distance = |i: u32| (row[i as usize] - others[i as usize]).abs();
     order.select_nth_unstable_by(k, |&a, &b| distance(b).total_cmp(&distance(a)).then(a.cmp(&b)));
     for &i in &order[k..] {
-        row[i as usize] = mean[i as usize];
+        row[i as usize] = others[i as usize];
     }
 }
 

@@ -376,7 +376,7 @@ fn what_a_report_derives_follows_from_its_own_cross_entropies() {
     assert_eq!((report.ce_clean, report.ce_zero, report.ce_mean, report.n_tokens), (clean, zero, mean, base.n_tokens));
     assert_eq!((report.gap_nats, report.ce_recovered_zero, report.ce_recovered_mean), (spliced - clean, share(spliced, zero), share(spliced, mean)));
     assert_eq!(evaluate(&mut engine, &stream, Split::HeldOutB, hook(), &sae, 500, &mut Silent).unwrap(), report);
-    let report = base.largest_neurons(&mut engine, &stream, 3, &mut Silent).unwrap();
+    let report = base.neurons(&mut engine, &stream, (3, Rest::Mean), &mut Silent).unwrap();
     let largest = report.ce;
     assert_eq!((report.k, report.gap_nats), (3, largest - clean));
     assert_eq!((report.ce_recovered_zero, report.ce_recovered_mean), (share(largest, zero), share(largest, mean)));
@@ -391,28 +391,36 @@ fn what_a_report_derives_follows_from_its_own_cross_entropies() {
     let report = base.spliced(&mut engine, &stream, &sae, &mut Silent).unwrap();
     assert!(near(report.ce_recovered_zero, 0.75) && report.ce_recovered_mean.is_none(), "{report:?}");
     (base.ce_clean, base.ce_zero, base.ce_mean) = (largest - 0.5, largest + 1.5, largest + 0.5);
-    let report = base.largest_neurons(&mut engine, &stream, 3, &mut Silent).unwrap();
+    let report = base.neurons(&mut engine, &stream, (3, Rest::Mean), &mut Silent).unwrap();
     assert_eq!(report.ce, largest);
     assert!(near(Some(report.gap_nats), 0.5) && near(report.ce_recovered_zero, 0.75) && near(report.ce_recovered_mean, 0.5), "{report:?}");
     base.ce_zero = base.ce_clean - 0.25;
-    let report = base.largest_neurons(&mut engine, &stream, 3, &mut Silent).unwrap();
+    let report = base.neurons(&mut engine, &stream, (3, Rest::Mean), &mut Silent).unwrap();
     assert!(report.ce_recovered_zero.is_none() && near(report.ce_recovered_mean, 0.5), "{report:?}");
 }
 
 #[test]
-fn keeping_all_neurons_is_the_clean_model_and_keeping_none_is_mean_ablation() {
+fn keeping_all_neurons_is_the_clean_model_and_keeping_none_is_ablation() {
     let dir = tempfile::tempdir().unwrap();
     let stream = stream(dir.path());
     let mut engine = CpuEngine::new(model(1, 17));
     let base = Baseline::measure(&mut engine, &stream, Split::HeldOutB, hook(), 500, &mut Silent).unwrap();
-    let mut ce = |k| base.largest_neurons(&mut engine, &stream, k, &mut Silent).unwrap().ce;
-    assert!((ce(D_IN) - base.ce_clean).abs() < 1e-6);
-    assert_eq!(ce(0), base.ce_mean);
-    assert!((ce(8) - base.ce_clean).abs() < (ce(0) - base.ce_clean).abs());
+    for (rest, ablated) in [(Rest::Mean, base.ce_mean), (Rest::Zero, base.ce_zero)] {
+        let mut ce = |k| base.neurons(&mut engine, &stream, (k, rest), &mut Silent).unwrap().ce;
+        assert!((ce(D_IN) - base.ce_clean).abs() < 1e-6);
+        assert_eq!(ce(0), ablated);
+        assert!((ce(8) - base.ce_clean).abs() < (ce(0) - base.ce_clean).abs());
+    }
+    // As a control the better of the two.
+    for k in [0, 3, 8] {
+        let [mean, zero] = [Rest::Mean, Rest::Zero].map(|rest| base.neurons(&mut engine, &stream, (k, rest), &mut Silent).unwrap());
+        let best = base.largest_neurons(&mut engine, &stream, k, &mut Silent).unwrap();
+        assert_eq!(best, if zero.ce < mean.ce { zero } else { mean });
+    }
 }
 
 #[test]
-fn the_k_neurons_farthest_from_their_mean_are_kept() {
+fn the_k_neurons_farthest_from_what_the_rest_become_are_kept() {
     let mut row = [1.0, -3.0, 0.5, 2.0, 2.0];
     splice::keep_largest(&mut row, &[0.9, 0.0, 0.0, 0.0, 4.0], 3, &mut Vec::new());
     // Distances 0.1, 3, 0.5, 2, 2: the first and the third are nearest to their means.

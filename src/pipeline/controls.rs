@@ -7,6 +7,7 @@ use super::{EvalConfig, Result};
 use crate::activations::{ShuffleConfig, Streamed};
 use crate::artifact::{self, Manifest, Progress, RunDir, Start};
 use crate::corpus::{Split, TokenStream};
+use crate::intervene::Rest;
 use crate::intervene::splice::keep_largest;
 use crate::intervene::{Baseline, CeReport};
 use crate::lm::{CpuEngine, Engine, HookPoint};
@@ -41,8 +42,10 @@ pub enum ControlKind {
     RandomDecoder,
     /// The principal components with the largest variance, as many as latents are active.
     Pca,
-    /// The neurons of each token that are farthest from their mean, as many as latents are active.
+    /// The neurons of each token that are farthest from their mean, as many as latents are active; the rest at it.
     LargestNeurons,
+    /// As many that are farthest from zero, the rest zero.
+    LargestNeuronsZero,
 }
 
 /// The figures of one of them; absent where they have no meaning.
@@ -129,30 +132,33 @@ pub fn controls(
             rows.push(row(ControlKind::ShuffledModel, &eval, None, train.rows));
         }
     }
-    let neurons = baseline.largest_neurons(engine, stream, k, progress)?;
-    rows.push(ControlRow {
-        control: ControlKind::LargestNeurons,
-        l0: neurons.k as f64,
-        explained_variance: Some(explained_by_neurons(&sample, sae.d_in, k)),
-        gap_nats: Some(neurons.gap_nats),
-        ce_recovered_zero: neurons.ce_recovered_zero,
-        ce_recovered_mean: neurons.ce_recovered_mean,
-        dead_frac: None,
-        n_eval_tokens: Some((sample.len() / sae.d_in) as u64),
-        rows: 0,
-    });
+    for (control, rest) in [(ControlKind::LargestNeurons, Rest::Mean), (ControlKind::LargestNeuronsZero, Rest::Zero)] {
+        let neurons = baseline.neurons(engine, stream, (k, rest), progress)?;
+        rows.push(ControlRow {
+            control,
+            l0: neurons.k as f64,
+            explained_variance: Some(explained_by_neurons(&sample, sae.d_in, k, rest)),
+            gap_nats: Some(neurons.gap_nats),
+            ce_recovered_zero: neurons.ce_recovered_zero,
+            ce_recovered_mean: neurons.ce_recovered_mean,
+            dead_frac: None,
+            n_eval_tokens: Some((sample.len() / sae.d_in) as u64),
+            rows: 0,
+        });
+    }
     Ok(rows)
 }
 
-/// Of the variance of rows (n, D) around their mean, the share that the k neurons of each row hold that are farthest from it.
-fn explained_by_neurons(rows: &[f32], d: usize, k: usize) -> f64 {
+/// Of the variance of rows (n, D) around their mean, the share that is not lost where k neurons of each row are kept.
+fn explained_by_neurons(rows: &[f32], d: usize, k: usize, rest: Rest) -> f64 {
     let n = (rows.len() / d).max(1) as f64;
     let mean: Vec<f32> = (0..d).map(|i| (rows.iter().skip(i).step_by(d).map(|&v| v as f64).sum::<f64>() / n) as f32).collect();
+    let others = if rest == Rest::Mean { mean.clone() } else { vec![0.0; d] };
     let (mut left, mut all, mut order) = (0.0, 0.0, Vec::new());
     let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
     for row in rows.chunks_exact(d) {
         let mut kept = row.to_vec();
-        keep_largest(&mut kept, &mean, k, &mut order);
+        keep_largest(&mut kept, &others, k, &mut order);
         left += apart(row, &kept);
         all += apart(row, &mean);
     }
@@ -219,7 +225,11 @@ mod tests {
     fn the_largest_neurons_hold_the_share_of_the_variance_that_they_are_off_the_mean_by() {
         // Around their mean (2, 1, 1) both rows are off by 2, 1 and 0: the first neuron holds 4 of 5.
         let rows = [4.0, 0.0, 1.0, 0.0, 2.0, 1.0];
-        assert!((explained_by_neurons(&rows, 3, 1) - 0.8).abs() < 1e-9);
-        assert_eq!((explained_by_neurons(&rows, 3, 0), explained_by_neurons(&rows, 3, 2), explained_by_neurons(&rows, 3, 9)), (0.0, 1.0, 1.0));
+        let mean = |k| explained_by_neurons(&rows, 3, k, Rest::Mean);
+        assert!((mean(1) - 0.8).abs() < 1e-9);
+        assert_eq!((mean(0), mean(2), mean(9)), (0.0, 1.0, 1.0));
+        // With zeros the rows (4, 0, 0) and (0, 2, 0) are a 1 off each, of 10 in all; with none kept 17 and 5.
+        let zero = |k| explained_by_neurons(&rows, 3, k, Rest::Zero);
+        assert!((zero(1) - 0.8).abs() < 1e-9 && (zero(0) + 1.2).abs() < 1e-9 && zero(2) == 1.0);
     }
 }

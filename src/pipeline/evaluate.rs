@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Of `eval.json` and `controls.json`: raised when a figure changes its meaning.
-pub(super) const EVAL_FORMAT_VERSION: u32 = 1;
+pub(super) const EVAL_FORMAT_VERSION: u32 = 2;
 
 /// Rows that the random-decoder control is fitted on.
 const CONTROL_ROWS: usize = 8192;
@@ -23,7 +23,7 @@ const CONTROL_ROWS: usize = 8192;
 pub struct Controls {
     /// The SAE itself.
     pub sae: CeReport,
-    /// Keeping the largest neurons of each token, as many as the SAE has active latents at most; the rest at their mean.
+    /// Keeping the largest neurons of each token, as many as the SAE has active latents at least; the rest at their mean or zero, whichever loses less.
     pub largest_neurons: NeuronsReport,
     /// Random unit decoder directions, as many active per token.
     pub random_decoder: CeReport,

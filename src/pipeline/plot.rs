@@ -190,16 +190,18 @@ fn bounds(points: impl Iterator<Item = (f64, f64)>) -> ((f64, f64), (f64, f64)) 
     (airy(x, 0.0), airy(y, 0.06))
 }
 
-/// 1234567 -> 1.2M, 0.00012 -> 1.2e-4.
+/// Three digits at most: 1234567 -> 1.23M, 0.0150 -> 0.015, 0.00012 -> 1.2e-4.
 fn short(v: f64) -> String {
-    let magnitude = v.abs();
-    match magnitude {
+    let digits = |v: f64| {
+        let decimals = (2.0 - v.abs().log10().floor()).clamp(0.0, 5.0) as usize;
+        let all = format!("{v:.decimals$}");
+        if all.contains('.') { all.trim_end_matches('0').trim_end_matches('.').to_string() } else { all }
+    };
+    match v.abs() {
         m if m < 1e-12 => "0".into(),
-        m if m >= 1e6 => format!("{:.1}M", v / 1e6),
-        m if m >= 1e4 => format!("{:.0}k", v / 1e3),
-        m if m >= 100.0 => format!("{v:.0}"),
-        m if m >= 1.0 => format!("{v:.1}"),
-        m if m >= 0.01 => format!("{v:.2}"),
+        m if m >= 1e6 => format!("{}M", digits(v / 1e6)),
+        m if m >= 1e4 => format!("{}k", digits(v / 1e3)),
+        m if m >= 1e-3 => digits(v),
         _ => format!("{v:.1e}"),
     }
 }
@@ -253,6 +255,8 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        assert_eq!([0.0, 1_250_000.0, 12_345.0, 3.149, 0.00012].map(short), ["0", "1.2M", "12k", "3.1", "1.2e-4"]);
+        assert_eq!([0.0, 1_250_000.0, 12_345.0, 3.149, 0.00012].map(short), ["0", "1.25M", "12.3k", "3.15", "1.2e-4"]);
+        // Marks of an axis are told apart.
+        assert_eq!([0.005, 0.01, 0.015, 0.5, 1.0, 1.25, 100.0, 2e6].map(short), ["0.005", "0.01", "0.015", "0.5", "1", "1.25", "100", "2M"]);
     }
 }

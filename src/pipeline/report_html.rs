@@ -140,7 +140,12 @@ impl Report {
         let (sae, neurons, random) = (&controls.sae, &controls.largest_neurons, &controls.random_decoder);
         vec![
             splice("this SAE".into(), sae.gap_nats, sae.ce_recovered_zero, sae.ce_recovered_mean),
-            splice(format!("the {} largest neurons", neurons.k), neurons.gap_nats, neurons.ce_recovered_zero, neurons.ce_recovered_mean),
+            splice(
+                format!("the {} largest neurons, {}", neurons.k, neurons.rest.in_words()),
+                neurons.gap_nats,
+                neurons.ce_recovered_zero,
+                neurons.ce_recovered_mean,
+            ),
             splice("random decoder, equal L0".into(), random.gap_nats, random.ce_recovered_zero, random.ce_recovered_mean),
         ]
     }

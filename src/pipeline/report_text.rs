@@ -89,7 +89,7 @@ impl Report {
             grouped(ce.n_tokens)
         )?;
         writeln!(out, "            {:<28}{:>9}{:>15}{:>15}", "spliced in", "gap, nats", "recovered/zero", "recovered/mean")?;
-        let largest = format!("the {} largest neurons", neurons.k);
+        let largest = format!("{} neurons, {}", neurons.k, neurons.rest.in_words());
         let rows = [
             ("this SAE", ce.gap_nats, ce.ce_recovered_zero, ce.ce_recovered_mean),
             (largest.as_str(), neurons.gap_nats, neurons.ce_recovered_zero, neurons.ce_recovered_mean),

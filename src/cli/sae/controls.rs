@@ -79,6 +79,7 @@ fn name(control: ControlKind) -> &'static str {
         ControlKind::RandomDecoder => "random directions, not trained",
         ControlKind::Pca => "principal components",
         ControlKind::LargestNeurons => "largest neurons, the rest's mean",
+        ControlKind::LargestNeuronsZero => "largest neurons, the rest zero",
     }
 }
 

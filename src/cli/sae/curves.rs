@@ -38,18 +38,18 @@ pub(super) fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<
         };
         logs.push((name, log));
     }
-    if global.json {
-        let curve = |log: &TrainLog| PANELS.map(|(field, ..)| (field.to_string(), serde_json::json!(log.curve("rows", field))));
-        let saes = logs.iter().map(|(name, log)| serde_json::json!({ "sae": name, "curves": serde_json::Map::from_iter(curve(log)) }));
-        say!("{}", serde_json::json!({ "saes": saes.collect::<Vec<_>>() }));
-        return Ok(());
-    }
     let panels = PANELS.map(|(field, title, label)| {
         let series: Vec<Series> = logs.iter().map(|(name, log)| Series { name, points: log.curve("rows", field) }).collect();
         plot::lines(title, "rows", label, &series)
     });
     let out = args.out.clone().unwrap_or_else(|| run.sae(&args.names[0]).join("curves.svg"));
     write_atomic(&out, |file| file.write_all(plot::side_by_side(&panels, 2).as_bytes()))?;
+    if global.json {
+        let curve = |log: &TrainLog| PANELS.map(|(field, ..)| (field.to_string(), serde_json::json!(log.curve("rows", field))));
+        let saes = logs.iter().map(|(name, log)| serde_json::json!({ "sae": name, "curves": serde_json::Map::from_iter(curve(log)) }));
+        say!("{}", serde_json::json!({ "saes": saes.collect::<Vec<_>>(), "plot": out }));
+        return Ok(());
+    }
     say!("{:<24} {:>12} {:>8} {:>8} {:>8}", "at the end", "rows", "fvu", "l0", "dead");
     for (name, log) in &logs {
         let last = |field: &str| log.curve("rows", field).last().copied();

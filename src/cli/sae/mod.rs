@@ -147,7 +147,7 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
     };
     pipeline::write_evaluated(&dir, &evaluated, record)?;
     let Evaluated { eval, controls } = evaluated;
-    let said = [cautions(&eval), beaten_by(&controls)].concat();
+    let said = [cautions(&eval), beaten_by(&controls, eval.l0)].concat();
     if global.json {
         say!("{}", serde_json::json!({"eval": eval, "controls": controls, "cautions": said}));
         return Ok(());
@@ -175,7 +175,7 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
             random.ce_recovered_mean,
         ),
         (
-            format!("the {} largest neurons, the rest's mean", neurons.k),
+            format!("the {} largest neurons, {}", neurons.k, neurons.rest.in_words()),
             neurons.ce,
             neurons.gap_nats,
             neurons.ce_recovered_zero,
@@ -228,16 +228,14 @@ fn cautions(eval: &Eval) -> Vec<String> {
 }
 
 /// The controls that lose less cross-entropy than the SAE does.
-fn beaten_by(controls: &pipeline::Controls) -> Vec<String> {
+fn beaten_by(controls: &pipeline::Controls, l0: f64) -> Vec<String> {
     let pipeline::Controls { sae, largest_neurons, random_decoder, .. } = controls;
     let names = [
         (random_decoder.ce_spliced, format!("a random decoder with {:.1} latents active", random_decoder.l0)),
-        (largest_neurons.ce, format!("keeping the {} largest neurons", largest_neurons.k)),
+        (largest_neurons.ce, format!("keeping the {} largest neurons, {},", largest_neurons.k, largest_neurons.rest.in_words())),
     ];
     let better = names.into_iter().filter(|(ce, _)| *ce < sae.ce_spliced);
-    better
-        .map(|(_, name)| format!("{name} loses less cross-entropy than this SAE, which has {:.1} active: it has not earned its place yet", sae.l0))
-        .collect()
+    better.map(|(_, name)| format!("{name} loses less cross-entropy than this SAE with {l0:.1} active: by this figure alone it is no gain")).collect()
 }
 
 fn say_transcoder(dir: &Path, eval: &Eval, global: &Global) -> anyhow::Result<()> {
@@ -378,7 +376,7 @@ fn open_lm(run: &RunDir, stream: &TokenStream) -> anyhow::Result<Lm> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intervene::{CeReport, NeuronsReport};
+    use crate::intervene::{CeReport, NeuronsReport, Rest};
 
     #[test]
     fn controls_that_beat_the_sae_are_named() {
@@ -397,13 +395,13 @@ mod tests {
         };
         let controls = |sae: f64, random: f64, neurons: f64| pipeline::Controls {
             sae: at(sae),
-            largest_neurons: NeuronsReport { k: 40, ce: neurons, gap_nats: 0.0, ce_recovered_zero: None, ce_recovered_mean: None },
+            largest_neurons: NeuronsReport { k: 40, rest: Rest::Zero, ce: neurons, gap_nats: 0.0, ce_recovered_zero: None, ce_recovered_mean: None },
             random_decoder: at(random),
             random_decoder_explained_variance: 0.0,
         };
-        assert!(beaten_by(&controls(1.1, 2.0, 1.2)).is_empty());
-        let said = beaten_by(&controls(1.5, 2.0, 1.2));
-        assert!(said.len() == 1 && said[0].starts_with("keeping the 40 largest neurons"), "{said:?}");
-        assert_eq!(beaten_by(&controls(1.5, 1.4, 1.2)).len(), 2);
+        assert!(beaten_by(&controls(1.1, 2.0, 1.2), 12.0).is_empty());
+        let said = beaten_by(&controls(1.5, 2.0, 1.2), 12.0);
+        assert!(said.len() == 1 && said[0].starts_with("keeping the 40 largest neurons, the rest zero, loses"), "{said:?}");
+        assert_eq!(beaten_by(&controls(1.5, 1.4, 1.2), 12.0).len(), 2);
     }
 }

@@ -174,7 +174,13 @@ impl Train {
             let (key, values) = key_and_value("--set", set)?;
             choices = each(choices, &parts(values), &format!("{key}-"), |c, v| c.set.push((key.into(), v.into())));
         }
-        Ok(each(choices, &self.seed, "s", |c, v| c.seed = v))
+        let choices = each(choices, &self.seed, "s", |c, v| c.seed = v);
+        let mut suffixes: Vec<&str> = choices.iter().map(|choice| &choice.suffix[..]).collect();
+        suffixes.sort_unstable();
+        if let Some(twice) = suffixes.windows(2).find(|two| two[0] == two[1]) {
+            bail!("{}{} would be trained twice: a value is given twice\n  give each value once", self.name, twice[0]);
+        }
+        Ok(choices)
     }
 
     /// The named recipe with its settings.
@@ -413,7 +419,7 @@ fn train_on<S: WindowRows>(
                 "note: {} has an L0 of {:.1}, not the {target} that was asked for: {}",
                 place.out.display(),
                 done.l0,
-                towards_a_missed_target(config, done.sparsity_factor)
+                towards_a_missed_target(config, done.l0, done.sparsity_factor)
             );
         }
         if done.fvu > 1.0 {
@@ -444,7 +450,12 @@ fn train_on<S: WindowRows>(
 }
 
 /// What to try where L0 did not come to its target.
-fn towards_a_missed_target(config: &TrainConfig, factor: f64) -> String {
+fn towards_a_missed_target(config: &TrainConfig, l0: f64, factor: f64) -> String {
+    if factor < 0.1 && config.target_l0.is_some_and(|target| l0 < target) {
+        return format!(
+            "the coefficient is down to {factor:.3} times the recipe's, so it is not the penalty that keeps L0 low; topk and batch-topk keep an L0 by themselves"
+        );
+    }
     if factor >= sae::Control::MOST {
         return format!(
             "the coefficient is as high as it goes, {factor} times the recipe's, and what is missing is steps: more --rows, a smaller --batch or a higher --lr"
@@ -490,6 +501,11 @@ mod tests {
         // Commas within brackets are the value's.
         assert_eq!(names(&["--set", "prefixes=[4,8]", "--set", "detached=true"]), ["main"]);
         assert_eq!(names(&["--set", "prefixes=[4,8],[16]"]), ["main-prefixes-[4,8]", "main-prefixes-[16]"]);
+        // One folder for two.
+        for twice in [&["--k", "8,8"][..], &["--seed", "1,2,1"], &["--target-l0", "8,8.0"]] {
+            let error = Line::parse_from([&["monosem"], twice].concat()).train.choices().unwrap_err().to_string();
+            assert!(error.contains("twice"), "{twice:?}: {error}");
+        }
     }
 
     #[test]
@@ -497,10 +513,12 @@ mod tests {
         for recipe in Recipe::all() {
             let config = TrainConfig::short(SaeConfig::new(8, 16, recipe.clone()), 640, 64, 0);
             if recipe.sparsity(8).is_some() {
-                let said = towards_a_missed_target(&config, 3.0);
+                let said = towards_a_missed_target(&config, 30.0, 3.0);
                 let name = said.split("--set ").nth(1).and_then(|rest| rest.split('=').next()).unwrap_or_default();
                 assert!(recipe.settings().iter().any(|(key, _)| key == name), "{said}");
-                assert!(towards_a_missed_target(&config, sae::Control::MOST).contains("--lr"));
+                assert!(towards_a_missed_target(&config, 30.0, sae::Control::MOST).contains("--lr"));
+                let low = towards_a_missed_target(&TrainConfig { target_l0: Some(16.0), ..config }, 8.0, 0.001);
+                assert!(low.contains("not the penalty"), "{low}");
             }
         }
         let differ = |line: &[&str]| differ_in_what_is_steered(&Line::parse_from([&["monosem", "--recipe", "gated"], line].concat()).train);
