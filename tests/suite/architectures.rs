@@ -64,6 +64,7 @@ fn several_values_train_several_saes_on_one_pass_each_as_if_alone() {
     let picture = fs::read_to_string(dir.join("small/sae/s-k4-s1/curves.svg")).unwrap();
     assert!(drawn.contains("curves.svg") && picture.contains("s-k4-s1") && picture.contains("dead latents") && picture.matches("<svg").count() == 5);
     let curves = json(dir, &["sae", "curves", "alone", "--run", "small"]);
+    assert!(std::path::Path::new(curves["plot"].as_str().unwrap()).is_file(), "{curves}");
     assert!(curves["saes"][0]["curves"]["fvu"].as_array().unwrap().len() > 3, "{curves}");
     assert!(fails(dir, &["sae", "curves", "nosuch", "--run", "small"]).contains("no log of a training of nosuch"));
     let error = fails(dir, &["sae", "compare", "alone", "nosuch", "--run", "small"]);
@@ -85,10 +86,16 @@ fn an_sae_is_put_beside_its_controls_which_are_trained_once() {
     let of = |control: &str| rows.iter().find(|row| row["control"] == control).unwrap();
     let ev = |control: &str| of(control)["explained_variance"].as_f64().unwrap();
     let order: Vec<&str> = rows.iter().map(|row| row["control"].as_str().unwrap()).collect();
-    assert_eq!(order, ["trained", "frozen-decoder", "soft-frozen-decoder", "shuffled-model", "random-decoder", "pca", "largest-neurons"]);
+    let neurons = ["largest-neurons", "largest-neurons-zero"];
+    assert_eq!(order, [&["trained", "frozen-decoder", "soft-frozen-decoder", "shuffled-model", "random-decoder", "pca"][..], &neurons].concat());
     // Each has less to learn with than the one before it.
     assert!(ev("trained") > ev("frozen-decoder") && ev("frozen-decoder") > ev("random-decoder"), "{found}");
-    assert!((of("pca")["l0"].as_f64().unwrap() - 4.0).abs() < 1e-9 && of("largest-neurons")["l0"] == 4.0, "{found}");
+    assert!((of("pca")["l0"].as_f64().unwrap() - 4.0).abs() < 1e-9 && neurons.iter().all(|name| of(name)["l0"] == 4.0), "{found}");
+    // sae eval puts the better of the two beside the SAE.
+    let eval = json(dir, &["sae", "eval", "--name", "s", "--tokens", "5000", "--ce-tokens", "2000", "--neurons", "4", "--run", "small"]);
+    let gaps = neurons.map(|name| of(name)["gap_nats"].as_f64().unwrap());
+    let (beside, rest) = (&eval["controls"]["largest_neurons"], if gaps[1] < gaps[0] { "zero" } else { "mean" });
+    assert_eq!((beside["gap_nats"].as_f64(), beside["rest"].as_str()), (Some(gaps[0].min(gaps[1])), Some(rest)), "{eval}");
     assert!(of("largest-neurons")["explained_variance"].as_f64().is_some_and(|ev| ev > 0.0 && ev < 1.0), "{found}");
     assert!(of("shuffled-model")["gap_nats"].is_null() && of("trained")["gap_nats"].as_f64().unwrap().is_finite());
 
