@@ -134,7 +134,7 @@ pub fn saes(run: &RunDir) -> Vec<String> {
 
 /// Whether an SAE of the run was begun and is not there yet: its training goes on, or was interrupted.
 pub fn is_unfinished(run: &RunDir, name: &str) -> bool {
-    !run.sae(name).join("cfg.json").is_file() && !run.features(name).is_file()
+    run.checkpoints(&format!("sae-{name}")).is_dir() && !run.sae(name).join("cfg.json").is_file() && !run.features(name).is_file()
 }
 
 /// [`saes`] but for `without`, as one line that tells which of them are unfinished; `none` where there are none.
@@ -149,7 +149,7 @@ pub fn saes_in_words(run: &RunDir, without: Option<&str>) -> String {
 /// What to do for an SAE that cannot be opened: go on with its training where that was begun, else train it.
 pub fn train_it(run: &RunDir, name: &str) -> String {
     let train = format!("monosem sae train --name {} {}", shell_word(name), run.flags());
-    match saes(run).iter().any(|known| known == name) && is_unfinished(run, name) {
+    match is_unfinished(run, name) {
         true => format!("the training of {name} is not finished; go on with: {train} --resume   (and the flags that it was started with)"),
         false => format!("train it with: {train}"),
     }
@@ -214,6 +214,7 @@ mod tests {
         assert_eq!(saes_in_words(&run, Some("main")), "wide (unfinished)");
         assert!(train_it(&run, "wide").contains("go on with: monosem sae train --name wide"), "{}", train_it(&run, "wide"));
         assert!(train_it(&run, "other").starts_with("train it with: monosem sae train --name other"), "{}", train_it(&run, "other"));
+        assert!(!is_unfinished(&run, "other"), "nothing was begun");
         // One that is there and trained anew can be opened all the while.
         let anew = run.checkpoints("sae-main");
         fs::create_dir_all(&anew).unwrap();
