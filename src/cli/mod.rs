@@ -135,10 +135,15 @@ fn prepare(command: &Command, global: &Global) -> anyhow::Result<()> {
         Command::Sae(args) => args.needs_no_run(),
         _ => false,
     };
-    if makes || run.root.is_dir() {
+    if makes { Ok(()) } else { refuse_missing(&run, &global.dir) }
+}
+
+/// Refuses a run that is not there, with those of `dir` that are.
+fn refuse_missing(run: &RunDir, dir: &Path) -> anyhow::Result<()> {
+    if run.root.is_dir() {
         return Ok(());
     }
-    let others = runs_in(&global.dir);
+    let others = runs_in(dir);
     let others = if others.is_empty() { String::new() } else { format!("\n  runs that are there: {}", others.join(", ")) };
     bail!("there is no run {}{others}\n  make it: monosem quickstart {}", run.root.display(), run.flags())
 }

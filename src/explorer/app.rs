@@ -133,6 +133,13 @@ pub fn part<T: Serialize, S: serde::Serializer>(part: &Part<T>, to: S) -> std::r
 pub type Page<T> = std::result::Result<T, Problem>;
 
 impl App {
+    /// The run's SAEs, the open one first.
+    pub fn saes(&self) -> Vec<String> {
+        let mut names = saes(&self.run);
+        names.sort_by_key(|name| *name != self.sae);
+        names
+    }
+
     pub fn open(run: &RunDir, options: &Options) -> Result<Self> {
         let nothing = |what: String, next: String| Error::Nothing { path: run.root.clone(), what, next };
         let build = format!("monosem quickstart {}", run.flags());

@@ -170,7 +170,7 @@ struct Known {
 impl App {
     /// Every SAE of the run that has snapshots.
     pub fn learning(&self) -> Vec<Learning> {
-        saes(&self.run).into_iter().filter_map(|sae| Some(self.way(&sae)?.learning)).collect()
+        self.saes().into_iter().filter_map(|sae| Some(self.way(&sae)?.learning)).collect()
     }
 
     /// The first words of the corpus.

@@ -4,7 +4,6 @@
 use super::app::{App, Page};
 use super::learning::Learning;
 use crate::artifact::TrainLog;
-use crate::pipeline::saes;
 use serde::Serialize;
 use std::path::Path;
 
@@ -45,7 +44,7 @@ impl App {
             logs.extend(TrainLog::read(&making.join("train.jsonl")).map(|read| log(format!("{name}{anew}"), false, running, read)));
         };
         add("lm".into(), &self.run.lm(), &self.run.checkpoints("lm"));
-        for sae in saes(&self.run) {
+        for sae in self.saes() {
             add(format!("sae {sae}"), &self.run.sae(&sae), &self.run.checkpoints(&format!("sae-{sae}")));
         }
         // After the logs: a training that has ended by then has its last point.

@@ -66,6 +66,45 @@ pub struct ControlRow {
     pub rows: u64,
 }
 
+/// How an SAE was trained, as its manifest tells.
+struct Known {
+    train: TrainConfig,
+    hook: HookPoint,
+    shuffle: ShuffleConfig,
+    place: Place,
+}
+
+impl Known {
+    fn of(run: &RunDir, name: &str) -> Result<Self> {
+        let dir = run.sae(name);
+        let manifest = Manifest::read(&dir, "sae", SAE_FORMAT_VERSION)?;
+        let unknown = || {
+            super::Error::Recipe(format!("how the SAE {name} was trained is not recorded in {}\n  train it with monosem sae train", dir.display()))
+        };
+        let train: TrainConfig = serde_json::from_value(manifest.config.clone()).map_err(|_| unknown())?;
+        let (hook, shuffle) = manifest.inputs.get("rows").and_then(|rows| ShuffleConfig::of_rows(rows)).ok_or_else(unknown)?;
+        let shuffle = ShuffleConfig { max_rows: Some(train.rows), ..shuffle };
+        let mut inputs = manifest.inputs.clone();
+        inputs.insert("rows".into(), shuffle.rows(hook));
+        inputs.remove("activations");
+        let origin = read_origin(&dir)?;
+        let place = Place { out: dir, checkpoints: run.checkpoints(&format!("sae-{name}")), start: Start::Resume, origin, inputs };
+        // Nobody watches a control.
+        Ok(Known { train: TrainConfig { snapshots: 0, ..train }, hook, shuffle, place })
+    }
+}
+
+/// The settings of those controls of an SAE that [`controls`] would have to train.
+///
+/// # Errors
+/// An SAE that this program did not train.
+pub fn controls_to_train(run: &RunDir, name: &str) -> Result<Vec<TrainConfig>> {
+    let Known { train, place: real, .. } = Known::of(run, name)?;
+    let mut all = held(&train, &real, run, name);
+    all.push((train.clone(), shuffled_place(&real, run, name, train.seed)));
+    Ok(all.into_iter().filter(|(train, place)| !place.is_fresh(train)).map(|(train, _)| train).collect())
+}
+
 /// Trains what must be trained and is not there, measures everything as `config` says, in the order of [`ControlKind`].
 ///
 /// # Errors
@@ -79,26 +118,9 @@ pub fn controls(
     config: &EvalConfig,
     progress: &mut dyn Progress,
 ) -> Result<Vec<ControlRow>> {
-    let dir = run.sae(name);
-    let sae = Sae::load(&dir)?;
-    let manifest = Manifest::read(&dir, "sae", SAE_FORMAT_VERSION)?;
-    let unknown =
-        || super::Error::Recipe(format!("how the SAE {name} was trained is not recorded in {}\n  train it with monosem sae train", dir.display()));
-    let train: TrainConfig = serde_json::from_value(manifest.config.clone()).map_err(|_| unknown())?;
-    let (hook, shuffle) = manifest.inputs.get("rows").and_then(|rows| ShuffleConfig::of_rows(rows)).ok_or_else(unknown)?;
-    let shuffle = ShuffleConfig { max_rows: Some(train.rows), ..shuffle };
-    // Nobody watches a control.
-    let train = TrainConfig { snapshots: 0, ..train };
-    let mut inputs = manifest.inputs.clone();
-    inputs.insert("rows".into(), shuffle.rows(hook));
-    inputs.remove("activations");
-    let origin = read_origin(&dir)?;
-    let real = Place { out: dir, checkpoints: run.checkpoints(&format!("sae-{name}")), start: Start::Resume, origin, inputs };
-
-    let mut held = vec![];
-    for (decoder, word) in [(Decoder::Frozen, "frozen"), (Decoder::SoftFrozen, "soft-frozen")] {
-        held.push((train.held(decoder), beside(&real, run, &format!("{name}-{word}"))));
-    }
+    let sae = Sae::load(&run.sae(name))?;
+    let Known { train, hook, shuffle, place: real } = Known::of(run, name)?;
+    let held = held(&train, &real, run, name);
     for (train, place) in held.iter().filter(|(train, place)| !place.is_fresh(train)) {
         let mut source = Streamed::open(engine, stream, hook, shuffle)?;
         train_in(&mut source, train, place, progress)?;
@@ -184,6 +206,19 @@ fn beside(real: &Place, run: &RunDir, name: &str) -> Place {
     Place { out: run.sae(name), checkpoints: run.checkpoints(&format!("sae-{name}")), ..real.clone() }
 }
 
+/// The controls whose decoder is held, in the order of [`ControlKind`].
+fn held(train: &TrainConfig, real: &Place, run: &RunDir, name: &str) -> Vec<(TrainConfig, Place)> {
+    let of = |(decoder, word): (Decoder, &str)| (train.held(decoder), beside(real, run, &format!("{name}-{word}")));
+    [(Decoder::Frozen, "frozen"), (Decoder::SoftFrozen, "soft-frozen")].map(of).into()
+}
+
+/// The place of the SAE of the model whose weights were shuffled by `seed`.
+fn shuffled_place(real: &Place, run: &RunDir, name: &str, seed: u64) -> Place {
+    let mut place = beside(real, run, &format!("{name}-shuffled"));
+    place.inputs.insert(WEIGHTS.into(), format!("{SHUFFLED}{seed}"));
+    place
+}
+
 /// Trains a control, or goes on with it; one of an SAE that is no more is replaced.
 fn train_in(source: &mut dyn sae::RowSource, train: &TrainConfig, place: &Place, progress: &mut dyn Progress) -> Result<()> {
     match sae::train(source, train, place, progress) {
@@ -206,8 +241,7 @@ pub(super) fn shuffled(
     progress: &mut dyn Progress,
 ) -> Result<(CpuEngine, Sae)> {
     let mut model = CpuEngine::new(engine.lm().shuffled(seed));
-    let mut place = beside(real, run, &format!("{name}-shuffled"));
-    place.inputs.insert(WEIGHTS.into(), format!("{SHUFFLED}{seed}"));
+    let place = shuffled_place(real, run, name, seed);
     // Nobody watches the control.
     let train = TrainConfig { snapshots: 0, ..train.clone() };
     if !place.is_fresh(&train) {

@@ -16,7 +16,7 @@ mod stages;
 mod status;
 pub mod trial;
 
-pub use controls::{ControlKind, ControlRow, controls, shuffled_by};
+pub use controls::{ControlKind, ControlRow, controls, controls_to_train, shuffled_by};
 pub use estimate::Estimate;
 pub use evaluate::{Controls, EvalConfig, Evaluated, evaluate, evaluate_transcoder, write_eval, write_evaluated};
 pub use exam::{ExamSummary, concepts, planted, summarise};

@@ -21,12 +21,24 @@ pub struct Series<'a> {
     pub points: Vec<(f64, f64)>,
 }
 
-/// Curves over a common axis, e.g. loss over tokens. Points that are not finite are left out; no points at all give an empty plot.
+/// How many times as high as the lowest point of some curves the highest is where their axis is logarithmic.
+const WIDE: f64 = 50.0;
+
+/// Curves over a common axis, e.g. loss over tokens. Points that are not finite are left out; no points at all give an empty plot. Where all are above 0 and far apart the
+/// y axis is logarithmic, and says so.
 pub fn lines(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> String {
-    let finite: Vec<Vec<(f64, f64)>> =
+    let mut finite: Vec<Vec<(f64, f64)>> =
         series.iter().map(|s| s.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect()).collect();
+    let heights = || finite.iter().flatten().map(|p| p.1);
+    let (low, high) = (heights().fold(f64::INFINITY, f64::min), heights().fold(0.0, f64::max));
+    let logarithmic = low > 0.0 && high > WIDE * low;
+    if logarithmic {
+        finite.iter_mut().flatten().for_each(|p| p.1 = p.1.log10());
+    }
+    let y_label = if logarithmic { format!("{y_label}, logarithmic") } else { y_label.to_string() };
+    let write_y = |v: f64| if logarithmic { short(10f64.powf(v)) } else { short(v) };
     let (x, y) = bounds(finite.iter().flatten().copied());
-    plot(title, x_label, y_label, x, y, |chart| {
+    plot_as(title, x_label, &y_label, x, y, (&short, &write_y), |chart| {
         for (i, points) in finite.iter().enumerate() {
             let colour = COLOURS[i % COLOURS.len()];
             chart
@@ -73,7 +85,7 @@ pub fn pareto(title: &str, x_label: &str, y_label: &str, points: &[(f64, f64, St
     let (x, y) = bounds(points.iter().map(|p| (p.0, p.1)).chain([(limit.ln(), 0.0), (0.0, 0.0)]));
     // Room for the names at both ends.
     let air = 0.06 * (x.1 - x.0);
-    plot_as(title, x_label, y_label, (x.0 - air, x.1 + air), y, &|v| short(v.exp()), |chart| {
+    plot_as(title, x_label, y_label, (x.0 - air, x.1 + air), y, (&|v| short(v.exp()), &short), |chart| {
         chart.draw_series(LineSeries::new([(limit.ln(), y.0), (limit.ln(), y.1)], COLOURS[6].mix(0.6).stroke_width(1)))?;
         chart.draw_series(LineSeries::new(front, COLOURS[0].stroke_width(2)))?;
         chart.draw_series(points.iter().map(|p| Circle::new((p.0, p.1), 4, COLOURS[if beaten(p) { 6 } else { 0 }].filled())))?;
@@ -129,17 +141,20 @@ type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
 /// An empty plot with its axes and grid, that `draw` fills.
 fn plot(title: &str, x_label: &str, y_label: &str, x: (f64, f64), y: (f64, f64), draw: impl for<'a> FnOnce(&mut Chart<'a>) -> Drawn) -> String {
-    plot_as(title, x_label, y_label, x, y, &|v| short(v), draw)
+    plot_as(title, x_label, y_label, x, y, (&short, &short), draw)
 }
 
-/// The same with numbers of the x axis written by `write_x`.
+/// Writes a number of an axis.
+type Write<'a> = &'a dyn Fn(f64) -> String;
+
+/// The same with the numbers of the x and of the y axis written so.
 fn plot_as(
     title: &str,
     x_label: &str,
     y_label: &str,
     x: (f64, f64),
     y: (f64, f64),
-    write_x: &dyn Fn(f64) -> String,
+    (write_x, write_y): (Write, Write),
     draw: impl for<'a> FnOnce(&mut Chart<'a>) -> Drawn,
 ) -> String {
     let mut svg = String::new();
@@ -161,7 +176,7 @@ fn plot_as(
             .x_labels(6)
             .y_labels(6)
             .x_label_formatter(&|v| write_x(*v))
-            .y_label_formatter(&|v| short(*v))
+            .y_label_formatter(&|v| write_y(*v))
             .draw()
             .and_then(|()| draw(&mut chart))
             .expect("drawing into a string cannot fail");
@@ -219,6 +234,15 @@ mod tests {
             &[Series { name: "train", points: vec![(0.0, 3.0), (1e6, 2.0), (2e6, f64::NAN)] }, Series { name: "held out", points: vec![] }],
         );
         assert!(svg.contains("held out") && svg.contains("currentColor") && !svg.contains("NaN"), "{svg}");
+    }
+
+    #[test]
+    fn curves_that_fall_far_are_drawn_on_a_logarithmic_axis_unless_one_is_not_above_zero() {
+        let plot = |last: f64| lines("t", "x", "loss", &[Series { name: "a", points: vec![(0.0, 100.0), (1.0, 2.0), (2.0, last)] }]);
+        let (far, near, below) = (plot(1.0), lines("t", "x", "loss", &[Series { name: "a", points: vec![(0.0, 100.0), (1.0, 20.0)] }]), plot(-1.0));
+        assert!(far.contains("loss, logarithmic") && far.contains("\n10\n") && far.contains("\n100\n"), "{far}");
+        assert!(!near.contains("logarithmic"), "{near}");
+        assert!(!below.contains("logarithmic"), "{below}");
     }
 
     #[test]

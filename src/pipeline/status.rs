@@ -111,6 +111,8 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
         entry.1 = Status::Interrupted { step };
         entry.2 = match run_toml_made(run, stage, &path) {
             true => run_again(run),
+            // What is in an SAE's checkpoint is all that its training needs.
+            false if stage == "sae" => format!("{} --resume", entry.2),
             false => format!("{} --resume   (and the flags that it was started with)", entry.2),
         };
     }
@@ -150,7 +152,7 @@ pub fn saes_in_words(run: &RunDir, without: Option<&str>) -> String {
 pub fn train_it(run: &RunDir, name: &str) -> String {
     let train = format!("monosem sae train --name {} {}", shell_word(name), run.flags());
     match is_unfinished(run, name) {
-        true => format!("the training of {name} is not finished; go on with: {train} --resume   (and the flags that it was started with)"),
+        true => format!("the training of {name} is not finished; go on with: {train} --resume"),
         false => format!("train it with: {train}"),
     }
 }

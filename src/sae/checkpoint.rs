@@ -2,8 +2,8 @@
 
 use super::control::Control;
 use super::init::{Normaliser, Scales};
-use super::{Error, Params, Result, SaeConfig, State};
-use crate::artifact::{self, Tensor, TensorFile, settings, write_tensors};
+use super::{Error, Params, Result, SAE_FORMAT_VERSION, SaeConfig, State, TrainConfig};
+use crate::artifact::{self, Manifest, Tensor, TensorFile, settings, write_tensors};
 use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ pub struct Checkpoint<'a> {
     /// (F,), or empty: running mean of the share of rows that each latent fires on.
     pub frequency: Vec<f32>,
     pub control: Control,
+    /// That the training took until here, in all its sessions.
+    pub seconds: f64,
     /// (n, D) or (n, D + E): raw rows kept for the self-test.
     pub sample: Vec<f32>,
     pub step: u64,
@@ -26,6 +28,37 @@ pub struct Checkpoint<'a> {
     pub start: u64,
     /// Configuration and inputs: a checkpoint of another training is refused.
     pub run: String,
+}
+
+/// A training that was begun, as its newest checkpoint tells it, or its manifest where it is finished.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Begun {
+    pub config: TrainConfig,
+    /// Which rows it reads, in which order.
+    pub rows: String,
+    /// Steps that were saved.
+    pub step: u64,
+}
+
+impl Begun {
+    /// Of the training with these checkpoints, or of the SAE that is finished in `out`; none where there is neither, or where an older program wrote other settings.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn read(checkpoints: &Path, out: &Path) -> Result<Option<Self>> {
+        let of = |path: &PathBuf| {
+            let file = TensorFile::open(path).ok()?;
+            let run: serde_json::Value = serde_json::from_str(file.metadata().get("run")?).ok()?;
+            let config = serde_json::from_value(run["config"].clone()).ok()?;
+            Some(Begun { config, rows: run["inputs"]["rows"].as_str().unwrap_or_default().into(), step: step_of(path) })
+        };
+        let finished = || {
+            let made = Manifest::read(out, "sae", SAE_FORMAT_VERSION).ok()?;
+            let config: TrainConfig = serde_json::from_value(made.config).ok()?;
+            Some(Begun { rows: made.inputs.get("rows").cloned().unwrap_or_default(), step: config.steps(), config })
+        };
+        Ok(all(checkpoints)?.iter().rev().find_map(of).or_else(finished))
+    }
 }
 
 const PARTS: [&str; 3] = ["weights", "first_moments", "second_moments"];
@@ -67,6 +100,9 @@ impl Checkpoint<'_> {
         let kept_first = [kept_first.to_bits()];
         tensors.push(Tensor::u64("kept_first", &[1], &kept_first));
         tensors.push(Tensor::u64("kept_since", &[1], std::slice::from_ref(kept_since)));
+        let later = [self.control.level.to_bits(), self.seconds.to_bits()];
+        tensors.push(Tensor::u64("control_level", &[1], &later[..1]));
+        tensors.push(Tensor::u64("seconds", &[1], &later[1..]));
         write_tensors(&path, &tensors, &[("run", self.run.clone())])?;
         for old in all(dir)?.iter().rev().skip(2) {
             fs::remove_file(old).map_err(|e| artifact::Error::io("delete", old, e))?;
@@ -121,9 +157,16 @@ impl Checkpoint<'_> {
             if names.iter().any(|n| n == name) { Ok(file.u64s(name)?.first().copied().unwrap_or(0)) } else { Ok(0) }
         };
         let (kept_first, kept_since) = (later("kept_first")?, later("kept_since")?);
+        let seconds = f64::from_bits(later("seconds")?);
         let last_fired = file.u64s("last_fired")?;
         let &[steps, step, position, start, kept, factor, l0] = &numbers[..] else {
             return Err(artifact::Error::Corrupt { path: path.into(), what: format!("it holds {} numbers, expected 7", numbers.len()) }.into());
+        };
+        let factor = f64::from_bits(factor);
+        let level = match names.iter().any(|n| n == "control_level") {
+            true => f64::from_bits(later("control_level")?),
+            false if config.recipe.saturates().is_some() => 0.0,
+            false => factor.ln(),
         };
         if last_fired.len() != f {
             return Err(artifact::Error::Corrupt { path: path.into(), what: format!("it counts {} latents, expected {f}", last_fired.len()) }.into());
@@ -153,7 +196,8 @@ impl Checkpoint<'_> {
             },
             last_fired,
             frequency: file.f32("frequency", &[n_frequency])?,
-            control: Control { factor: f64::from_bits(factor), l0: f64::from_bits(l0) },
+            control: Control { factor, l0: f64::from_bits(l0), level },
+            seconds,
             sample: file.f32("sample", &[n_sample, config.d_row()])?,
             step,
             position,

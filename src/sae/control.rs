@@ -6,11 +6,13 @@ pub struct Control {
     pub factor: f64,
     /// Running mean of the active latents per row; 0 before the first step.
     pub l0: f64,
+    /// What is kept of past errors: a logarithm of a factor, or a factor where that is steered between two limits.
+    pub level: f64,
 }
 
 impl Default for Control {
     fn default() -> Self {
-        Control { factor: 1.0, l0: 0.0 }
+        Control { factor: 1.0, l0: 0.0, level: 0.0 }
     }
 }
 
@@ -25,13 +27,27 @@ impl Control {
     const PER_RUN: f64 = 15.0;
     /// The factor and its inverse at most. Beyond, the penalty is all that Adam sees, and what L0 lacks is steps; the way back would be long.
     pub const MOST: f64 = 1e4;
+    /// Between limits: shares of the limit that an error of one e-fold is answered with at once, and over a whole run.
+    const AT_ONCE: f64 = 3.0;
+    const IN_TIME: f64 = 20.0;
 
-    /// An integral controller: the factor rises while more latents are active than wanted, by tanh(10 (l0 / target - 1)) of its fastest, and hardly moves
-    /// while L0 is on its way and will be there within the memory of its running mean, nor at all while a batch is on the other side of the target than the mean. Its fastest is 3e-4 a step (as the baselines of SynthSAEBench have it), more in runs of below 50,000 steps.
-    pub fn steer(&mut self, l0: f64, target: f64, steps: u64) {
+    /// After a step whose batch had `l0` active latents per row. `limit` is the factor beyond which more of the penalty does nothing
+    /// ([`super::Architecture::saturates`]).
+    pub fn steer(&mut self, l0: f64, target: f64, steps: u64, limit: Option<f64>) {
         let share = Self::SHARE.max(Self::RENEWALS / steps as f64).min(0.5);
         let before = self.l0;
         self.l0 = if before == 0.0 { l0 } else { (1.0 - share) * before + share * l0 };
+        match limit {
+            Some(limit) => self.between(l0, target, steps, limit),
+            None => self.by_factors((l0, before), target, steps, share),
+        }
+    }
+
+    /// An integral controller: the factor rises while more latents are active than wanted, by tanh(10 (l0 / target - 1)) of its fastest, and hardly moves
+    /// while L0 is on its way and will be there within the memory of its running mean, nor at all while a batch is on the other side of the target than the mean. Its fastest is 3e-4 a step (as the baselines of SynthSAEBench have it), more in runs of below 50,000 steps.
+    ///
+    /// Below the target it is reduced by (l0 / target)^2 of the batch at once: what the way down drove it to takes long to come down, and latents die meanwhile.
+    fn by_factors(&mut self, (l0, before): (f64, f64), target: f64, steps: u64, share: f64) {
         let error = self.l0 / target - 1.0;
         let (gone, left) = ((before - self.l0) * error.signum(), (self.l0 - target).abs());
         let on_its_way = before != 0.0 && gone > share * left;
@@ -42,15 +58,31 @@ impl Control {
             (false, true) => Self::ON_ITS_WAY,
             (false, false) => 1.0,
         };
-        let steered = self.factor * (fastest * brake * (10.0 * error).tanh()).exp();
+        let steered = self.level + fastest * brake * (10.0 * error).tanh();
+        let most = Self::MOST.ln();
         // What a change of the penalty's shape put beyond the limit stays there.
-        self.factor = steered.clamp(Self::MOST.recip().min(self.factor), Self::MOST.max(self.factor));
+        self.level = steered.clamp((-most).min(self.level), most.max(self.level));
+        self.factor = self.level.exp() * (l0 / target).min(1.0).powi(2);
+    }
+
+    /// A proportional and integral controller of the error log(l0 / target), between `-limit` and `limit`: below zero the penalty is a reward, without which
+    /// thresholds that rose too far hardly come down again, as the squared error alone wants fewer latents than there may be. No error is kept while the limit is reached.
+    ///
+    /// The sign is that of the slope of (l0 / target - 1)^2, the target-L0 loss of Gemma Scope 2.
+    fn between(&mut self, l0: f64, target: f64, steps: u64, limit: f64) {
+        let error = (l0 / target).ln().clamp(-1.0, 1.0);
+        let steered = self.level + Self::AT_ONCE * limit * error;
+        if steered.abs() < limit {
+            self.level = (self.level + Self::IN_TIME * limit * error / steps as f64).clamp(-limit, limit);
+        }
+        self.factor = steered.clamp(-limit, limit);
     }
 
     /// The penalty of the same activations was `old` and is `new`.
     pub fn keep_penalty(&mut self, old: f64, new: f64) {
         if old > 0.0 && new > 0.0 {
             self.factor *= old / new;
+            self.level += (old / new).ln();
         }
     }
 }
@@ -65,31 +97,58 @@ mod tests {
         let (mut control, mut l0) = (Control::default(), 100.0);
         for _ in 0..5000 {
             l0 += 0.05 * (100.0 / control.factor - l0);
-            control.steer(l0, 20.0, 5000);
+            control.steer(l0, 20.0, 5000, None);
         }
         assert!((l0 / 20.0 - 1.0).abs() < 0.1, "{l0} at {}", control.factor);
-        // A short run: before, it was driven to an L0 of 1.
-        let (mut control, mut l0) = (Control::default(), 500.0);
+        // A short run: by its integral alone L0 is driven below 4.
+        let (mut control, mut l0, mut lowest) = (Control::default(), 500.0, f64::INFINITY);
         for _ in 0..200 {
             l0 += 0.1 * (500.0 / control.factor.powi(2) - l0);
-            control.steer(l0, 20.0, 200);
+            lowest = l0.min(lowest);
+            control.steer(l0, 20.0, 200, None);
         }
-        assert!((l0 / 20.0 - 1.0).abs() < 0.3, "{l0} at {}", control.factor);
+        assert!((l0 / 20.0 - 1.0).abs() < 0.1 && lowest > 10.0, "{l0} at {}, {lowest} on the way", control.factor);
         // An L0 that follows nothing: the factor stops.
         let mut control = Control::default();
-        (0..1000).for_each(|_| control.steer(500.0, 20.0, 1000));
-        assert_eq!(control.factor, Control::MOST);
-        control.factor = 2.0 * Control::MOST;
-        control.steer(500.0, 20.0, 1000);
-        assert_eq!(control.factor, 2.0 * Control::MOST);
-        // A batch below the target and a mean above it: nothing is changed.
-        let mut between = Control { factor: 2.0, l0: 30.0 };
-        between.steer(10.0, 20.0, 10_000);
-        assert_eq!(between.factor, 2.0);
-        let mut control = Control { factor: 2.0, l0: 5.0 };
+        let near = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-9;
+        (0..1000).for_each(|_| control.steer(500.0, 20.0, 1000, None));
+        assert!(near(control.factor, Control::MOST), "{control:?}");
+        control.keep_penalty(2.0, 1.0);
+        control.steer(500.0, 20.0, 1000, None);
+        assert!(near(control.factor, 2.0 * Control::MOST), "{control:?}");
+        // A batch below the target and a mean above it: nothing is kept of it, and the penalty is less at once.
+        let mut between = Control { factor: 2.0, l0: 30.0, level: 2f64.ln() };
+        between.steer(10.0, 20.0, 10_000, None);
+        assert!(near(between.factor, 0.5) && between.level == 2f64.ln(), "{between:?}");
+        let mut control = Control { factor: 2.0, l0: 5.0, level: 2f64.ln() };
         control.keep_penalty(6.0, 3.0);
-        assert_eq!(control.factor, 4.0);
+        assert!(control.factor == 4.0 && near(control.level, 4f64.ln()), "{control:?}");
         control.keep_penalty(0.0, 3.0);
         assert_eq!(control.factor, 4.0);
+    }
+
+    #[test]
+    fn between_limits_thresholds_that_rose_too_far_come_down_again() {
+        // As thresholds under Adam: they move by a thousandth a step at most, by the penalty and by an error that wants them at 2, where L0 is 8; from there,
+        // and from 0.2, L0 is brought to 20.
+        for first in [2.0, 0.2] {
+            let (mut control, mut threshold) = (Control::default(), first);
+            let l0 = |threshold: f64| 40.0 * (-0.8 * threshold).exp();
+            for _ in 0..4000 {
+                control.steer(l0(threshold), 20.0, 4000, Some(1.0));
+                let wanted = control.factor + 0.3 * (2.0 - threshold);
+                threshold += 1e-3 * wanted.clamp(-1.0, 1.0);
+                assert!(control.factor.abs() <= 1.0);
+            }
+            assert!((l0(threshold) / 20.0 - 1.0).abs() < 0.05, "{} at {}", l0(threshold), control.factor);
+            assert!(control.factor < 0.0, "{}", control.factor);
+        }
+        // At the limit no error is kept, so that the way back is short.
+        let mut control = Control::default();
+        (0..1000).for_each(|_| control.steer(500.0, 20.0, 1000, Some(0.5)));
+        assert_eq!((control.factor, control.level), (0.5, 0.0));
+        // Nothing is active: as far below as it goes, and a number.
+        control.steer(0.0, 20.0, 1000, Some(0.5));
+        assert_eq!(control.factor, -0.5);
     }
 }

@@ -86,6 +86,21 @@ fn a_target_is_come_near_to_by_every_recipe_with_a_penalty() {
 }
 
 #[test]
+fn jump_relu_comes_to_a_target_above_what_the_error_alone_wants() {
+    let l0 = |coefficient: f64, target: Option<f64>| {
+        let mut source = Synthetic::new(24, 40, 3, 1 << 40);
+        let recipe = Recipe::named("jump-relu", &[("l0", json!(coefficient)), ("threshold", json!(3.0))]).unwrap();
+        let config = TrainConfig { target_l0: target, ..config(recipe, 256 * 1500) };
+        l0_of_fresh_rows(&trained(&config, &mut source).sae, &mut source)
+    };
+    // No coefficient above 0 gives more latents than one of next to nothing.
+    let alone = l0(1e-9, None);
+    let target = 1.5 * alone;
+    let steered = l0(1.0, Some(target));
+    assert!((steered / target - 1.0).abs() < 0.15, "L0 {steered} for {target}, {alone} without a penalty");
+}
+
+#[test]
 fn the_coefficient_of_jump_relu_makes_it_sparser_and_its_thresholds_move() {
     let run = |l0: f64| {
         let mut source = Synthetic::new(24, 40, 3, 400_000);

@@ -28,7 +28,7 @@ mod transcoder;
 pub use architectures::{
     Aligned, Architecture, BatchTopK, Gated, JumpRelu, MatchingPursuit, Matryoshka, PAnneal, Recipe, Relu2023, ReluApril2024, Tanh, TopK,
 };
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Begun, Checkpoint};
 pub use config::{Decoder, Resample, SaeConfig, TrainConfig};
 pub use consistency::{Consistency, MATCHED, MOST_COSINES, consistency, consistency_formulas};
 pub use control::Control;

@@ -77,7 +77,6 @@ pub fn train(source: &mut dyn RowSource, config: &TrainConfig, place: &Place, pr
 /// # Errors
 /// As [`train`]; [`Error::Config`] where they do not have batch and number of rows in common.
 pub fn train_all(source: &mut dyn RowSource, jobs: &[(&TrainConfig, &Place)], progress: &mut dyn Progress) -> Result<Vec<TrainedSae>> {
-    let started = Instant::now();
     let mut done: Vec<Option<TrainedSae>> = Vec::new();
     for &(config, place) in jobs {
         config.check()?;
@@ -108,7 +107,7 @@ pub fn train_all(source: &mut dyn RowSource, jobs: &[(&TrainConfig, &Place)], pr
     ran?;
     let mut new = Vec::new();
     for training in trainings {
-        new.push(keep(training, source, started)?);
+        new.push(keep(training, source)?);
     }
     let mut new = new.into_iter();
     Ok(done.into_iter().map(|done| done.or_else(|| new.next()).expect("what was not there was trained")).collect())
@@ -264,14 +263,14 @@ fn read_batch(source: &mut dyn RowSource, start: u64, rows: &mut [f32], progress
 }
 
 /// Writes the finished SAE with its manifest.
-fn keep(training: Training, source: &mut dyn RowSource, started: Instant) -> Result<TrainedSae> {
-    let (config, place) = (training.config, training.place);
+fn keep(training: Training, source: &mut dyn RowSource) -> Result<TrainedSae> {
+    let (config, place, seconds) = (training.config, training.place, training.seconds());
     let trained = training.finish(source)?;
     let mut manifest = Manifest::new("sae", SAE_FORMAT_VERSION, serde_json::to_value(config).expect("plain data"), config.seed);
     manifest.counts = BTreeMap::from([("rows".into(), trained.rows), ("steps".into(), trained.steps), ("latents".into(), config.sae.d_sae as u64)]);
     manifest.details = json!({ "fvu": trained.fvu, "l0": trained.l0, "dead_frac": trained.dead_frac, "sparsity_factor": trained.sparsity_factor });
     manifest.inputs.clone_from(&place.inputs);
-    manifest.wall_seconds = started.elapsed().as_secs_f64();
+    manifest.wall_seconds = seconds;
     for name in ["cfg.json", "sae_weights.safetensors", "selftest.safetensors"] {
         manifest.record_file(&place.out, name)?;
     }

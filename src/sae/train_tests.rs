@@ -7,8 +7,8 @@ use crate::sae::config::AUXK_FROM;
 use crate::sae::init::{gaussian, mean_to_spread};
 use crate::sae::training::{lr_factor, sparsity_factor};
 use crate::sae::{
-    Architecture, BatchTopK, Matryoshka, Metrics, Origin, PAnneal, Recipe, Relu2023, ReluApril2024, Resample, SELFTEST_ROWS, SaeConfig, SparseRows,
-    Tanh, history,
+    Architecture, BatchTopK, Begun, Matryoshka, Metrics, Origin, PAnneal, Recipe, Relu2023, ReluApril2024, Resample, SELFTEST_ROWS, SaeConfig,
+    SparseRows, Tanh, history,
 };
 use rand::RngExt;
 use std::fs;
@@ -330,6 +330,15 @@ fn an_interrupted_training_goes_on_bit_for_bit() {
         }
         let kept = parts.path().join("kept.safetensors");
         fs::copy(parts.path().join("checkpoints/step-0000000020.safetensors"), &kept).unwrap();
+        // What a resume by name alone goes by, and the time of both sessions.
+        let begun = || Begun::read(&going.checkpoints, &going.out).unwrap().unwrap();
+        assert_eq!((begun().config, begun().step), (config.clone(), 20));
+        let newest = |dir: &str| Checkpoint::newest(&parts.path().join(dir), &config.sae, &identity(&config, &going), 20).unwrap().unwrap();
+        let mut saved = newest("checkpoints");
+        assert!(saved.seconds > 0.0);
+        saved.control.level = -0.25;
+        saved.write(&parts.path().join("copy")).unwrap();
+        assert!(newest("copy") == saved);
         train(&mut source(), &config, &going, &mut Silent).unwrap();
         for name in ["sae_weights.safetensors", "selftest.safetensors", "cfg.json"] {
             assert!(
@@ -353,6 +362,7 @@ fn an_interrupted_training_goes_on_bit_for_bit() {
             let snapshot = |dir: &Path| history::load(&dir.join("sae"), step).unwrap();
             assert!(snapshot(whole.path()) == snapshot(parts.path()), "snapshot {step} {recipe:?}");
         }
+        assert_eq!((begun().config, begun().step), (config.clone(), config.steps()));
         // Done: nothing is left to go on from, and asking again trains nothing.
         let checkpoints = parts.path().join("checkpoints");
         assert_eq!(fs::read_dir(&checkpoints).unwrap().count(), 0);

@@ -20,6 +20,7 @@ use std::borrow::Cow;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
+use std::time::Instant;
 
 /// The log's name.
 pub(super) const LOG: &str = "train.jsonl";
@@ -58,6 +59,9 @@ pub(super) struct Training<'a> {
     frequency: Vec<f32>,
     control: Control,
     stuck: Stuck,
+    /// Seconds of earlier sessions.
+    seconds_before: f64,
+    started: Instant,
     sample: Vec<f32>,
     pub step: u64,
     /// Where the source stood when the training began.
@@ -115,6 +119,7 @@ impl<'a> Training<'a> {
                 last_fired,
                 frequency,
                 control: Control::default(),
+                seconds: 0.0,
                 sample,
                 step: 0,
                 position: start,
@@ -134,7 +139,7 @@ impl<'a> Training<'a> {
     }
 
     fn new(config: &'a TrainConfig, place: &'a Place, engine: Box<dyn Engine>, from: Checkpoint) -> Self {
-        let Checkpoint { scales, last_fired, frequency, control, sample, step, start, run, .. } = from;
+        let Checkpoint { scales, last_fired, frequency, control, seconds, sample, step, start, run, .. } = from;
         let batch = vec![0.0; config.batch * config.sae.d_row()];
         Training {
             config,
@@ -145,6 +150,8 @@ impl<'a> Training<'a> {
             frequency,
             control,
             stuck: Stuck::No,
+            seconds_before: seconds,
+            started: Instant::now(),
             sample,
             step,
             start,
@@ -185,7 +192,7 @@ impl<'a> Training<'a> {
         if let Some(target) = config.target_l0
             && done >= config.sparsity_warmup()
         {
-            self.control.steer(self.last.l0, target, config.steps());
+            self.control.steer(self.last.l0, target, config.steps(), self.limit());
             self.say_if_stuck(target, progress);
         }
         if self.step == config.steps().div_ceil(5) {
@@ -194,23 +201,31 @@ impl<'a> Training<'a> {
         self.sort_latents();
         let due = config.resample.as_ref().is_some_and(|r| r.at.iter().any(|&at| (at * config.steps() as f64) as u64 == self.step));
         if due {
-            self.resample(sparsity, source, progress)?;
+            // A reward for latents that are active says nothing of which rows are badly explained.
+            self.resample(sparsity.max(0.0), source, progress)?;
         }
         Ok(lr)
     }
 
-    /// Says once that the coefficient is changed at full speed and L0 does not follow.
+    /// What the coefficient is multiplied by at most, where more of it does nothing.
+    fn limit(&self) -> Option<f64> {
+        let recipe = &self.config.sae.recipe;
+        Some(recipe.saturates()? / recipe.sparsity(self.config.sae.d_out())?)
+    }
+
+    /// Says once that the coefficient is changed at full speed, or is as far as it goes, and L0 does not follow.
     fn say_if_stuck(&mut self, target: f64, progress: &mut dyn Progress) {
+        // Thresholds take their time.
+        let (patience, other) = if self.limit().is_some() { (3, "") } else { (10, ", or begin with another coefficient of the recipe") };
         let off = (self.control.l0 / target - 1.0).abs();
         match self.stuck {
             Stuck::No if off > FAR_OFF => self.stuck = Stuck::Since { step: self.step, off, factor: self.control.factor },
             Stuck::Since { off: then, .. } if off <= FAR_OFF || off < 0.95 * then => self.stuck = Stuck::No,
-            Stuck::Since { step, factor, .. } if (self.step - step) * 10 >= self.config.steps() => {
+            Stuck::Since { step, factor, .. } if (self.step - step) * patience >= self.config.steps() => {
                 progress.note(&format!(
-                    "step {}: L0 is {:.1} and does not come nearer to {target}, though the coefficient was multiplied by {:.2} in {} steps and is {:.2} times the recipe's: train for more steps, or begin with another coefficient of the recipe",
+                    "step {}: L0 is {:.1} and does not come nearer to {target}, though {} steps ago the coefficient was {factor:.2} times the recipe's and is {:.2} times now: train for more steps{other}",
                     self.step,
                     self.control.l0,
-                    self.control.factor / factor,
                     self.step - step,
                     self.control.factor
                 ));
@@ -404,6 +419,11 @@ impl<'a> Training<'a> {
         Ok(history::write(&self.place.checkpoints, &sae, &moment)?)
     }
 
+    /// That it took until now, in all its sessions.
+    pub fn seconds(&self) -> f64 {
+        self.seconds_before + self.started.elapsed().as_secs_f64()
+    }
+
     /// Everything that the next step depends on; `position` is where it reads.
     pub fn checkpoint(&self, position: u64) -> Checkpoint<'_> {
         Checkpoint {
@@ -412,6 +432,7 @@ impl<'a> Training<'a> {
             last_fired: self.last_fired.clone(),
             frequency: self.frequency.clone(),
             control: self.control,
+            seconds: self.seconds(),
             sample: self.sample.clone(),
             step: self.step,
             position,

@@ -83,8 +83,8 @@ fn an_sae_interrupted_by_ctrl_c_ends_with_the_same_weights() {
     interrupted_equals_uninterrupted(&SAE, "checkpoints/sae-second/train.jsonl", "sae/second/sae_weights.safetensors");
 }
 
-/// Kills `args` after its first checkpoint, resumes, compares.
-fn killed_equals_unkilled(args: &[&str], checkpoints: &str, weights: &str) {
+/// Kills `args` after its first checkpoint, goes on with `again`, compares.
+fn killed_equals_unkilled(args: &[&str], again: &[&str], checkpoints: &str, weights: &str) {
     let (stopped, whole) = (copied(), copied());
     let folder = stopped.path().join("small/checkpoints").join(checkpoints);
     let _ = fs::remove_dir_all(&folder);
@@ -92,19 +92,24 @@ fn killed_equals_unkilled(args: &[&str], checkpoints: &str, weights: &str) {
     wait(&mut child, || n_checkpoints(&folder) > 0);
     signal(&child, libc::SIGKILL);
     child.wait().unwrap();
-    works(stopped.path(), &[args, &["--resume", "--run", "small"]].concat());
+    works(stopped.path(), &[again, &["--resume", "--run", "small"]].concat());
     works(whole.path(), &[args, &["--run", "small"]].concat());
     assert_same(weights, stopped.path(), whole.path());
 }
 
 #[test]
 fn a_killed_model_goes_on_from_its_checkpoint_to_the_same_weights() {
-    killed_equals_unkilled(&LM, "lm", "lm/model.safetensors");
+    killed_equals_unkilled(&LM, &LM, "lm", "lm/model.safetensors");
 }
 
 #[test]
 fn a_killed_sae_goes_on_from_its_checkpoint_to_the_same_weights() {
-    killed_equals_unkilled(&SAE, "sae-second", "sae/second/sae_weights.safetensors");
+    killed_equals_unkilled(&SAE, &SAE, "sae-second", "sae/second/sae_weights.safetensors");
+}
+
+#[test]
+fn a_killed_sae_goes_on_by_its_name_alone() {
+    killed_equals_unkilled(&SAE, &["sae", "train", "--name", "second"], "sae-second", "sae/second/sae_weights.safetensors");
 }
 
 #[test]

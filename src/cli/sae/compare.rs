@@ -1,6 +1,6 @@
 //! `monosem sae compare`: the figures of several SAEs beside each other, and how much of their directions is the same.
 
-use super::super::Global;
+use super::super::{Global, refuse_missing};
 use crate::artifact::{RunDir, grouped, read_json, shell_word};
 use crate::features::compare::{Named, cautions, compare, open};
 use crate::pipeline::{saes_in_words, train_it};
@@ -41,6 +41,7 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
             Some((other, plain)) => (RunDir::new(&global.dir, other), plain),
             None => (run.clone(), name.as_str()),
         };
+        refuse_missing(&home, &global.dir)?;
         let named = open(&home, plain).with_context(|| {
             let next = if plain.contains('@') { String::new() } else { format!("; {}", train_it(&home, plain)) };
             format!("cannot open the SAE {plain} of {}\n  those that are there: {}{next}", home.root.display(), saes_in_words(&home, None))
@@ -78,8 +79,17 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
             commands.join(" && ")
         );
     }
+    let mut said: Vec<(&str, Vec<&str>)> = vec![];
     for side in &sides {
-        side.cautions.iter().for_each(|why| tell!("{}: {why}", side.name));
+        for why in &side.cautions {
+            match said.iter_mut().find(|(known, _)| known == why) {
+                Some((_, names)) => names.push(&side.name),
+                None => said.push((why, vec![&side.name])),
+            }
+        }
+    }
+    said.iter().for_each(|(why, names)| tell!("{}: {why}", names.join(", ")));
+    for side in &sides {
         if side.eval.is_none() {
             tell!("{} is not evaluated yet: {}", side.name, side.to_eval);
         }

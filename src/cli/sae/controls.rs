@@ -2,9 +2,9 @@
 
 use super::super::{Global, Interrupted, Terminal, again};
 use super::{Subject, between};
-use crate::artifact::{Manifest, RunDir, grouped, read_json, write_json};
+use crate::artifact::{RunDir, grouped, write_json};
 use crate::pipeline::{self, ControlKind, ControlRow, EvalConfig, controls};
-use crate::sae::{Forecast, Speed, TrainConfig, metric_formulas};
+use crate::sae::{Forecast, Speed, metric_formulas};
 use anyhow::bail;
 use std::collections::BTreeMap;
 
@@ -32,18 +32,12 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         bail!("{} is a transcoder: its controls would have to reconstruct another place than they read\n  name an SAE", args.name);
     }
     tell!("trains {0}-frozen, {0}-soft-frozen and {0}-shuffled where they are not there, each on as many rows as {0}", args.name);
-    let to_train =
-        ["frozen", "soft-frozen", "shuffled"].iter().filter(|kind| !run.sae(&format!("{}-{kind}", args.name)).join("cfg.json").is_file()).count();
-    if let Some(config) =
-        read_json::<Manifest>(&dir.join("manifest.json")).ok().and_then(|made| serde_json::from_value::<TrainConfig>(made.config).ok())
-        && to_train > 0
-    {
-        let (least, most) = Forecast::of(&config).seconds(Speed::measure());
-        let n = to_train as f64;
-        tell!(
-            "  some {} for the steps of {to_train} trainings, by what was measured just now; the model's time comes on top",
-            between((n * least, n * most))
-        );
+    let to_train = pipeline::controls_to_train(run, &args.name)?;
+    if !to_train.is_empty() {
+        let speed = Speed::measure();
+        let each = to_train.iter().map(|train| Forecast::of(train).seconds(speed));
+        let all = each.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        tell!("  some {} for the steps of {} trainings, by what was measured just now; the model's time comes on top", between(all), to_train.len());
     }
     let config = EvalConfig { hook, tokens: args.tokens, ce_tokens: args.ce_tokens, neurons: None, seed: args.seed };
     let rows = match controls(&mut engine, &stream, run, &args.name, &config, &mut Terminal::new()) {

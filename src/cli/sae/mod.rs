@@ -147,7 +147,7 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
     };
     pipeline::write_evaluated(&dir, &evaluated, record)?;
     let Evaluated { eval, controls } = evaluated;
-    let said = [cautions(&eval), beaten_by(&controls, eval.l0)].concat();
+    let said = [of_another_model(&dir)?, cautions(&eval), beaten_by(&controls, eval.l0)].concat();
     if global.json {
         say!("{}", serde_json::json!({"eval": eval, "controls": controls, "cautions": said}));
         return Ok(());
@@ -225,6 +225,13 @@ fn cautions(eval: &Eval) -> Vec<String> {
     let flatters = eval.ce_mean > eval.ce_zero;
     let said = "the mean is a worse stand-in than zeros here, so ce_recovered_mean flatters: read ce_recovered_zero";
     flatters.then(|| said.to_string()).into_iter().collect()
+}
+
+/// Said of a control that was trained on the model with its weights shuffled.
+fn of_another_model(dir: &Path) -> anyhow::Result<Vec<String>> {
+    let shuffled = pipeline::shuffled_by(&Manifest::read(dir, "sae", sae::SAE_FORMAT_VERSION)?).is_some();
+    let said = "this is a control, trained on the model with its weights shuffled, and measured here on the model itself; monosem sae controls measures it on its own";
+    Ok(shuffled.then(|| said.to_string()).into_iter().collect())
 }
 
 /// The controls that lose less cross-entropy than the SAE does.
@@ -312,7 +319,7 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     }
     if let Ok(config) = serde_json::from_value::<TrainConfig>(manifest.config.clone()) {
         let recipe = &config.sae.recipe;
-        let settings: Vec<(String, serde_json::Value)> = recipe.settings();
+        let settings = recipe.settings();
         let told = settings.iter().filter(|(key, value)| !value.is_null() && !recipe.unused().contains(&&key[..]));
         say!("  recipe {}: {}", recipe.name(), told.map(|(key, value)| format!("{key} {value}")).collect::<Vec<_>>().join(", "));
         let factor = manifest.details["sparsity_factor"].as_f64().unwrap_or(f64::NAN);
@@ -350,8 +357,12 @@ fn between((least, most): (f64, f64)) -> String {
 
 /// What a coefficient was steered towards, and what it came to; older programs did not keep the latter.
 fn steered(target: f64, factor: f64) -> String {
-    let decimals = if factor < 100.0 { 3 } else { 0 };
-    let times = if factor.is_finite() { format!(", the recipe's coefficient {factor:.decimals$} times as high in the end") } else { String::new() };
+    let decimals = if factor.abs() < 100.0 { 3 } else { 0 };
+    let times = match factor {
+        unknown if !unknown.is_finite() => String::new(),
+        reward if reward < 0.0 => format!(", in the end by a reward of {:.decimals$} times the recipe's coefficient", -reward),
+        _ => format!(", the recipe's coefficient {factor:.decimals$} times as high in the end"),
+    };
     format!("steered towards an L0 of {target}{times}")
 }
 

@@ -1,286 +1,39 @@
 //! `monosem sae train`: one SAE, or several on one pass over the activations.
 
+mod flags;
+
 use super::{between, open_lm, open_stream, steered};
-use crate::activations::{self, Cached, CachedRows, Paired, ShuffleConfig, Shuffled, Streamed, WindowRows};
+use crate::activations::{self, Cached, CachedRows, Paired, Shuffled, Streamed, WindowRows};
 use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, shell_word, size, time};
 use crate::cli::lm::lm_manifest;
-use crate::cli::{Global, Interrupted, Terminal, again, sae_name};
+use crate::cli::{Global, Interrupted, Terminal, again};
 use crate::corpus::{Split, TokenStream};
 use crate::lm::{self, HookPoint};
-use crate::sae::{self, Decoder, Origin, Place, Recipe, Resample, SaeConfig, Target, TrainConfig};
-use anyhow::{Context, bail};
+use crate::sae::{self, Begun, Origin, Place, Target, TrainConfig};
+use flags::{Asked, Choice, differ_in_what_is_steered};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-pub(super) const EXAMPLES: &str = "\
-Examples:
-  monosem sae train --run mine                            TopK, 8 times the width
-  monosem sae train --run mine --name wide --d-sae 16384 --rows 20000000
-  monosem sae train --run mine --name relu --recipe relu-2023 --l1 0.002
-  monosem sae train --run mine --name sweep --k 16,32,64  three, sweep-k16 to sweep-k64, on one pass over the activations
-  monosem sae train --run mine --name jump --recipe jump-relu --target-l0 32
-  monosem sae train --run mine --name mlp --recipe batch-topk --hook blocks.0.ln2.hook_normalized --target blocks.0.hook_mlp_out
-  monosem harvest --run mine                              once, then --cached reads the rows from disk";
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Train {
-    /// Name of the SAE: its files are in DIR/RUN/sae/NAME. Of several, names are NAME-k16 and the like
-    #[arg(long, visible_alias = "sae", default_value = "main", value_name = "NAME", value_parser = sae_name)]
-    name: String,
-    /// Where activations are read
-    #[arg(long, default_value = "blocks.0.mlp.hook_post", value_name = "HOOK")]
-    hook: HookPoint,
-    /// Train a transcoder: read at --hook, reconstruct what the model computes here, later. E.g. what the MLP does:
-    /// --hook blocks.0.ln2.hook_normalized --target blocks.0.hook_mlp_out
-    #[arg(long, value_name = "HOOK")]
-    target: Option<HookPoint>,
-    /// Give the transcoder a linear path beside its latents
-    #[arg(long, requires = "target")]
-    skip: bool,
-    /// Read the rows that `monosem harvest` cached instead of running the model; with --target those of both hooks
-    #[arg(long)]
-    cached: bool,
-    /// How the SAE is made sparse, and by whose recipe; `monosem sae recipes` lists their settings
-    #[arg(long, value_name = "NAME", default_value = "topk", value_parser = recipe_names())]
-    recipe: String,
-    /// Latents [default: 8 times the width of the activations]. Several values, here and below, train an SAE of each combination on one pass over
-    /// the activations
-    #[arg(long, value_name = "N,...", value_delimiter = ',')]
-    d_sae: Vec<usize>,
-    /// Latents kept per token, of recipes with a k [default: 32]
-    #[arg(long, value_name = "N,...", value_delimiter = ',')]
-    k: Vec<f64>,
-    /// Leave dead latents dead, in recipes with AuxK
-    #[arg(long)]
-    no_auxk: bool,
-    /// L1 coefficient in the recipe's own units [default: the recipe's]
-    #[arg(long, value_name = "X,...", value_delimiter = ',')]
-    l1: Vec<f64>,
-    /// Any other setting of the recipe, as in a recipe file: --set detached=true --set prefixes=[128,512]; several values too: --set bandwidth=0.5,1
-    #[arg(long = "set", value_name = "KEY=VALUE,...")]
-    set: Vec<String>,
-    /// Active latents per token that the penalty is steered to, in recipes with a penalty; then its coefficient is only where the search begins
-    #[arg(long, value_name = "N,...", value_delimiter = ',')]
-    target_l0: Vec<f64>,
-    /// Rows (tokens) to train on
-    #[arg(long, value_name = "N", default_value_t = 4_000_000)]
-    rows: u64,
-    /// Steps to train for, instead of rows
-    #[arg(long, value_name = "N", conflicts_with = "rows")]
-    steps: Option<u64>,
-    /// A setting of the training itself, as in a recipe file: lr_warmup, lr_decay, l1_warmup, l1_decay (fractions of the run), clip (null: none), beta1, beta2, eps,
-    /// init_rows, log_every, checkpoint_every, resample (an object; null: none); may be given more than once
-    #[arg(long = "train", value_name = "KEY=VALUE")]
-    train: Vec<String>,
-    /// Rows per step
-    #[arg(long, value_name = "N", default_value_t = 2048)]
-    batch: usize,
-    /// Highest learning rate [default: the recipe's]
-    #[arg(long, value_name = "X")]
-    lr: Option<f64>,
-    /// Rows without firing after which a latent is dead; AuxK begins after three times as many [default: 200,000, at most a fifth of the rows]
-    #[arg(long, value_name = "ROWS")]
-    dead_window: Option<u64>,
-    /// Do not resample dead latents (relu-2023 does by itself)
-    #[arg(long)]
-    no_resample: bool,
-    /// Resample dead latents in recipes that do not by themselves
-    #[arg(long, conflicts_with = "no_resample")]
-    resample: bool,
-    /// Resample dead latents with random directions instead of inputs of high loss, to see what these are worth
-    #[arg(long, conflicts_with = "no_resample")]
-    reinit: bool,
-    /// For controls: hold decoder directions where they were drawn (frozen) or within a cosine of 0.8 (soft-frozen)
-    #[arg(long, value_enum, default_value_t = HeldDecoder::Free)]
-    decoder: HeldDecoder,
-    /// The paper's schedule instead of the short one
-    #[arg(long)]
-    paper: bool,
-    /// SAEs to keep on the way, at 1/2, 1/4, 1/8 ... of the run, each half as large as the result; the explorer's /training has a slider
-    /// over them. 0: none
-    #[arg(long, value_name = "N", default_value_t = 6)]
-    snapshots: usize,
-    /// Seed of weights and resampling; the first one is that of the shuffle too
-    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "0")]
-    seed: Vec<u64>,
-    /// Shuffle buffer in RAM, MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
-    buffer_mib: usize,
-    /// Go on from the last checkpoint
-    #[arg(long)]
-    resume: bool,
-    /// Replace a finished SAE of other settings, and checkpoints
-    #[arg(long)]
-    yes: bool,
-}
-
-fn recipe_names() -> clap::builder::PossibleValuesParser {
-    Recipe::all().iter().map(|recipe| clap::builder::PossibleValue::new(recipe.name()).help(recipe.about())).collect::<Vec<_>>().into()
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum HeldDecoder {
-    /// Directions are trained
-    Free,
-    /// They stay as they were drawn
-    Frozen,
-    /// They keep a cosine of 0.8 with it
-    SoftFrozen,
-}
-
-/// One SAE of those that are asked for.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Choice {
-    d_sae: Option<usize>,
-    k: Option<f64>,
-    l1: Option<f64>,
-    target_l0: Option<f64>,
-    /// Settings of the recipe, key and value.
-    set: Vec<(String, String)>,
-    seed: u64,
-    /// Behind the name: `-k16`; empty where there is only one.
-    suffix: String,
-}
-
-impl Train {
-    /// Rows to train on.
-    fn n_rows(&self) -> u64 {
-        self.steps.map_or(self.rows, |steps| steps.saturating_mul(self.batch as u64))
-    }
-
-    /// Every combination of the values given, the last one changing fastest.
-    fn choices(&self) -> anyhow::Result<Vec<Choice>> {
-        /// The choices so far with each of the values; where there are several, each with a word and its value behind the name.
-        fn each<T: Clone + std::fmt::Display>(choices: Vec<Choice>, values: &[T], word: &str, put: impl Fn(&mut Choice, T)) -> Vec<Choice> {
-            if values.is_empty() {
-                return choices;
-            }
-            let one = |choice: &Choice, value: &T| {
-                let mut choice = choice.clone();
-                put(&mut choice, value.clone());
-                if values.len() > 1 {
-                    choice.suffix += &format!("-{word}{value}");
-                }
-                choice
-            };
-            choices.iter().flat_map(|choice| values.iter().map(move |value| one(choice, value))).collect()
-        }
-        let mut choices = vec![Choice::default()];
-        choices = each(choices, &self.d_sae, "f", |c, v| c.d_sae = Some(v));
-        choices = each(choices, &self.k, "k", |c, v| c.k = Some(v));
-        choices = each(choices, &self.l1, "l", |c, v| c.l1 = Some(v));
-        choices = each(choices, &self.target_l0, "t", |c, v| c.target_l0 = Some(v));
-        for set in &self.set {
-            let (key, values) = key_and_value("--set", set)?;
-            choices = each(choices, &parts(values), &format!("{key}-"), |c, v| c.set.push((key.into(), v.into())));
-        }
-        let choices = each(choices, &self.seed, "s", |c, v| c.seed = v);
-        let mut suffixes: Vec<&str> = choices.iter().map(|choice| &choice.suffix[..]).collect();
-        suffixes.sort_unstable();
-        if let Some(twice) = suffixes.windows(2).find(|two| two[0] == two[1]) {
-            bail!("{}{} would be trained twice: a value is given twice\n  give each value once", self.name, twice[0]);
-        }
-        Ok(choices)
-    }
-
-    /// The named recipe with its settings.
-    fn recipe(&self, choice: &Choice) -> anyhow::Result<Recipe> {
-        let mut settings: Vec<(&str, serde_json::Value)> = Vec::new();
-        if let Some(k) = choice.k {
-            // Some recipes keep a whole number, others a mean.
-            settings.push(("k", if k.fract() == 0.0 && k >= 0.0 { (k as u64).into() } else { k.into() }));
-        }
-        settings.extend(choice.l1.map(|l1| ("l1", l1.into())));
-        settings.extend(self.no_auxk.then(|| ("auxk", false.into())));
-        settings.extend(choice.set.iter().map(|(key, value)| (key.as_str(), json_or_word(value))));
-        Ok(Recipe::named(&self.recipe, &settings)?)
-    }
-
-    fn config(&self, choice: &Choice, lm: &lm::LmConfig) -> anyhow::Result<TrainConfig> {
-        let d_in = self.hook.d_in(lm);
-        let target = self.target.map(|hook| Target { d_out: hook.d_in(lm), skip: self.skip });
-        let sae = SaeConfig { target, ..SaeConfig::new(d_in, choice.d_sae.unwrap_or(8 * d_in), self.recipe(choice)?) };
-        let preset = if self.paper { TrainConfig::paper } else { TrainConfig::short };
-        let mut config = preset(sae, self.n_rows(), self.batch, choice.seed);
-        config.lr = self.lr.unwrap_or(config.lr);
-        config.dead_window_rows = self.dead_window.unwrap_or(config.dead_window_rows);
-        config.snapshots = self.snapshots;
-        config.target_l0 = choice.target_l0;
-        config.decoder = match self.decoder {
-            HeldDecoder::Free => Decoder::Free,
-            HeldDecoder::Frozen => Decoder::Frozen,
-            HeldDecoder::SoftFrozen => Decoder::SoftFrozen,
-        };
-        if self.no_resample {
-            config.resample = None;
-        }
-        if self.resample || self.reinit {
-            config.resample.get_or_insert_with(|| Resample::over(self.n_rows())).random = self.reinit;
-        }
-        for set in &self.train {
-            let (key, value) = key_and_value("--train", set)?;
-            if !SETTINGS.contains(&key) {
-                bail!("--train {set}: there is no {key}; there are {}\n  others have a flag of their own", SETTINGS.join(", "));
-            }
-            if key.starts_with("l1_") && config.sae.recipe.sparsity(config.sae.d_out()).is_none() {
-                bail!("--train {set}: {} has no penalty, so this would do nothing\n  leave it out", config.sae.recipe.in_words());
-            }
-            let mut all = serde_json::to_value(&config)?;
-            all[key] = json_or_word(value);
-            config = serde_json::from_value(all).with_context(|| format!("--train {set}"))?;
-            if key == "l1_warmup" && config.l1_warmup != config.sparsity_warmup() {
-                bail!(
-                    "--train {set}: where L0 is steered (--target-l0) the coefficient may rise over half of the run at most, or no time is left for that"
-                );
-            }
-        }
-        config.check()?;
-        Ok(config)
-    }
-}
-
-/// Settings of a training without a flag of their own.
-const SETTINGS: [&str; 12] =
-    ["lr_warmup", "lr_decay", "l1_warmup", "l1_decay", "clip", "beta1", "beta2", "eps", "init_rows", "log_every", "checkpoint_every", "resample"];
-
-fn key_and_value<'a>(flag: &str, set: &'a str) -> anyhow::Result<(&'a str, &'a str)> {
-    set.split_once('=').with_context(|| format!("{flag} {set}: expected KEY=VALUE"))
-}
-
-/// What is no JSON is a word.
-fn json_or_word(value: &str) -> serde_json::Value {
-    serde_json::from_str(value).unwrap_or_else(|_| value.into())
-}
-
-/// The parts between commas, but for those within brackets.
-fn parts(values: &str) -> Vec<&str> {
-    let (mut depth, mut from, mut parts) = (0, 0, Vec::new());
-    for (i, c) in values.char_indices() {
-        match c {
-            '[' | '{' => depth += 1,
-            ']' | '}' => depth -= 1,
-            ',' if depth == 0 => {
-                parts.push(&values[from..i]);
-                from = i + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&values[from..]);
-    parts
-}
+pub(super) use flags::{EXAMPLES, Train};
 
 pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let _lock = run.lock()?;
     let stream = open_stream(run)?;
     let lm = open_lm(run, &stream)?;
+    let begun = if args.only_resumes() { Begun::read(&run.checkpoints(&format!("sae-{}", args.name)), &run.sae(&args.name))? } else { None };
+    let (args, asked) = match begun.and_then(|begun| args.as_begun(begun)) {
+        Some((args, asked)) => {
+            tell!("{} as it was begun: with the settings and the rows that were saved", args.name);
+            (args, asked)
+        }
+        None => (args.clone(), args.asked(&lm.config)?),
+    };
+    let args = &args;
+    let Asked { choices, configs, shuffle } = asked;
     for hook in std::iter::once(args.hook).chain(args.target) {
         activations::check(&lm.config, hook, &stream)?;
     }
     let lm_manifest = lm_manifest(run)?;
-    let choices = args.choices()?;
-    let configs = choices.iter().map(|choice| args.config(choice, &lm.config)).collect::<anyhow::Result<Vec<_>>>()?;
-    let shuffle = ShuffleConfig { seed: args.seed[0], buffer_mib: args.buffer_mib, visits: None, max_rows: Some(args.n_rows()) };
     let to = args.target.map_or(String::new(), |target| format!(" to {target}"));
     // Rows in bf16 are not those of the model, so a checkpoint on one must not go on with the other.
     let rows = format!("{}{to}{}", shuffle.rows(args.hook), if args.cached { ", cached" } else { "" });
@@ -373,12 +126,13 @@ fn train_on<S: WindowRows>(
     if differ_in_what_is_steered(args) {
         tell!("  note: with --target-l0 a coefficient is only where the search begins: SAEs of several coefficients will hardly differ");
     }
-    let (mut least, mut most, mut bytes) = (0.0, 0.0, 0);
+    let (mut least, mut most, mut bytes, mut longest_left) = (0.0, 0.0, 0, 0.0f64);
     let speed = sae::Speed::measure();
     for (config, place) in jobs {
         let forecast = sae::Forecast::of(config);
         let seconds = forecast.seconds(speed);
-        (least, most) = (least + seconds.0, most + seconds.1);
+        let left = left(config, place);
+        (least, most, longest_left) = (least + left * seconds.0, most + left * seconds.1, longest_left.max(left));
         bytes += forecast.ram_bytes;
         let kind = match config.sae.target {
             None => "",
@@ -397,7 +151,7 @@ fn train_on<S: WindowRows>(
         );
     }
     let reading = model.as_ref().map_or(String::new(), |model| {
-        let tokens = source.plan().tokens_for(args.n_rows());
+        let tokens = (longest_left * source.plan().tokens_for(args.n_rows()) as f64) as u64;
         format!(" and {} for the model, which runs {} tokens", time(tokens as f64 * model.seconds_per_token), grouped(tokens))
     });
     let bytes = bytes + source.memory_bytes() + model.as_ref().map_or(0, |model| model.bytes);
@@ -444,75 +198,58 @@ fn train_on<S: WindowRows>(
         [one] => say!("{one}"),
         _ => say!("{}", serde_json::json!({ "saes": lines })),
     }
-    let first = shell_word(&jobs[0].1.out.file_name().unwrap_or_default().to_string_lossy());
-    tell!("next: monosem sae eval --name {first} {}", run.flags());
+    let names: Vec<String> = jobs.iter().map(|(_, place)| shell_word(&place.out.file_name().unwrap_or_default().to_string_lossy())).collect();
+    let compare =
+        if names.len() > 1 { format!(" and so each of them, then: monosem sae compare {} {}", names.join(" "), run.flags()) } else { String::new() };
+    tell!("next: monosem sae eval --name {} {}{compare}", names[0], run.flags());
     Ok(())
+}
+
+/// The share of its steps that a training still has to make.
+fn left(config: &TrainConfig, place: &Place) -> f64 {
+    let begun = if place.start == Start::Resume { Begun::read(&place.checkpoints, &place.out).ok().flatten() } else { None };
+    begun.map_or(1.0, |begun| 1.0 - begun.step as f64 / config.steps() as f64)
 }
 
 /// What to try where L0 did not come to its target.
 fn towards_a_missed_target(config: &TrainConfig, l0: f64, factor: f64) -> String {
-    if factor < 0.1 && config.target_l0.is_some_and(|target| l0 < target) {
+    let recipe = &config.sae.recipe;
+    let most = recipe.saturates().zip(recipe.sparsity(config.sae.d_out())).map_or(sae::Control::MOST, |(most, coefficient)| most / coefficient);
+    if factor.abs() >= most {
+        let far = if factor < 0.0 { "a reward for active latents is as high" } else { "the coefficient is as high" };
+        return format!(
+            "{far} as it goes, {:.3} times the recipe's, and what is missing is steps: more --rows, a smaller --batch or a higher --lr",
+            factor.abs()
+        );
+    }
+    if recipe.saturates().is_none() && factor < 0.1 && config.target_l0.is_some_and(|target| l0 < target) {
         return format!(
             "the coefficient is down to {factor:.3} times the recipe's, so it is not the penalty that keeps L0 low; topk and batch-topk keep an L0 by themselves"
         );
     }
-    if factor >= sae::Control::MOST {
-        return format!(
-            "the coefficient is as high as it goes, {factor} times the recipe's, and what is missing is steps: more --rows, a smaller --batch or a higher --lr"
-        );
+    if recipe.saturates().is_some() {
+        return "train on more --rows, in a smaller --batch or at a higher --lr".into();
     }
-    let settings = config.sae.recipe.settings();
+    let settings = recipe.settings();
     let (name, value) =
         settings.iter().find(|(name, _)| ["l1", "l0", "coefficient"].contains(&&name[..])).expect("what is steered has a coefficient");
     format!("train on more --rows, or begin with another coefficient than {value} (--set {name}=X)")
 }
 
-/// SAEs that differ in the coefficient alone, which is steered to one target, will hardly differ.
-fn differ_in_what_is_steered(args: &Train) -> bool {
-    let steered = !args.target_l0.is_empty();
-    let several = |set: &String| matches!(set.split_once('='), Some(("l1" | "l0" | "coefficient", values)) if parts(values).len() > 1);
-    steered && (args.l1.len() > 1 || args.set.iter().any(several))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
-
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        train: Train,
-    }
-
-    #[test]
-    fn several_values_are_every_combination_with_a_name_for_each() {
-        let names = |line: &[&str]| {
-            let train = Line::parse_from([&["monosem"], line].concat()).train;
-            train.choices().unwrap().into_iter().map(|choice| format!("{}{}", train.name, choice.suffix)).collect::<Vec<_>>()
-        };
-        assert_eq!(names(&[]), ["main"]);
-        assert_eq!(names(&["--k", "8"]), ["main"]);
-        assert_eq!(names(&["--name", "a", "--k", "8,16", "--seed", "1,2"]), ["a-k8-s1", "a-k8-s2", "a-k16-s1", "a-k16-s2"]);
-        assert_eq!(
-            names(&["--target-l0", "16,32", "--set", "bandwidth=0.5,1"]),
-            ["main-t16-bandwidth-0.5", "main-t16-bandwidth-1", "main-t32-bandwidth-0.5", "main-t32-bandwidth-1"]
-        );
-        // Commas within brackets are the value's.
-        assert_eq!(names(&["--set", "prefixes=[4,8]", "--set", "detached=true"]), ["main"]);
-        assert_eq!(names(&["--set", "prefixes=[4,8],[16]"]), ["main-prefixes-[4,8]", "main-prefixes-[16]"]);
-        // One folder for two.
-        for twice in [&["--k", "8,8"][..], &["--seed", "1,2,1"], &["--target-l0", "8,8.0"]] {
-            let error = Line::parse_from([&["monosem"], twice].concat()).train.choices().unwrap_err().to_string();
-            assert!(error.contains("twice"), "{twice:?}: {error}");
-        }
-    }
+    use crate::sae::{Recipe, SaeConfig};
 
     #[test]
     fn a_missed_target_names_what_can_be_changed() {
         for recipe in Recipe::all() {
             let config = TrainConfig::short(SaeConfig::new(8, 16, recipe.clone()), 640, 64, 0);
-            if recipe.sparsity(8).is_some() {
+            if let Some(most) = recipe.saturates() {
+                assert!(!towards_a_missed_target(&config, 30.0, 0.1 * most).contains("--set"));
+                let far = [most, -most].map(|factor| towards_a_missed_target(&config, 30.0, factor));
+                assert!(far[0].contains("coefficient is as high") && far[1].contains("a reward"), "{far:?}");
+            } else if recipe.sparsity(8).is_some() {
                 let said = towards_a_missed_target(&config, 30.0, 3.0);
                 let name = said.split("--set ").nth(1).and_then(|rest| rest.split('=').next()).unwrap_or_default();
                 assert!(recipe.settings().iter().any(|(key, _)| key == name), "{said}");
@@ -520,58 +257,6 @@ mod tests {
                 let low = towards_a_missed_target(&TrainConfig { target_l0: Some(16.0), ..config }, 8.0, 0.001);
                 assert!(low.contains("not the penalty"), "{low}");
             }
-        }
-        let differ = |line: &[&str]| differ_in_what_is_steered(&Line::parse_from([&["monosem", "--recipe", "gated"], line].concat()).train);
-        assert!(differ(&["--l1", "1,2", "--target-l0", "8"]) && differ(&["--set", "l1=1,2", "--target-l0", "8"]));
-        assert!(
-            !differ(&["--l1", "1,2"]) && !differ(&["--l1", "1", "--target-l0", "8,16"]) && !differ(&["--set", "bandwidth=1,2", "--target-l0", "8"])
-        );
-    }
-
-    #[test]
-    fn steps_and_settings_of_the_training_are_those_that_were_given() {
-        let lm = lm::LmConfig::tiny();
-        let config = |line: &[&str]| {
-            let train = Line::parse_from([&["monosem"], line].concat()).train;
-            let choices = train.choices().unwrap();
-            train.config(&choices[0], &lm)
-        };
-        let set = config(&[
-            "--recipe",
-            "tanh",
-            "--steps",
-            "100",
-            "--batch",
-            "64",
-            "--train",
-            "lr_warmup=0.5",
-            "--train",
-            "clip=null",
-            "--train",
-            "l1_decay=0.25",
-        ])
-        .unwrap();
-        assert_eq!((set.steps(), set.rows, set.lr_warmup, set.clip, set.l1_decay), (100, 6400, 0.5, None, 0.25));
-        for (line, named) in [
-            ("lr_warm=1", "there is no lr_warm"),
-            ("lr_warmup", "KEY=VALUE"),
-            ("lr_warmup=fast", "lr_warmup=fast"),
-            ("lr_warmup=2", "lr_warmup is 2"),
-            ("l1_warmup=0.1", "no penalty"),
-        ] {
-            let error = format!("{:#}", config(&["--train", line]).unwrap_err());
-            assert!(error.contains(named), "{line}: {error}");
-        }
-        for (recipe, coefficient) in [
-            ("relu-2023", "l1=-1"),
-            ("relu-april-2024", "l1=-5"),
-            ("jump-relu", "l0=-1"),
-            ("tanh", "coefficient=-1"),
-            ("p-anneal", "l1=-1"),
-            ("gated", "l1=-1"),
-        ] {
-            let error = config(&["--recipe", recipe, "--set", coefficient]).unwrap_err().to_string();
-            assert!(error.contains("must be 0 or more"), "{recipe}: {error}");
         }
     }
 }

@@ -22,6 +22,13 @@ use crate::sae::TrainConfig;
 use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
+/// Coefficient of the step loss above which all that thresholds do is rise.
+const SATURATED: f64 = 1.0;
+
+/// A threshold moves by a learning rate a step at most. In a short run the rate is such that one could cover this way, and at most [`FASTEST`].
+const WAY: f64 = 2.0;
+const FASTEST: f64 = 1e-3;
+
 /// What JumpReLU is made sparse by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -140,11 +147,12 @@ impl Architecture for JumpRelu {
                 "the coefficient of JumpReLU is {l0}: from some 1 on it saturates, and more of it makes latents die, not rows sparse; --target-l0 steers it"
             )
         };
-        (self.loss == JumpLoss::Step && self.l0 >= 1.0).then(|| said(self.l0))
+        (self.loss == JumpLoss::Step && self.l0 >= SATURATED).then(|| said(self.l0))
     }
 
     fn tune(&self, config: &mut TrainConfig) {
-        (config.lr, config.beta1) = (3e-4, 0.0);
+        let steps = config.steps().max(1) as f64;
+        (config.lr, config.beta1) = ((WAY / steps).clamp(3e-4, FASTEST), 0.0);
         if self.loss == JumpLoss::Tanh {
             (config.lr, config.beta1, config.l1_warmup) = (2e-4, 0.9, 1.0);
         }
@@ -176,6 +184,10 @@ impl Architecture for JumpRelu {
 
     fn sparsity(&self, _: usize) -> Option<f64> {
         Some(self.l0)
+    }
+
+    fn saturates(&self) -> Option<f64> {
+        (self.loss == JumpLoss::Step).then_some(SATURATED)
     }
 
     fn vectors(&self) -> Vec<(&'static str, f32)> {

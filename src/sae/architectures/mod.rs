@@ -103,6 +103,12 @@ pub trait Architecture: fmt::Debug + Sync {
         None
     }
 
+    /// The coefficient beyond which more of it does nothing but let latents die. With a target for L0 the coefficient is steered between this and its negative, where the
+    /// penalty is a reward; none: it is steered by factors and stays above 0.
+    fn saturates(&self) -> Option<f64> {
+        None
+    }
+
     /// The penalty as a function of u = a n_j (n_j = |w_dec[j]| where the decoder is free, else 1), as shaped at this point of the run: returns the sum
     /// over `u` and turns `u` into slopes. None: the identity, which is L1.
     fn penalty(&self, _u: &mut [f32]) -> Option<f64> {

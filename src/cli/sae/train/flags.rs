@@ -1,0 +1,441 @@
+//! The flags of `monosem sae train`, and the SAEs that they ask for.
+
+use crate::activations::ShuffleConfig;
+use crate::cli::{one_or_more, sae_name};
+use crate::lm::{self, HookPoint};
+use crate::sae::{Begun, Decoder, Recipe, Resample, SaeConfig, Target, TrainConfig};
+use anyhow::{Context, bail};
+
+pub(in crate::cli::sae) const EXAMPLES: &str = "\
+Examples:
+  monosem sae train --run mine                            TopK, 8 times the width
+  monosem sae train --run mine --name wide --d-sae 16384 --rows 20000000
+  monosem sae train --run mine --name relu --recipe relu-2023 --l1 0.002
+  monosem sae train --run mine --name sweep --k 16,32,64  three, sweep-k16 to sweep-k64, on one pass over the activations
+  monosem sae train --run mine --name jump --recipe jump-relu --target-l0 32
+  monosem sae train --run mine --name mlp --recipe batch-topk --hook blocks.0.ln2.hook_normalized --target blocks.0.hook_mlp_out
+  monosem sae train --run mine --name wide --resume       goes on with what was interrupted; its flags are in the checkpoint
+  monosem harvest --run mine                              once, then --cached reads the rows from disk";
+
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub(in crate::cli::sae) struct Train {
+    /// Name of the SAE: its files are in DIR/RUN/sae/NAME. Of several, names are NAME-k16 and the like
+    #[arg(long, visible_alias = "sae", default_value = "main", value_name = "NAME", value_parser = sae_name)]
+    pub name: String,
+    /// Where activations are read
+    #[arg(long, default_value = "blocks.0.mlp.hook_post", value_name = "HOOK")]
+    pub hook: HookPoint,
+    /// Train a transcoder: read at --hook, reconstruct what the model computes here, later. E.g. what the MLP does:
+    /// --hook blocks.0.ln2.hook_normalized --target blocks.0.hook_mlp_out
+    #[arg(long, value_name = "HOOK")]
+    pub target: Option<HookPoint>,
+    /// Give the transcoder a linear path beside its latents
+    #[arg(long, requires = "target")]
+    skip: bool,
+    /// Read the rows that `monosem harvest` cached instead of running the model; with --target those of both hooks
+    #[arg(long)]
+    pub cached: bool,
+    /// How the SAE is made sparse, and by whose recipe; `monosem sae recipes` lists their settings
+    #[arg(long, value_name = "NAME", default_value = "topk", value_parser = recipe_names())]
+    recipe: String,
+    /// Latents [default: 8 times the width of the activations]. Several values, here and below, train an SAE of each combination on one pass over
+    /// the activations
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    d_sae: Vec<usize>,
+    /// Latents kept per token, of recipes with a k [default: 32]
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    k: Vec<f64>,
+    /// Leave dead latents dead, in recipes with AuxK
+    #[arg(long)]
+    no_auxk: bool,
+    /// L1 coefficient in the recipe's own units [default: the recipe's]
+    #[arg(long, value_name = "X,...", value_delimiter = ',')]
+    l1: Vec<f64>,
+    /// Any other setting of the recipe, as in a recipe file: --set detached=true --set prefixes=[128,512]; several values too: --set bandwidth=0.5,1
+    #[arg(long = "set", value_name = "KEY=VALUE,...")]
+    set: Vec<String>,
+    /// Active latents per token that the penalty is steered to, in recipes with a penalty; then its coefficient is only where the search begins
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    target_l0: Vec<f64>,
+    /// Rows (tokens) to train on
+    #[arg(long, value_name = "N", default_value_t = 4_000_000)]
+    rows: u64,
+    /// Steps to train for, instead of rows
+    #[arg(long, value_name = "N", conflicts_with = "rows")]
+    steps: Option<u64>,
+    /// A setting of the training itself, as in a recipe file: lr_warmup, lr_decay, l1_warmup, l1_decay (fractions of the run), clip (null: none), beta1, beta2, eps,
+    /// init_rows, log_every, checkpoint_every, resample (an object; null: none); may be given more than once
+    #[arg(long = "train", value_name = "KEY=VALUE")]
+    train: Vec<String>,
+    /// Rows per step
+    #[arg(long, value_name = "N", default_value_t = 2048)]
+    pub batch: usize,
+    /// Highest learning rate [default: the recipe's]
+    #[arg(long, value_name = "X")]
+    lr: Option<f64>,
+    /// Rows without firing after which a latent is dead; AuxK begins after three times as many [default: 200,000, at most a fifth of the rows]
+    #[arg(long, value_name = "ROWS")]
+    dead_window: Option<u64>,
+    /// Do not resample dead latents (relu-2023 does by itself)
+    #[arg(long)]
+    no_resample: bool,
+    /// Resample dead latents in recipes that do not by themselves
+    #[arg(long, conflicts_with = "no_resample")]
+    resample: bool,
+    /// Resample dead latents with random directions instead of inputs of high loss, to see what these are worth
+    #[arg(long, conflicts_with = "no_resample")]
+    reinit: bool,
+    /// For controls: hold decoder directions where they were drawn (frozen) or within a cosine of 0.8 (soft-frozen)
+    #[arg(long, value_enum, default_value_t = HeldDecoder::Free)]
+    decoder: HeldDecoder,
+    /// The paper's schedule instead of the short one
+    #[arg(long)]
+    paper: bool,
+    /// SAEs to keep on the way, at 1/2, 1/4, 1/8 ... of the run, each half as large as the result; the explorer's /training has a slider
+    /// over them. 0: none
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    snapshots: usize,
+    /// Seed of weights and resampling; the first one is that of the shuffle too
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "0")]
+    pub seed: Vec<u64>,
+    /// Shuffle buffer in RAM, MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = one_or_more::<usize>)]
+    buffer_mib: usize,
+    /// Go on from the last checkpoint. With --name alone beside it, with the flags that it was begun with
+    #[arg(long)]
+    pub resume: bool,
+    /// Replace a finished SAE of other settings, and checkpoints
+    #[arg(long)]
+    pub yes: bool,
+}
+
+fn recipe_names() -> clap::builder::PossibleValuesParser {
+    Recipe::all().iter().map(|recipe| clap::builder::PossibleValue::new(recipe.name()).help(recipe.about())).collect::<Vec<_>>().into()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, clap::ValueEnum)]
+enum HeldDecoder {
+    /// Directions are trained
+    Free,
+    /// They stay as they were drawn
+    Frozen,
+    /// They keep a cosine of 0.8 with it
+    SoftFrozen,
+}
+
+/// One SAE of those that are asked for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Choice {
+    d_sae: Option<usize>,
+    k: Option<f64>,
+    l1: Option<f64>,
+    target_l0: Option<f64>,
+    /// Settings of the recipe, key and value.
+    set: Vec<(String, String)>,
+    seed: u64,
+    /// Behind the name: `-k16`; empty where there is only one.
+    pub suffix: String,
+}
+
+/// What is to be trained, and how its rows are read.
+pub struct Asked {
+    pub choices: Vec<Choice>,
+    pub configs: Vec<TrainConfig>,
+    pub shuffle: ShuffleConfig,
+}
+
+/// A command line of these flags alone.
+#[derive(clap::Parser)]
+struct Line {
+    #[command(flatten)]
+    train: Train,
+}
+
+impl Train {
+    /// What the flags ask for, on activations of `lm`.
+    pub fn asked(&self, lm: &lm::LmConfig) -> anyhow::Result<Asked> {
+        let choices = self.choices()?;
+        let configs = choices.iter().map(|choice| self.config(choice, lm)).collect::<anyhow::Result<_>>()?;
+        let shuffle = ShuffleConfig { seed: self.seed[0], buffer_mib: self.buffer_mib, visits: None, max_rows: Some(self.n_rows()) };
+        Ok(Asked { choices, configs, shuffle })
+    }
+
+    /// Whether nothing is said but which training to go on with.
+    pub fn only_resumes(&self) -> bool {
+        self.resume && <Line as clap::Parser>::parse_from(["", "--resume", &format!("--name={}", self.name)]).train == *self
+    }
+
+    /// The flags as which `begun` was begun, and what they ask for; none where its rows are not of a kind that flags ask for.
+    pub fn as_begun(&self, begun: Begun) -> Option<(Train, Asked)> {
+        let Begun { config, rows, .. } = begun;
+        let (rows, cached) = rows.strip_suffix(", cached").map_or((&rows[..], false), |rows| (rows, true));
+        let (rows, target) = rows.rsplit_once(" to ").map_or((rows, None), |(rows, target)| (rows, Some(target)));
+        let (hook, shuffle) = ShuffleConfig::of_rows(rows)?;
+        let shuffle = ShuffleConfig { max_rows: Some(config.rows), ..shuffle };
+        let train = Train {
+            hook,
+            target: target.map(str::parse).transpose().ok()?,
+            cached,
+            rows: config.rows,
+            batch: config.batch,
+            seed: vec![shuffle.seed],
+            buffer_mib: shuffle.buffer_mib,
+            ..self.clone()
+        };
+        Some((train, Asked { choices: vec![Choice::default()], configs: vec![config], shuffle }))
+    }
+
+    /// Rows to train on.
+    pub fn n_rows(&self) -> u64 {
+        self.steps.map_or(self.rows, |steps| steps.saturating_mul(self.batch as u64))
+    }
+
+    /// Every combination of the values given, the last one changing fastest.
+    pub fn choices(&self) -> anyhow::Result<Vec<Choice>> {
+        /// The choices so far with each of the values; where there are several, each with a word and its value behind the name.
+        fn each<T: Clone + std::fmt::Display>(choices: Vec<Choice>, values: &[T], word: &str, put: impl Fn(&mut Choice, T)) -> Vec<Choice> {
+            if values.is_empty() {
+                return choices;
+            }
+            let one = |choice: &Choice, value: &T| {
+                let mut choice = choice.clone();
+                put(&mut choice, value.clone());
+                if values.len() > 1 {
+                    choice.suffix += &format!("-{word}{value}");
+                }
+                choice
+            };
+            choices.iter().flat_map(|choice| values.iter().map(move |value| one(choice, value))).collect()
+        }
+        let mut choices = vec![Choice::default()];
+        choices = each(choices, &self.d_sae, "f", |c, v| c.d_sae = Some(v));
+        choices = each(choices, &self.k, "k", |c, v| c.k = Some(v));
+        choices = each(choices, &self.l1, "l", |c, v| c.l1 = Some(v));
+        choices = each(choices, &self.target_l0, "t", |c, v| c.target_l0 = Some(v));
+        for set in &self.set {
+            let (key, values) = key_and_value("--set", set)?;
+            choices = each(choices, &parts(values), &format!("{key}-"), |c, v| c.set.push((key.into(), v.into())));
+        }
+        let choices = each(choices, &self.seed, "s", |c, v| c.seed = v);
+        let mut suffixes: Vec<&str> = choices.iter().map(|choice| &choice.suffix[..]).collect();
+        suffixes.sort_unstable();
+        if let Some(twice) = suffixes.windows(2).find(|two| two[0] == two[1]) {
+            bail!("{}{} would be trained twice: a value is given twice\n  give each value once", self.name, twice[0]);
+        }
+        Ok(choices)
+    }
+
+    /// The named recipe with its settings.
+    fn recipe(&self, choice: &Choice) -> anyhow::Result<Recipe> {
+        let mut settings: Vec<(&str, serde_json::Value)> = Vec::new();
+        if let Some(k) = choice.k {
+            // Some recipes keep a whole number, others a mean.
+            settings.push(("k", if k.fract() == 0.0 && k >= 0.0 { (k as u64).into() } else { k.into() }));
+        }
+        settings.extend(choice.l1.map(|l1| ("l1", l1.into())));
+        settings.extend(self.no_auxk.then(|| ("auxk", false.into())));
+        settings.extend(choice.set.iter().map(|(key, value)| (key.as_str(), json_or_word(value))));
+        Ok(Recipe::named(&self.recipe, &settings)?)
+    }
+
+    pub fn config(&self, choice: &Choice, lm: &lm::LmConfig) -> anyhow::Result<TrainConfig> {
+        let d_in = self.hook.d_in(lm);
+        let target = self.target.map(|hook| Target { d_out: hook.d_in(lm), skip: self.skip });
+        let sae = SaeConfig { target, ..SaeConfig::new(d_in, choice.d_sae.unwrap_or(8 * d_in), self.recipe(choice)?) };
+        let preset = if self.paper { TrainConfig::paper } else { TrainConfig::short };
+        let mut config = preset(sae, self.n_rows(), self.batch, choice.seed);
+        config.lr = self.lr.unwrap_or(config.lr);
+        config.dead_window_rows = self.dead_window.unwrap_or(config.dead_window_rows);
+        config.snapshots = self.snapshots;
+        config.target_l0 = choice.target_l0;
+        config.decoder = match self.decoder {
+            HeldDecoder::Free => Decoder::Free,
+            HeldDecoder::Frozen => Decoder::Frozen,
+            HeldDecoder::SoftFrozen => Decoder::SoftFrozen,
+        };
+        if self.no_resample {
+            config.resample = None;
+        }
+        if self.resample || self.reinit {
+            config.resample.get_or_insert_with(|| Resample::over(self.n_rows())).random = self.reinit;
+        }
+        for set in &self.train {
+            let (key, value) = key_and_value("--train", set)?;
+            if !SETTINGS.contains(&key) {
+                bail!("--train {set}: there is no {key}; there are {}\n  others have a flag of their own", SETTINGS.join(", "));
+            }
+            if key.starts_with("l1_") && config.sae.recipe.sparsity(config.sae.d_out()).is_none() {
+                bail!("--train {set}: {} has no penalty, so this would do nothing\n  leave it out", config.sae.recipe.in_words());
+            }
+            let mut all = serde_json::to_value(&config)?;
+            all[key] = json_or_word(value);
+            config = serde_json::from_value(all).with_context(|| format!("--train {set}"))?;
+            if key == "l1_warmup" && config.l1_warmup != config.sparsity_warmup() {
+                bail!(
+                    "--train {set}: where L0 is steered (--target-l0) the coefficient may rise over half of the run at most, or no time is left for that"
+                );
+            }
+        }
+        config.check()?;
+        Ok(config)
+    }
+}
+
+/// Settings of a training without a flag of their own.
+const SETTINGS: [&str; 12] =
+    ["lr_warmup", "lr_decay", "l1_warmup", "l1_decay", "clip", "beta1", "beta2", "eps", "init_rows", "log_every", "checkpoint_every", "resample"];
+
+fn key_and_value<'a>(flag: &str, set: &'a str) -> anyhow::Result<(&'a str, &'a str)> {
+    set.split_once('=').with_context(|| format!("{flag} {set}: expected KEY=VALUE"))
+}
+
+/// What is no JSON is a word.
+fn json_or_word(value: &str) -> serde_json::Value {
+    serde_json::from_str(value).unwrap_or_else(|_| value.into())
+}
+
+/// The parts between commas, but for those within brackets.
+fn parts(values: &str) -> Vec<&str> {
+    let (mut depth, mut from, mut parts) = (0, 0, Vec::new());
+    for (i, c) in values.char_indices() {
+        match c {
+            '[' | '{' => depth += 1,
+            ']' | '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&values[from..i]);
+                from = i + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&values[from..]);
+    parts
+}
+
+/// SAEs that differ in the coefficient alone, which is steered to one target, will hardly differ.
+pub fn differ_in_what_is_steered(args: &Train) -> bool {
+    let steered = !args.target_l0.is_empty();
+    let several = |set: &String| matches!(set.split_once('='), Some(("l1" | "l0" | "coefficient", values)) if parts(values).len() > 1);
+    steered && (args.l1.len() > 1 || args.set.iter().any(several))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn several_values_are_every_combination_with_a_name_for_each() {
+        let names = |line: &[&str]| {
+            let train = Line::parse_from([&["monosem"], line].concat()).train;
+            train.choices().unwrap().into_iter().map(|choice| format!("{}{}", train.name, choice.suffix)).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&[]), ["main"]);
+        assert_eq!(names(&["--k", "8"]), ["main"]);
+        assert_eq!(names(&["--name", "a", "--k", "8,16", "--seed", "1,2"]), ["a-k8-s1", "a-k8-s2", "a-k16-s1", "a-k16-s2"]);
+        assert_eq!(
+            names(&["--target-l0", "16,32", "--set", "bandwidth=0.5,1"]),
+            ["main-t16-bandwidth-0.5", "main-t16-bandwidth-1", "main-t32-bandwidth-0.5", "main-t32-bandwidth-1"]
+        );
+        // Commas within brackets are the value's.
+        assert_eq!(names(&["--set", "prefixes=[4,8]", "--set", "detached=true"]), ["main"]);
+        assert_eq!(names(&["--set", "prefixes=[4,8],[16]"]), ["main-prefixes-[4,8]", "main-prefixes-[16]"]);
+        // One folder for two.
+        for twice in [&["--k", "8,8"][..], &["--seed", "1,2,1"], &["--target-l0", "8,8.0"]] {
+            let error = Line::parse_from([&["monosem"], twice].concat()).train.choices().unwrap_err().to_string();
+            assert!(error.contains("twice"), "{twice:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_differs_in_what_is_steered_alone_is_told() {
+        let differ = |line: &[&str]| differ_in_what_is_steered(&Line::parse_from([&["monosem", "--recipe", "gated"], line].concat()).train);
+        assert!(differ(&["--l1", "1,2", "--target-l0", "8"]) && differ(&["--set", "l1=1,2", "--target-l0", "8"]));
+        assert!(
+            !differ(&["--l1", "1,2"]) && !differ(&["--l1", "1", "--target-l0", "8,16"]) && !differ(&["--set", "bandwidth=1,2", "--target-l0", "8"])
+        );
+    }
+
+    #[test]
+    fn a_resume_without_other_flags_takes_those_of_the_checkpoint() {
+        let lm = lm::LmConfig::tiny();
+        let parsed = |line: &[&str]| Line::parse_from([&["monosem"], line].concat()).train;
+        let begun_as = parsed(&[
+            "--recipe",
+            "batch-topk",
+            "--k",
+            "5",
+            "--hook",
+            "blocks.0.ln2.hook_normalized",
+            "--target",
+            "blocks.0.hook_mlp_out",
+            "--rows",
+            "640",
+            "--batch",
+            "64",
+            "--seed",
+            "3",
+            "--buffer-mib",
+            "7",
+            "--name",
+            "wide",
+        ]);
+        let Asked { configs, shuffle, .. } = begun_as.asked(&lm).unwrap();
+        let bare = parsed(&["--name", "wide", "--resume"]);
+        assert!(bare.only_resumes() && !begun_as.only_resumes() && !parsed(&["--name", "wide", "--resume", "--k", "8"]).only_resumes());
+        for cached in ["", ", cached"] {
+            let rows = format!("{} to blocks.0.hook_mlp_out{cached}", shuffle.rows(begun_as.hook));
+            let (train, asked) = bare.as_begun(Begun { config: configs[0].clone(), rows, step: 4 }).unwrap();
+            assert_eq!((train.hook, train.target, train.cached), (begun_as.hook, begun_as.target, !cached.is_empty()));
+            assert_eq!((&asked.configs, asked.shuffle, asked.choices[0].suffix.as_str()), (&configs, shuffle, ""));
+        }
+        assert!(bare.as_begun(Begun { config: configs[0].clone(), rows: "drawn".into(), step: 4 }).is_none());
+    }
+
+    #[test]
+    fn steps_and_settings_of_the_training_are_those_that_were_given() {
+        let lm = lm::LmConfig::tiny();
+        let config = |line: &[&str]| {
+            let train = Line::parse_from([&["monosem"], line].concat()).train;
+            let choices = train.choices().unwrap();
+            train.config(&choices[0], &lm)
+        };
+        let set = config(&[
+            "--recipe",
+            "tanh",
+            "--steps",
+            "100",
+            "--batch",
+            "64",
+            "--train",
+            "lr_warmup=0.5",
+            "--train",
+            "clip=null",
+            "--train",
+            "l1_decay=0.25",
+        ])
+        .unwrap();
+        assert_eq!((set.steps(), set.rows, set.lr_warmup, set.clip, set.l1_decay), (100, 6400, 0.5, None, 0.25));
+        for (line, named) in [
+            ("lr_warm=1", "there is no lr_warm"),
+            ("lr_warmup", "KEY=VALUE"),
+            ("lr_warmup=fast", "lr_warmup=fast"),
+            ("lr_warmup=2", "lr_warmup is 2"),
+            ("l1_warmup=0.1", "no penalty"),
+        ] {
+            let error = format!("{:#}", config(&["--train", line]).unwrap_err());
+            assert!(error.contains(named), "{line}: {error}");
+        }
+        for (recipe, coefficient) in [
+            ("relu-2023", "l1=-1"),
+            ("relu-april-2024", "l1=-5"),
+            ("jump-relu", "l0=-1"),
+            ("tanh", "coefficient=-1"),
+            ("p-anneal", "l1=-1"),
+            ("gated", "l1=-1"),
+        ] {
+            let error = config(&["--recipe", recipe, "--set", coefficient]).unwrap_err().to_string();
+            assert!(error.contains("must be 0 or more"), "{recipe}: {error}");
+        }
+    }
+}
