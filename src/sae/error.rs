@@ -22,7 +22,9 @@ pub enum Error {
     #[error("the loss became {loss} at step {step}\n  lower the learning rate ({lr}) and train again")]
     Diverged { step: u64, loss: f64, lr: f64 },
     /// `settings`: the settings differ, and not only the inputs.
-    #[error("the checkpoint {path} is of another training: {what}\n  give the same flags as then with --resume, or discard it: with --yes instead")]
+    #[error(
+        "the checkpoint {path} is of another training: {what}\n  give the same flags as then with --resume (an SAE needs none but --name), or discard it: with --yes instead"
+    )]
     OtherRun { path: PathBuf, what: String, settings: bool },
     #[error("interrupted after {step} steps; saved in {path}")]
     Interrupted { step: u64, path: PathBuf },

@@ -69,7 +69,7 @@ impl Forecast {
     pub fn in_words(&self) -> String {
         let l0 = match self.l0 {
             None => "L0 follows from the penalty (--target-l0 steers it)".to_string(),
-            Some(l0) if self.steered => format!("L0 is steered to {l0} and higher on the way there"),
+            Some(l0) if self.steered => format!("L0 is steered to {l0} and is another on the way there"),
             Some(l0) => format!("L0 {l0}"),
         };
         let dense = if self.dense_flop > self.flop { format!(" to {:.1e}", self.dense_flop) } else { String::new() };

@@ -221,6 +221,8 @@ impl<'a> Training<'a> {
         match self.stuck {
             Stuck::No if off > FAR_OFF => self.stuck = Stuck::Since { step: self.step, off, factor: self.control.factor },
             Stuck::Since { off: then, .. } if off <= FAR_OFF || off < 0.95 * then => self.stuck = Stuck::No,
+            // From the worst of it on it may come nearer.
+            Stuck::Since { step, off: then, factor } if off > then => self.stuck = Stuck::Since { step, off, factor },
             Stuck::Since { step, factor, .. } if (self.step - step) * patience >= self.config.steps() => {
                 progress.note(&format!(
                     "step {}: L0 is {:.1} and does not come nearer to {target}, though {} steps ago the coefficient was {factor:.2} times the recipe's and is {:.2} times now: train for more steps{other}",

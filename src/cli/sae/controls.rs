@@ -1,7 +1,7 @@
 //! `monosem sae controls`: an SAE beside what learned less, or nothing.
 
 use super::super::{Global, Interrupted, Terminal, again};
-use super::{Subject, between};
+use super::{Subject, between, is_missed};
 use crate::artifact::{RunDir, grouped, write_json};
 use crate::pipeline::{self, ControlKind, ControlRow, EvalConfig, controls};
 use crate::sae::{Forecast, Speed, metric_formulas};
@@ -52,6 +52,10 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     }
     for line in table(&rows) {
         say!("{line}");
+    }
+    let l0 = rows.first().map_or(0.0, |sae| sae.l0);
+    for row in rows.iter().filter(|row| is_missed(l0, row.l0)) {
+        tell!("note: {}: L0 is {:.1}, that of the SAE {l0:.1}, so the two are not compared at equal sparsity", name(row.control), row.l0);
     }
     tell!("ev, l0 and dead on up to {} held-out tokens, rows: what was trained on", grouped(args.tokens));
     tell!("recovered: of the cross-entropy lost by zeroing the activations; the same in {}", dir.join("all_controls.json").display());

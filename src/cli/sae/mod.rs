@@ -220,11 +220,16 @@ fn say_figures(dir: &Path, eval: &Eval) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Share of latents with a near duplicate above which that is said.
+const MANY_ALIKE: f64 = 0.25;
+
 /// What must be known to read the figures.
 fn cautions(eval: &Eval) -> Vec<String> {
     let flatters = eval.ce_mean > eval.ce_zero;
     let said = "the mean is a worse stand-in than zeros here, so ce_recovered_mean flatters: read ce_recovered_zero";
-    flatters.then(|| said.to_string()).into_iter().collect()
+    let alike = eval.near_duplicate_frac.filter(|share| *share > MANY_ALIKE);
+    let alike = alike.map(|share| format!("{:.0} % of the latents have a near duplicate: many numbers for few features", 100.0 * share));
+    flatters.then(|| said.to_string()).into_iter().chain(alike).collect()
 }
 
 /// Said of a control that was trained on the model with its weights shuffled.
@@ -317,7 +322,12 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         let linear = if transcoder.w_skip.is_empty() { "" } else { ", with a linear path" };
         say!("  a transcoder: reconstructs the {} numbers at {}{linear}", transcoder.d_out, origin.hook_name_out.unwrap_or_default());
     }
-    if let Ok(config) = serde_json::from_value::<TrainConfig>(manifest.config.clone()) {
+    if pipeline::shuffled_by(&manifest).is_some() {
+        say!("  a control: trained on the model with its weights shuffled");
+    }
+    let config = serde_json::from_value::<TrainConfig>(manifest.config.clone());
+    let target = config.as_ref().ok().and_then(|config| config.target_l0);
+    if let Ok(config) = config {
         let recipe = &config.sae.recipe;
         let settings = recipe.settings();
         let told = settings.iter().filter(|(key, value)| !value.is_null() && !recipe.unused().contains(&&key[..]));
@@ -336,8 +346,9 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     say!("  self-test replayed: agrees");
     match eval {
         Some(eval) => say!(
-            "  l0 {:.1}, explained variance {:.4}, {:.1} % of the latents dead on {} held-out tokens",
+            "  l0 {:.1}{}, explained variance {:.4}, {:.1} % of the latents dead on {} held-out tokens",
             eval.l0,
+            target.filter(|target| is_missed(*target, eval.l0)).map_or(String::new(), |target| format!(" (not the {target} that was asked for)")),
             eval.explained_variance,
             100.0 * eval.dead_frac,
             eval.n_eval_tokens
@@ -364,6 +375,11 @@ fn steered(target: f64, factor: f64) -> String {
         _ => format!(", the recipe's coefficient {factor:.decimals$} times as high in the end"),
     };
     format!("steered towards an L0 of {target}{times}")
+}
+
+/// Whether an L0 is too far from what was asked for to pass for it.
+fn is_missed(target: f64, l0: f64) -> bool {
+    (l0 / target - 1.0).abs() > 0.15
 }
 
 fn load(run: &RunDir, name: &str) -> anyhow::Result<Sae> {

@@ -2,14 +2,16 @@
 
 mod flags;
 
-use super::{between, open_lm, open_stream, steered};
+use super::{between, is_missed, open_lm, open_stream, steered};
 use crate::activations::{self, Cached, CachedRows, Paired, Shuffled, Streamed, WindowRows};
 use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, shell_word, size, time};
 use crate::cli::lm::lm_manifest;
 use crate::cli::{Global, Interrupted, Terminal, again};
 use crate::corpus::{Split, TokenStream};
 use crate::lm::{self, HookPoint};
+use crate::pipeline::saes_in_words;
 use crate::sae::{self, Begun, Origin, Place, Target, TrainConfig};
+use anyhow::bail;
 use flags::{Asked, Choice, differ_in_what_is_steered};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -21,6 +23,14 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
     let stream = open_stream(run)?;
     let lm = open_lm(run, &stream)?;
     let begun = if args.only_resumes() { Begun::read(&run.checkpoints(&format!("sae-{}", args.name)), &run.sae(&args.name))? } else { None };
+    if args.only_resumes() && begun.is_none() {
+        bail!(
+            "there is no training of {} in {} to go on with\n  SAEs that are there: {}; to begin one: the same without --resume, and with the flags that it is to have",
+            args.name,
+            run.root.display(),
+            saes_in_words(run, None)
+        );
+    }
     let (args, asked) = match begun.and_then(|begun| args.as_begun(begun)) {
         Some((args, asked)) => {
             tell!("{} as it was begun: with the settings and the rows that were saved", args.name);
@@ -168,12 +178,12 @@ fn train_on<S: WindowRows>(
         done => done?,
     };
     for ((config, place), done) in jobs.iter().zip(&trained) {
-        if let Some(target) = config.target_l0.filter(|target| (done.l0 / target - 1.0).abs() > 0.15) {
+        if let Some(target) = config.target_l0.filter(|target| is_missed(*target, done.l0)) {
             tell!(
                 "note: {} has an L0 of {:.1}, not the {target} that was asked for: {}",
                 place.out.display(),
                 done.l0,
-                towards_a_missed_target(config, done.l0, done.sparsity_factor)
+                towards_a_missed_target(config, (done.l0, done.dead_frac), done.sparsity_factor)
             );
         }
         if done.fvu > 1.0 {
@@ -211,24 +221,31 @@ fn left(config: &TrainConfig, place: &Place) -> f64 {
     begun.map_or(1.0, |begun| 1.0 - begun.step as f64 / config.steps() as f64)
 }
 
+/// Share of dead latents that explains why L0 is low.
+const MANY_DEAD: f64 = 0.25;
+
 /// What to try where L0 did not come to its target.
-fn towards_a_missed_target(config: &TrainConfig, l0: f64, factor: f64) -> String {
+fn towards_a_missed_target(config: &TrainConfig, (l0, dead_frac): (f64, f64), factor: f64) -> String {
     let recipe = &config.sae.recipe;
     let most = recipe.saturates().zip(recipe.sparsity(config.sae.d_out())).map_or(sae::Control::MOST, |(most, coefficient)| most / coefficient);
-    if factor.abs() >= most {
+    if factor.abs() >= 0.999 * most {
         let far = if factor < 0.0 { "a reward for active latents is as high" } else { "the coefficient is as high" };
         return format!(
             "{far} as it goes, {:.3} times the recipe's, and what is missing is steps: more --rows, a smaller --batch or a higher --lr",
             factor.abs()
         );
     }
-    if recipe.saturates().is_none() && factor < 0.1 && config.target_l0.is_some_and(|target| l0 < target) {
+    let below = config.target_l0.is_some_and(|target| l0 < target);
+    if recipe.saturates().is_some() {
+        return "train on more --rows, in a smaller --batch or at a higher --lr".into();
+    }
+    if factor < 0.1 && below && dead_frac > MANY_DEAD {
+        return format!("{:.0} % of its latents died on the way down: train on more --rows", 100.0 * dead_frac);
+    }
+    if factor < 0.1 && below {
         return format!(
             "the coefficient is down to {factor:.3} times the recipe's, so it is not the penalty that keeps L0 low; topk and batch-topk keep an L0 by themselves"
         );
-    }
-    if recipe.saturates().is_some() {
-        return "train on more --rows, in a smaller --batch or at a higher --lr".into();
     }
     let settings = recipe.settings();
     let (name, value) =
@@ -246,16 +263,17 @@ mod tests {
         for recipe in Recipe::all() {
             let config = TrainConfig::short(SaeConfig::new(8, 16, recipe.clone()), 640, 64, 0);
             if let Some(most) = recipe.saturates() {
-                assert!(!towards_a_missed_target(&config, 30.0, 0.1 * most).contains("--set"));
-                let far = [most, -most].map(|factor| towards_a_missed_target(&config, 30.0, factor));
+                assert!(!towards_a_missed_target(&config, (30.0, 0.0), 0.1 * most).contains("--set"));
+                let far = [most, -most].map(|factor| towards_a_missed_target(&config, (30.0, 0.0), factor));
                 assert!(far[0].contains("coefficient is as high") && far[1].contains("a reward"), "{far:?}");
             } else if recipe.sparsity(8).is_some() {
-                let said = towards_a_missed_target(&config, 30.0, 3.0);
+                let said = towards_a_missed_target(&config, (30.0, 0.0), 3.0);
                 let name = said.split("--set ").nth(1).and_then(|rest| rest.split('=').next()).unwrap_or_default();
                 assert!(recipe.settings().iter().any(|(key, _)| key == name), "{said}");
-                assert!(towards_a_missed_target(&config, 30.0, sae::Control::MOST).contains("--lr"));
-                let low = towards_a_missed_target(&TrainConfig { target_l0: Some(16.0), ..config }, 8.0, 0.001);
-                assert!(low.contains("not the penalty"), "{low}");
+                assert!(towards_a_missed_target(&config, (30.0, 0.0), sae::Control::MOST).contains("--lr"));
+                let low = TrainConfig { target_l0: Some(16.0), ..config };
+                let said = [0.0, 0.5].map(|dead| towards_a_missed_target(&low, (8.0, dead), 0.001));
+                assert!(said[0].contains("not the penalty") && said[1].starts_with("50 % of its latents died"), "{said:?}");
             }
         }
     }

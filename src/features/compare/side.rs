@@ -113,11 +113,11 @@ pub fn cautions(a: &Named, b: &Named, matched: &[super::Nearest]) -> Vec<String>
         && x.config.begins_as(&y.config)
     {
         let same = matched.iter().filter(|n| n.latent == n.other).count();
-        let share = 100.0 * same as f64 / matched.len().max(1) as f64;
         said.push(format!(
-            "Both began with the same directions (seed {}): {share:.0} % of the matched pairs have the same number in both. What is matched may be the \
-             common beginning and not the same thing found twice; an SAE of another --seed tells.",
-            x.config.seed
+            "Both began with the same directions (seed {}): of {} pairs that are each other's nearest {same} have the same number in both. What is matched may be \
+             the common beginning and not the same thing found twice; an SAE of another --seed tells.",
+            x.config.seed,
+            matched.len()
         ));
     }
     said
