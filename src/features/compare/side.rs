@@ -158,7 +158,7 @@ mod tests {
         };
         assert_eq!(said(&named(4, topk, &[("lm", "m")], "h")), "");
         assert!(said(&named(3, topk, &[("lm", "m")], "h")).contains("the same SAE"));
-        assert!(said(&named(3, "relu-april-2024", &[("lm", "m")], "h")).contains("seed 3): 50 % of the matched"));
+        assert!(said(&named(3, "relu-april-2024", &[("lm", "m")], "h")).contains("seed 3): of 2 pairs that are each other's nearest 1 have"));
         assert_eq!(said(&named(3, "relu-2023", &[("lm", "m")], "h")), "", "its directions are drawn in another way");
         assert!(said(&named(4, topk, &[("lm", "n")], "h")).contains("different models"));
         assert!(said(&named(4, topk, &[("lm", "m"), ("weights", "shuffled, seed 0")], "h")).contains("a control"));
