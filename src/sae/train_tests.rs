@@ -339,6 +339,10 @@ fn an_interrupted_training_goes_on_bit_for_bit() {
         saved.control.level = -0.25;
         saved.write(&parts.path().join("copy")).unwrap();
         assert!(newest("copy") == saved);
+        // Where k stops falling: what changes with the next step is told from the step before it.
+        let mut watch = Watch { stop_after_rows: Some(64 * 54), ..Watch::default() };
+        train(&mut source(), &config, &going, &mut watch).unwrap_err();
+        assert_eq!(begun().step, 54);
         train(&mut source(), &config, &going, &mut Silent).unwrap();
         for name in ["sae_weights.safetensors", "selftest.safetensors", "cfg.json"] {
             assert!(
@@ -499,21 +503,6 @@ fn a_row_is_drawn_by_the_square_of_its_loss_out_of_as_many_as_were_asked_for() {
     // Losses of 1 and 2: squared, four fifths are of the second kind (standard deviation 0.02); not squared, two thirds.
     let share = second as f64 / 400.0;
     assert!(first + second == 400 && (share - 0.8).abs() < 0.06, "{share}");
-}
-
-#[test]
-fn a_cure_for_dead_latents_that_can_never_fire_is_refused() {
-    let mut config = small(Recipe::topk(3, true), 640);
-    // Ten steps of 64 rows: the last begins after 576, three times 192.
-    config.dead_window_rows = 193;
-    let refused = |config: &TrainConfig| train(&mut Synthetic::new(12, 30, 3, 9), config, &Place::default(), &mut Silent).unwrap_err().to_string();
-    assert!(refused(&config).contains("could never act"));
-    config.dead_window_rows = 192;
-    config.check().unwrap();
-    config.dead_window_rows = 0;
-    assert!(refused(&config).contains("every latent dead"));
-    let config = small(Relu2023 { l1: 1e-3 }.into(), 64 * 5);
-    assert!(refused(&config).contains("can never fire"));
 }
 
 #[test]
