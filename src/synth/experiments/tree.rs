@@ -51,7 +51,8 @@ fn identity() -> Value {
 }
 
 fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
-    let asked = ask.architectures(&[("relu-april-2024", json!({})), ("batch-topk", json!({})), ("matryoshka", json!({ "random": 9, "sort_every": 1 }))]);
+    let asked =
+        ask.architectures(&[("relu-april-2024", json!({})), ("batch-topk", json!({})), ("matryoshka", json!({ "random": 9, "sort_every": 1 }))]);
     let chosen = asked.iter().map(|a| a.at_l0(TARGET_L0)).collect::<Result<Vec<Chosen>>>()?;
     let data = data();
     let (mut figures, mut says) = (Vec::new(), Vec::new());
