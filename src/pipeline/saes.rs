@@ -1,5 +1,6 @@
 //! The SAEs of a run: their names, which of them are unfinished, and the command that makes one.
 
+use super::stages::lm_manifest;
 use crate::artifact::{RunDir, shell_word};
 use crate::features::NEURONS;
 use crate::sae::{Begun, WEIGHTS};
@@ -58,26 +59,36 @@ pub fn shuffled_control_of(run: &RunDir, name: &str) -> Option<String> {
     begun(run, name)?.inputs.contains_key(WEIGHTS).then(|| of.into())
 }
 
-/// The command that makes an SAE from what the run holds now: with the settings of the one that is there or was begun, where there is one.
+/// Whether the name alone says what to train: a finished SAE can be made anew from another model, a checkpoint is of its own.
+fn can_go_on(run: &RunDir, name: &str) -> bool {
+    let lm = || lm_manifest(run).ok().map(|lm| lm.hash());
+    begun(run, name).is_some_and(|begun| begun.step == begun.config.steps() || begun.inputs.get("lm") == lm().as_ref())
+}
+
+/// The command that makes an SAE from what the run holds now: with the settings of the one that is there or was begun, where that can be.
 pub fn train_command(run: &RunDir, name: &str) -> String {
     let flags = run.flags();
     if let Some(of) = shuffled_control_of(run, name) {
         return format!("monosem sae controls --name {} {flags}", shell_word(&of));
     }
-    let resume = if begun(run, name).is_some() { " --resume" } else { "" };
+    let resume = if can_go_on(run, name) { " --resume" } else { "" };
     format!("monosem sae train --name {} {flags}{resume}", shell_word(name))
 }
 
 /// What to do for an SAE that cannot be opened: go on with its training where that was begun, else train it, or name one of a sweep.
 pub fn train_it(run: &RunDir, name: &str) -> String {
     let train = train_command(run, name);
-    if is_unfinished(run, name) && begun(run, name).is_some() {
-        return format!("the training of {name} is not finished; go on with: {train}");
-    }
-    let of_sweep: Vec<String> = saes(run).into_iter().filter(|other| other.starts_with(&format!("{name}-"))).collect();
-    match of_sweep.is_empty() {
-        true => format!("train it with: {train}"),
-        false => format!("name one of {}, or train it with: {train}", of_sweep.join(", ")),
+    let is_control = |other: &str| ["-frozen", "-shuffled"].iter().any(|word| other.ends_with(word));
+    let of_sweep = |other: &String| other.starts_with(&format!("{name}-")) && !is_control(other);
+    match (begun(run, name), is_unfinished(run, name)) {
+        (Some(_), true) if can_go_on(run, name) || shuffled_control_of(run, name).is_some() => {
+            format!("the training of {name} is not finished; go on with: {train}")
+        }
+        (None, _) if !run.sae(name).exists() && saes(run).iter().any(of_sweep) => {
+            let all: Vec<String> = saes(run).into_iter().filter(of_sweep).collect();
+            format!("name one of {}, or train it with: {train}", all.join(", "))
+        }
+        _ => format!("train it with: {train}"),
     }
 }
 
@@ -137,5 +148,11 @@ mod tests {
             interrupt(&run, &format!("sweep-k{k}"), json!({ "rows": "some" }));
         }
         assert!(train_it(&run, "sweep").starts_with("name one of sweep-k16, sweep-k32, or train it with: "), "{}", train_it(&run, "sweep"));
+        // A damaged one is trained, whatever else has a name that begins so.
+        interrupt(&run, "main-k2", json!({ "rows": "some" }));
+        assert!(train_it(&run, "main").starts_with("train it with: "), "{}", train_it(&run, "main"));
+        // What was begun on a model that is no more cannot go on.
+        interrupt(&run, "older", json!({ "rows": "some", "lm": "replaced" }));
+        assert!(!train_it(&run, "older").contains("--resume"), "{}", train_it(&run, "older"));
     }
 }

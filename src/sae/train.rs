@@ -105,11 +105,9 @@ pub fn train_all(source: &mut dyn RowSource, jobs: &[(&TrainConfig, &Place)], pr
     let ran = run(source, &mut trainings, progress);
     progress.end();
     ran?;
-    let mut new = Vec::new();
-    for training in trainings {
-        new.push(keep(training, source)?);
-    }
-    let mut new = new.into_iter();
+    // One that cannot be kept takes none of the others with it.
+    let new: Vec<Result<TrainedSae>> = trainings.into_iter().map(|training| keep(training, source)).collect();
+    let mut new = new.into_iter().collect::<Result<Vec<_>>>()?.into_iter();
     Ok(done.into_iter().map(|done| done.or_else(|| new.next()).expect("what was not there was trained")).collect())
 }
 

@@ -165,16 +165,21 @@ fn a_refined_sae_keeps_as_many_as_it_was_trained_for_and_reconstructs_better_tha
 }
 
 #[test]
-fn an_sae_of_an_older_program_that_knew_no_refining_is_of_the_same_settings() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = small(BatchTopK { k: 3.0, ..Default::default() }.into(), 64 * 8);
-    train(&mut Synthetic::new(12, 30, 3, 4096), &config, &place(dir.path()), &mut Silent).unwrap();
-    let path = dir.path().join("sae/manifest.json");
-    let text = fs::read_to_string(&path).unwrap();
-    let mut old: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert!(old["config"]["sae"]["recipe"].as_object_mut().unwrap().remove("refine").is_some());
-    fs::write(&path, old.to_string()).unwrap();
-    assert!(place(dir.path()).differences(&config).unwrap().is_empty());
+fn an_sae_of_an_older_program_that_knew_fewer_settings_is_of_the_same() {
+    let matryoshka = Matryoshka { k: 3.0, ..Default::default() };
+    for (recipe, later) in [(BatchTopK { k: 3.0, ..Default::default() }.into(), &["refine"][..]), (matryoshka.into(), &["refine", "auxk_by_level"])] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = small(recipe, 64 * 8);
+        train(&mut Synthetic::new(12, 30, 3, 4096), &config, &place(dir.path()), &mut Silent).unwrap();
+        let path = dir.path().join("sae/manifest.json");
+        let text = fs::read_to_string(&path).unwrap();
+        let mut old: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for setting in later {
+            assert!(old["config"]["sae"]["recipe"].as_object_mut().unwrap().remove(*setting).is_some());
+        }
+        fs::write(&path, old.to_string()).unwrap();
+        assert!(place(dir.path()).differences(&config).unwrap().is_empty());
+    }
 }
 
 #[test]

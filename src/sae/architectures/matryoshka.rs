@@ -25,8 +25,8 @@ pub struct Matryoshka {
     pub k: f64,
     /// Whether dead latents are trained on what is left over (AuxK).
     pub auxk: bool,
-    /// Whether that is what their own level leaves over, each level an AuxK of its own, in place of what the whole does.
-    pub auxk_by_level: bool,
+    /// Whether that is what their own level leaves over, each level an AuxK of its own; none: what the whole does.
+    pub auxk_by_level: Option<bool>,
     /// k at the first step, from where it falls linearly to `k`, which it is for the last tenth of the run; none: always k.
     pub k_start: Option<f64>,
     /// Where prefixes end, ascending, without the whole; empty: 1/16, 1/8, 1/4 and 1/2 of the latents.
@@ -48,7 +48,7 @@ impl Default for Matryoshka {
         Matryoshka {
             k: 32.0,
             auxk: true,
-            auxk_by_level: false,
+            auxk_by_level: None,
             k_start: None,
             prefixes: Vec::new(),
             random: 0,
@@ -97,7 +97,7 @@ impl Architecture for Matryoshka {
         let detached = if self.detached { ", detached" } else { "" };
         let (refine, auxk) = (
             refine_in_words(self.refine),
-            match (self.auxk, self.auxk_by_level) {
+            match (self.auxk, self.auxk_by_level()) {
                 (false, _) => "",
                 (true, false) => ", AuxK",
                 (true, true) => ", AuxK of each level",
@@ -118,7 +118,7 @@ impl Architecture for Matryoshka {
         if self.random >= d_sae {
             return Err(format!("random is {}, but of d_sae = {d_sae} latents there are {} prefixes beside the whole", self.random, d_sae - 1));
         }
-        if self.auxk_by_level && !self.auxk {
+        if self.auxk_by_level() && !self.auxk {
             return Err("auxk_by_level says how AuxK is done, and auxk is false; leave one of them out".into());
         }
         if self.prefixes.len().max(self.random) > 200 {
@@ -161,7 +161,7 @@ impl Architecture for Matryoshka {
     }
 
     fn auxk_by_level(&self) -> bool {
-        self.auxk_by_level
+        self.auxk_by_level == Some(true)
     }
 
     fn at(&self, done: f64) -> Option<Recipe> {
@@ -213,7 +213,7 @@ mod tests {
             (true, true, &[0, 1, 5, 6]),
         ] {
             let settings = StepSettings { lr: 0.0, sparsity: 0.0, dead };
-            let recipe = Matryoshka { auxk: !dead.is_empty(), auxk_by_level: by_level, ..recipe(detached) };
+            let recipe = Matryoshka { auxk: !dead.is_empty(), auxk_by_level: Some(by_level), ..recipe(detached) };
             let checked = gradient_error(&recipe.into(), &settings, 1.1, |p, at| {
                 let row = |x: &[f32]| {
                     let ends = [(0, 2, 0.5), (2, 5, 0.5), (5, F, 1.0)];
@@ -233,7 +233,7 @@ mod tests {
             assert!(checked.worst < 2e-5, "detached {detached}, by level {by_level}: {}", checked.worst);
             assert!(checked.report.other > 0.0);
         }
-        let drawn = Matryoshka { k: 4.0, random: 10, auxk_by_level: true, ..Matryoshka::default() };
+        let drawn = Matryoshka { k: 4.0, random: 10, auxk_by_level: Some(true), ..Matryoshka::default() };
         assert_repeatable_at_any_thread_count(&drawn.into(), 1.1, &[3, 8, 100]);
     }
 

@@ -147,12 +147,12 @@ pub trait Architecture: fmt::Debug + Sync {
     }
 
     /// Whether dead latents are trained on the residual (AuxK).
-    /// Whether AuxK is done for each level of nested reconstructions apart, with what that leaves over.
-    fn auxk_by_level(&self) -> bool {
+    fn auxk(&self) -> bool {
         false
     }
 
-    fn auxk(&self) -> bool {
+    /// Whether that is done for each level of nested reconstructions apart, with what that leaves over.
+    fn auxk_by_level(&self) -> bool {
         false
     }
 

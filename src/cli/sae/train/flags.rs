@@ -249,7 +249,7 @@ impl Train {
             let short = TrainConfig::short(config.sae.clone(), self.n_rows(), self.batch, choice.seed);
             if (TrainConfig { dead_window_rows: short.dead_window_rows, ..config.clone() }) == short {
                 bail!(
-                    "--paper: {} has no schedule of its own beside the short one, so this would do nothing\n  leave it out",
+                    "--paper: {} has no schedule of its own beside the short one; all that would change is after how many rows a latent is called dead\n  leave it out, or say --dead-window",
                     config.sae.recipe.in_words()
                 );
             }
