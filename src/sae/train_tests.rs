@@ -167,7 +167,10 @@ fn a_refined_sae_keeps_as_many_as_it_was_trained_for_and_reconstructs_better_tha
 #[test]
 fn an_sae_of_an_older_program_that_knew_fewer_settings_is_of_the_same() {
     let matryoshka = Matryoshka { k: 3.0, ..Default::default() };
-    for (recipe, later) in [(BatchTopK { k: 3.0, ..Default::default() }.into(), &["refine"][..]), (matryoshka.into(), &["refine", "auxk_by_level"])] {
+    for (recipe, later) in [
+        (BatchTopK { k: 3.0, ..Default::default() }.into(), &["refine", "k_until"][..]),
+        (matryoshka.into(), &["refine", "k_until", "auxk_by_level"]),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let config = small(recipe, 64 * 8);
         train(&mut Synthetic::new(12, 30, 3, 4096), &config, &place(dir.path()), &mut Silent).unwrap();

@@ -27,8 +27,10 @@ pub struct Matryoshka {
     pub auxk: bool,
     /// Whether that is what their own level leaves over, each level an AuxK of its own; none: what the whole does.
     pub auxk_by_level: Option<bool>,
-    /// k at the first step, from where it falls linearly to `k`, which it is for the last tenth of the run; none: always k.
+    /// k at the first step, from where it falls linearly to `k`; none: always k.
     pub k_start: Option<f64>,
+    /// Share of the run over which it falls; none: 0.9, so that the threshold is a mean over many batches of the last k.
+    pub k_until: Option<f64>,
     /// Where prefixes end, ascending, without the whole; empty: 1/16, 1/8, 1/4 and 1/2 of the latents.
     pub prefixes: Vec<usize>,
     /// Prefixes drawn anew for each step instead of fixed ones; 0: fixed.
@@ -50,6 +52,7 @@ impl Default for Matryoshka {
             auxk: true,
             auxk_by_level: None,
             k_start: None,
+            k_until: None,
             prefixes: Vec::new(),
             random: 0,
             inner_weight: 1.0,
@@ -107,7 +110,7 @@ impl Architecture for Matryoshka {
     }
 
     fn check(&self, _: usize, d_sae: usize) -> Result<(), String> {
-        check_k(self.k, self.k_start, d_sae)?;
+        check_k(self.k, (self.k_start, self.k_until), d_sae)?;
         check_refine(self.refine)?;
         if !self.prefixes.is_sorted_by(|a, b| a < b) || self.prefixes.iter().any(|&end| end == 0 || end >= d_sae) {
             return Err(format!("prefixes are {:?}; they must ascend from 1 to below d_sae = {d_sae}", self.prefixes));
@@ -165,7 +168,7 @@ impl Architecture for Matryoshka {
     }
 
     fn at(&self, done: f64) -> Option<Recipe> {
-        let k = annealed(self.k, self.k_start?, done);
+        let k = annealed(self.k, (self.k_start?, self.k_until), done);
         Some(Matryoshka { k, ..self.clone() }.into())
     }
 
