@@ -20,21 +20,23 @@
   const brief = (x) => Math.abs(x) >= 1e4 || (x !== 0 && Math.abs(x) < 1e-3) ? x.toLocaleString("en", { notation: Math.abs(x) < 1 ? "scientific" : "compact", maximumSignificantDigits: 3 }) : String(Number(x.toPrecision(3)));
   const sections = new Map();
 
-  function make(log) {
-    const section = document.createElement("section");
+  function make(log, open) {
+    const section = document.createElement("details");
     section.className = "group training";
+    section.open = open;
     const name = Object.assign(document.createElement("h2"), { textContent: log.name });
     const said = Object.assign(document.createElement("small"), { className: "num" });
-    const header = document.createElement("header");
-    header.append(name, said);
+    const summary = document.createElement("summary");
+    summary.append(name, " ", said);
     const slider = Object.assign(document.createElement("input"), { type: "range", min: 0, value: 0 });
     slider.setAttribute("aria-label", "Step of " + log.name);
     const plots = document.createElement("div");
     plots.className = "plots";
-    section.append(header, slider, plots);
+    section.append(summary, slider, plots);
     place.append(section);
     const made = { section, log, said, slider, plots, follows: true };
     slider.addEventListener("input", () => { made.follows = Number(slider.value) === Number(slider.max); mark(made); });
+    section.addEventListener("toggle", () => { if (section.open && !plots.children.length) { draw(made); mark(made); } });
     sections.set(log.name, made);
     return made;
   }
@@ -47,8 +49,10 @@
   };
 
   function draw(made) {
-    const { log, plots } = made;
+    const { section, log, plots } = made;
     plots.replaceChildren();
+    // What is closed is drawn when it is opened.
+    if (!section.open) return;
     const counted = ["tokens", "rows", "step"].find((field) => log.fields.includes(field)), along = log.columns[log.fields.indexOf(counted)];
     const end = along[along.length - 1] || 1;
     for (const field in known) {
@@ -85,7 +89,7 @@
     const { log, slider, said, plots } = made, i = Number(slider.value);
     const column = (field) => { const c = log.columns[log.fields.indexOf(field)]; return c ? c[i] : null; };
     const counted = ["tokens", "rows"].find((field) => log.fields.includes(field));
-    said.textContent = "step " + text(column("step")) + (counted ? ", " + text(column(counted)) + " " + counted : "") + (log.finished ? "; finished" : log.running ? "; training" : "; interrupted");
+    said.textContent = "step " + text(column("step")) + (counted ? ", " + text(column(counted)) + " " + counted : "") + (log.finished ? "; finished" : log.running ? "; not finished" : "; interrupted");
     for (const figure of plots.children) figure.at(i);
   }
 
@@ -95,9 +99,11 @@
     document.dispatchEvent(new CustomEvent("trainings", { detail: page }));
     // What took the place of another is no longer beside it.
     for (const [name, made] of sections) if (!page.logs.some((log) => log.name === name)) { made.section.remove(); sections.delete(name); }
+    // Open from the start: the model, the first SAE, and what is not finished.
+    const first = page.logs.find((log) => log.columns.length && log.name.startsWith("sae "));
     for (const log of page.logs) {
       if (!log.columns.length) continue;
-      const made = sections.get(log.name) || make(log), now = JSON.stringify(log);
+      const made = sections.get(log.name) || make(log, log.name === "lm" || log === first || !log.finished), now = JSON.stringify(log);
       if (made.drawn === now) continue;
       made.drawn = now;
       made.log = log;

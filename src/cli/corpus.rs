@@ -1,6 +1,6 @@
 //! `monosem corpus`: text -> tokens.
 
-use super::{Global, Interrupted, Terminal, again};
+use super::{Global, Interrupted, Terminal, again, one_or_more};
 use crate::artifact::{Manifest, RunDir, grouped, settings, size};
 use crate::corpus::planted::Planted;
 use crate::corpus::{self, CorpusConfig, OnError, Source, Split, TokenStream, Tokenizer};
@@ -78,7 +78,7 @@ struct Build {
     #[arg(long, value_name = "BYTES")]
     max_bytes: Option<u64>,
     /// Take at most this many tokens
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = one_or_more::<u64>)]
     max_tokens: Option<u64>,
     /// Shares by kind or file that add up to 1, such as 'english*=0.6,*=0.4': a kind, a glob over kinds or paths; * is divided evenly
     /// among the kinds that no other key matches. Without --max-bytes: the largest corpus that has these shares

@@ -1,6 +1,6 @@
 //! `monosem harvest`: activation rows on disk.
 
-use super::{Global, Interrupted, Terminal, again};
+use super::{Global, Interrupted, Terminal, again, one_or_more};
 use crate::activations::{CacheConfig, CacheDtype, Error, cache, cache_bytes};
 use crate::artifact::{RunDir, grouped, size};
 use crate::corpus::TokenStream;
@@ -19,7 +19,7 @@ pub struct Args {
     #[arg(long, default_value = "blocks.0.mlp.hook_post", value_name = "HOOK")]
     hook: HookPoint,
     /// Cache the first N training tokens, rounded up to whole windows [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = one_or_more::<u64>)]
     tokens: Option<u64>,
     /// Number format of the rows
     #[arg(long, value_enum, default_value = "bf16")]

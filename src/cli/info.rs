@@ -1,8 +1,8 @@
 //! `monosem info`: what is in a run.
 
 use super::Global;
-use crate::artifact::{RunDir, grouped, shell_word, size};
-use crate::pipeline::{Status, caches, saes, saes_in_words, status};
+use crate::artifact::{RunDir, grouped, size};
+use crate::pipeline::{Status, caches, saes, saes_in_words, status, train_it};
 use anyhow::bail;
 use std::collections::BTreeMap;
 
@@ -66,12 +66,7 @@ fn which(run: &RunDir, asked: Option<String>) -> anyhow::Result<String> {
     match asked {
         Some(name) if !known.contains(&name) => {
             let there = if known.is_empty() { "there is none yet".into() } else { format!("known are: {}", saes_in_words(run, None)) };
-            bail!(
-                "{} has no SAE named {name}; {there}\n  train it: monosem sae train --name {} {}",
-                run.root.display(),
-                shell_word(&name),
-                run.flags()
-            )
+            bail!("{} has no SAE named {name}; {there}\n  {}", run.root.display(), train_it(run, &name))
         }
         Some(name) => Ok(name),
         None => Ok(known.iter().find(|name| *name == "main").or(known.first()).cloned().unwrap_or_else(|| "main".into())),

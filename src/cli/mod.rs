@@ -160,7 +160,21 @@ fn runs_in(dir: &Path) -> Vec<String> {
 
 /// A number of things of which none would say nothing.
 fn one_or_more<T: std::str::FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T, String> {
-    text.parse().ok().filter(|n| *n >= T::from(1)).ok_or("a whole number of at least 1 is expected".into())
+    let number = in_digits(text).and_then(|digits| digits.parse().ok()).filter(|n| *n >= T::from(1));
+    number.ok_or("a whole number of at least 1 is expected, such as 400000, 400k or 1.5M".into())
+}
+
+/// A whole number as it may be written, `400_000`, `400k`, `1.5M`, `2G`, with all its digits.
+fn in_digits(text: &str) -> Option<String> {
+    let text = text.replace('_', "");
+    let zeros = match text.chars().last()? {
+        'k' => 3,
+        'M' => 6,
+        'G' => 9,
+        _ => return Some(text),
+    };
+    let (whole, part) = text[..text.len() - 1].split_once('.').unwrap_or((&text[..text.len() - 1], ""));
+    (!whole.is_empty() && part.len() <= zeros).then(|| format!("{whole}{part}{}", "0".repeat(zeros - part.len())))
 }
 
 /// A run's name is the name of one folder.
@@ -276,6 +290,19 @@ mod tests {
     fn each(command: &clap::Command, check: &mut dyn FnMut(&clap::Command)) {
         check(command);
         command.get_subcommands().for_each(|c| each(c, check));
+    }
+
+    #[test]
+    fn numbers_may_be_written_short() {
+        let read = |text: &str| one_or_more::<u64>(text).ok();
+        for (text, number) in
+            [("400000", 400_000), ("400_000", 400_000), ("400k", 400_000), ("1.5M", 1_500_000), ("2G", 2_000_000_000), ("0.001k", 1)]
+        {
+            assert_eq!(read(text), Some(number), "{text}");
+        }
+        for text in ["", "0", "0k", "-3", "k", ".5M", "1.5", "1.2345k", "1.5MM", "1e6", "99999999999G", "+", "µ"] {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 
     #[test]

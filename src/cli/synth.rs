@@ -1,6 +1,6 @@
 //! `monosem synth`: SAE training against known features.
 
-use super::{Global, Interrupted, Terminal, again, figures};
+use super::{Global, Interrupted, Terminal, again, figures, one_or_more};
 use crate::artifact::{self, RunDir, Start, grouped};
 use crate::synth::experiments::{Architecture, Ask, EXPERIMENTS, Experiment, find};
 
@@ -21,7 +21,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// Rows to train each SAE on [default: the experiment's]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = one_or_more::<u64>)]
     rows: Option<u64>,
     /// Instead of the experiment's own SAEs, one of this recipe with these settings, such as topk:k=20; lr, lr_warmup,
     /// lr_decay and dead_window_rows are those of the training; may be given more than once

@@ -13,7 +13,7 @@ use crate::features::store::{FeatureSummary, Meta};
 use crate::features::{self, Dictionary, NEURONS};
 use crate::labels::{self, Labels};
 use crate::lm::{CpuEngine, HookPoint, Lm};
-use crate::pipeline::{is_unfinished, saes, saes_in_words};
+use crate::pipeline::{is_unfinished, saes, saes_in_words, train_command};
 use crate::sae::Sae;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -148,10 +148,7 @@ impl App {
         let sae = match &options.sae {
             Some(name) if saes(run).contains(name) => name.clone(),
             Some(name) => {
-                return Err(nothing(
-                    format!("there is no SAE named {name}; known are: {}", saes_in_words(run, None)),
-                    format!("monosem sae train --name {name} {}", run.flags()),
-                ));
+                return Err(nothing(format!("there is no SAE named {name}; known are: {}", saes_in_words(run, None)), train_command(run, name)));
             }
             None => saes(run).into_iter().next().unwrap_or_else(|| "main".into()),
         };
@@ -187,8 +184,7 @@ impl App {
         let missing = |what: String| Missing { what, next: next.clone() };
         let path = self.run.features(self.name(units));
         if units == Units::Features && is_unfinished(&self.run, &self.sae) {
-            let next = format!("monosem sae train --name {} {} --resume", self.sae, self.run.flags());
-            return Err(Missing { what: format!("The training of {} is not finished.", self.sae), next });
+            return Err(Missing { what: format!("The training of {} is not finished.", self.sae), next: train_command(&self.run, &self.sae) });
         }
         if !path.is_file() {
             return Err(missing(format!("{what} has not been built yet.")));

@@ -2,7 +2,8 @@
 //! snapshots of `sae::history` and the finished SAE, while the training still runs too.
 //!
 //! The newest is the finished SAE or, before there is one, the last snapshot. A dictionary names the features and measures their activations
-//! only where it was made from that finished SAE.
+//! only where it was made from that finished SAE. A latent then is the newest one of its number; where latents are sorted on the way, the one whose
+//! direction is nearest.
 
 use super::app::{App, Page, Problem, locked};
 use super::fires::{Fires, Ranked, Scale};
@@ -12,11 +13,13 @@ use super::text;
 use super::view::{self, UnitView, Units, percent, significant};
 use crate::artifact::{Manifest, grouped, settings};
 use crate::features::Dictionary;
+use crate::kernels::gemm::matmul_nt;
 use crate::labels::Labels;
 use crate::lm::{HookPoint, Lm, Reader};
-use crate::pipeline::saes;
+use crate::pipeline::{saes, train_command};
 use crate::sae::history::{self, Moment};
-use crate::sae::{SAE_FORMAT_VERSION, Sae, SparseRows};
+use crate::sae::{SAE_FORMAT_VERSION, Sae, SparseRows, TrainConfig};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -26,6 +29,8 @@ use std::sync::Arc;
 const LEARNT: f32 = 0.9;
 /// Features that a table shows; curves stand beneath it.
 const N_SHOWN: usize = 20;
+/// Cosines held at once: 64 MiB.
+const BLOCK_ELEMENTS: usize = 1 << 24;
 /// Tokens of the corpus that the text field begins with.
 const N_FIRST: u64 = 24;
 
@@ -65,7 +70,7 @@ pub struct Then {
     pub sae: String,
     pub at: usize,
     pub point: Point,
-    /// Share of latents whose direction is within cosine 0.9 of the newest one's.
+    /// Share of latents whose direction is within cosine 0.9 of what it becomes.
     pub learnt: f64,
     /// Both in words.
     pub figures: String,
@@ -81,8 +86,11 @@ pub struct Then {
 /// A feature that fires on the text at that point.
 #[derive(Debug, Serialize)]
 pub struct FiringThen {
+    /// Its number then.
     pub latent: u32,
-    /// As the dictionary has it.
+    /// The newest latent that it becomes.
+    pub becomes: u32,
+    /// That one as the dictionary has it.
     pub unit: Option<UnitView>,
     /// Its page; empty where the server shows another SAE.
     #[serde(skip)]
@@ -90,13 +98,13 @@ pub struct FiringThen {
     /// The token on which it is strongest.
     pub token: String,
     pub act: f32,
-    /// act over the feature's maximum in the dictionary; without one, over the largest activation on this text.
+    /// act over the maximum in the dictionary of what it becomes; without one, over the largest activation on this text.
     pub share: f32,
     /// (token, act) wherever it fires.
     pub at: Vec<(usize, f32)>,
     #[serde(skip)]
     max: f32,
-    /// Of its decoder direction with the newest one.
+    /// Of its decoder direction with that of what it becomes.
     pub cosine: f32,
 }
 
@@ -137,7 +145,9 @@ struct Reading {
 struct Loaded {
     key: Key,
     sae: Sae,
-    /// Per latent, with the newest.
+    /// Per latent: which of the newest it becomes.
+    becomes: Vec<u32>,
+    /// Per latent, of its direction with that one's.
     cosines: Vec<f32>,
 }
 
@@ -152,6 +162,8 @@ struct Way {
     hook: String,
     /// Settings and inputs of the training.
     run: String,
+    /// Whether it puts its latents in another order now and then.
+    sorts: bool,
     /// Hash of the finished SAE's manifest.
     finished: Option<String>,
 }
@@ -192,7 +204,8 @@ impl App {
         let of_this = |m: &Manifest| dir == self.run.sae(sae) && settings::other_identity(&run, &settings::identity(&m.config, &m.inputs)).is_none();
         let manifest = Manifest::read(&self.run.sae(sae), "sae", SAE_FORMAT_VERSION).ok().filter(of_this);
         points.extend(manifest.as_ref().map(finished));
-        Some(Way { learning: Learning { sae: sae.into(), points }, dir, hook, run, finished: manifest.map(|m| m.hash()) })
+        let sorts = sorts(&run);
+        Some(Way { learning: Learning { sae: sae.into(), points }, dir, hook, run, sorts, finished: manifest.map(|m| m.hash()) })
     }
 
     /// What fires on the text at the point that is asked for.
@@ -220,8 +233,9 @@ impl App {
         let n_ctx = reading.lm.config.n_ctx;
 
         let of_text = acts.act[acts.row_start[1]..].iter().copied().fold(0.0, f32::max);
+        let becomes = |latent: u32| then.becomes[latent as usize];
         let scale = |latent: u32| match &known.summaries {
-            Some(all) => all.get(latent as usize).map(|s| Scale { max: s.max_act, density: s.density }),
+            Some(all) => all.get(becomes(latent) as usize).map(|s| Scale { max: s.max_act, density: s.density }),
             None => Some(Scale { max: of_text, density: 0.0 }),
         };
         let fires = Fires::new(&ids, &acts, n_ctx, self.tokenizer.end_of_text(), &scale);
@@ -230,14 +244,14 @@ impl App {
         let ranked = fires.ranked(None, &scale, known.n_tokens);
         let n_firing = ranked.len();
         let firing = |Ranked { latent, place, act, share }: Ranked| {
-            let unit = known.unit(latent);
+            let unit = known.unit(becomes(latent));
             let href = unit.as_ref().filter(|_| known.summaries.is_some()).map(UnitView::href).unwrap_or_default();
             let max = scale(latent).map_or(act, |s| s.max);
             let (token, at) = (text::plain(slices[place]), fires.places[&latent].clone());
-            FiringThen { latent, unit, href, token, act, share, at, max, cosine: then.cosines[latent as usize] }
+            FiringThen { latent, becomes: becomes(latent), unit, href, token, act, share, at, max, cosine: then.cosines[latent as usize] }
         };
         let firing: Vec<FiringThen> = ranked.into_iter().take(N_SHOWN).map(firing).collect();
-        let caption = match (bytes.len(), &known.summaries) {
+        let mut caption: String = match (bytes.len(), &known.summaries) {
             (0, _) => "Nothing typed yet.".into(),
             (n, Some(_)) => format!(
                 "{n_firing} features fire on these {n} tokens at this step; the {} that are strongest for themselves and rarest come first. Names and maxima are those of the finished SAE's dictionary.",
@@ -248,6 +262,9 @@ impl App {
                 firing.len()
             ),
         };
+        if way.sorts && at + 1 < points.len() {
+            caption += " Latents are sorted while this SAE trains: each of then stands here as the newest one whose direction is nearest to its own.";
+        }
         let token = |(token, n_features)| LiveToken { token, n_features, here: false };
         let tokens = view::tokens(&bytes, &fires.strongest, 1.0).into_iter().zip(fires.n_features).map(token).collect();
         let n_learnt = then.cosines.iter().filter(|&&c| c >= LEARNT).count();
@@ -267,7 +284,7 @@ impl App {
         })
     }
 
-    /// The SAE of a point, read when it is first asked for, with the cosines of its directions with the newest. One is kept.
+    /// The SAE of a point, read when it is first asked for, with what becomes of its latents. One is kept.
     fn loaded<'a>(&self, kept: &'a mut Option<Loaded>, way: &Way, at: usize) -> Page<&'a Loaded> {
         let Learning { sae: name, points } = &way.learning;
         let (there, newest) = (&points[at], &points[points.len() - 1]);
@@ -279,8 +296,9 @@ impl App {
                 sae.map_err(|e| Problem::new(500, "The SAE of this step cannot be read", &e))
             };
             let sae = load(there)?;
-            let cosines = if at + 1 == points.len() { vec![1.0; sae.d_sae] } else { cosines(&sae, &load(newest)?)? };
-            *kept = Some(Loaded { key, sae, cosines });
+            let (becomes, cosines) =
+                if at + 1 == points.len() { (numbers(&sae), vec![1.0; sae.d_sae]) } else { matched(&sae, &load(newest)?, way.sorts)? };
+            *kept = Some(Loaded { key, sae, becomes, cosines });
         }
         Ok(kept.as_ref().expect("it was loaded above"))
     }
@@ -294,12 +312,7 @@ impl App {
         let made_from = serde_json::from_str::<serde_json::Value>(&way.run).unwrap_or_default();
         if let Some(of_then) = made_from["inputs"]["lm"].as_str().filter(|of_then| !lm_hash.is_empty() && *of_then != lm_hash) {
             let what = format!("The SAE was trained on the model {of_then}, but it is now {lm_hash}.");
-            return Err(Problem {
-                status: 409,
-                title: "The model was replaced",
-                message: what,
-                next: format!("monosem sae train --name {} {}", way.learning.sae, self.run.flags()),
-            });
+            return Err(Problem { status: 409, title: "The model was replaced", message: what, next: train_command(&self.run, &way.learning.sae) });
         }
         if kept.as_ref().is_none_or(|reading| (&reading.lm_hash, reading.hook) != (&lm_hash, hook)) {
             *kept = None;
@@ -362,47 +375,119 @@ fn figures(point: &Point) -> String {
     format!("{} rows: {loss}fvu {}, l0 {}, {} dead", grouped(*rows), significant(*fvu), significant(*l0), percent(*dead_frac))
 }
 
-/// Of each latent's direction then with the newest one; 0 where either is nothing.
-fn cosines(then: &Sae, newest: &Sae) -> Page<Vec<f32>> {
+/// Whether a training of these settings and inputs puts its latents in another order now and then: a number is another latent's before.
+fn sorts(run: &str) -> bool {
+    let run = serde_json::from_str::<serde_json::Value>(run).unwrap_or_default();
+    serde_json::from_value::<TrainConfig>(run["config"].clone()).is_ok_and(|config| config.sae.recipe.sort_every().is_some())
+}
+
+/// Which of the newest each latent becomes, and the cosine of both directions, 0 where either is nothing.
+fn matched(then: &Sae, newest: &Sae, sorted: bool) -> Page<(Vec<u32>, Vec<f32>)> {
     if (then.d_in, then.d_sae) != (newest.d_in, newest.d_sae) {
         let what = format!("It is {} x {}, the newest {} x {}.", then.d_sae, then.d_in, newest.d_sae, newest.d_in);
         return Err(Problem::new(500, "The SAE of this step cannot be compared", &what));
     }
+    Ok(if sorted { nearest(then, newest) } else { (numbers(then), cosines(then, newest)) })
+}
+
+fn numbers(sae: &Sae) -> Vec<u32> {
+    (0..sae.d_sae as u32).collect()
+}
+
+/// The newest latent of the largest cosine, of equal ones the first. A block of rows meets all of the newest: of F x F cosines no more are held.
+fn nearest(then: &Sae, newest: &Sae) -> (Vec<u32>, Vec<f32>) {
+    let (d, f) = (then.d_out(), then.d_sae);
+    let (of_then, of_newest) = (directions(then), directions(newest));
+    let block = (BLOCK_ELEMENTS / f.max(1)).max(1);
+    let mut cosines = vec![0.0; block.min(f) * f];
+    let mut found: Vec<(u32, f32)> = Vec::with_capacity(f);
+    for rows in of_then.chunks(block * d) {
+        let n = rows.len() / d;
+        let cosines = &mut cosines[..n * f];
+        matmul_nt(n, f, d, rows, &of_newest, cosines, false);
+        found.par_extend(cosines.par_chunks(f).map(|row| {
+            let best = (1..f).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+            (best as u32, row[best].clamp(-1.0, 1.0))
+        }));
+    }
+    found.into_iter().unzip()
+}
+
+/// Decoder directions of length 1, (F, D); one that is nothing stays nothing.
+fn directions(sae: &Sae) -> Vec<f32> {
+    let mut rows = sae.w_dec.clone();
+    for row in rows.chunks_exact_mut(sae.d_out()) {
+        let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+        if norm > 0.0 {
+            row.iter_mut().for_each(|x| *x /= norm);
+        }
+    }
+    rows
+}
+
+/// Of each latent's direction then with that of its number.
+fn cosines(then: &Sae, newest: &Sae) -> Vec<f32> {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
     let cosine = |(a, b): (&[f32], &[f32])| {
         let norms = (dot(a, a) * dot(b, b)).sqrt();
         if norms > 0.0 { (dot(a, b) / norms).clamp(-1.0, 1.0) } else { 0.0 }
     };
-    Ok(then.w_dec.chunks_exact(then.d_out()).zip(newest.w_dec.chunks_exact(then.d_out())).map(cosine).collect())
+    then.w_dec.chunks_exact(then.d_out()).zip(newest.w_dec.chunks_exact(then.d_out())).map(cosine).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sae::Select;
+    use crate::sae::{Matryoshka, Recipe, SaeConfig, Select};
+
+    fn sae(d_in: usize, w_dec: Vec<f32>) -> Sae {
+        let d_sae = w_dec.len() / d_in;
+        Sae {
+            d_in,
+            d_sae,
+            select: Select::Relu,
+            w_enc: w_dec.clone(),
+            b_enc: vec![0.0; d_sae],
+            w_dec,
+            b_dec: vec![0.0; d_in],
+            apply_b_dec_to_input: true,
+            transcoder: None,
+        }
+    }
 
     #[test]
     fn cosines_see_turns_and_not_lengths_and_other_sizes_are_refused() {
-        let sae = |d_in: usize, w_dec: Vec<f32>| {
-            let d_sae = w_dec.len() / d_in;
-            Sae {
-                d_in,
-                d_sae,
-                select: Select::Relu,
-                w_enc: w_dec.clone(),
-                b_enc: vec![0.0; d_sae],
-                w_dec,
-                b_dec: vec![0.0; d_in],
-                apply_b_dec_to_input: true,
-                transcoder: None,
-            }
-        };
         let then = sae(2, vec![1.0, 0.0, 0.0, 3.0, 0.0, 0.0, -1.0, 0.0]);
         let newest = sae(2, vec![2.0, 0.0, 3.0, 3.0, 1.0, 0.0, 1.0, 0.0]);
-        let found = cosines(&then, &newest).unwrap();
+        let (becomes, found) = matched(&then, &newest, false).unwrap();
+        assert_eq!(becomes, [0, 1, 2, 3]);
         let expected = [1.0, 0.5f32.sqrt(), 0.0, -1.0];
         assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
-        assert!(cosines(&then, &sae(4, vec![0.0; 16])).unwrap_err().message.contains("4 x 2"));
+        assert!(matched(&then, &sae(4, vec![0.0; 16]), true).unwrap_err().message.contains("4 x 2"));
+    }
+
+    #[test]
+    fn latents_that_were_sorted_on_the_way_are_found_again_by_their_directions() {
+        // No two within cosine 0.9 of each other; lengths do not matter.
+        let rows: [[f32; 3]; 5] = [[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 3.0], [1.0, 1.0, 1.0], [-1.0, 0.5, 0.0]];
+        let order = [3, 0, 4, 2, 1];
+        let (then, newest) = (sae(3, order.map(|j| rows[j].map(|x| 0.7 * x)).concat()), sae(3, rows.concat()));
+        let (becomes, cosines) = matched(&then, &newest, true).unwrap();
+        assert_eq!(becomes, order.map(|j| j as u32));
+        assert!(cosines.iter().all(|&c| c > 0.999_999), "all is learnt: {cosines:?}");
+        let (_, by_number) = matched(&then, &newest, false).unwrap();
+        assert!(by_number.iter().all(|&c| c < LEARNT), "{by_number:?}");
+    }
+
+    #[test]
+    fn a_training_says_whether_it_sorts_its_latents() {
+        let of = |recipe: Recipe| {
+            let config = TrainConfig::short(SaeConfig::new(4, 8, recipe), 640, 64, 0);
+            sorts(&settings::identity(&serde_json::to_value(config).unwrap(), &Default::default()))
+        };
+        let matryoshka = |sort_every| of(Matryoshka { k: 2.0, prefixes: vec![4], sort_every, ..Default::default() }.into());
+        assert_eq!((matryoshka(Some(2)), matryoshka(None), of(Recipe::topk(2, false))), (true, false, false));
+        assert!(!sorts("{}") && !sorts(""), "of another program's settings nothing is known");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::artifact::TrainLog;
 use serde::Serialize;
 use std::path::Path;
 
-/// Lines that are sent of one log: every so many, and the last.
+/// Lines that are sent of one log: every so many, the last, and up to as many again for each figure that few lines have.
 const MAX_LINES: usize = 1_500;
 
 #[derive(Debug, Serialize)]
@@ -30,6 +30,14 @@ pub struct Log {
     pub fields: Vec<String>,
     /// A value for each field and line sent; absent where the line has none.
     pub columns: Vec<Vec<Option<f64>>>,
+}
+
+impl TrainingPage {
+    /// Whether the part about this SAE is open from the start: the first one, which is the one that is served, and any that is not finished.
+    pub fn opens(&self, sae: &str) -> bool {
+        let finished = |l: &Learning| l.points.last().is_some_and(|point| point.finished);
+        self.learning.iter().enumerate().any(|(i, l)| l.sae == sae && (i == 0 || !finished(l)))
+    }
 }
 
 impl App {
@@ -55,13 +63,18 @@ impl App {
 fn log(name: String, finished: bool, running: bool, log: TrainLog) -> Log {
     let n = log.len();
     let every = n.div_ceil(MAX_LINES).max(1);
-    let sent: Vec<usize> = (0..n).filter(|i| i % every == 0 || i + 1 == n).collect();
+    let has = |i: usize, field: usize| log.value(i, field).is_some();
+    // Every so many lines would leave next to nothing of these.
+    let is_rare = |field: &usize| (0..n).filter(|&i| has(i, *field)).count() * every < n;
+    let rare: Vec<usize> = (0..log.fields.len()).filter(is_rare).collect();
+    let sent: Vec<usize> = (0..n).filter(|&i| i % every == 0 || i + 1 == n || rare.iter().any(|&field| has(i, field))).collect();
     let columns = (0..log.fields.len()).map(|field| sent.iter().map(|&i| log.value(i, field)).collect()).collect();
     Log { name, finished, running, n_lines: n, fields: log.fields, columns }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::learning::Point;
     use super::*;
 
     #[test]
@@ -73,5 +86,29 @@ mod tests {
         let log = log("lm".into(), true, false, TrainLog::read(&path).unwrap());
         assert_eq!((log.n_lines, log.columns[0].len()), (4001, 1335), "every third, and the last");
         assert_eq!((log.columns[0][1], *log.columns[0].last().unwrap()), (Some(3.0), Some(4000.0)));
+    }
+
+    #[test]
+    fn a_figure_that_few_lines_have_keeps_all_its_points() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("train.jsonl");
+        // Every third line of 4001 is sent; the held-out loss is on every tenth, from the second on.
+        let held_out = |step: usize| if step % 10 == 1 { ",\"held_out_loss\":2.5" } else { "" };
+        let lines: String = (0..4001).map(|step| format!("{{\"step\":{step}{}}}\n", held_out(step))).collect();
+        std::fs::write(&path, lines).unwrap();
+        let log = log("lm".into(), true, false, TrainLog::read(&path).unwrap());
+        assert_eq!(log.fields, ["step", "held_out_loss"]);
+        assert_eq!(log.columns[1].iter().flatten().count(), 400);
+        // 1335 as without it, and those 267 of the 400 whose step is no multiple of three.
+        let steps: Vec<f64> = log.columns[0].iter().flatten().copied().collect();
+        assert!(steps.len() == 1335 + 267 && steps.is_sorted(), "{}", steps.len());
+    }
+
+    #[test]
+    fn the_first_sae_and_those_that_are_not_finished_are_open_from_the_start() {
+        let point = |finished: bool| Point { step: 1, rows: 1, when: String::new(), finished, loss: None, fvu: 0.5, l0: 1.0, dead_frac: 0.0 };
+        let way = |sae: &str, finished: bool| Learning { sae: sae.into(), points: vec![point(false), point(finished)] };
+        let page = TrainingPage { logs: vec![], learning: vec![way("first", true), way("done", true), way("goes on", false)] };
+        assert_eq!(["first", "done", "goes on", "unknown"].map(|sae| page.opens(sae)), [true, false, true, false]);
     }
 }

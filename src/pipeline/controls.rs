@@ -2,7 +2,7 @@
 //!
 //! The SAEs among them are trained with the settings of the SAE itself, on as many rows, and stay in `sae/<name>-frozen`, `-soft-frozen` and `-shuffled`.
 
-use super::evaluate::{first_rows, reconstruction};
+use super::evaluate::{each_held_out, first_rows, reconstruction};
 use super::{EvalConfig, Result};
 use crate::activations::{ShuffleConfig, Streamed};
 use crate::artifact::{self, Manifest, Progress, RunDir, Start};
@@ -11,11 +11,9 @@ use crate::intervene::Rest;
 use crate::intervene::splice::keep_largest;
 use crate::intervene::{Baseline, CeReport};
 use crate::lm::{CpuEngine, Engine, HookPoint};
-use crate::sae::{self, Decoder, Place, SAE_FORMAT_VERSION, Sae, TrainConfig, read_origin};
+use crate::sae::{self, Decoder, Place, SAE_FORMAT_VERSION, Sae, TrainConfig, WEIGHTS, read_origin};
 use serde::{Deserialize, Serialize};
 
-/// The input of a control's SAE that says what was done to the model's weights.
-const WEIGHTS: &str = "weights";
 const SHUFFLED: &str = "shuffled, seed ";
 
 /// Rows that random directions and principal components are fitted on.
@@ -94,18 +92,20 @@ impl Known {
     }
 }
 
-/// The settings of those controls of an SAE that [`controls`] would have to train.
+/// Those controls of an SAE that [`controls`] would have to train, each with its place.
 ///
 /// # Errors
 /// An SAE that this program did not train.
-pub fn controls_to_train(run: &RunDir, name: &str) -> Result<Vec<TrainConfig>> {
+pub fn controls_to_train(run: &RunDir, name: &str) -> Result<Vec<(TrainConfig, Place)>> {
     let Known { train, place: real, .. } = Known::of(run, name)?;
     let mut all = held(&train, &real, run, name);
     all.push((train.clone(), shuffled_place(&real, run, name, train.seed)));
-    Ok(all.into_iter().filter(|(train, place)| !place.is_fresh(train)).map(|(train, _)| train).collect())
+    all.retain(|(train, place)| !place.is_fresh(train));
+    Ok(all)
 }
 
-/// Trains what must be trained and is not there, measures everything as `config` says, in the order of [`ControlKind`].
+/// Trains what must be trained and is not there, measures everything as `config` says, in the order of [`ControlKind`]. SAEs of other settings that are in a control's
+/// place are replaced.
 ///
 /// # Errors
 /// An SAE that this program did not train, whose settings are not known; those of training and splicing; [`super::Error::Interrupted`], after which the same call
@@ -154,37 +154,62 @@ pub fn controls(
             rows.push(row(ControlKind::ShuffledModel, &eval, None, train.rows));
         }
     }
-    for (control, rest) in [(ControlKind::LargestNeurons, Rest::Mean), (ControlKind::LargestNeuronsZero, Rest::Zero)] {
+    let mut kept = [Rest::Mean, Rest::Zero].map(|rest| KeptVariance::new(baseline.mean(), k, rest));
+    each_held_out(engine, stream, hook, config.tokens, progress, |x| kept.iter_mut().for_each(|kept| kept.add(x)))?;
+    for ((control, rest), kept) in [(ControlKind::LargestNeurons, Rest::Mean), (ControlKind::LargestNeuronsZero, Rest::Zero)].into_iter().zip(kept) {
         let neurons = baseline.neurons(engine, stream, (k, rest), progress)?;
         rows.push(ControlRow {
             control,
             l0: neurons.k as f64,
-            explained_variance: Some(explained_by_neurons(&sample, sae.d_in, k, rest)),
+            explained_variance: Some(kept.explained()),
             gap_nats: Some(neurons.gap_nats),
             ce_recovered_zero: neurons.ce_recovered_zero,
             ce_recovered_mean: neurons.ce_recovered_mean,
             dead_frac: None,
-            n_eval_tokens: Some((sample.len() / sae.d_in) as u64),
+            n_eval_tokens: Some(kept.n_rows),
             rows: 0,
         });
     }
     Ok(rows)
 }
 
-/// Of the variance of rows (n, D) around their mean, the share that is not lost where k neurons of each row are kept.
-fn explained_by_neurons(rows: &[f32], d: usize, k: usize, rest: Rest) -> f64 {
-    let n = (rows.len() / d).max(1) as f64;
-    let mean: Vec<f32> = (0..d).map(|i| (rows.iter().skip(i).step_by(d).map(|&v| v as f64).sum::<f64>() / n) as f32).collect();
-    let others = if rest == Rest::Mean { mean.clone() } else { vec![0.0; d] };
-    let (mut left, mut all, mut order) = (0.0, 0.0, Vec::new());
-    let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
-    for row in rows.chunks_exact(d) {
-        let mut kept = row.to_vec();
-        keep_largest(&mut kept, &others, k, &mut order);
-        left += apart(row, &kept);
-        all += apart(row, &mean);
+/// What is left of the variance of rows (n, D) where k neurons of each are kept.
+struct KeptVariance {
+    /// (D,): what the others become.
+    others: Vec<f32>,
+    k: usize,
+    n_rows: u64,
+    /// (D,): of all rows.
+    sums: Vec<f64>,
+    /// Of |x|^2, and of |x - kept|^2.
+    squares: f64,
+    left: f64,
+    order: Vec<u32>,
+}
+
+impl KeptVariance {
+    /// `mean` (D,) is that over training text.
+    fn new(mean: &[f32], k: usize, rest: Rest) -> Self {
+        let others = if rest == Rest::Mean { mean.to_vec() } else { vec![0.0; mean.len()] };
+        KeptVariance { others, k, n_rows: 0, sums: vec![0.0; mean.len()], squares: 0.0, left: 0.0, order: Vec::new() }
     }
-    if all > 0.0 { 1.0 - left / all } else { 0.0 }
+
+    fn add(&mut self, rows: &[f32]) {
+        for row in rows.chunks_exact(self.others.len()) {
+            let mut kept = row.to_vec();
+            keep_largest(&mut kept, &self.others, self.k, &mut self.order);
+            self.left += row.iter().zip(&kept).map(|(x, y)| f64::from(x - y).powi(2)).sum::<f64>();
+            self.squares += row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+            self.sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
+            self.n_rows += 1;
+        }
+    }
+
+    /// The share of the variance of these rows around their own mean that is not lost.
+    fn explained(&self) -> f64 {
+        let all = self.squares - self.sums.iter().map(|sum| sum * sum).sum::<f64>() / self.n_rows.max(1) as f64;
+        if all > 0.0 { 1.0 - self.left / all } else { 0.0 }
+    }
 }
 
 fn row(control: ControlKind, eval: &sae::Eval, ce: Option<&CeReport>, rows: u64) -> ControlRow {
@@ -258,12 +283,17 @@ mod tests {
     #[test]
     fn the_largest_neurons_hold_the_share_of_the_variance_that_they_are_off_the_mean_by() {
         // Around their mean (2, 1, 1) both rows are off by 2, 1 and 0: the first neuron holds 4 of 5.
-        let rows = [4.0, 0.0, 1.0, 0.0, 2.0, 1.0];
-        let mean = |k| explained_by_neurons(&rows, 3, k, Rest::Mean);
+        let explained = |k: usize, rest: Rest| {
+            let mut kept = KeptVariance::new(&[2.0, 1.0, 1.0], k, rest);
+            [[4.0, 0.0, 1.0], [0.0, 2.0, 1.0]].iter().for_each(|row| kept.add(row));
+            assert_eq!(kept.n_rows, 2);
+            kept.explained()
+        };
+        let mean = |k| explained(k, Rest::Mean);
         assert!((mean(1) - 0.8).abs() < 1e-9);
         assert_eq!((mean(0), mean(2), mean(9)), (0.0, 1.0, 1.0));
         // With zeros the rows (4, 0, 0) and (0, 2, 0) are a 1 off each, of 10 in all; with none kept 17 and 5.
-        let zero = |k| explained_by_neurons(&rows, 3, k, Rest::Zero);
+        let zero = |k| explained(k, Rest::Zero);
         assert!((zero(1) - 0.8).abs() < 1e-9 && (zero(0) + 1.2).abs() < 1e-9 && zero(2) == 1.0);
     }
 }

@@ -193,11 +193,31 @@ pub(super) fn reconstruction(
     n_tokens: u64,
     progress: &mut dyn Progress,
 ) -> Result<Vec<Eval>> {
-    let d_in = hook.d_in(engine.config());
     let mut encoders: Vec<Encoder> = saes.iter().map(|sae| sae.encoder()).collect();
     let mut metrics: Vec<Metrics> = saes.iter().map(|sae| Metrics::new(sae)).collect();
-    let (mut x, mut x_hat, mut acts) = (Vec::new(), Vec::new(), SparseRows::default());
-    let mut left = n_tokens;
+    let (mut x_hat, mut acts) = (Vec::new(), SparseRows::default());
+    each_held_out(engine, stream, hook, n_tokens, progress, |x| {
+        x_hat.resize(x.len(), 0.0);
+        for ((sae, encoder), metrics) in saes.iter().zip(&mut encoders).zip(&mut metrics) {
+            encoder.encode(x, &mut acts);
+            sae.decode(&acts, &mut x_hat);
+            metrics.add(x, &x_hat, &acts);
+        }
+    })?;
+    Ok(metrics.into_iter().zip(saes).map(|(metrics, sae)| metrics.finish(sae)).collect())
+}
+
+/// Calls `with` on exactly the first `n_tokens` held-out rows that count, or all there are, batch after batch, each (n, d_in).
+pub(super) fn each_held_out(
+    engine: &mut dyn Engine,
+    stream: &TokenStream,
+    hook: HookPoint,
+    n_tokens: u64,
+    progress: &mut dyn Progress,
+    mut with: impl FnMut(&[f32]),
+) -> Result<()> {
+    let d_in = hook.d_in(engine.config());
+    let (mut x, mut left) = (Vec::new(), n_tokens);
     progress.begin("reconstruction of held-out text", n_tokens.min(held_out(stream)), "tokens");
     for split in [Split::HeldOutA, Split::HeldOutB] {
         let mut windows = Sequential::open(engine, stream, hook, split, None)?;
@@ -207,19 +227,14 @@ pub(super) fn reconstruction(
             }
             let Some(batch) = windows.next() else { break };
             counted_rows(&batch, d_in, left, &mut x);
+            with(&x);
             let n = (x.len() / d_in) as u64;
-            x_hat.resize(x.len(), 0.0);
-            for ((sae, encoder), metrics) in saes.iter().zip(&mut encoders).zip(&mut metrics) {
-                encoder.encode(&x, &mut acts);
-                sae.decode(&acts, &mut x_hat);
-                metrics.add(&x, &x_hat, &acts);
-            }
             left -= n;
             progress.advance(n);
         }
     }
     progress.end();
-    Ok(metrics.into_iter().zip(saes).map(|(metrics, sae)| metrics.finish(sae)).collect())
+    Ok(())
 }
 
 /// The rows of a batch that count, at most `at_most`, into `x` (n, d_in).

@@ -12,6 +12,7 @@ mod recipe;
 mod report;
 mod report_html;
 mod report_text;
+mod saes;
 mod stages;
 mod status;
 pub mod trial;
@@ -23,8 +24,9 @@ pub use exam::{ExamSummary, concepts, planted, summarise};
 pub use gap::{ConceptGap, gaps};
 pub use recipe::{DictionaryStage, ExamStage, LmStage, Recipe, SaeStage};
 pub use report::Report;
+pub use saes::{is_unfinished, saes, saes_in_words, shuffled_control_of, train_command, train_it};
 pub use stages::{Stage, Stages};
-pub use status::{Status, caches, is_unfinished, saes, saes_in_words, status, train_it};
+pub use status::{Status, caches, status};
 
 use crate::{activations, artifact, corpus, features, intervene, lm, sae};
 use std::path::PathBuf;

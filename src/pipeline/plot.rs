@@ -1,6 +1,7 @@
 //! Plots of the report and of trainings: SVG text that takes its ink from the page, so that it reads on light and dark.
 
 use plotters::coord::types::RangedCoordf64;
+use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (560, 260);
@@ -24,8 +25,16 @@ pub struct Series<'a> {
 /// How many times as high as the lowest point of some curves the highest is where their axis is logarithmic.
 const WIDE: f64 = 50.0;
 
+/// Numbers at an axis, at most.
+const N_MARKS: usize = 6;
+/// The same where it is logarithmic.
+const N_DECADES: usize = 8;
+
+/// Ink of a picture that is a file of its own; one within a page takes the page's.
+const INK: &str = "<style>svg{color:#23211e}@media(prefers-color-scheme:dark){svg{color:#dcdad5}}</style>";
+
 /// Curves over a common axis, e.g. loss over tokens. Points that are not finite are left out; no points at all give an empty plot. Where all are above 0 and far apart the
-/// y axis is logarithmic, and says so.
+/// y axis is logarithmic, with marks at whole decades, and says so.
 pub fn lines(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> String {
     let mut finite: Vec<Vec<(f64, f64)>> =
         series.iter().map(|s| s.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect()).collect();
@@ -37,20 +46,35 @@ pub fn lines(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> St
     }
     let y_label = if logarithmic { format!("{y_label}, logarithmic") } else { y_label.to_string() };
     let write_y = |v: f64| if logarithmic { short(10f64.powf(v)) } else { short(v) };
-    let (x, y) = bounds(finite.iter().flatten().copied());
-    plot_as(title, x_label, &y_label, x, y, (&short, &write_y), |chart| {
+    let (x, mut y) = bounds(finite.iter().flatten().copied());
+    if logarithmic && high < 100.0 * low {
+        // So short an axis may have no two whole decades on it.
+        y = (low.log10().floor(), high.log10().ceil());
+    }
+    let n_y = if logarithmic { n_decades(y) } else { N_MARKS };
+    plot_as(title, x_label, &y_label, x, y, ((N_MARKS, &short), (n_y, &write_y)), |chart| {
         for (i, points) in finite.iter().enumerate() {
-            let colour = COLOURS[i % COLOURS.len()];
-            chart
-                .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
-                .label(series[i].name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(2)));
+            let style = COLOURS[i % COLOURS.len()].stroke_width(2);
+            // Once every colour is taken they come again, dashed.
+            let dashed = i >= COLOURS.len();
+            let drawn = if dashed {
+                chart.draw_series(DashedLineSeries::new(points.clone(), 6, 4, style))?
+            } else {
+                chart.draw_series(LineSeries::new(points.iter().copied(), style))?
+            };
+            let dash = if dashed { 5 } else { 14 };
+            drawn.label(series[i].name).legend(move |(x, y)| DashedPathElement::new([(x, y), (x + 14, y)], dash, 4, style));
         }
         if series.len() > 1 {
             chart.configure_series_labels().position(emptiest(&finite, x, y)).border_style(TRANSPARENT).draw()?;
         }
         Ok(())
     })
+}
+
+/// How many marks to ask for on a logarithmic axis of at least two decades so that each is a whole one: half decades would be more.
+fn n_decades(y: (f64, f64)) -> usize {
+    (1 + (y.1 - y.0).floor() as usize).min(N_DECADES)
 }
 
 /// The corner for the names of the curves: that with the fewest points, and halves between neighbours, on the plot from `x.0` to `x.1` and `y.0` to `y.1`.
@@ -85,7 +109,7 @@ pub fn pareto(title: &str, x_label: &str, y_label: &str, points: &[(f64, f64, St
     let (x, y) = bounds(points.iter().map(|p| (p.0, p.1)).chain([(limit.ln(), 0.0), (0.0, 0.0)]));
     // Room for the names at both ends.
     let air = 0.06 * (x.1 - x.0);
-    plot_as(title, x_label, y_label, (x.0 - air, x.1 + air), y, (&|v| short(v.exp()), &short), |chart| {
+    plot_as(title, x_label, y_label, (x.0 - air, x.1 + air), y, ((N_MARKS, &|v| short(v.exp())), (N_MARKS, &short)), |chart| {
         chart.draw_series(LineSeries::new([(limit.ln(), y.0), (limit.ln(), y.1)], COLOURS[6].mix(0.6).stroke_width(1)))?;
         chart.draw_series(LineSeries::new(front, COLOURS[0].stroke_width(2)))?;
         chart.draw_series(points.iter().map(|p| Circle::new((p.0, p.1), 4, COLOURS[if beaten(p) { 6 } else { 0 }].filled())))?;
@@ -114,7 +138,7 @@ pub fn bars(title: &str, x_label: &str, bars: &[(String, f64)]) -> String {
     })
 }
 
-/// Plots in rows of so many, as one picture.
+/// Plots in rows of so many, as one picture for a file.
 pub fn side_by_side(plots: &[String], in_a_row: usize) -> String {
     let (width, height) = SIZE;
     let place = |(i, plot): (usize, &String)| {
@@ -123,7 +147,7 @@ pub fn side_by_side(plots: &[String], in_a_row: usize) -> String {
     };
     let (w, h) = (width * in_a_row.min(plots.len()) as u32, height * plots.len().div_ceil(in_a_row) as u32);
     let inside: String = plots.iter().enumerate().map(place).collect();
-    format!("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{w}\" height=\"{h}\" viewBox=\"0 0 {w} {h}\">\n{inside}</svg>\n")
+    format!("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{w}\" height=\"{h}\" viewBox=\"0 0 {w} {h}\">{INK}\n{inside}</svg>\n")
 }
 
 /// Bars of a histogram: `edges` has one element more than `counts`.
@@ -141,20 +165,20 @@ type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
 /// An empty plot with its axes and grid, that `draw` fills.
 fn plot(title: &str, x_label: &str, y_label: &str, x: (f64, f64), y: (f64, f64), draw: impl for<'a> FnOnce(&mut Chart<'a>) -> Drawn) -> String {
-    plot_as(title, x_label, y_label, x, y, (&short, &short), draw)
+    plot_as(title, x_label, y_label, x, y, ((N_MARKS, &short), (N_MARKS, &short)), draw)
 }
 
-/// Writes a number of an axis.
-type Write<'a> = &'a dyn Fn(f64) -> String;
+/// Numbers at an axis: how many at most, and how one is written.
+type Marks<'a> = (usize, &'a dyn Fn(f64) -> String);
 
-/// The same with the numbers of the x and of the y axis written so.
+/// The same with these marks at the x and at the y axis.
 fn plot_as(
     title: &str,
     x_label: &str,
     y_label: &str,
     x: (f64, f64),
     y: (f64, f64),
-    (write_x, write_y): (Write, Write),
+    ((n_x, write_x), (n_y, write_y)): (Marks, Marks),
     draw: impl for<'a> FnOnce(&mut Chart<'a>) -> Drawn,
 ) -> String {
     let mut svg = String::new();
@@ -173,8 +197,8 @@ fn plot_as(
             .bold_line_style(BLACK.mix(0.12))
             .x_desc(x_label)
             .y_desc(y_label)
-            .x_labels(6)
-            .y_labels(6)
+            .x_labels(n_x)
+            .y_labels(n_y)
             .x_label_formatter(&|v| write_x(*v))
             .y_label_formatter(&|v| write_y(*v))
             .draw()
@@ -246,6 +270,33 @@ mod tests {
     }
 
     #[test]
+    fn a_logarithmic_axis_is_marked_at_whole_decades_and_at_two_of_them_at_least() {
+        let plot = |low: f64, high: f64| lines("t", "x", "loss", &[Series { name: "a", points: vec![(0.0, high), (7e5, low)] }]);
+        // From 0.30 to 2.04 in decades, from -2.70 to -0.82, from 0.10 to 2.89, and twelve of them.
+        for (low, high, marks) in [
+            (2.0, 110.0, &["1", "10", "100", "1000"][..]),
+            (0.002, 0.15, &["0.01", "0.1", "1"]),
+            (1.25, 780.0, &["10", "100"]),
+            (1.0, 1e12, &["1", "100", "1M"]),
+        ] {
+            let svg = plot(low, high);
+            assert!(svg.contains("logarithmic") && marks.iter().all(|mark| svg.contains(&format!("\n{mark}\n"))), "{low} to {high}: {svg}");
+            assert!(["\n3.16\n", "\n31.6\n", "\n316\n", "\n0.0316\n", "\n0.316\n"].iter().all(|mark| !svg.contains(*mark)), "{low} to {high}: {svg}");
+        }
+    }
+
+    #[test]
+    fn the_ninth_curve_has_the_colour_of_the_first_and_is_dashed() {
+        let of = |n: usize| {
+            let series: Vec<Series> = (0..n).map(|i| Series { name: "a", points: vec![(0.0, i as f64), (1.0, 9.0)] }).collect();
+            lines("t", "x", "y", &series).matches("stroke=\"#D95F02\"").count()
+        };
+        // The line and its sign beside the name; then also as many pieces as a line of some hundred pixels has.
+        assert_eq!(of(8), 2);
+        assert!(of(9) > 20, "{}", of(9));
+    }
+
+    #[test]
     fn names_stand_where_no_curve_is() {
         use std::mem::discriminant as which;
         let falling = vec![(0.0, 1.0), (0.1, 0.2), (1.0, 0.1)];
@@ -269,6 +320,7 @@ mod tests {
             "{all}"
         );
         assert_eq!((all.matches("<svg ").count(), all.matches("</svg>").count()), (4, 4));
+        assert!(all.contains("prefers-color-scheme:dark"), "a file has no page to take its ink from");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::Recipe;
 use super::evaluate::EVAL_FORMAT_VERSION;
+use super::saes::{beside, train_command};
 use super::stages::{lm_manifest, refuse_other_settings};
 use crate::activations::CacheSummary;
 use crate::artifact::{Manifest, RunDir, TensorFile, settings, shell_word, why_stale};
@@ -78,7 +79,7 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
     let mut all = vec![
         ("tokens", made(manifest(run.tokens()), tokens_manifest, &[]), with_run("corpus build")),
         ("lm", made(manifest(run.lm()), lm, &[("tokens", &tokens_hash)]), with_run("lm train")),
-        ("sae", made(manifest(run.sae(sae)), sae_manifest, &[("lm", &lm_hash), ("tokens", &tokens_hash)]), named("sae train", "--name")),
+        ("sae", made(manifest(run.sae(sae)), sae_manifest, &[("lm", &lm_hash), ("tokens", &tokens_hash)]), train_command(run, sae)),
         (
             "eval",
             made(run.sae(sae).join("eval.json"), eval, &[("sae", &sae_hash), ("lm", &lm_hash), ("tokens", &tokens_hash)]),
@@ -111,50 +112,12 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
         entry.1 = Status::Interrupted { step };
         entry.2 = match run_toml_made(run, stage, &path) {
             true => run_again(run),
-            // What is in an SAE's checkpoint is all that its training needs.
-            false if stage == "sae" => format!("{} --resume", entry.2),
+            // It says so already.
+            false if stage == "sae" => continue,
             false => format!("{} --resume   (and the flags that it was started with)", entry.2),
         };
     }
     all
-}
-
-/// Names of the run's SAEs, those with a dictionary first, `main` before others: finished ones, those in the making, and dictionaries that were imported without one.
-pub fn saes(run: &RunDir) -> Vec<String> {
-    let inside = |path: PathBuf| beside(&path);
-    let named = |path: &Path| Some(path.file_name()?.to_str()?.to_string());
-    let is_full = |path: &PathBuf| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-    let finished = inside(run.sae("x")).filter(|path| path.is_dir()).filter_map(|path| named(&path));
-    let making = inside(run.checkpoints("x")).filter(is_full).filter_map(|path| Some(named(&path)?.strip_prefix("sae-")?.to_string()));
-    let dictionaries = inside(run.features("x")).filter_map(|path| Some(named(&path)?.strip_suffix(".sqlite")?.to_string()));
-    let imported = dictionaries.filter(|name| name != NEURONS && !name.starts_with('.'));
-    let mut names: Vec<String> = finished.chain(making).chain(imported).collect();
-    names.sort_by_key(|name| (!run.features(name).is_file(), name != "main", name.clone()));
-    names.dedup();
-    names
-}
-
-/// Whether an SAE of the run was begun and is not there yet: its training goes on, or was interrupted.
-pub fn is_unfinished(run: &RunDir, name: &str) -> bool {
-    run.checkpoints(&format!("sae-{name}")).is_dir() && !run.sae(name).join("cfg.json").is_file() && !run.features(name).is_file()
-}
-
-/// [`saes`] but for `without`, as one line that tells which of them are unfinished; `none` where there are none.
-pub fn saes_in_words(run: &RunDir, without: Option<&str>) -> String {
-    let told = |name: String| if is_unfinished(run, &name) { format!("{name} (unfinished)") } else { name };
-    match saes(run).into_iter().filter(|name| Some(&name[..]) != without).map(told).collect::<Vec<_>>() {
-        names if names.is_empty() => "none".into(),
-        names => names.join(", "),
-    }
-}
-
-/// What to do for an SAE that cannot be opened: go on with its training where that was begun, else train it.
-pub fn train_it(run: &RunDir, name: &str) -> String {
-    let train = format!("monosem sae train --name {} {}", shell_word(name), run.flags());
-    match is_unfinished(run, name) {
-        true => format!("the training of {name} is not finished; go on with: {train} --resume"),
-        false => format!("train it with: {train}"),
-    }
 }
 
 /// The caches of activations in a run, in the order of their hooks; what is no finished cache is left out. Their rows, which may be many, are not read.
@@ -164,11 +127,6 @@ pub fn caches(run: &RunDir) -> Vec<CacheSummary> {
     let mut caches: Vec<CacheSummary> = beside(&run.activations("x")).filter_map(|dir| CacheSummary::read(&dir, &inputs).ok()).collect();
     caches.sort_by_key(|cache| cache.hook.to_string());
     caches
-}
-
-/// What lies in the folder of a path.
-fn beside(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    fs::read_dir(path.parent().unwrap_or(path)).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 /// The command that goes on with `run.toml`; an older result of other settings, which was to be replaced, still stands in its way.
@@ -197,30 +155,4 @@ fn run_toml_made(run: &RunDir, stage: &str, checkpoint: &Path) -> bool {
     }
     let rows = stage == "sae" && there["inputs"]["rows"] != recipe.sae.rows();
     settings::differences(&there["config"], &here).is_empty() && !rows
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_sae_whose_training_was_interrupted_is_told_from_those_that_can_be_opened() {
-        let dir = tempfile::tempdir().unwrap();
-        let run = RunDir::new(dir.path(), "mine");
-        assert_eq!(saes_in_words(&run, None), "none");
-        for file in [run.sae("main").join("cfg.json"), run.checkpoints("sae-wide").join("step-00000007.safetensors")] {
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(file, "").unwrap();
-        }
-        assert_eq!(saes_in_words(&run, None), "main, wide (unfinished)");
-        assert_eq!(saes_in_words(&run, Some("main")), "wide (unfinished)");
-        assert!(train_it(&run, "wide").contains("go on with: monosem sae train --name wide"), "{}", train_it(&run, "wide"));
-        assert!(train_it(&run, "other").starts_with("train it with: monosem sae train --name other"), "{}", train_it(&run, "other"));
-        assert!(!is_unfinished(&run, "other"), "nothing was begun");
-        // One that is there and trained anew can be opened all the while.
-        let anew = run.checkpoints("sae-main");
-        fs::create_dir_all(&anew).unwrap();
-        fs::write(anew.join("step-00000007.safetensors"), "").unwrap();
-        assert!(!is_unfinished(&run, "main"));
-    }
 }

@@ -5,6 +5,7 @@ use super::init::{Normaliser, Scales};
 use super::{Error, Params, Result, SAE_FORMAT_VERSION, SaeConfig, State, TrainConfig};
 use crate::artifact::{self, Manifest, Tensor, TensorFile, settings, write_tensors};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -34,8 +35,8 @@ pub struct Checkpoint<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Begun {
     pub config: TrainConfig,
-    /// Which rows it reads, in which order.
-    pub rows: String,
+    /// What it is trained from, by name: `rows` says which rows it reads, in which order.
+    pub inputs: BTreeMap<String, String>,
     /// Steps that were saved.
     pub step: u64,
 }
@@ -50,12 +51,13 @@ impl Begun {
             let file = TensorFile::open(path).ok()?;
             let run: serde_json::Value = serde_json::from_str(file.metadata().get("run")?).ok()?;
             let config = serde_json::from_value(run["config"].clone()).ok()?;
-            Some(Begun { config, rows: run["inputs"]["rows"].as_str().unwrap_or_default().into(), step: step_of(path) })
+            let inputs = serde_json::from_value(run["inputs"].clone()).ok()?;
+            Some(Begun { config, inputs, step: step_of(path) })
         };
         let finished = || {
             let made = Manifest::read(out, "sae", SAE_FORMAT_VERSION).ok()?;
             let config: TrainConfig = serde_json::from_value(made.config).ok()?;
-            Some(Begun { rows: made.inputs.get("rows").cloned().unwrap_or_default(), step: config.steps(), config })
+            Some(Begun { inputs: made.inputs, step: config.steps(), config })
         };
         Ok(all(checkpoints)?.iter().rev().find_map(of).or_else(finished))
     }

@@ -204,6 +204,11 @@ impl TrainConfig {
         if self.target_l0.is_some() { self.l1_warmup.min(0.5) } else { self.l1_warmup }
     }
 
+    /// What the coefficient is multiplied by at most where more of it does nothing ([`super::Architecture::saturates`]); none: by [`super::Control::MOST`].
+    pub fn factor_limit(&self) -> Option<f64> {
+        Some(self.sae.recipe.saturates()? / self.sae.recipe.sparsity(self.sae.d_out())?)
+    }
+
     /// The same training with a decoder that is held: nothing may put other latents in the place of those that it began with.
     #[must_use]
     pub fn held(&self, decoder: Decoder) -> Self {
@@ -245,9 +250,25 @@ impl TrainConfig {
             return refuse(format!("clip is {:?}; it is the largest norm of the gradient, above 0", self.clip));
         }
         for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            if !(0.0..1.0).contains(&beta) {
-                return refuse(format!("{name} is {beta}; it must be at least 0 and below 1"));
+            // As the step computes with it.
+            if !(0.0..1.0).contains(&(beta as f32)) {
+                return refuse(format!("{name} is {beta}; it must be at least 0 and below 1 by more than 3e-8, or nothing is learnt"));
             }
+        }
+        if !(self.eps as f32 > 0.0 && self.eps.is_finite()) {
+            return refuse(format!("eps is {}; it must be above 1e-45, or a weight without a gradient becomes 0 / 0", self.eps));
+        }
+        if let Selection::BatchTopK { k } = recipe.selection()
+            && k * (self.batch as f64) < 1.0
+        {
+            return refuse(format!("k is {k} in batches of {}: that is less than one latent to a batch; raise one of them", self.batch));
+        }
+        if let Some(every) = recipe.sort_every().filter(|every| every.saturating_mul(2) > self.steps()) {
+            return refuse(format!(
+                "sort_every is {every}, but latents are sorted from step {} on and there are {}: it would do nothing; lower it, or leave it out",
+                every.saturating_mul(2),
+                self.steps()
+            ));
         }
         if let Some(coefficient) = recipe.sparsity(self.sae.d_out()).filter(|c| !(*c >= 0.0 && c.is_finite())) {
             return refuse(format!("the coefficient of the penalty of {} comes to {coefficient}; it must be 0 or more", recipe.in_words()));
@@ -274,6 +295,12 @@ impl TrainConfig {
             if recipe.sparsity(d_in).is_none() {
                 return refuse(format!("target_l0 is {target}, but {} has no penalty to steer; set its k", recipe.in_words()));
             }
+            if self.l1_decay > 0.0 {
+                return refuse(format!(
+                    "l1_decay is {}, but with target_l0 {target} the coefficient is steered to the end; leave one of them out",
+                    self.l1_decay
+                ));
+            }
             if recipe.sparsity(self.sae.d_out()) == Some(0.0) {
                 return refuse(format!("target_l0 is {target}, but the coefficient that is steered is 0, and stays it; set it above 0"));
             }
@@ -295,19 +322,73 @@ impl TrainConfig {
                 ));
             }
             let window_steps = (resample.window * self.steps() as f64) as u64;
-            let fires = resample.at.iter().any(|&at| {
+            let fires = |&&at: &&f64| {
                 let step = (at * self.steps() as f64) as u64;
-                window_steps >= 1 && step >= window_steps && step >= 1 && step < self.steps()
-            });
-            if !fires || resample.sample_rows == 0 {
+                window_steps >= 1 && step >= window_steps && step < self.steps()
+            };
+            if let Some(never) = resample.at.iter().find(|at| !fires(at)) {
                 return refuse(format!(
-                    "resampling at {:?} of {} steps with a window of {} can never fire; train on more rows or switch resampling off",
-                    resample.at,
+                    "resampling at {never} of {} steps with a window of {} can never find a dead latent; train on more rows or switch resampling off",
                     self.steps(),
                     resample.window
                 ));
             }
+            if resample.at.is_empty() || resample.sample_rows == 0 {
+                return refuse(format!(
+                    "resampling at {:?} from {} rows does nothing; switch it off, or give both",
+                    resample.at, resample.sample_rows
+                ));
+            }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{BatchTopK, Matryoshka, ReluApril2024};
+    use super::*;
+
+    fn refused(config: &TrainConfig) -> String {
+        config.check().unwrap_err().to_string()
+    }
+
+    fn short(recipe: Recipe, steps: u64) -> TrainConfig {
+        TrainConfig::short(SaeConfig::new(12, 24, recipe), 64 * steps, 64, 0)
+    }
+
+    #[test]
+    fn a_cure_for_dead_latents_that_can_never_fire_is_refused() {
+        // Ten steps of 64 rows: the last begins after 576, three times 192.
+        let with_window = |rows| TrainConfig { dead_window_rows: rows, ..short(Recipe::topk(3, true), 10) };
+        assert!(refused(&with_window(193)).contains("could never act"));
+        with_window(192).check().unwrap();
+        assert!(refused(&with_window(0)).contains("every latent dead"));
+        let at = |steps: u64, at: &[f64]| {
+            let resample = Some(Resample { at: at.into(), ..Resample::over(64 * steps) });
+            TrainConfig { resample, ..short(ReluApril2024 { l1: 5.0 }.into(), steps) }
+        };
+        // No step to a window; before the first window is over; after the last step.
+        for (steps, times, never) in [(5, &[0.1][..], "at 0.1 of 5"), (100, &[0.02, 0.3], "at 0.02 of"), (100, &[0.1, 1.0], "at 1 of")] {
+            assert!(refused(&at(steps, times)).contains(never), "{}", refused(&at(steps, times)));
+        }
+        assert!(refused(&at(100, &[])).contains("does nothing"));
+        at(100, &[0.05, 0.3]).check().unwrap();
+        let sorted = |steps| short(Matryoshka { k: 3.0, prefixes: vec![8], sort_every: Some(50), ..Default::default() }.into(), steps);
+        assert!(refused(&sorted(99)).contains("from step 100 on and there are 99"));
+        sorted(100).check().unwrap();
+    }
+
+    #[test]
+    fn settings_that_undo_each_other_or_divide_by_nothing_are_refused() {
+        let base = short(ReluApril2024 { l1: 5.0 }.into(), 100);
+        base.check().unwrap();
+        assert!(refused(&TrainConfig { target_l0: Some(4.0), l1_decay: 0.2, ..base.clone() }).contains("leave one of them out"));
+        assert!(refused(&TrainConfig { eps: 0.0, ..base.clone() }).contains("0 / 0"));
+        assert!(refused(&TrainConfig { eps: 1e-60, ..base.clone() }).contains("0 / 0"));
+        assert!(refused(&TrainConfig { beta2: 0.999_999_99, ..base.clone() }).contains("beta2"));
+        let of_batches = |k| short(BatchTopK { k, ..Default::default() }.into(), 100);
+        assert!(refused(&of_batches(0.01)).contains("less than one latent"));
+        of_batches(1.0 / 64.0).check().unwrap();
     }
 }

@@ -78,7 +78,7 @@ impl Control {
         self.factor = steered.clamp(-limit, limit);
     }
 
-    /// The penalty of the same activations was `old` and is `new`.
+    /// The penalty of the same activations was `old` and is `new`. For a coefficient that is steered by factors: no penalty that saturates changes its shape.
     pub fn keep_penalty(&mut self, old: f64, new: f64) {
         if old > 0.0 && new > 0.0 {
             self.factor *= old / new;

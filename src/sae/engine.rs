@@ -22,6 +22,16 @@ pub struct Params {
     pub vectors: Vec<Vec<f32>>,
 }
 
+impl Params {
+    /// The name of a weight that is no number any more.
+    pub fn not_finite(&self) -> Option<&'static str> {
+        let Params { w_enc, b_enc, w_dec, b_dec, w_skip, vectors } = self;
+        let named = [("W_enc", w_enc), ("b_enc", b_enc), ("W_dec", w_dec), ("b_dec", b_dec), ("W_skip", w_skip)];
+        let all = named.into_iter().chain(vectors.iter().map(|vector| ("a trained vector of the latents", vector)));
+        all.into_iter().find(|(_, values)| values.iter().any(|v| !v.is_finite())).map(|(name, _)| name)
+    }
+}
+
 /// Everything an engine holds between steps.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct State {

@@ -21,6 +21,8 @@ pub enum Error {
     NotFinite { row: u64, value: f32 },
     #[error("the loss became {loss} at step {step}\n  lower the learning rate ({lr}) and train again")]
     Diverged { step: u64, loss: f64, lr: f64 },
+    #[error("{name} holds a value that is not finite after step {step}\n  nothing was replaced; lower the learning rate ({lr}) and train again")]
+    WeightsNotFinite { name: &'static str, step: u64, lr: f64 },
     /// `settings`: the settings differ, and not only the inputs.
     #[error(
         "the checkpoint {path} is of another training: {what}\n  give the same flags as then with --resume (an SAE needs none but --name), or discard it: with --yes instead"

@@ -40,5 +40,5 @@ pub use format::{SELFTEST_ROWS, read_origin};
 pub use metrics::{Eval, JUNK_COSINE, Metrics, metric_formulas};
 pub use model::{Encoder, Sae, Select, SparseRows};
 pub use rows::RowSource;
-pub use train::{Origin, Place, SAE_FORMAT_VERSION, TrainedSae, train, train_all};
+pub use train::{Origin, Place, SAE_FORMAT_VERSION, TrainedSae, WEIGHTS, train, train_all};
 pub use transcoder::{Target, Transcoder};

@@ -40,7 +40,8 @@ impl<R: rand::Rng> Draw<R> {
             // Places that are left alone before the next one is taken: a geometric draw, so that most rows cost one random number.
             if p < 1.0 {
                 let u: f64 = 1.0 - self.rng.random_range(0.0..1.0);
-                let skip = (u.ln() / (1.0 - p).ln()).floor();
+                // Of 1 - p nothing would be left of a small p, and every place would be taken.
+                let skip = (u.ln() / (-p).ln_1p()).floor();
                 if skip >= (self.n - place) as f64 {
                     return;
                 }
@@ -163,6 +164,14 @@ mod tests {
             })
             .sum();
         assert!(against > 1000.0, "{against}");
+    }
+
+    #[test]
+    fn a_row_of_next_to_no_weight_takes_no_place() {
+        let mut draw = Draw::new(seed::rng(0, "test/draw", 0), 100, 1);
+        draw.offer(&[1.0], 1.0);
+        (0..1000).for_each(|_| draw.offer(&[2.0], 1e-20));
+        assert_eq!(draw.finish().unwrap(), [1.0; 100]);
     }
 
     #[test]

@@ -105,11 +105,9 @@ pub fn train_all(source: &mut dyn RowSource, jobs: &[(&TrainConfig, &Place)], pr
     let ran = run(source, &mut trainings, progress);
     progress.end();
     ran?;
-    let mut new = Vec::new();
-    for training in trainings {
-        new.push(keep(training, source)?);
-    }
-    let mut new = new.into_iter();
+    // One that cannot be kept takes none of the others with it.
+    let new: Vec<Result<TrainedSae>> = trainings.into_iter().map(|training| keep(training, source)).collect();
+    let mut new = new.into_iter().collect::<Result<Vec<_>>>()?.into_iter();
     Ok(done.into_iter().map(|done| done.or_else(|| new.next()).expect("what was not there was trained")).collect())
 }
 
@@ -281,6 +279,9 @@ fn keep(training: Training, source: &mut dyn RowSource) -> Result<TrainedSae> {
     Ok(trained)
 }
 
+/// The input of an SAE that says what was done to its model's weights; absent where nothing was.
+pub const WEIGHTS: &str = "weights";
+
 /// Names what determines the result: a checkpoint made from anything else is refused.
 fn identity(config: &TrainConfig, place: &Place) -> String {
     settings::identity(&serde_json::to_value(config).expect("plain data"), &place.inputs)
@@ -293,7 +294,7 @@ impl Place {
         if n > 1 { name() } else { String::new() }
     }
 
-    /// How the SAE that is finished here differs in its settings from what is asked for, the order of rows included; empty where there is none.
+    /// How the SAE that is finished here differs in its settings from what is asked for, the order of rows and what was done to the model included; empty where there is none.
     ///
     /// # Errors
     /// A manifest that cannot be read.
@@ -302,7 +303,7 @@ impl Place {
             return Ok(Vec::new());
         }
         let there = Manifest::read(&self.out, "sae", SAE_FORMAT_VERSION)?;
-        let all = |config: &serde_json::Value, inputs: &BTreeMap<String, String>| json!({ "train": config, "rows": inputs.get("rows") });
+        let all = |config: &serde_json::Value, inputs: &BTreeMap<String, String>| json!({ "train": config, "rows": inputs.get("rows"), WEIGHTS: inputs.get(WEIGHTS) });
         let here = serde_json::to_value(config).expect("plain data");
         Ok(settings::differences(&all(&there.config, &there.inputs), &all(&here, &self.inputs)))
     }

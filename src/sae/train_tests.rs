@@ -165,16 +165,24 @@ fn a_refined_sae_keeps_as_many_as_it_was_trained_for_and_reconstructs_better_tha
 }
 
 #[test]
-fn an_sae_of_an_older_program_that_knew_no_refining_is_of_the_same_settings() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = small(BatchTopK { k: 3.0, ..Default::default() }.into(), 64 * 8);
-    train(&mut Synthetic::new(12, 30, 3, 4096), &config, &place(dir.path()), &mut Silent).unwrap();
-    let path = dir.path().join("sae/manifest.json");
-    let text = fs::read_to_string(&path).unwrap();
-    let mut old: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert!(old["config"]["sae"]["recipe"].as_object_mut().unwrap().remove("refine").is_some());
-    fs::write(&path, old.to_string()).unwrap();
-    assert!(place(dir.path()).differences(&config).unwrap().is_empty());
+fn an_sae_of_an_older_program_that_knew_fewer_settings_is_of_the_same() {
+    let matryoshka = Matryoshka { k: 3.0, ..Default::default() };
+    for (recipe, later) in [
+        (BatchTopK { k: 3.0, ..Default::default() }.into(), &["refine", "k_until"][..]),
+        (matryoshka.into(), &["refine", "k_until", "auxk_by_level"]),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = small(recipe, 64 * 8);
+        train(&mut Synthetic::new(12, 30, 3, 4096), &config, &place(dir.path()), &mut Silent).unwrap();
+        let path = dir.path().join("sae/manifest.json");
+        let text = fs::read_to_string(&path).unwrap();
+        let mut old: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for setting in later {
+            assert!(old["config"]["sae"]["recipe"].as_object_mut().unwrap().remove(*setting).is_some());
+        }
+        fs::write(&path, old.to_string()).unwrap();
+        assert!(place(dir.path()).differences(&config).unwrap().is_empty());
+    }
 }
 
 #[test]
@@ -339,6 +347,10 @@ fn an_interrupted_training_goes_on_bit_for_bit() {
         saved.control.level = -0.25;
         saved.write(&parts.path().join("copy")).unwrap();
         assert!(newest("copy") == saved);
+        // Where k stops falling: what changes with the next step is told from the step before it.
+        let mut watch = Watch { stop_after_rows: Some(64 * 54), ..Watch::default() };
+        train(&mut source(), &config, &going, &mut watch).unwrap_err();
+        assert_eq!(begun().step, 54);
         train(&mut source(), &config, &going, &mut Silent).unwrap();
         for name in ["sae_weights.safetensors", "selftest.safetensors", "cfg.json"] {
             assert!(
@@ -499,21 +511,6 @@ fn a_row_is_drawn_by_the_square_of_its_loss_out_of_as_many_as_were_asked_for() {
     // Losses of 1 and 2: squared, four fifths are of the second kind (standard deviation 0.02); not squared, two thirds.
     let share = second as f64 / 400.0;
     assert!(first + second == 400 && (share - 0.8).abs() < 0.06, "{share}");
-}
-
-#[test]
-fn a_cure_for_dead_latents_that_can_never_fire_is_refused() {
-    let mut config = small(Recipe::topk(3, true), 640);
-    // Ten steps of 64 rows: the last begins after 576, three times 192.
-    config.dead_window_rows = 193;
-    let refused = |config: &TrainConfig| train(&mut Synthetic::new(12, 30, 3, 9), config, &Place::default(), &mut Silent).unwrap_err().to_string();
-    assert!(refused(&config).contains("could never act"));
-    config.dead_window_rows = 192;
-    config.check().unwrap();
-    config.dead_window_rows = 0;
-    assert!(refused(&config).contains("every latent dead"));
-    let config = small(Relu2023 { l1: 1e-3 }.into(), 64 * 5);
-    assert!(refused(&config).contains("can never fire"));
 }
 
 #[test]

@@ -11,7 +11,8 @@ use super::init::{Scales, gaussian, init_params, mean_to_spread};
 use super::resample::{Draw, RowLoss, replacements};
 use super::train::{Place, TrainedSae};
 use super::{
-    Architecture, CpuEngine, Engine, Error, Result, RowSource, SELFTEST_ROWS, Sae, SaeConfig, SparseRows, StepReport, StepSettings, TrainConfig,
+    Architecture, CpuEngine, Engine, Error, Recipe, Result, RowSource, SELFTEST_ROWS, Sae, SaeConfig, SparseRows, StepReport, StepSettings,
+    TrainConfig,
 };
 use crate::artifact::{self, Progress, seed};
 use crate::kernels::sparse::dot;
@@ -132,6 +133,10 @@ impl<'a> Training<'a> {
     /// From a checkpoint; the source is not touched.
     pub fn resume(config: &'a TrainConfig, place: &'a Place, mut checkpoint: Checkpoint) -> Result<Self> {
         let mut engine = Box::new(CpuEngine::new(config, checkpoint.state.params.clone()));
+        // What changes with this step is told from what was before it.
+        if let Some(before) = recipe_before(config, checkpoint.step) {
+            engine.set_recipe(&before);
+        }
         engine.write(std::mem::take(&mut checkpoint.state).into_owned());
         keep_log_until(&place.checkpoints.join(LOG), checkpoint.step)?;
         history::keep_until(&place.checkpoints, checkpoint.step)?;
@@ -192,7 +197,7 @@ impl<'a> Training<'a> {
         if let Some(target) = config.target_l0
             && done >= config.sparsity_warmup()
         {
-            self.control.steer(self.last.l0, target, config.steps(), self.limit());
+            self.control.steer(self.last.l0, target, config.steps(), config.factor_limit());
             self.say_if_stuck(target, progress);
         }
         if self.step == config.steps().div_ceil(5) {
@@ -207,16 +212,11 @@ impl<'a> Training<'a> {
         Ok(lr)
     }
 
-    /// What the coefficient is multiplied by at most, where more of it does nothing.
-    fn limit(&self) -> Option<f64> {
-        let recipe = &self.config.sae.recipe;
-        Some(recipe.saturates()? / recipe.sparsity(self.config.sae.d_out())?)
-    }
-
     /// Says once that the coefficient is changed at full speed, or is as far as it goes, and L0 does not follow.
     fn say_if_stuck(&mut self, target: f64, progress: &mut dyn Progress) {
         // Thresholds take their time.
-        let (patience, other) = if self.limit().is_some() { (3, "") } else { (10, ", or begin with another coefficient of the recipe") };
+        let (patience, other) =
+            if self.config.factor_limit().is_some() { (3, "") } else { (10, ", or begin with another coefficient of the recipe") };
         let off = (self.control.l0 / target - 1.0).abs();
         match self.stuck {
             Stuck::No if off > FAR_OFF => self.stuck = Stuck::Since { step: self.step, off, factor: self.control.factor },
@@ -259,8 +259,7 @@ impl<'a> Training<'a> {
     /// The architecture as it is to be at this point. Where the shape of its penalty changes, the coefficient is changed so that the penalty of this batch does not.
     fn follow_schedule(&mut self, done: f64) {
         let Some(recipe) = self.config.sae.recipe.at(done) else { return };
-        let before = self.step.checked_sub(1).and_then(|step| self.config.sae.recipe.at(step as f64 / self.config.steps() as f64));
-        if let Some(before) = before
+        if let Some(before) = recipe_before(self.config, self.step)
             && before != recipe
             && recipe.keeps_its_penalty()
         {
@@ -314,16 +313,20 @@ impl<'a> Training<'a> {
             let free = if config.sae.recipe.unit_decoder() { &[][..] } else { &params.w_dec };
             (params.b_dec.clone(), free.chunks_exact(config.sae.d_out()).map(|w| dot(w, w).sqrt()).collect::<Vec<f32>>())
         };
-        let done = (self.step - 1) as f64 / config.steps() as f64;
-        let recipe = config.sae.recipe.at(done).unwrap_or_else(|| config.sae.recipe.clone());
+        let recipe = recipe_before(config, self.step).unwrap_or_else(|| config.sae.recipe.clone());
         let mut loss = RowLoss { recipe: &*recipe, sparsity, norms: &norms, acts: SparseRows::default(), x_hat: Vec::new() };
         let mut buffer = vec![0.0; config.batch * d];
-        let mut left = settings.sample_rows;
+        let (mut left, mut wrapped) = (settings.sample_rows, false);
         while left > 0 {
             let n = (left as usize).min(config.batch);
             let got = source.next_rows(&mut buffer[..n * d]).map_err(|source| Error::Source { position, source })?;
-            if got == 0 {
+            if got == 0 && wrapped {
                 break;
+            }
+            if got == 0 {
+                wrapped = true;
+                source.seek(self.start).map_err(|source| Error::Source { position: self.start, source })?;
+                continue;
             }
             let rows = &mut buffer[..got * d];
             self.scales.apply(rows);
@@ -340,8 +343,9 @@ impl<'a> Training<'a> {
             left -= got as u64;
         }
         source.seek(position).map_err(|source| Error::Source { position, source })?;
-        if let Some(drawn) = draw.finish() {
-            self.replace(&dead, &drawn, progress);
+        match draw.finish() {
+            Some(drawn) => self.replace(&dead, &drawn, progress),
+            None => progress.note(&format!("step {}: no row has a loss, so none of {} dead latents is resampled", self.step, dead.len())),
         }
         Ok(())
     }
@@ -445,6 +449,9 @@ impl<'a> Training<'a> {
 
     /// Folds and saves.
     pub fn finish(mut self, source: &mut dyn RowSource) -> Result<TrainedSae> {
+        if let Some(name) = self.engine.read().params.not_finite() {
+            return Err(Error::WeightsNotFinite { name, step: self.step, lr: self.config.lr });
+        }
         let sae = fold(&self.config.sae, &self.engine.read(), &self.scales);
         self.sample = self.telling_sample(&sae, source);
         let out = &self.place.out;
@@ -469,6 +476,11 @@ impl<'a> Training<'a> {
         let (fvu, l0, dead_frac, sparsity_factor) = (self.fvu(), self.last.l0, self.dead_frac(), self.control.factor);
         Ok(TrainedSae { steps: self.step, rows, fvu, l0, dead_frac, sparsity_factor, sae })
     }
+}
+
+/// The architecture as it was in the step before `step`, where it changes in a run.
+fn recipe_before(config: &TrainConfig, step: u64) -> Option<Recipe> {
+    config.sae.recipe.at(step.checked_sub(1)? as f64 / config.steps() as f64)
 }
 
 /// The inputs (n, D) of rows as the source serves them.

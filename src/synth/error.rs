@@ -12,6 +12,8 @@ pub enum Error {
     Sae(#[from] sae::Error),
     #[error("there is no {what} {name}\n  known are {known}")]
     Unknown { what: &'static str, name: String, known: String },
+    #[error("two of the SAEs are called {label}: they would lie in one folder\n  give each --recipe once, or with settings in which they differ")]
+    Twice { label: String },
     #[error("interrupted")]
     Interrupted,
 }

@@ -42,57 +42,77 @@ struct Firing {
 /// Chooses tau and scores `sae` with it on `rows` rows of the stream "eval" of `seed`.
 pub fn pruned(sae: &Sae, generator: &dyn Generator, seed: u64, rows: u64, geometry: &Geometry, progress: &mut dyn Progress) -> Pruned {
     progress.begin("leave-one-out", rows + CHOSEN_ON.min(rows), "rows");
-    let tau = best_tau(firings(sae, generator, (seed, "prune"), CHOSEN_ON.min(rows), geometry, progress), sae.d_sae, geometry);
-    let (kept, features) = firings(sae, generator, (seed, "eval"), rows, geometry, progress);
+    let mut firings = Vec::new();
+    let features = each_firing(sae, generator, (seed, "prune"), CHOSEN_ON.min(rows), geometry, progress, |firing| firings.push(firing));
+    let tau = best_tau(&firings, &features, sae.d_sae, geometry);
+    drop(firings);
+    let mut kept = Counts::new(sae.d_sae);
+    let features = each_firing(sae, generator, (seed, "eval"), rows, geometry, progress, |firing| kept.add(&firing, tau));
     progress.end();
-    let kept: Vec<&Firing> = kept.iter().filter(|firing| tau.is_none_or(|tau| firing.gain > tau)).collect();
-    let detectors = detectors(kept.iter().copied(), &features, sae.d_sae, geometry);
+    let detectors = kept.detectors(&features, geometry);
     let mean = |of: fn(&Detector) -> f64| detectors.iter().map(of).sum::<f64>() / sae.d_sae as f64;
     Pruned {
         tau: tau.map(f64::from),
         f1: mean(|d| d.f1),
         precision: mean(|d| d.precision),
         recall: mean(|d| d.recall),
-        l0: kept.len() as f64 / rows.max(1) as f64,
+        l0: kept.fires.iter().sum::<u64>() as f64 / rows.max(1) as f64,
     }
 }
 
 /// The tau of the largest mean F1; none where it is largest with nothing left out.
-fn best_tau((firings, features): (Vec<Firing>, Vec<u64>), d_sae: usize, geometry: &Geometry) -> Option<f32> {
+fn best_tau(firings: &[Firing], features: &[u64], d_sae: usize, geometry: &Geometry) -> Option<f32> {
     let mut gains: Vec<f32> = firings.iter().map(|firing| firing.gain).collect();
     gains.sort_unstable_by(f32::total_cmp);
     let tried = (0..QUANTILES).filter_map(|percent| gains.get(gains.len() * percent / 100).copied());
     let f1 = |tau: Option<f32>| {
-        let kept = firings.iter().filter(|firing| tau.is_none_or(|tau| firing.gain > tau));
-        detectors(kept, &features, d_sae, geometry).iter().map(|d| d.f1).sum::<f64>()
+        let mut kept = Counts::new(d_sae);
+        firings.iter().for_each(|firing| kept.add(firing, tau));
+        kept.detectors(features, geometry).iter().map(|d| d.f1).sum::<f64>()
     };
     let all = std::iter::once(None).chain(tried.map(Some)).map(|tau| (tau, f1(tau)));
     all.fold((None, -1.0), |best, at| if at.1 > best.1 { at } else { best }).0
 }
 
-/// (F,): each latent as a detector of the feature nearest to it.
-fn detectors<'a>(firings: impl Iterator<Item = &'a Firing>, features: &[u64], d_sae: usize, geometry: &Geometry) -> Vec<Detector> {
-    let (mut both, mut fires) = (vec![0u64; d_sae], vec![0u64; d_sae]);
-    for firing in firings {
-        fires[firing.latent as usize] += 1;
-        both[firing.latent as usize] += u64::from(firing.right);
-    }
-    (0..d_sae).map(|j| Detector::new(both[j], fires[j], features[geometry.near[j] as usize])).collect()
+/// (F,): how often each latent fired and is kept, and how often its feature was there then.
+struct Counts {
+    fires: Vec<u64>,
+    both: Vec<u64>,
 }
 
-/// Every firing in so many rows of a stream, and how often each feature was there, (N,).
-fn firings(
+impl Counts {
+    fn new(d_sae: usize) -> Self {
+        Counts { fires: vec![0; d_sae], both: vec![0; d_sae] }
+    }
+
+    /// Counts a firing, unless tau leaves it out.
+    fn add(&mut self, firing: &Firing, tau: Option<f32>) {
+        if tau.is_none_or(|tau| firing.gain > tau) {
+            self.fires[firing.latent as usize] += 1;
+            self.both[firing.latent as usize] += u64::from(firing.right);
+        }
+    }
+
+    /// (F,): each latent as a detector of the feature nearest to it. `features` (N,): how often each was there.
+    fn detectors(&self, features: &[u64], geometry: &Geometry) -> Vec<Detector> {
+        let one = |((&both, &fires), &near): ((&u64, &u64), &u32)| Detector::new(both, fires, features[near as usize]);
+        self.both.iter().zip(&self.fires).zip(&geometry.near).map(one).collect()
+    }
+}
+
+/// Calls `work` with every firing in so many rows of a stream, in their order; returns how often each feature was there, (N,). Holds those of one batch at a time.
+fn each_firing(
     sae: &Sae,
     generator: &dyn Generator,
     stream: (u64, &'static str),
     rows: u64,
     geometry: &Geometry,
     progress: &mut dyn Progress,
-) -> (Vec<Firing>, Vec<u64>) {
+    mut work: impl FnMut(Firing),
+) -> Vec<u64> {
     let d = sae.d_in;
     let mut fires = vec![0u64; generator.dictionary().n_features()];
     let norms: Vec<f32> = sae.w_dec.chunks_exact(d).map(|w| dot(w, w)).collect();
-    let mut found = Vec::new();
     each_batch(sae, generator, stream, rows, progress, |Encoded { x, x_hat, features, latents }| {
         features.latent.iter().for_each(|&i| fires[i as usize] += 1);
         let one = |(r, (x, x_hat)): (usize, (&[f32], &mut [f32]))| {
@@ -106,9 +126,9 @@ fn firings(
             latent.iter().zip(act).map(firing).collect::<Vec<_>>()
         };
         let of_rows: Vec<Vec<Firing>> = x.par_chunks_exact(d).zip(x_hat.par_chunks_exact_mut(d)).enumerate().map(one).collect();
-        found.extend(of_rows.into_iter().flatten());
+        of_rows.into_iter().flatten().for_each(&mut work);
     });
-    (found, fires)
+    fires
 }
 
 #[cfg(test)]
@@ -131,6 +151,45 @@ mod tests {
         fn draw(&self, rng: &mut ChaCha8Rng, n: usize, rows: &mut SparseRows) {
             (0..n).for_each(|_| rows.push_row(&[rng.random_range(0..2)], &[1.0]));
         }
+    }
+
+    #[test]
+    fn a_firing_counts_where_its_gain_is_above_tau() {
+        let firing = |latent, gain, right| Firing { latent, gain, right };
+        let firings = [firing(0, 0.5, true), firing(0, 0.1, false), firing(1, 0.3, true), firing(1, 0.3, false)];
+        let counted = |tau| {
+            let mut counts = Counts::new(2);
+            firings.iter().for_each(|firing| counts.add(firing, tau));
+            (counts.fires, counts.both)
+        };
+        assert_eq!(counted(None), (vec![2, 2], vec![1, 1]));
+        assert_eq!(counted(Some(0.1)), (vec![1, 2], vec![1, 1]));
+        assert_eq!(counted(Some(0.3)), (vec![1, 0], vec![1, 0]));
+    }
+
+    #[test]
+    fn every_firing_of_all_batches_is_offered_once() {
+        let dictionary = Dictionary { d_in: 2, directions: vec![1.0, 0.0, 0.0, 1.0], bias: vec![0.0; 2] };
+        let generator = Either(dictionary);
+        let sae = Sae {
+            d_in: 2,
+            d_sae: 2,
+            select: Select::Relu,
+            w_enc: generator.0.directions.clone(),
+            b_enc: vec![0.0; 2],
+            w_dec: generator.0.directions.clone(),
+            b_dec: vec![0.0; 2],
+            apply_b_dec_to_input: false,
+            transcoder: None,
+        };
+        let geometry = Geometry::new(&sae.w_dec, &generator.0.directions, 2);
+        let mut counts = Counts::new(2);
+        // Two batches and a part of one: in each row one feature is there, and its latent fires with a gain of 1.
+        let features = each_firing(&sae, &generator, (3, "eval"), 5000, &geometry, &mut Silent, |firing| {
+            assert!(firing.right && (firing.gain - 1.0).abs() < 1e-6);
+            counts.add(&firing, None);
+        });
+        assert!(counts.fires == features && counts.both == features && features.iter().sum::<u64>() == 5000, "{features:?} {:?}", counts.fires);
     }
 
     #[test]

@@ -18,7 +18,7 @@ fn a_training_that_goes_on_is_followed_and_its_slider_goes_back() {
         },
         async |browser: &Browser| -> Visit {
             browser.goto("/training").await?;
-            browser.until(".training header small", "the last line", |t| t.starts_with("step 20") && t.contains("interrupted")).await?;
+            browser.until(".training summary small", "the last line", |t| t.starts_with("step 20") && t.contains("interrupted")).await?;
             browser.until(".training figcaption", "its loss", |t| t == "loss 7.5 nats per token").await?;
             let mut log = std::fs::OpenOptions::new().append(true).open(lm.borrow().join("train.jsonl")).unwrap();
             writeln!(log, "{{\"step\":30,\"tokens\":300,\"loss\":6.125}}").unwrap();
@@ -28,18 +28,22 @@ fn a_training_that_goes_on_is_followed_and_its_slider_goes_back() {
             // Axes have their ends and what they count.
             let axes = browser.client.find(fantoccini::Locator::Css(".plots svg")).await?.prop("textContent").await?.unwrap_or_default();
             assert!(axes.contains("tokens trained on") && axes.contains("8.25") && axes.contains("300"), "{axes}");
-            // It is finished: one curve, of what is finished.
+            // While a process is at work on the run it is not interrupted.
             let run = monosem::artifact::RunDir { root: lm.borrow().parent().unwrap().parent().unwrap().into() };
+            let lock = run.lock().unwrap();
+            browser.until(".training summary small", "it goes on", |t| t.ends_with("; not finished")).await?;
+            drop(lock);
+            // It is finished: one curve, of what is finished.
             std::fs::create_dir_all(run.lm()).unwrap();
             std::fs::rename(lm.borrow().join("train.jsonl"), run.lm().join("train.jsonl")).unwrap();
             monosem::artifact::Manifest::new("lm", 1, serde_json::json!({}), 0).write(&run.lm()).unwrap();
-            browser.until(".training header small", "it has ended", |t| t.ends_with("finished")).await?;
+            browser.until(".training summary small", "it has ended", |t| t.ends_with("; finished")).await?;
             // A training that replaces it stands beside it, and takes nothing away before it is done.
             std::fs::write(lm.borrow().join("train.jsonl"), "{\"step\":10,\"tokens\":100,\"loss\":9.5}\n").unwrap();
             browser.goto("/training").await?;
             browser.until(".training:last-child h2", "the new one", |t| t == "lm, anew").await?;
-            browser.until(".training:last-child header small", "is not finished", |t| t.ends_with("interrupted")).await?;
-            browser.until(".training:first-child header small", "the old one is", |t| t.ends_with("finished")).await
+            browser.until(".training:last-child summary small", "is not finished", |t| t.ends_with("; interrupted")).await?;
+            browser.until(".training:first-child summary small", "the old one is", |t| t.ends_with("; finished")).await
         },
     );
 }
@@ -86,6 +90,28 @@ fn the_slider_over_checkpoints_changes_the_table_and_follows_the_training() {
             browser.client.set_window_size(420, 900).await?;
             assert!(browser.spill().await? <= 0, "no wider than a phone");
             Ok(())
+        },
+    );
+}
+
+#[test]
+fn a_finished_sae_that_is_not_the_first_is_closed_and_asks_for_nothing_until_it_is_opened() {
+    in_browser(
+        |dir| {
+            let run = demo::make_with_model(dir);
+            demo::copy_sae(&run, "goes-on");
+            demo::finish(&run);
+            demo::copy_sae(&run, "other");
+            run
+        },
+        async |browser: &Browser| -> Visit {
+            browser.goto("/training").await?;
+            browser.until(".learning[data-sae=main] .come small", "the first is open", |t| t == "1.00").await?;
+            browser.until(".learning[data-sae=goes-on] .come small", "and what is not finished", |t| t == "1.00").await?;
+            browser.until(".learning[data-sae=other] .when", "it says how far it is", |t| t == "finished, 8 steps").await?;
+            assert_eq!(browser.count(".learning[data-sae=other] .livetext").await?, 0, "nothing was asked for it");
+            browser.click(".learning[data-sae=other] summary").await?;
+            browser.until(".learning[data-sae=other] .come small", "now it was", |t| t == "1.00").await
         },
     );
 }

@@ -73,6 +73,38 @@ fn several_values_train_several_saes_on_one_pass_each_as_if_alone() {
 }
 
 #[test]
+fn saes_that_cannot_be_matched_are_shown_all_the_same_and_nobody_is_told_to_measure_a_snapshot() {
+    use monosem::sae::{Origin, Sae, Select};
+    let copied = copied();
+    let dir = copied.path();
+    let narrow = Sae {
+        d_in: 2,
+        d_sae: 3,
+        select: Select::Relu,
+        w_enc: vec![1.0; 6],
+        b_enc: vec![0.0; 3],
+        w_dec: vec![1.0; 6],
+        b_dec: vec![0.0; 2],
+        apply_b_dec_to_input: false,
+        transcoder: None,
+    };
+    let [model_name, hook_name, dataset] = ["small", "blocks.0.mlp.hook_post", "small"].map(String::from);
+    let origin = Origin { model_name, hook_name, hook_name_out: None, context_size: 64, dataset };
+    let folder = dir.join("small/sae/narrow");
+    fs::create_dir_all(&folder).unwrap();
+    narrow.save(&folder, &origin, &[0.5; 8]).unwrap();
+    let compared = json(dir, &["sae", "compare", "main", "narrow", "--run", "small"]);
+    let second = &compared["saes"][1];
+    assert!(second["n_latents"] == 3 && second["consistency"].is_null(), "{second}");
+    let said = second["cautions"][0].as_str().unwrap();
+    assert!(said.starts_with("the SAEs write ") && said.ends_with("their directions are not of one space"), "{said}");
+    let shown = call(dir, &["sae", "compare", "main", "narrow", "main@19", "--run", "small"]);
+    assert!(shown.code == Some(0) && shown.stdout.contains("matched_frac"), "{}", shown.stderr);
+    assert!(shown.stderr.contains("narrow: the SAEs write ") && shown.stderr.contains("monosem sae eval --name narrow"), "{}", shown.stderr);
+    assert!(!shown.stderr.contains("eval --name main@19") && !shown.stderr.contains("eval --name 'main@19'"), "{}", shown.stderr);
+}
+
+#[test]
 fn an_sae_is_put_beside_its_controls_which_are_trained_once() {
     let copied = copied();
     let dir = copied.path();

@@ -144,6 +144,18 @@ pub fn finish(run: &RunDir) {
     manifest.write(&run.sae("main")).unwrap();
 }
 
+/// The demo's SAE with its snapshots once more, under another name.
+#[allow(dead_code)]
+pub fn copy_sae(run: &RunDir, name: &str) {
+    for part in ["", "history"] {
+        let (from, to) = (run.sae("main").join(part), run.sae(name).join(part));
+        std::fs::create_dir_all(&to).unwrap();
+        for path in std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
 fn documents() -> Vec<String> {
     let mut rng = seed::rng(0, "demo/documents", 0);
     let mut sentence = || {

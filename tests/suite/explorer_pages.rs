@@ -49,6 +49,24 @@ fn what_is_typed_is_found_in_labels_tokens_and_contexts_and_never_becomes_markup
 }
 
 #[test]
+fn of_several_saes_the_first_and_those_that_are_not_finished_are_open() {
+    let served = Served::new(|dir| {
+        let run = demo::make_with_model(dir);
+        demo::copy_sae(&run, "goes-on");
+        demo::finish(&run);
+        demo::copy_sae(&run, "other");
+        run
+    });
+    let page = served.get("/training").body;
+    assert!(
+        page.contains("data-sae=\"main\" open>") && page.contains("data-sae=\"goes-on\" open>") && page.contains("data-sae=\"other\">"),
+        "{page}"
+    );
+    // Without a script its form is in it: what was asked for is open.
+    assert!(served.get("/training?sae=other&at=0").body.contains("data-sae=\"other\" open>"));
+}
+
+#[test]
 fn whoever_opens_the_address_of_a_part_of_a_page_is_led_to_the_page() {
     let served = Served::new(demo::make_full);
     let opened = |path: &str| served.ask("GET", path, &[("Sec-Fetch-Dest", "document")], "");

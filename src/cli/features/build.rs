@@ -1,6 +1,6 @@
 //! `monosem features build`
 
-use super::super::{Global, Interrupted, Terminal, again};
+use super::super::{Global, Interrupted, Terminal, again, one_or_more};
 use super::{Loaded, OpenedSae, Which, open_model, open_sae, print};
 use crate::artifact::{RunDir, Start};
 use crate::features::store::Meta;
@@ -11,7 +11,7 @@ use anyhow::bail;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Tokens that statistics are over ("dead" is defined on 1,000,000)
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = one_or_more::<u64>)]
     tokens: u64,
     /// Read held-out half A instead of training text
     #[arg(long)]

@@ -23,7 +23,7 @@ use crate::features::{self, Dictionary, NEURONS};
 use crate::intervene::check_widths;
 use crate::labels::Labels;
 use crate::lm::{HookPoint, Lm, LmConfig};
-use crate::pipeline::{saes_in_words, train_it};
+use crate::pipeline::{saes_in_words, train_command, train_it};
 use crate::sae::{Sae, read_origin};
 use anyhow::{Context, bail};
 
@@ -174,7 +174,7 @@ struct OpenedSae {
 /// Opens an SAE and checks it against the model.
 fn open_sae(run: &RunDir, name: &str, lm: &Manifest, config: &LmConfig) -> anyhow::Result<OpenedSae> {
     let dir = run.sae(name);
-    let rerun = format!("monosem sae train --name {name} {}", run.flags());
+    let rerun = train_command(run, name);
     let next = || {
         format!("cannot open the SAE {name} of {}\n  those that are there: {}; {}", run.root.display(), saes_in_words(run, None), train_it(run, name))
     };

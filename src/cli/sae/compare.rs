@@ -4,7 +4,7 @@ use super::super::{Global, refuse_missing};
 use crate::artifact::{RunDir, grouped, read_json, shell_word};
 use crate::features::compare::{Named, cautions, compare, open};
 use crate::pipeline::{saes_in_words, train_it};
-use crate::sae::{Consistency, Eval, consistency, consistency_formulas};
+use crate::sae::{Consistency, Error, Eval, consistency, consistency_formulas};
 use anyhow::{Context, bail};
 use serde::Serialize;
 
@@ -21,13 +21,13 @@ struct Side {
     n_latents: usize,
     /// Absent until `monosem sae eval`.
     eval: Option<Eval>,
-    /// With the first; absent for the first itself.
+    /// With the first; absent for the first itself, and where the two cannot be matched.
     consistency: Option<Consistency>,
     /// What must be known of it.
     cautions: Vec<String>,
-    /// The command that measures it.
+    /// The command that measures it; there is none for a snapshot.
     #[serde(skip)]
-    to_eval: String,
+    to_eval: Option<String>,
 }
 
 pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
@@ -48,15 +48,11 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         })?;
         let path = home.sae(plain).join("eval.json");
         let eval = path.exists().then(|| read_json(&path)).transpose()?;
-        let mut side = Side { name: name.clone(), n_latents: named.sae.d_sae, eval, consistency: None, cautions: vec![], to_eval: String::new() };
-        side.to_eval = format!("monosem sae eval --name {} {}", shell_word(plain), home.flags());
+        let to_eval = (!plain.contains('@')).then(|| format!("monosem sae eval --name {} {}", shell_word(plain), home.flags()));
+        let mut side = Side { name: name.clone(), n_latents: named.sae.d_sae, eval, consistency: None, cautions: vec![], to_eval };
         match &first {
             None => first = Some(named),
-            Some(first) => {
-                side.consistency = Some(consistency(&first.sae, &named.sae)?);
-                let matched = compare(first.side(), named.side())?.matched;
-                side.cautions = cautions(first, &named, &matched);
-            }
+            Some(first) => side.beside(first, &named),
         }
         side.cautions.extend(side.eval.iter().flat_map(super::cautions));
         sides.push(side);
@@ -73,7 +69,7 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     if let Some(first) = amounts.next()
         && amounts.any(|other| other != first)
     {
-        let commands: Vec<&str> = sides.iter().map(|side| side.to_eval.as_str()).collect();
+        let commands: Vec<&str> = sides.iter().filter_map(|side| side.to_eval.as_deref()).collect();
         tell!(
             "note: these were not measured on as many tokens, so their figures are of different text; to measure all alike: {}",
             commands.join(" && ")
@@ -90,11 +86,34 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     }
     said.iter().for_each(|(why, names)| tell!("{}: {why}", names.join(", ")));
     for side in &sides {
-        if side.eval.is_none() {
-            tell!("{} is not evaluated yet: {}", side.name, side.to_eval);
+        if let (None, Some(command)) = (&side.eval, &side.to_eval) {
+            tell!("{} is not evaluated yet: {command}", side.name);
         }
     }
     Ok(())
+}
+
+impl Side {
+    /// What it shares with the first. Where their directions cannot be matched that is said, and the figures of both are shown all the same.
+    fn beside(&mut self, first: &Named, this: &Named) {
+        let first_line = |why: String| why.lines().next().unwrap_or_default().to_string();
+        match consistency(&first.sae, &this.sae) {
+            Ok(found) => self.consistency = Some(found),
+            Err(Error::Config { what }) => self.cautions.push(first_line(what)),
+            Err(other) => self.cautions.push(first_line(other.to_string())),
+        }
+        let matched = match compare(first.side(), this.side()) {
+            Ok(found) => found.matched,
+            Err(why) => {
+                // Directions of another width were refused above already.
+                if first.sae.d_out() == this.sae.d_out() {
+                    self.cautions.push(first_line(why.to_string()));
+                }
+                vec![]
+            }
+        };
+        self.cautions.extend(cautions(first, this, &matched));
+    }
 }
 
 /// Name, its value of an SAE, decimals.

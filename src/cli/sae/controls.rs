@@ -1,10 +1,10 @@
 //! `monosem sae controls`: an SAE beside what learned less, or nothing.
 
-use super::super::{Global, Interrupted, Terminal, again};
+use super::super::{Global, Interrupted, Terminal, again, one_or_more};
 use super::{Subject, between, is_missed};
-use crate::artifact::{RunDir, grouped, write_json};
+use crate::artifact::{Manifest, RunDir, grouped, settings, write_json};
 use crate::pipeline::{self, ControlKind, ControlRow, EvalConfig, controls};
-use crate::sae::{Forecast, Speed, metric_formulas};
+use crate::sae::{Forecast, SAE_FORMAT_VERSION, Speed, metric_formulas};
 use anyhow::bail;
 use std::collections::BTreeMap;
 
@@ -14,14 +14,17 @@ pub struct Args {
     #[arg(long, visible_alias = "sae", default_value = "main", value_name = "NAME")]
     name: String,
     /// Held-out tokens to measure reconstruction on
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = one_or_more::<u64>)]
     tokens: u64,
     /// Held-out tokens to measure cross-entropies on
-    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = one_or_more::<u64>)]
     ce_tokens: u64,
     /// Seed of the random directions
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// Replace SAEs that have the name of a control and other settings
+    #[arg(long)]
+    yes: bool,
 }
 
 pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
@@ -33,9 +36,26 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     }
     tell!("trains {0}-frozen, {0}-soft-frozen and {0}-shuffled where they are not there, each on as many rows as {0}", args.name);
     let to_train = pipeline::controls_to_train(run, &args.name)?;
+    for (train, place) in to_train.iter().filter(|_| !args.yes) {
+        let differs = place.differences(train)?;
+        if !differs.is_empty() {
+            bail!(
+                "{} is no control of {} as that is now: {}\n  replace it: the same command with --yes",
+                place.out.display(),
+                args.name,
+                settings::listed(&differs)
+            );
+        }
+    }
+    if Manifest::read(&dir, "sae", SAE_FORMAT_VERSION)?.inputs.contains_key("activations") {
+        tell!(
+            "  note: {} was trained on cached rows, in their precision and some perhaps more than once; its controls are trained on rows as the model computes them",
+            args.name
+        );
+    }
     if !to_train.is_empty() {
         let speed = Speed::measure();
-        let each = to_train.iter().map(|train| Forecast::of(train).seconds(speed));
+        let each = to_train.iter().map(|(train, _)| Forecast::of(train).seconds(speed));
         let all = each.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         tell!("  some {} for the steps of {} trainings, by what was measured just now; the model's time comes on top", between(all), to_train.len());
     }

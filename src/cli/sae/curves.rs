@@ -3,6 +3,7 @@
 use super::super::Global;
 use crate::artifact::{RunDir, TrainLog, write_atomic};
 use crate::pipeline::plot::{self, Series};
+use crate::sae::Begun;
 use anyhow::bail;
 use std::io::Write;
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
-    let mut logs = Vec::new();
+    let (mut logs, mut targets) = (Vec::new(), Vec::new());
     for name in &args.names {
         let folders = [run.checkpoints(&format!("sae-{name}")), run.sae(name)];
         let Some(log) = folders.iter().find_map(|dir| TrainLog::read(&dir.join("train.jsonl")).filter(|log| !log.is_empty())) else {
@@ -36,10 +37,16 @@ pub(super) fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<
                 run.flags()
             );
         };
+        targets.extend(Begun::read(&folders[0], &folders[1])?.and_then(|begun| begun.config.target_l0));
         logs.push((name, log));
     }
+    let end = logs.iter().filter_map(|(_, log)| Some(log.curve("rows", "l0").last()?.0)).fold(0.0, f64::max);
+    let targets = levels(targets, end);
     let panels = PANELS.map(|(field, title, label)| {
-        let series: Vec<Series> = logs.iter().map(|(name, log)| Series { name, points: log.curve("rows", field) }).collect();
+        let mut series: Vec<Series> = logs.iter().map(|(name, log)| Series { name, points: log.curve("rows", field) }).collect();
+        if field == "l0" {
+            series.extend(targets.iter().map(|(name, points)| Series { name, points: points.to_vec() }));
+        }
         plot::lines(title, "rows", label, &series)
     });
     let out = args.out.clone().unwrap_or_else(|| run.sae(&args.names[0]).join("curves.svg"));
@@ -58,4 +65,23 @@ pub(super) fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<
     }
     say!("curves in {}", out.display());
     Ok(())
+}
+
+/// A level line up to the last row for each target that was asked for, however often, with its name.
+fn levels(mut targets: Vec<f64>, end: f64) -> Vec<(String, [(f64, f64); 2])> {
+    targets.sort_by(f64::total_cmp);
+    targets.dedup();
+    targets.into_iter().map(|target| (format!("target {target}"), [(0.0, target), (end, target)])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_target_is_one_level_line_over_all_rows() {
+        let found = levels(vec![32.0, 8.5, 32.0], 1000.0);
+        assert_eq!(found, [("target 8.5".to_string(), [(0.0, 8.5), (1000.0, 8.5)]), ("target 32".to_string(), [(0.0, 32.0), (1000.0, 32.0)])]);
+        assert!(levels(vec![], 1000.0).is_empty());
+    }
 }

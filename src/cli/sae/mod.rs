@@ -7,12 +7,12 @@ mod train;
 
 use super::lm::lm_manifest;
 use super::{Global, Interrupted, Terminal, again, one_or_more};
-use crate::artifact::{Manifest, RunDir, grouped, read_json, time};
+use crate::artifact::{Manifest, RunDir, grouped, read_json, shell_word, time};
 use crate::corpus::TokenStream;
 use crate::lm::{self, HookPoint, Lm};
-use crate::pipeline::{self, EvalConfig, Evaluated, saes_in_words, train_it};
+use crate::pipeline::{self, EvalConfig, Evaluated, saes_in_words, shuffled_control_of, train_command, train_it};
 use crate::sae::{self, Eval, Recipe, Sae, Select, TrainConfig};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -134,12 +134,19 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
     );
     let mut progress = Terminal::new();
     if let Some(target) = target {
+        if args.neurons.is_some() {
+            bail!("--neurons is of a control of SAEs, and {} is a transcoder\n  leave it out", args.name);
+        }
         let eval = match pipeline::evaluate_transcoder(&mut engine, &stream, &sae, target, &config, &mut progress) {
             Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
             done => done?,
         };
         pipeline::write_eval(&dir, &eval, record)?;
-        return say_transcoder(&dir, &eval, global);
+        say_transcoder(&dir, &eval, global)?;
+        if !global.json {
+            say_next(&args.name, run);
+        }
+        return Ok(());
     }
     let evaluated = match pipeline::evaluate(&mut engine, &stream, &sae, &config, &mut progress) {
         Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
@@ -186,11 +193,17 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
         say!("  {what:38} {ce:8.4} {gap:8.4} {:>17} {:>17}", share(zeros), share(mean));
     }
     said.iter().for_each(|caution| tell!("note: {caution}"));
-    match run.features(&args.name).exists() {
-        true => tell!("next: monosem explore --sae {} {}", args.name, run.flags()),
-        false => tell!("next: monosem features build --sae {} {}", args.name, run.flags()),
-    }
+    say_next(&args.name, run);
     Ok(())
+}
+
+fn say_next(name: &str, run: &RunDir) {
+    let word = shell_word(name);
+    match shuffled_control_of(run, name) {
+        Some(of) => tell!("next: monosem sae controls --name {} {}", shell_word(&of), run.flags()),
+        None if run.features(name).exists() => tell!("next: monosem explore --sae {word} {}", run.flags()),
+        None => tell!("next: monosem features build --sae {word} {}", run.flags()),
+    }
 }
 
 /// The figures that need no model, with their formulas.
@@ -256,9 +269,21 @@ fn say_transcoder(dir: &Path, eval: &Eval, global: &Global) -> anyhow::Result<()
         return Ok(());
     }
     say_figures(dir, eval)?;
-    for name in ["ce_clean", "ce_spliced", "ce_zero", "ce_mean", "ce_recovered_zero", "ce_recovered_mean", "kl"] {
-        let figure = serde_json::to_value(eval)?[name].as_f64();
-        say!("  {name:28} {:>9}   {}", figure.map_or("-".into(), |f| format!("{f:.4}")), eval.formulas[name]);
+    let count = |n: Option<u64>| grouped(n.unwrap_or(0));
+    say!("cross-entropies on {} held-out tokens, KL on {}", count(eval.n_ce_tokens), count(eval.n_kl_tokens));
+    let gap = eval.ce_spliced.zip(eval.ce_clean).map(|(spliced, clean)| spliced - clean);
+    for (name, figure) in [
+        ("ce_clean", eval.ce_clean),
+        ("ce_spliced", eval.ce_spliced),
+        ("gap_nats", gap),
+        ("ce_zero", eval.ce_zero),
+        ("ce_mean", eval.ce_mean),
+        ("ce_recovered_zero", eval.ce_recovered_zero),
+        ("ce_recovered_mean", eval.ce_recovered_mean),
+        ("kl", eval.kl),
+    ] {
+        let formula = eval.formulas.get(name).map_or("", String::as_str);
+        say!("  {name:28} {:>9}   {formula}", figure.map_or("-".into(), |f| format!("{f:.4}")));
     }
     cautions(eval).iter().for_each(|caution| tell!("note: {caution}"));
     Ok(())
@@ -283,7 +308,7 @@ impl Subject {
         let hook = parse(&origin.hook_name)?;
         let target = sae.transcoder.is_some().then(|| parse(origin.hook_name_out.as_deref().unwrap_or_default())).transpose()?;
         let stream = open_stream(run)?;
-        let rerun = format!("monosem sae train --name {name} {}", run.flags());
+        let rerun = train_command(run, name);
         let trained = Manifest::read(&dir, "sae", sae::SAE_FORMAT_VERSION)?;
         trained.check_input(&dir, "lm", &lm_manifest(run)?, &rerun)?;
         let engine = lm::CpuEngine::new(open_lm(run, &stream)?);

@@ -123,55 +123,10 @@ fn train_on<S: WindowRows>(
     global: &Global,
     run: &RunDir,
 ) -> anyhow::Result<()> {
-    let to = args.target.map(|hook| format!(" with {hook}")).unwrap_or_default();
-    tell!("rows are {rows_are}: {} of {}{to}, batch {}", grouped(args.n_rows()), args.hook, args.batch);
-    tell!("  {}", source.describe());
-    let epochs = args.n_rows() as f64 / source.plan().rows_per_epoch() as f64;
-    if epochs > 1.5 {
-        tell!("  note: every row is read {epochs:.1} times, for the text has {} of them", grouped(source.plan().rows_per_epoch()));
+    let left: Vec<f64> = jobs.iter().map(|(config, place)| left(config, place)).collect();
+    if left.iter().any(|&left| left > 0.0) {
+        tell_plan(&source, rows_are, model.as_ref(), jobs, &left, args);
     }
-    if source.plan().adjacency_ratio() > 2.0 {
-        tell!("  note: this buffer is too small for its promise of a ratio below 2; give more with --buffer-mib");
-    }
-    if differ_in_what_is_steered(args) {
-        tell!("  note: with --target-l0 a coefficient is only where the search begins: SAEs of several coefficients will hardly differ");
-    }
-    let (mut least, mut most, mut bytes, mut longest_left) = (0.0, 0.0, 0, 0.0f64);
-    let speed = sae::Speed::measure();
-    for (config, place) in jobs {
-        let forecast = sae::Forecast::of(config);
-        let seconds = forecast.seconds(speed);
-        let left = left(config, place);
-        (least, most, longest_left) = (least + left * seconds.0, most + left * seconds.1, longest_left.max(left));
-        bytes += forecast.ram_bytes;
-        let kind = match config.sae.target {
-            None => "",
-            Some(Target { skip: false, .. }) => " as a transcoder",
-            Some(Target { skip: true, .. }) => " as a skip transcoder",
-        };
-        tell!("training {}{kind}: {} latents of {} numbers, seed {}", config.sae.recipe.in_words(), config.sae.d_sae, config.sae.d_in, config.seed);
-        let auxk = if config.sae.recipe.auxk() { "; reviving dead latents (AuxK) takes more on top" } else { "" };
-        tell!("  {}{auxk}", forecast.in_words());
-        let checkpoints = size(forecast.checkpoint_bytes);
-        tell!(
-            "  writes {} ({}, of which snapshots {}) and checkpoints of {checkpoints}",
-            place.out.display(),
-            size(forecast.disk_bytes),
-            size(forecast.snapshot_bytes)
-        );
-    }
-    let reading = model.as_ref().map_or(String::new(), |model| {
-        let tokens = (longest_left * source.plan().tokens_for(args.n_rows()) as f64) as u64;
-        format!(" and {} for the model, which runs {} tokens", time(tokens as f64 * model.seconds_per_token), grouped(tokens))
-    });
-    let bytes = bytes + source.memory_bytes() + model.as_ref().map_or(0, |model| model.bytes);
-    let steps = between((least, most));
-    tell!(
-        "in all some {steps} for the steps{reading}, by what was measured just now (encoding {:.0} GFLOP/s, other products {:.0}), and {} of memory",
-        speed.encode / 1e9,
-        speed.product / 1e9,
-        size(bytes)
-    );
     let borrowed: Vec<(&TrainConfig, &Place)> = jobs.iter().map(|(config, place)| (config, place)).collect();
     let trained = match sae::train_all(&mut source, &borrowed, &mut Terminal::new()) {
         Err(sae::Error::Interrupted { .. }) => return Err(Interrupted { resume: again("--resume") }.into()),
@@ -215,10 +170,66 @@ fn train_on<S: WindowRows>(
     Ok(())
 }
 
+/// Which rows there are, what is trained on them, and what that takes; `left` is the share of its steps that each still has to make.
+fn tell_plan<S: WindowRows>(source: &Shuffled<S>, rows_are: &str, model: Option<&Model>, jobs: &[(TrainConfig, Place)], left: &[f64], args: &Train) {
+    let to = args.target.map(|hook| format!(" with {hook}")).unwrap_or_default();
+    tell!("rows are {rows_are}: {} of {}{to}, batch {}", grouped(args.n_rows()), args.hook, args.batch);
+    tell!("  {}", source.describe());
+    let epochs = args.n_rows() as f64 / source.plan().rows_per_epoch() as f64;
+    if epochs > 1.5 {
+        tell!("  note: every row is read {epochs:.1} times, for the text has {} of them", grouped(source.plan().rows_per_epoch()));
+    }
+    if source.plan().adjacency_ratio() > 2.0 {
+        tell!("  note: this buffer is too small for its promise of a ratio below 2; give more with --buffer-mib");
+    }
+    if differ_in_what_is_steered(args) {
+        tell!("  note: with --target-l0 a coefficient is only where the search begins: SAEs of several coefficients will hardly differ");
+    }
+    let (mut least, mut most, mut bytes, mut longest_left) = (0.0, 0.0, 0, 0.0f64);
+    let speed = sae::Speed::measure();
+    for ((config, place), &left) in jobs.iter().zip(left) {
+        let forecast = sae::Forecast::of(config);
+        let seconds = forecast.seconds(speed);
+        (least, most, longest_left) = (least + left * seconds.0, most + left * seconds.1, longest_left.max(left));
+        bytes += forecast.ram_bytes;
+        let kind = match config.sae.target {
+            None => "",
+            Some(Target { skip: false, .. }) => " as a transcoder",
+            Some(Target { skip: true, .. }) => " as a skip transcoder",
+        };
+        tell!("training {}{kind}: {} latents of {} numbers, seed {}", config.sae.recipe.in_words(), config.sae.d_sae, config.sae.d_in, config.seed);
+        let auxk = if config.sae.recipe.auxk() { "; reviving dead latents (AuxK) takes more on top" } else { "" };
+        tell!("  {}{auxk}", forecast.in_words());
+        let checkpoints = size(forecast.checkpoint_bytes);
+        tell!(
+            "  writes {} ({}, of which snapshots {}) and checkpoints of {checkpoints}",
+            place.out.display(),
+            size(forecast.disk_bytes),
+            size(forecast.snapshot_bytes)
+        );
+    }
+    let reading = model.map_or(String::new(), |model| {
+        let tokens = (longest_left * source.plan().tokens_for(args.n_rows()) as f64) as u64;
+        format!(" and {} for the model, which runs {} tokens", time(tokens as f64 * model.seconds_per_token), grouped(tokens))
+    });
+    let bytes = bytes + source.memory_bytes() + model.map_or(0, |model| model.bytes);
+    let steps = between((least, most));
+    tell!(
+        "in all some {steps} for the steps{reading}, by what was measured just now (encoding {:.0} GFLOP/s, other products {:.0}), and {} of memory",
+        speed.encode / 1e9,
+        speed.product / 1e9,
+        size(bytes)
+    );
+}
+
 /// The share of its steps that a training still has to make.
 fn left(config: &TrainConfig, place: &Place) -> f64 {
+    if place.start != Start::Replace && place.is_fresh(config) {
+        return 0.0;
+    }
     let begun = if place.start == Start::Resume { Begun::read(&place.checkpoints, &place.out).ok().flatten() } else { None };
-    begun.map_or(1.0, |begun| 1.0 - begun.step as f64 / config.steps() as f64)
+    // A finished one that is not fresh is trained anew.
+    begun.filter(|begun| begun.step < config.steps()).map_or(1.0, |begun| 1.0 - begun.step as f64 / config.steps() as f64)
 }
 
 /// Share of dead latents that explains why L0 is low.
@@ -227,7 +238,7 @@ const MANY_DEAD: f64 = 0.25;
 /// What to try where L0 did not come to its target.
 fn towards_a_missed_target(config: &TrainConfig, (l0, dead_frac): (f64, f64), factor: f64) -> String {
     let recipe = &config.sae.recipe;
-    let most = recipe.saturates().zip(recipe.sparsity(config.sae.d_out())).map_or(sae::Control::MOST, |(most, coefficient)| most / coefficient);
+    let most = config.factor_limit().unwrap_or(sae::Control::MOST);
     if factor.abs() >= 0.999 * most {
         let far = if factor < 0.0 { "a reward for active latents is as high" } else { "the coefficient is as high" };
         return format!(
@@ -236,7 +247,7 @@ fn towards_a_missed_target(config: &TrainConfig, (l0, dead_frac): (f64, f64), fa
         );
     }
     let below = config.target_l0.is_some_and(|target| l0 < target);
-    if recipe.saturates().is_some() {
+    if config.factor_limit().is_some() {
         return "train on more --rows, in a smaller --batch or at a higher --lr".into();
     }
     if factor < 0.1 && below && dead_frac > MANY_DEAD {
@@ -262,7 +273,7 @@ mod tests {
     fn a_missed_target_names_what_can_be_changed() {
         for recipe in Recipe::all() {
             let config = TrainConfig::short(SaeConfig::new(8, 16, recipe.clone()), 640, 64, 0);
-            if let Some(most) = recipe.saturates() {
+            if let Some(most) = config.factor_limit() {
                 assert!(!towards_a_missed_target(&config, (30.0, 0.0), 0.1 * most).contains("--set"));
                 let far = [most, -most].map(|factor| towards_a_missed_target(&config, (30.0, 0.0), factor));
                 assert!(far[0].contains("coefficient is as high") && far[1].contains("a reward"), "{far:?}");

@@ -9,7 +9,7 @@ use crate::intervene::saved::{SavedEdit, Scale};
 use crate::intervene::write::Rig;
 use crate::intervene::{self, Steering};
 use crate::lm::{CpuEngine, HookPoint, Lm};
-use crate::pipeline::{saes_in_words, train_it};
+use crate::pipeline::{saes_in_words, train_command, train_it};
 use crate::sae::{Sae, read_origin};
 use anyhow::{Context, anyhow, bail};
 use std::path::PathBuf;
@@ -41,8 +41,10 @@ impl Opened {
         if !sae_dir.is_dir() {
             bail!("there is no SAE {name} in {}\n  those that are there: {}; {}", run.root.display(), saes_in_words(run, None), train_it(run, &name));
         }
-        let rerun = format!("monosem sae train --name {name} {}", run.flags());
-        let sae = Sae::load(&sae_dir).with_context(|| format!("cannot open the SAE {name} of {}\n  train one with: {rerun}", run.root.display()))?;
+        let rerun = train_command(run, &name);
+        let again =
+            || format!("cannot open the SAE {name} of {}\n  train one with: monosem sae train --name {name} {}", run.root.display(), run.flags());
+        let sae = Sae::load(&sae_dir).with_context(again)?;
         let manifest = |dir: &std::path::Path| read_json::<Manifest>(&dir.join("manifest.json"));
         let sae_manifest = manifest(&sae_dir)?;
         sae_manifest.check_input(&sae_dir, "lm", &lm_manifest(run)?, &rerun)?;

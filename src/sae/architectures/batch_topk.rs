@@ -20,15 +20,17 @@ pub struct BatchTopK {
     pub k: f64,
     /// Whether dead latents are trained on the residual (AuxK).
     pub auxk: bool,
-    /// k at the first step, from where it falls linearly to `k`, which it is for the last tenth of the run; none: always k.
+    /// k at the first step, from where it falls linearly to `k`; none: always k.
     pub k_start: Option<f64>,
+    /// Share of the run over which it falls; none: 0.9, so that the threshold is a mean over many batches of the last k.
+    pub k_until: Option<f64>,
     /// Size of a refining step between two selections; none: one selection.
     pub refine: Option<f64>,
 }
 
 impl Default for BatchTopK {
     fn default() -> Self {
-        BatchTopK { k: 32.0, auxk: true, k_start: None, refine: None }
+        BatchTopK { k: 32.0, auxk: true, k_start: None, k_until: None, refine: None }
     }
 }
 
@@ -44,7 +46,7 @@ impl Architecture for BatchTopK {
 
     fn check(&self, _: usize, d_sae: usize) -> Result<(), String> {
         check_refine(self.refine)?;
-        check_k(self.k, self.k_start, d_sae)
+        check_k(self.k, (self.k_start, self.k_until), d_sae)
     }
 
     fn refine(&self) -> Option<f32> {
@@ -69,7 +71,7 @@ impl Architecture for BatchTopK {
     }
 
     fn at(&self, done: f64) -> Option<Recipe> {
-        let k = annealed(self.k, self.k_start?, done);
+        let k = annealed(self.k, (self.k_start?, self.k_until), done);
         Some(BatchTopK { k, ..self.clone() }.into())
     }
 }
@@ -94,18 +96,28 @@ pub(super) fn refine_in_words(refine: Option<f64>) -> String {
     refine.map_or(String::new(), |step| format!(", refine {step}"))
 }
 
-/// Share of the run over which k changes. Over the rest it is what the SAE is used with, so that the threshold is the mean of that.
+/// Share of the run over which k changes, unless another is given. Over the rest it is what the SAE is used with, so that the threshold is the mean of that.
 const ANNEALED: f64 = 0.9;
 
-pub(super) fn annealed(k: f64, start: f64, done: f64) -> f64 {
-    if done >= ANNEALED { k } else { start + (k - start) * done / ANNEALED }
+/// k after this share of the run, from its start and the share until which it changes.
+pub(super) fn annealed(k: f64, (start, until): (f64, Option<f64>), done: f64) -> f64 {
+    let until = until.unwrap_or(ANNEALED);
+    if done >= until { k } else { start + (k - start) * done / until }
 }
 
 pub(super) fn k_in_words(k: f64, start: Option<f64>) -> String {
     start.map_or(format!("k {k}"), |start| format!("k {start} to {k}"))
 }
 
-pub(super) fn check_k(k: f64, start: Option<f64>, d_sae: usize) -> Result<(), String> {
+pub(super) fn check_k(k: f64, (start, until): (Option<f64>, Option<f64>), d_sae: usize) -> Result<(), String> {
+    if let Some(until) = until {
+        if start.is_none() {
+            return Err(format!("k_until is {until}, but without a k_start k does not change; give both, or leave it out"));
+        }
+        if !(until > 0.0 && until <= 1.0) {
+            return Err(format!("k_until is {until}; it is a share of the run, above 0 and at most 1"));
+        }
+    }
     let fits = |k: f64| k > 0.0 && k <= d_sae as f64;
     match (fits(k), start.is_none_or(fits)) {
         (true, true) => Ok(()),
@@ -197,12 +209,17 @@ mod tests {
 
     #[test]
     fn k_falls_in_a_line_and_then_stays() {
-        let recipe = BatchTopK { k: 25.0, k_start: Some(75.0), ..Default::default() };
-        let k = |done| match recipe.at(done) {
+        let falls = |until: Option<f64>| BatchTopK { k: 25.0, k_start: Some(75.0), k_until: until, ..Default::default() };
+        let k = |until, done| match falls(until).at(done) {
             Some(Recipe::BatchTopK(BatchTopK { k, .. })) => k,
             other => panic!("{other:?}"),
         };
-        assert_eq!((k(0.0), k(0.45), k(0.9), k(1.0)), (75.0, 50.0, 25.0, 25.0));
+        assert_eq!([0.0, 0.45, 0.9, 1.0].map(|done| k(None, done)), [75.0, 50.0, 25.0, 25.0]);
+        assert_eq!([0.0, 0.5, 0.9, 1.0].map(|done| k(Some(1.0), done)), [75.0, 50.0, 30.0, 25.0]);
+        for until in [0.0, 1.1, f64::NAN] {
+            assert!(falls(Some(until)).check(5, 100).unwrap_err().contains("share of the run"));
+        }
+        assert!(BatchTopK { k_until: Some(0.5), ..Default::default() }.check(5, 100).unwrap_err().contains("without a k_start"));
         assert!(BatchTopK::default().at(0.5).is_none());
     }
 }

@@ -124,6 +124,9 @@ impl Architecture for JumpRelu {
                 return Err(format!("{name} is {value}; it must be positive"));
             }
         }
+        if !(self.pre_act >= 0.0 && self.pre_act.is_finite()) {
+            return Err(format!("pre_act is {}; it must be 0 or more", self.pre_act));
+        }
         let default = JumpRelu::default();
         if self.loss == JumpLoss::Step && (self.scale, self.pre_act) != (default.scale, default.pre_act) {
             return Err("scale and pre_act are of the tanh loss; say loss=tanh as well, or leave them out".into());

@@ -151,6 +151,11 @@ pub trait Architecture: fmt::Debug + Sync {
         false
     }
 
+    /// Whether that is done for each level of nested reconstructions apart, with what that leaves over.
+    fn auxk_by_level(&self) -> bool {
+        false
+    }
+
     /// The architecture as its schedule has it after this share of the run.
     fn at(&self, _done: f64) -> Option<Recipe> {
         None

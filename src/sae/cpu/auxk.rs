@@ -2,7 +2,8 @@
 //!
 //! B = rows, D = d_in, E = d_out (= D but for transcoders), N = dead latents. z = xc w_enc[dead]^T + b_enc[dead]; the k_aux = min(E/2, N) largest raw z of a row are kept, negative
 //! ones too (rectified values could never revive a latent that is negative everywhere); x_aux = kept w_dec[dead], without b_dec.
-//! aux = min(N / (E/2), 1) * mean over rows of |x_aux - (x - x_hat)|^2, with x_hat held fixed.
+//! aux = min(N / (E/2), 1) * mean over rows of |x_aux - (x - x_hat)|^2, with x_hat held fixed. Nested reconstructions may have one for each level, with its x_hat and the
+//! dead latents that it adds (as SAELens has it for Matryoshka).
 //!
 //! Published coefficients are 1 (SAELens) and 1/32 of an error divided by the residual's variance (Gao). 1/32 of the error itself, less than either, is too weak:
 //! Adam's second moments remember a latent's last firings for thousands of steps, and latents die faster than they come back (LOG.md). When it begins: [`AUXK_FROM`](crate::sae::config::AUXK_FROM).
@@ -14,36 +15,34 @@ use crate::kernels::gemm::{matmul_nn, matmul_nt, matmul_tn};
 use crate::kernels::sparse::{axpy, error_row};
 use crate::sae::encode::{CHUNK, block_rows, grow};
 use rayon::prelude::*;
+use std::ops::Range;
 
-/// What the auxiliary loss reads.
+/// What one auxiliary loss reads.
 pub(super) struct AuxK<'a> {
-    pub params: &'a Params,
-    /// (F, D): the encoder that is read with.
-    pub w_enc: &'a [f32],
-    /// Ascending.
-    pub dead: &'a [u32],
+    /// Which of the dead latents, by their places among them.
+    pub part: Range<usize>,
     /// (B, D): what the encoder saw.
     pub centred: &'a [f32],
     /// (B, E): 2 weight (x_hat - x) / B.
     pub g: &'a [f32],
     pub weight: f64,
     pub batch: usize,
-    pub d: usize,
-    pub e: usize,
-    pub f: usize,
 }
 
-/// Buffers, and the gradients of the dead latents after [`AuxWork::run`].
+/// Buffers, and the gradients of the dead latents after [`AuxWork::begin`] and [`AuxWork::run`] for all of them.
 #[derive(Default)]
 pub(super) struct AuxWork {
     /// (F,): place of a latent among the dead, u32::MAX for the others.
     slot: Vec<u32>,
+    d: usize,
+    e: usize,
     /// (N, D)
     w_enc: Vec<f32>,
     w_dec: Vec<f32>,
     d_w_enc: Vec<f32>,
     d_w_dec: Vec<f32>,
     /// (N,)
+    b_enc: Vec<f32>,
     d_b_enc: Vec<f32>,
     acts: Vec<f32>,
     d_acts: Vec<f32>,
@@ -52,10 +51,11 @@ pub(super) struct AuxWork {
 }
 
 impl AuxWork {
-    /// Computes the loss, returned with its weight, and the gradients of the dead latents.
-    pub fn run(&mut self, input: AuxK) -> f64 {
-        let AuxK { params, w_enc, dead, centred, g, weight: main_weight, batch, d, e, f } = input;
-        let n_dead = dead.len();
+    /// Gathers the weights of the dead latents, which ascend; `w_enc` (F, D) is the encoder that is read with.
+    pub fn begin(&mut self, params: &Params, w_enc: &[f32], dead: &[u32]) {
+        let (f, e, n_dead) = (params.b_enc.len(), params.b_dec.len(), dead.len());
+        let d = w_enc.len() / f;
+        (self.d, self.e) = (d, e);
         self.slot.clear();
         self.slot.resize(f, u32::MAX);
         self.w_enc.clear();
@@ -65,14 +65,23 @@ impl AuxWork {
             self.w_enc.extend_from_slice(&w_enc[j as usize * d..][..d]);
             self.w_dec.extend_from_slice(&params.w_dec[j as usize * e..][..e]);
         }
-        let bias: Vec<f32> = dead.iter().map(|&j| params.b_enc[j as usize]).collect();
-        let half = (e / 2).max(1);
-        let k_aux = half.min(n_dead);
-        let weight = (n_dead as f64 / half as f64).min(1.0);
+        self.b_enc.clear();
+        self.b_enc.extend(dead.iter().map(|&j| params.b_enc[j as usize]));
         self.d_w_enc.resize(n_dead * d, 0.0);
         self.d_w_dec.resize(n_dead * e, 0.0);
         self.d_b_enc.clear();
         self.d_b_enc.resize(n_dead, 0.0);
+    }
+
+    /// Computes the loss of a part of the dead latents, returned with its weight, and their gradients.
+    pub fn run(&mut self, input: AuxK) -> f64 {
+        let AuxK { part, centred, g, weight: main_weight, batch } = input;
+        let (d, e, n_dead) = (self.d, self.e, part.len());
+        let (of_rows, of_targets) = (part.start * d..part.end * d, part.start * e..part.end * e);
+        let (w_enc, w_dec, bias) = (&self.w_enc[of_rows.clone()], &self.w_dec[of_targets.clone()], &self.b_enc[part.clone()]);
+        let half = (e / 2).max(1);
+        let k_aux = half.min(n_dead);
+        let weight = (n_dead as f64 / half as f64).min(1.0);
         let rows = block_rows(n_dead);
         let to_residual = -(batch as f32) / (2.0 * main_weight as f32);
         let scale = (2.0 * weight / batch as f64) as f32;
@@ -87,11 +96,11 @@ impl AuxWork {
             }
             let (acts, d_acts) = (&mut self.acts[..n * n_dead], &mut self.d_acts[..n * n_dead]);
             let (g, residual) = (&mut self.g[..n * e], &mut self.residual[..n * e]);
-            matmul_nt(n, n_dead, d, centred, &self.w_enc, acts, false);
+            matmul_nt(n, n_dead, d, centred, w_enc, acts, false);
             acts.par_chunks_mut(CHUNK * n_dead).for_each_init(Vec::new, |keys, acts| {
-                acts.chunks_exact_mut(n_dead).for_each(|acts| keep_largest(acts, &bias, k_aux, keys));
+                acts.chunks_exact_mut(n_dead).for_each(|acts| keep_largest(acts, bias, k_aux, keys));
             });
-            matmul_nn(n, e, n_dead, acts, &self.w_dec, g, false);
+            matmul_nn(n, e, n_dead, acts, w_dec, g, false);
             let errors: Vec<f64> = (g.par_chunks_mut(CHUNK * e), residual.par_chunks_mut(CHUNK * e), g_main.par_chunks(CHUNK * e))
                 .into_par_iter()
                 .map(|(g, residual, g_main)| {
@@ -100,7 +109,7 @@ impl AuxWork {
                 })
                 .collect();
             squared_error += errors.iter().sum::<f64>();
-            matmul_nt(n, n_dead, e, g, &self.w_dec, d_acts, false);
+            matmul_nt(n, n_dead, e, g, w_dec, d_acts, false);
             let sums: Vec<Vec<f32>> = (d_acts.par_chunks_mut(CHUNK * n_dead), acts.par_chunks(CHUNK * n_dead))
                 .into_par_iter()
                 .map(|(d_acts, acts)| {
@@ -114,9 +123,9 @@ impl AuxWork {
                     sum
                 })
                 .collect();
-            sums.iter().for_each(|sum| axpy(1.0, sum, &mut self.d_b_enc));
-            matmul_tn(n_dead, e, n, acts, g, &mut self.d_w_dec, block > 0);
-            matmul_tn(n_dead, d, n, d_acts, centred, &mut self.d_w_enc, block > 0);
+            sums.iter().for_each(|sum| axpy(1.0, sum, &mut self.d_b_enc[part.clone()]));
+            matmul_tn(n_dead, e, n, acts, g, &mut self.d_w_dec[of_targets.clone()], block > 0);
+            matmul_tn(n_dead, d, n, d_acts, centred, &mut self.d_w_enc[of_rows.clone()], block > 0);
         }
         weight * squared_error / batch as f64
     }

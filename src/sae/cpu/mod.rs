@@ -2,7 +2,8 @@
 //!
 //! B = rows in the batch, D = d_in, E = d_out (= D but for transcoders), F = d_sae, K = latents kept per row, L = nested reconstructions (1 for most). All matrices are row-major, weights
 //! have one latent per row. The equations are those of [`super::architectures`]; `step` has the way from rows to gradients, `latents` the gradients of
-//! one latent after the other, `dense` the steps in which much is active, `batch_topk` the selection over a whole batch, `auxk` the dead latents.
+//! one latent after the other, `dense` the steps in which much is active, `batch_topk` the selection over a whole batch, `nested` the
+//! reconstructions of Matryoshka and Multi-TopK, `auxk` the dead latents.
 //!
 //! d_b_dec = sum of g - sum over latents of (sum of d_z[j]) w_enc[j] (where b_dec is subtracted from the input). The last term is all of the gradient
 //! through the pre-encoder bias: a product with a vector where autograd runs another full product.
@@ -13,6 +14,7 @@ mod batch_topk;
 pub(crate) mod check;
 mod dense;
 mod latents;
+mod nested;
 mod pursuit;
 mod step;
 

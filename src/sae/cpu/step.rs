@@ -3,11 +3,12 @@
 use super::auxk::{AuxK, AuxWork};
 use super::dense::{DensePass, DenseSums};
 use super::latents::{ByLatent, FirstSelection, LatentPass};
+use super::nested::{LevelScratch, nested, own_gradient};
 use super::{Clock, CpuEngine, PreparedScreen, batch_topk, pursuit};
 use crate::kernels::gemm::{matmul_nt, matmul_tn};
 use crate::kernels::screen::{Keep, MOST_ABOVE, ScreenCount, Wanted};
 use crate::kernels::sparse::{axpy, dot, error_row, gather_axpy, gather_dot, squared_distance};
-use crate::sae::architectures::{Architecture, Entries, Levels, Nesting, Selection};
+use crate::sae::architectures::{Architecture, Entries, Levels, Selection};
 use crate::sae::encode::{self, CHUNK, EncodeScratch, Pool, block_rows, encode_wanted, grow, subtract};
 use crate::sae::transcoder::split;
 use crate::sae::{Params, SparseRows, StepReport, StepSettings};
@@ -64,16 +65,6 @@ pub(super) struct Chunk {
     pub sums: Sums,
     scratch: LevelScratch,
     slopes: Vec<f32>,
-}
-
-#[derive(Default)]
-struct LevelScratch {
-    latent: Vec<u32>,
-    act: Vec<f32>,
-    d_act: Vec<f32>,
-    order: Vec<u32>,
-    /// (E,)
-    x_hat: Vec<f32>,
 }
 
 /// Sums over rows, in f64.
@@ -194,7 +185,7 @@ impl CpuEngine {
                 *screened = clock.phase("encode", || encode_wanted(wanted, screen, true, centred, pre, screens, &mut parts));
             }
             Selection::BatchTopK { k } => {
-                let wanted = (k * batch as f64).round() as usize;
+                let wanted = (k * batch as f64).round().max(1.0) as usize;
                 let [first_floor, floor] = batch_floors;
                 let screen = clock.phase("prepare encoder", || screen.of(w_enc, &params.b_enc));
                 let encoder = &mut batch_topk::Encoder { w_enc, b_enc: &params.b_enc, screen, pre, pool: screens, count: screened };
@@ -228,21 +219,21 @@ impl CpuEngine {
         let mut aux_loss = None;
         if recipe.auxk() && !settings.dead.is_empty() {
             clock.phase("aux", || {
-                let (g, weight): (&[f32], f64) = match &levels {
-                    None => (g, 1.0),
-                    Some(levels) => {
-                        let (last_g, main) = (grow(last_g, batch * e), levels.main());
-                        for (to, g) in last_g.chunks_exact_mut(e).zip(g.chunks_exact(n_levels * e)) {
-                            to.copy_from_slice(&g[main * e..][..e]);
-                            // Without what later levels have added to it.
-                            if main + 1 < n_levels {
-                                axpy(-1.0, &g[(main + 1) * e..][..e], to);
-                            }
-                        }
-                        (last_g, levels.weights[main])
-                    }
+                aux.begin(params, w_enc, settings.dead);
+                let all = 0..settings.dead.len();
+                let Some(levels) = &levels else {
+                    aux_loss = Some(aux.run(AuxK { part: all, centred, g, weight: 1.0, batch }));
+                    return;
                 };
-                aux_loss = Some(aux.run(AuxK { params, w_enc, dead: settings.dead, centred, g, weight, batch, d, e, f }));
+                let ends = |l: usize| settings.dead.partition_point(|&j| (j as usize) < levels.ends[l]);
+                let of_level = |l: usize| (l, if l == 0 { 0 } else { ends(l - 1) }..ends(l));
+                let parts: Vec<_> = if recipe.auxk_by_level() { (0..n_levels).map(of_level).collect() } else { vec![(levels.main(), all)] };
+                let mut loss = 0.0;
+                for (level, part) in parts.into_iter().filter(|(_, part)| !part.is_empty()) {
+                    let own = own_gradient(levels, level, g, e, grow(last_g, batch * e));
+                    loss += aux.run(AuxK { part, centred, g: own, weight: levels.weights[level], batch });
+                }
+                aux_loss = Some(loss);
             });
         }
         let first = recipe.refine().map(|step| {
@@ -484,81 +475,6 @@ impl Chunk {
                 sums.penalty += entries.penalty;
                 sums.other += entries.other;
             }
-        }
-    }
-}
-
-/// As the plain case of [`Chunk::decode_backward`] for nested reconstructions: g (L, E) becomes, level by level, the gradient with respect to what a latent of
-/// that level adds: that of its own loss and those of all later levels, or, detached, of the last one.
-#[allow(clippy::too_many_arguments)]
-fn nested(
-    levels: &Levels,
-    context: StepContext,
-    entries: &mut Entries,
-    target: &[f32],
-    g: &mut [f32],
-    level: &mut [u8],
-    scratch: &mut LevelScratch,
-    sums: &mut Sums,
-) {
-    let w_dec = &context.params.w_dec;
-    let d = target.len();
-    let n_levels = levels.ends.len();
-    let LevelScratch { latent, act, d_act, order, x_hat } = scratch;
-    match levels.nesting {
-        Nesting::Latent => {
-            for (level, &j) in level.iter_mut().zip(entries.latent) {
-                *level = levels.ends.partition_point(|&end| end <= j as usize) as u8;
-            }
-        }
-        Nesting::Rank => {
-            order.clear();
-            order.extend(0..entries.act.len() as u32);
-            // Of equal activations the lower latent comes first, as in the selection.
-            order.sort_by(|&a, &b| entries.act[b as usize].total_cmp(&entries.act[a as usize]).then(a.cmp(&b)));
-            for (rank, &i) in order.iter().enumerate() {
-                level[i as usize] = levels.ends.partition_point(|&end| end <= rank) as u8;
-            }
-        }
-    }
-    let level = &*level;
-    let of_level = |l: usize| (0..level.len()).filter(move |&i| level[i] as usize == l);
-    x_hat.clear();
-    x_hat.extend_from_slice(if context.params.w_skip.is_empty() { &context.params.b_dec } else { &g[..d] });
-    for l in 0..n_levels {
-        latent.clear();
-        act.clear();
-        for i in of_level(l) {
-            latent.push(entries.latent[i]);
-            act.push(entries.act[i]);
-        }
-        gather_axpy(latent, act, w_dec, x_hat);
-        let g = &mut g[l * d..][..d];
-        g.copy_from_slice(x_hat);
-        let squared = error_row(target, context.scale * levels.weights[l] as f32, g);
-        if l == levels.main() {
-            sums.squared_error += squared;
-            sums.nested -= squared;
-        }
-        sums.nested += levels.weights[l] * squared;
-    }
-    if levels.detached {
-        let (inner, last) = g.split_at_mut((n_levels - 1) * d);
-        inner.chunks_exact_mut(d).for_each(|g| axpy(1.0, last, g));
-    } else {
-        for l in (0..n_levels - 1).rev() {
-            let (to, from) = g[l * d..].split_at_mut(d);
-            axpy(1.0, &from[..d], to);
-        }
-    }
-    for l in 0..n_levels {
-        latent.clear();
-        latent.extend(of_level(l).map(|i| entries.latent[i]));
-        d_act.clear();
-        d_act.resize(latent.len(), 0.0);
-        gather_dot(latent, w_dec, &g[l * d..][..d], d_act);
-        for (i, &d) in of_level(l).zip(&*d_act) {
-            entries.d_pre[i] = d;
         }
     }
 }

@@ -7,7 +7,7 @@
 //!   P the base rate of the parent;
 //! - who would fire is a Gaussian copula (`copula`) with a factor F ~ scale * N(0, 1);
 //! - the magnitude of an active feature is relu(mu_i + sigma_i N(0, 1)), mu linear over ranks, sigma_i = |N(m, s)| fixed for each feature; a feature
-//!   whose magnitude is 0 does not fire; a child's is multiplied by magnitude / mu of its parent.
+//!   whose magnitude is 0 does not fire; a child's is multiplied by magnitude / mu of its parent (where `scaled`).
 //!
 //! N = features, D = d_in, R = rank.
 
@@ -44,6 +44,13 @@ pub struct ForestConfig {
     /// Adam steps, and their rate, that push directions apart; 0: directions are uniform on the sphere.
     pub apart_steps: u64,
     pub apart_lr: f64,
+    /// Whether a child's magnitude is multiplied by magnitude / mu of its parent. Written only where it is not, so that data from before there was a choice keep their name.
+    #[serde(skip_serializing_if = "is_scaled")]
+    pub scaled: bool,
+}
+
+fn is_scaled(scaled: &bool) -> bool {
+    *scaled
 }
 
 impl ForestConfig {
@@ -65,7 +72,13 @@ impl ForestConfig {
             bias: 0.5,
             apart_steps: 100,
             apart_lr: 3e-4,
+            scaled: true,
         }
+    }
+
+    /// SynthSAEBench-16k as first uploaded, synth-sae-bench-16k-v1: by an error children are not scaled by their parents (docs of SAELens, synth_sae_bench).
+    pub fn bench_16k_v1() -> Self {
+        ForestConfig { scaled: false, ..Self::bench_16k() }
     }
 
     /// SynthSAEBench cut down to an eighth of the features in a sixth of the dimensions.
@@ -197,7 +210,8 @@ impl Forest {
                 }
             }
             let Some((child, raw)) = chosen else { return };
-            (feature, magnitude) = (child, raw * magnitude / self.mean[feature]);
+            let scaled = if self.config.scaled { raw * magnitude / self.mean[feature] } else { raw };
+            (feature, magnitude) = (child, scaled);
         }
     }
 }
@@ -256,8 +270,9 @@ impl Generator for Dense<'_> {
                 let children = forest.config.children(parent);
                 let would_fire: Vec<usize> = children.clone().filter(|&child| acts[child] > 0.0).collect();
                 let stays = if would_fire.is_empty() { 0 } else { would_fire[rng.random_range(0..would_fire.len())] };
+                let scale = if forest.config.scaled { acts[parent] / forest.mean[parent] } else { f32::from(u8::from(acts[parent] > 0.0)) };
                 for child in children {
-                    acts[child] *= if child == stays { acts[parent] / forest.mean[parent] } else { 0.0 };
+                    acts[child] *= if child == stays { scale } else { 0.0 };
                 }
             }
             let fires: Vec<u32> = (0..n_features as u32).filter(|&i| acts[i as usize] > 0.0).collect();

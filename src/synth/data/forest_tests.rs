@@ -41,8 +41,13 @@ fn seen(generator: &dyn Generator, n_blocks: u64, index: u64) -> Seen {
 
 #[test]
 fn the_fast_generator_and_the_dense_one_agree_in_rates_pairs_and_magnitudes() {
-    let forest = Forest::new(&ForestConfig { scale: 0.25, ..ForestConfig::tiny() }, 2);
-    let (fast, dense) = (seen(&forest, 1500, 1), seen(&Dense(&forest), 1500, 2));
+    for scaled in [true, false] {
+        agree(&Forest::new(&ForestConfig { scale: 0.25, scaled, ..ForestConfig::tiny() }, 2));
+    }
+}
+
+fn agree(forest: &Forest) {
+    let (fast, dense) = (seen(forest, 1500, 1), seen(&Dense(forest), 1500, 2));
     let (m, n) = (60, fast.n);
     assert!((fast.l0 - dense.l0).abs() < 0.03, "{} {}", fast.l0, dense.l0);
     for i in 0..m {
@@ -84,6 +89,48 @@ fn children_fire_only_with_their_parent_and_never_with_a_sibling() {
         }
     }
     assert!(chains > 1000 && (scaled / chains as f64 - 1.0).abs() < 0.02, "{chains} {scaled}");
+}
+
+#[test]
+fn a_child_is_as_strong_as_its_parent_where_it_is_scaled_and_by_itself_where_it_is_not() {
+    // Every sigma is 1.5, so that a root, of mu 5, is (1.5 / 5)^2 = 0.09 in variance around 1; scaled children share that with their roots.
+    let config = |scaled| ForestConfig { spread: (1.5, 0.0), scaled, ..ForestConfig::tiny() };
+    for (scaled, low, high) in [(true, 0.06, 0.12), (false, -0.03, 0.03)] {
+        let forest = Forest::new(&config(scaled), 2);
+        for generator in [&forest as &dyn Generator, &Dense(&forest)] {
+            let mut rows = SparseRows::default();
+            generator.draw(&mut seed::rng(1, "test/forest", 0), 8000, &mut rows);
+            let (mut pairs, mut together) = (0, 0.0);
+            for r in 0..8000 {
+                let (ids, magnitudes) = rows.row(r);
+                let off = |id: usize| ids.binary_search(&(id as u32)).ok().map(|place| (magnitudes[place] / forest.mean[id] - 1.0) as f64);
+                for root in 0..4 {
+                    for child in forest.config.children(root) {
+                        if let (Some(root), Some(child)) = (off(root), off(child)) {
+                            pairs += 1;
+                            together += root * child;
+                        }
+                    }
+                }
+            }
+            // Some thousand products of deviations of 0.3 and 0.5 have a mean that is known to 0.005.
+            let covariance = together / pairs as f64;
+            assert!(pairs > 1000 && (low..high).contains(&covariance), "scaled {scaled}: {covariance} over {pairs}");
+        }
+    }
+}
+
+#[test]
+fn the_name_of_the_present_benchmark_is_what_it_was_and_that_of_the_first_upload_says_what_differs() {
+    let before = concat!(
+        r#"{"n_features":16384,"d_in":768,"rate_max":0.4,"rate_min":0.0005,"exponent":0.5,"roots":128,"branching":4,"depth":3,"rank":25,"scale":0.1,"#,
+        r#""mean":[5.0,4.0],"spread":[0.5,0.5],"bias":0.5,"apart_steps":100,"apart_lr":0.0003}"#
+    );
+    // As it stands in the checkpoints of trainings on it.
+    assert_eq!(serde_json::json!({ "settings": ForestConfig::bench_16k() }).to_string(), format!(r#"{{"settings":{before}}}"#));
+    let first = before.replace('}', r#","scaled":false}"#);
+    assert_eq!(serde_json::json!(ForestConfig::bench_16k_v1()).to_string(), first);
+    assert!(ForestConfig::bench_small().scaled && ForestConfig { scaled: true, ..ForestConfig::bench_16k_v1() } == ForestConfig::bench_16k());
 }
 
 #[test]

@@ -5,9 +5,10 @@ use crate::sae::SparseRows;
 use crate::synth::source::Generator;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
 
 /// Features that can fire where their parent does; without a parent, in every row.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Group {
     pub parent: Option<u32>,
     /// One at most, member i with its probability; otherwise each by itself.

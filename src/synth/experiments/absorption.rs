@@ -3,6 +3,9 @@
 //! Four orthogonal features of magnitude 1 in 50 dimensions, rates 0.25, 0.05, 0.05, 0.05; four latents; L1. Independent features are recovered.
 //! Where feature 1 fires only with feature 0, sparsity is cheaper with one latent for both: the latent of feature 1 gets the direction
 //! (v0 + v1) / sqrt(2), cosine 0.71 with each, and the latent of feature 0 learns to be silent where 1 fires.
+//!
+//! Ours and not published: L1 0.03 beside the squared error summed over dimensions, rate 3e-3, falling over the last 0.3 of 5M rows (published: L1 3e-5, rate 3e-4, 100M rows);
+//! and the Matryoshka SAE, k 0.4 with one inner latent, which is no part of the publication.
 
 use super::{Ask, Experiment, Outcome};
 use crate::artifact::{Figure, Progress};
@@ -12,7 +15,7 @@ use crate::synth::data::Dictionary;
 use crate::synth::data::trees::{Group, Trees};
 use crate::synth::scores::Scored;
 use crate::synth::source::Rows;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub const ABSORPTION: Experiment = Experiment {
     name: "absorption",
@@ -24,8 +27,11 @@ pub const ABSORPTION: Experiment = Experiment {
 };
 
 const D: usize = 50;
-/// A figure's name.
+/// Magnitude of every feature.
+const MAGNITUDE: f32 = 1.0;
+/// Figures' names.
 const HOLE: &str = "hierarchical: share of rows of parent and child in which the parent's latent fires";
+const OTHERS: &str = "hierarchical: smallest cosine of the two others";
 
 fn groups(hierarchical: bool) -> Vec<Group> {
     let group = |parent, members: &[(u32, f64)]| Group { parent, exclusive: false, members: members.to_vec() };
@@ -34,6 +40,15 @@ fn groups(hierarchical: bool) -> Vec<Group> {
         // Given its parent at 0.2, so that its rate is the same 0.05.
         true => vec![group(None, &[(0, 0.25), (2, 0.05), (3, 0.05)]), group(Some(0), &[(1, 0.2)])],
     }
+}
+
+fn case(hierarchical: bool) -> &'static str {
+    if hierarchical { "hierarchical" } else { "independent" }
+}
+
+/// What the rows follow from.
+fn identity(hierarchical: bool) -> Value {
+    json!({ "generator": "absorption", "world": 0, "case": case(hierarchical), "d_in": D, "groups": groups(hierarchical), "magnitude": MAGNITUDE })
 }
 
 fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
@@ -45,20 +60,19 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         let sae = SaeConfig::new(D, 4, chosen.recipe.clone());
         let mut seen: Vec<[f64; 6]> = Vec::new();
         for &seed in &ask.seeds {
-            let config = TrainConfig {
+            let config = chosen.tuned(TrainConfig {
                 lr: 3e-3,
                 lr_decay: 0.3,
                 resample: None,
                 snapshots: 0,
                 ..TrainConfig::short(sae.clone(), ask.rows(&ABSORPTION), 1024, seed)
-            };
+            });
             let mut both = [0.0; 6];
             for hierarchical in [false, true] {
-                let case = if hierarchical { "hierarchical" } else { "independent" };
-                let data = Trees::new(Dictionary::orthogonal(4, D, 0), groups(hierarchical), vec![1.0; 4]);
-                let label = format!("{case} {}", chosen.label);
+                let data = Trees::new(Dictionary::orthogonal(4, D, 0), groups(hierarchical), vec![MAGNITUDE; 4]);
+                let label = format!("{} {}", case(hierarchical), chosen.label);
                 let jobs = [(label.clone(), config.clone())];
-                let scored = ask.trained(&data, &json!({ "generator": "absorption", "case": case }), &jobs, 20_000, progress)?.remove(0);
+                let scored = ask.trained(&data, &identity(hierarchical), &jobs, 20_000, progress)?.remove(0);
                 if hierarchical {
                     both[1..].copy_from_slice(&hierarchical_figures(ask, &scored, &data, &label, seed)?);
                 } else {
@@ -76,7 +90,10 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
             expect(figure("independent: smallest cosine of a feature", 0), 1.0, 0.99, 1.001),
             expect(figure("hierarchical: cosine of the child's latent with the parent", 1), 0.71, 0.65, 0.78),
             expect(figure("hierarchical: and with the child", 2), 0.71, 0.65, 0.78),
-            expect(figure("hierarchical: smallest cosine of the two others", 3), 1.0, 0.99, 1.001),
+            match is_nested {
+                true => figure(OTHERS, 3).at_least(0.99),
+                false => expect(figure(OTHERS, 3), 1.0, 0.99, 1.001),
+            },
             match is_nested {
                 true => figure(HOLE, 4).within(0.95, 1.0),
                 false => expect(figure(HOLE, 4), 0.0, 0.0, 0.05),
@@ -118,4 +135,33 @@ fn hierarchical_figures(ask: &Ask, scored: &Scored, data: &Trees, label: &str, s
         fires as f64 / of_both.len().max(1) as f64,
         scored.geometry.cosine(parent, 0) as f64,
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::Silent;
+    use crate::synth::experiments::Architecture;
+
+    #[test]
+    fn the_data_are_named_by_what_their_rows_follow_from() {
+        let (independent, hierarchical) = (identity(false), identity(true));
+        assert_eq!((&independent["groups"][0]["members"][1], &independent["case"]), (&json!([1, 0.05]), &json!("independent")));
+        assert_eq!((&hierarchical["groups"][1]["parent"], &hierarchical["groups"][1]["members"][0]), (&json!(0), &json!([1, 0.2])));
+    }
+
+    #[test]
+    fn settings_of_the_training_are_heeded_and_matryoshka_has_to_find_the_two_others() {
+        let parts = tempfile::tempdir().unwrap();
+        let recipes = vec![Architecture::parse("matryoshka:k=0.4,prefixes=[1],auxk=false,lr=0.123").unwrap()];
+        let ask = Ask { folder: parts.path().into(), seeds: vec![0], rows: Some(20_480), recipes, ..Ask::default() };
+        let outcome = run(&ask, &mut Silent).unwrap();
+        let manifest = |of: &str| std::fs::read_to_string(parts.path().join(of).join("manifest.json")).unwrap();
+        for case in ["independent", "hierarchical"] {
+            let manifest = manifest(&format!("{case}-matryoshka-k=0.4-prefixes=[1]-auxk=false-lr=0.123-s0"));
+            assert!(manifest.contains("\"lr\": 0.123"), "{manifest}");
+        }
+        let others = outcome.figures.iter().find(|f| f.what == OTHERS).unwrap();
+        assert_eq!((others.band, others.published), (Some((0.99, f64::INFINITY)), None));
+    }
 }

@@ -15,7 +15,7 @@ use crate::synth::data::Dictionary;
 use crate::synth::data::plain::{Magnitude, Plain};
 use crate::synth::scores::Scores;
 use rand::RngExt;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub const CROWDED: Experiment = Experiment {
     name: "crowded",
@@ -29,6 +29,11 @@ pub const CROWDED: Experiment = Experiment {
 const N: usize = 3200;
 const D: usize = 100;
 
+/// The rate of every feature in the one case; between which powers of ten rates are in the other.
+const CONSTANT: f64 = 0.00625;
+const POWERS: (f64, f64) = (-5.5, -1.2);
+const MAGNITUDE: Magnitude = Magnitude::LogNormal { sd: 0.25 };
+
 /// Recipe, then recovered and explained variance at log-uniform rates.
 const PUBLISHED: [(&str, f64, f64); 2] = [("batch-topk", 297.0, 0.71), ("jump-relu", 225.0, 0.71)];
 
@@ -38,19 +43,24 @@ const BETTER: (&str, f64) = ("relu-april-2024", 0.15 * N as f64);
 /// Rates of the log-uniform case, falling.
 fn log_uniform() -> Vec<f64> {
     let mut rng = seed::rng(0, "synth/crowded/rates", 0);
-    let mut rates: Vec<f64> = (0..N).map(|_| 10f64.powf(rng.random_range(-5.5..-1.2))).collect();
+    let mut rates: Vec<f64> = (0..N).map(|_| 10f64.powf(rng.random_range(POWERS.0..POWERS.1))).collect();
     rates.sort_by(|a, b| b.total_cmp(a));
     rates
+}
+
+/// What the rows follow from; `rates` says which of the two they are.
+fn identity(case: &str, rates: Value) -> Value {
+    json!({ "generator": "crowded", "world": 0, "case": case, "n": N, "d_in": D, "rates": rates, "magnitude": MAGNITUDE })
 }
 
 fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     let asked = ask.architectures(&[("batch-topk", json!({})), ("jump-relu", json!({})), (BETTER.0, json!({}))]);
     let chosen = asked.iter().map(|a| a.at_l0(20.0)).collect::<Result<Vec<Chosen>>>()?;
     let (mut figures, mut found) = (Vec::new(), Vec::new());
-    for (case, rates) in [("constant", vec![0.00625; N]), ("log-uniform", log_uniform())] {
+    for (case, rates, named) in [("constant", vec![CONSTANT; N], json!(CONSTANT)), ("log-uniform", log_uniform(), json!(POWERS))] {
         let expected: f64 = rates.iter().sum();
-        let data = Plain::new(Dictionary::random(N, D, 0), &rates, &[], 0, Magnitude::LogNormal { sd: 0.25 });
-        let identity = json!({ "generator": "crowded", "world": 0, "rates": case });
+        let data = Plain::new(Dictionary::random(N, D, 0), &rates, &[], 0, MAGNITUDE);
+        let identity = identity(case, named);
         let label = |chosen: &Chosen| format!("{case} {}", chosen.label);
         let mut all: Vec<Vec<Scores>> = vec![Vec::new(); chosen.len()];
         for &seed in &ask.seeds {
@@ -100,7 +110,14 @@ mod tests {
     fn both_cases_have_some_20_active_features() {
         // (10^-1.2 - 10^-5.5) / ln(10^4.3) = 0.006372; a draw of 3,200 rates has a sum of 20.4 +- 0.7.
         assert!((log_uniform().iter().sum::<f64>() - 20.4).abs() < 2.0);
-        assert!((0.00625 * N as f64 - 20.0).abs() < 1e-9);
+        assert!((CONSTANT * N as f64 - 20.0).abs() < 1e-9);
         assert!(log_uniform().is_sorted_by(|a, b| a >= b));
+    }
+
+    #[test]
+    fn the_data_are_named_by_what_their_rows_follow_from() {
+        let (constant, log_uniform) = (identity("constant", json!(CONSTANT)), identity("log-uniform", json!(POWERS)));
+        assert_eq!((&constant["rates"], &constant["n"]), (&json!(0.00625), &json!(3200)));
+        assert_eq!((&log_uniform["rates"], &log_uniform["magnitude"]), (&json!([-5.5, -1.2]), &json!({ "log-normal": { "sd": 0.25 } })));
     }
 }

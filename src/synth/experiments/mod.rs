@@ -21,9 +21,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// All of them, in the order of `monosem synth list`.
-pub const EXPERIMENTS: [&Experiment; 9] = [
+pub const EXPERIMENTS: [&Experiment; 10] = [
     &generator::GENERATOR,
     &bench::BENCH_16K,
+    &bench::BENCH_16K_V1,
     &bench::BENCH_SMALL,
     &crowded::CROWDED,
     &sharkey::SHARKEY,
@@ -166,6 +167,12 @@ impl Architecture {
 }
 
 impl Chosen {
+    /// Active latents per row that are asked for: the number that is kept, or what the penalty is steered to; none: whatever comes of the penalty.
+    pub fn asked_l0(&self) -> Option<f64> {
+        let kept = self.recipe.settings().into_iter().find(|(key, _)| key == "k");
+        kept.and_then(|(_, k)| k.as_f64()).or(self.target_l0)
+    }
+
     /// `config` with what was asked for of the training itself.
     pub fn tuned(&self, config: TrainConfig) -> TrainConfig {
         TrainConfig {
@@ -207,7 +214,10 @@ impl Ask {
     }
 
     /// Trains SAEs of one seed, each with its label, on one stream of rows of `generator` (or finds them trained), and scores each on `eval_rows` others.
-    /// `data` names the generator's settings: an SAE of other data is not taken for one of these.
+    /// `data` names all that the generator's rows follow from: an SAE of other data is not taken for one of these.
+    ///
+    /// # Errors
+    /// [`Error::Twice`] before anything is trained; those of the training.
     fn trained(
         &self,
         generator: &dyn Generator,
@@ -217,6 +227,10 @@ impl Ask {
         progress: &mut dyn Progress,
     ) -> Result<Vec<Scored>> {
         let Some((_, first)) = jobs.first() else { return Ok(Vec::new()) };
+        let twice = jobs.iter().enumerate().find(|(i, (label, _))| jobs[..*i].iter().any(|(before, _)| before == label));
+        if let Some((_, (label, _))) = twice {
+            return Err(Error::Twice { label: label.clone() });
+        }
         let place = |(label, config): &(String, TrainConfig)| {
             let out = self.place(label, config.seed);
             Place {
@@ -253,6 +267,8 @@ impl Ask {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifact::Silent;
+    use crate::synth::data::forest::{Forest, ForestConfig};
 
     #[test]
     fn architectures_are_read_from_the_command_line_and_refused_with_the_reason() {
@@ -275,6 +291,27 @@ mod tests {
         assert!(at("topk:q=1", 2.0).unwrap_err().to_string().contains('q') && at("nope", 2.0).unwrap_err().to_string().contains("nope"));
         let own = Architecture::parse("relu-2023:l1=1").unwrap().or(json!({ "l1": 2 })).as_it_is().unwrap();
         assert_eq!((own.label.as_str(), own.target_l0), ("relu-2023 l1=1", None));
+    }
+
+    #[test]
+    fn the_l0_that_is_asked_for_is_what_is_kept_or_steered_to() {
+        let at = |text: &str, l0: f64| Architecture::parse(text).unwrap().at_l0(l0).unwrap().asked_l0();
+        assert_eq!([at("batch-topk", 1.5), at("topk:k=7", 25.0), at("matching-pursuit", 3.0)], [Some(1.5), Some(7.0), Some(3.0)]);
+        assert_eq!([at("jump-relu", 25.0), at("jump-relu:target_l0=20", 25.0)], [Some(25.0), Some(20.0)]);
+        assert_eq!(Architecture::parse("relu-2023:l1=1").unwrap().as_it_is().unwrap().asked_l0(), None);
+    }
+
+    #[test]
+    fn two_saes_of_one_name_are_refused_before_anything_is_trained() {
+        let forest = Forest::new(&ForestConfig::tiny(), 0);
+        let job = |label: &str, k| (label.to_string(), TrainConfig::short(sae::SaeConfig::new(17, 8, Recipe::topk(k, false)), 640, 64, 0));
+        let parts = tempfile::tempdir().unwrap();
+        let ask = Ask { folder: parts.path().join("synth"), ..Ask::default() };
+        let jobs = [job("topk k=2", 2), job("topk k=3", 3), job("topk k=2", 2)];
+        let refused = ask.trained(&forest, &json!({}), &jobs, 10, &mut Silent).err().unwrap().to_string();
+        assert!(refused.contains("two of the SAEs are called topk k=2") && refused.contains("--recipe once"), "{refused}");
+        assert!(!ask.folder.exists());
+        assert_eq!(ask.trained(&forest, &json!({}), &jobs[..2], 10, &mut Silent).unwrap().len(), 2);
     }
 
     #[test]

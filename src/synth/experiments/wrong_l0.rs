@@ -2,12 +2,13 @@
 //!
 //! 50 orthogonal features in 100 dimensions, rates 0.345 (49 - i) / 50 + 0.05, firing with random correlations (7 of 10 pairs, size 0.3 to 0.9, either
 //! sign, then the nearest that a copula can have), magnitudes N(1, 0.15); 50 latents. Mean L0 is 10.95. With k = 11 the features are found; with
-//! k = 9 they are mixed, and the error is below that of the true directions at k = 9.
+//! k = 9 they are mixed, and the error is below that of the true directions at k = 9: those whose products with a row are above one threshold for all, at
+//! which 9 a row are on average, as BatchTopK keeps them.
 //!
-//! What tells the right L0 without the truth: the mean over rows of the n-th largest |(x - b_dec) . w_j|, n somewhat above L0. Mixed directions see
-//! features that are not theirs; it is least where directions are clean.
+//! What tells the right L0 without the truth: of a batch of B rows all B F products (x - b_dec) . w_j in falling order, with their signs; the one at place n B, n somewhat
+//! above L0. Mixed directions see features that are not theirs; it is least where directions are clean. Source: the code beside the paper.
 
-use super::{Ask, Chosen, Experiment, Outcome};
+use super::{Architecture, Ask, Chosen, Experiment, Outcome};
 use crate::artifact::{Figure, Progress, seed};
 use crate::kernels::gemm::matmul_nt;
 use crate::sae::{RowSource, Sae, SaeConfig, Select, TrainConfig};
@@ -16,7 +17,7 @@ use crate::synth::data::{Dictionary, copula};
 use crate::synth::source::{Generator, Rows};
 use crate::synth::{Result, scores};
 use rand::RngExt;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub const WRONG_L0: Experiment = Experiment {
     name: "wrong-l0",
@@ -29,9 +30,21 @@ pub const WRONG_L0: Experiment = Experiment {
 
 const N: usize = 50;
 const D: usize = 100;
-/// The k that are tried, and the place of the projection that judges them.
+/// Share of the pairs that are correlated, and between which sizes.
+const CORRELATED: f64 = 0.7;
+const SIZES: (f64, f64) = (0.3, 0.9);
+const MAGNITUDE: Magnitude = Magnitude::Normal { mean: 1.0, sd: 0.15 };
+
+/// The k that are tried; the one that is right, and the one that is too small.
 const KS: std::ops::RangeInclusive<usize> = 7..=15;
+const RIGHT: usize = 11;
+const SMALL: usize = 9;
+/// n of the product that judges them.
 const NTH: usize = 20;
+
+/// Rows that SAEs are scored on, and rows of the batch whose products are put in order.
+const EVAL_ROWS: usize = 50_000;
+const ORDERED_ROWS: usize = 20_000;
 
 fn rates() -> Vec<f64> {
     (0..N).map(|i| 0.345 * (49 - i) as f64 / 50.0 + 0.05).collect()
@@ -44,99 +57,227 @@ fn data() -> Plain {
         correlation[i * N + i] = 1.0;
         for j in 0..i {
             let sign = if rng.random() { 1.0 } else { -1.0 };
-            let r = if rng.random_bool(0.7) { sign * rng.random_range(0.3..0.9) } else { 0.0 };
+            let r = if rng.random_bool(CORRELATED) { sign * rng.random_range(SIZES.0..SIZES.1) } else { 0.0 };
             (correlation[i * N + j], correlation[j * N + i]) = (r, r);
         }
     }
-    Plain::new(Dictionary::orthogonal(N, D, 0), &rates(), &copula::factor_of(&correlation, N), N, Magnitude::Normal { mean: 1.0, sd: 0.15 })
+    Plain::new(Dictionary::orthogonal(N, D, 0), &rates(), &copula::factor_of(&correlation, N), N, MAGNITUDE)
+}
+
+/// What the rows follow from.
+fn identity() -> Value {
+    json!({ "generator": "wrong-l0", "world": 0, "d_in": D, "rates": rates(), "correlated": CORRELATED, "sizes": SIZES, "magnitude": MAGNITUDE })
+}
+
+/// What is seen of an SAE of one seed.
+#[derive(Clone)]
+struct Seen {
+    mcc: f64,
+    mse: f64,
+    projection: f64,
 }
 
 fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     let data = data();
     let mut figures = Vec::new();
     for architecture in ask.architectures(&[("batch-topk", json!({}))]) {
-        let chosen = KS.map(|k| architecture.at_l0(k as f64)).collect::<Result<Vec<Chosen>>>()?;
-        // For each seed: matched cosine and error at k = 11 and 9, error of the truth at 9, k with the least projection.
-        let mut seen: Vec<[f64; 6]> = Vec::new();
+        let tried = tried(&architecture)?;
+        let has_small = tried.iter().any(|(k, _)| *k == SMALL as f64);
+        // Of each k, and the error of the true directions at the small one, for each seed.
+        let (mut seen, mut truth) = (vec![Vec::new(); tried.len()], Vec::new());
         for &seed in &ask.seeds {
-            let mut projections = Vec::new();
-            let mut at = [0.0; 6];
             let config = |chosen: &Chosen| {
                 let sae = SaeConfig::new(D, N, chosen.recipe.clone());
                 let short = TrainConfig::short(sae, ask.rows(&WRONG_L0), 1024, seed);
                 chosen.tuned(TrainConfig { lr: 3e-4, lr_decay: 0.2, snapshots: 0, ..short })
             };
-            let jobs: Vec<(String, TrainConfig)> = chosen.iter().map(|chosen| (chosen.label.clone(), config(chosen))).collect();
-            let scored = ask.trained(&data, &json!({ "generator": "wrong-l0", "world": 0 }), &jobs, 50_000, progress)?;
-            for ((k, (label, _)), scored) in KS.zip(&jobs).zip(scored) {
+            let jobs: Vec<(String, TrainConfig)> = tried.iter().map(|(_, chosen)| (chosen.label.clone(), config(chosen))).collect();
+            let scored = ask.trained(&data, &identity(), &jobs, EVAL_ROWS as u64, progress)?;
+            for ((seen, (label, _)), scored) in seen.iter_mut().zip(&jobs).zip(scored) {
                 let sae = Sae::load(&ask.place(label, seed))?;
-                projections.push((k, nth_projection(&sae, &data, seed)));
-                figures.push(Figure::new(label, &format!("{NTH}th projection"), &[projections[projections.len() - 1].1]));
-                match k {
-                    11 => (at[0], at[1]) = (scored.scores.mcc, scored.scores.mse),
-                    9 => (at[2], at[3]) = (scored.scores.mcc, scored.scores.mse),
-                    _ => {}
-                }
+                let projection = nth_projection(&sae, &data, seed, ORDERED_ROWS);
+                seen.push(Seen { mcc: scored.scores.mcc, mse: scored.scores.mse, projection });
             }
-            at[4] = scores::score(&true_sae(&data, 9), &data, seed, 50_000, progress).scores.mse;
-            at[5] = projections.iter().fold((0, f64::INFINITY), |best, &(k, p)| if p < best.1 { (k, p) } else { best }).0 as f64;
-            seen.push(at);
+            if has_small {
+                let sae = true_sae(&data, threshold(&data, SMALL, seed, EVAL_ROWS));
+                truth.push(scores::score(&sae, &data, seed, EVAL_ROWS as u64, progress).scores.mse);
+            }
         }
-        let label = architecture.recipe.clone();
-        let figure = |what: &str, of: &dyn Fn(&[f64; 6]) -> f64| Figure::new(&label, what, &seen.iter().map(of).collect::<Vec<_>>());
-        figures.extend([
-            figure("matched cosine, k = 11", &|s| s[0]).published(1.0),
-            figure("matched cosine, k = 9", &|s| s[2]),
-            figure("matched cosine, k = 11 less k = 9", &|s| s[0] - s[2]).within(0.1, 1.0),
-            figure("mse, k = 9", &|s| s[3]),
-            figure("mse of the true directions, k = 9", &|s| s[4]),
-            figure("mse, k = 9, over that of the true directions", &|s| s[3] / s[4]).within(0.0, 1.0),
-            figure("k with the least projection", &|s| s[5]).published(11.0).within(10.0, 12.0),
-        ]);
+        for ((_, chosen), seen) in tried.iter().zip(&seen) {
+            figures.push(Figure::new(&chosen.label, &format!("{NTH}th projection"), &column(seen, |s| s.projection)));
+        }
+        figures.extend(conclusions(&architecture.as_it_is()?.label, &tried, &seen, &truth));
     }
-    let says =
-        "With as many latents per row as features fire, directions are the true ones. With fewer the SAE does better than the truth could: it \
-                mixes features that fire together, and its error is lower for being wrong. Which k is right shows without the truth in how much the \
-                latents that are not used still see of a row."
-            .into();
+    let says = format!(
+        "With as many latents per row as features fire, directions are the true ones. With fewer the SAE does better than the truth could at the same mean \
+         number: it mixes features that fire together, and its error is lower for being wrong. Which k is right shows without the truth in what latents that \
+         are not used still see of the rows: the {NTH}th largest product per row, in the order of a whole batch, is least there."
+    );
     Ok(Outcome { experiment: WRONG_L0.name, says, figures })
 }
 
-/// The SAE of the true directions that keeps the k largest products.
-fn true_sae(data: &Plain, k: usize) -> Sae {
-    let directions = &data.dictionary().directions;
+/// The k that are tried, each with its SAE: the one that the settings have, or all.
+fn tried(architecture: &Architecture) -> Result<Vec<(f64, Chosen)>> {
+    let mut tried: Vec<(f64, Chosen)> = Vec::new();
+    for k in KS {
+        let chosen = architecture.at_l0(k as f64)?;
+        if tried.iter().all(|(_, before)| before.label != chosen.label) {
+            tried.push((chosen.asked_l0().unwrap_or(k as f64), chosen));
+        }
+    }
+    Ok(tried)
+}
+
+/// What follows from the k that were tried, as far as they were. `seen` has a list for each, over seeds; `truth` is the error of the true directions at the small k.
+fn conclusions(label: &str, tried: &[(f64, Chosen)], seen: &[Vec<Seen>], truth: &[f64]) -> Vec<Figure> {
+    let figure = |what: &str, values: &[f64]| Figure::new(label, what, values);
+    let at = |k: usize| tried.iter().position(|(own, _)| *own == k as f64).map(|place| &seen[place]);
+    let (right, small) = (at(RIGHT), at(SMALL));
+    let mut figures = Vec::new();
+    if let Some(right) = right {
+        figures.push(figure(&format!("matched cosine, k = {RIGHT}"), &column(right, |s| s.mcc)).published(1.0));
+    }
+    if let Some(small) = small {
+        figures.push(figure(&format!("matched cosine, k = {SMALL}"), &column(small, |s| s.mcc)));
+    }
+    if let (Some(right), Some(small)) = (right, small) {
+        let gap: Vec<f64> = right.iter().zip(small).map(|(right, small)| right.mcc - small.mcc).collect();
+        figures.push(figure(&format!("matched cosine, k = {RIGHT} less k = {SMALL}"), &gap).within(0.1, 1.0));
+    }
+    if let Some(small) = small {
+        let over: Vec<f64> = small.iter().zip(truth).map(|(seen, truth)| seen.mse / truth).collect();
+        figures.extend([
+            figure(&format!("mse, k = {SMALL}"), &column(small, |s| s.mse)),
+            figure(&format!("mse of the true directions, k = {SMALL}"), truth),
+            figure(&format!("mse, k = {SMALL}, over that of the true directions"), &over).within(0.0, 1.0),
+        ]);
+    }
+    if tried.len() > 1 {
+        let least = |seed_idx: usize| {
+            let of_ks = tried.iter().zip(seen).map(|((k, _), seen)| (*k, seen[seed_idx].projection));
+            of_ks.fold((0.0, f64::INFINITY), |best, at| if at.1 < best.1 { at } else { best }).0
+        };
+        let least: Vec<f64> = (0..seen[0].len()).map(least).collect();
+        figures.push(figure("k with the least projection", &least).published(RIGHT as f64).within(10.0, 12.0));
+    }
+    figures
+}
+
+fn column(seen: &[Seen], value: fn(&Seen) -> f64) -> Vec<f64> {
+    seen.iter().map(value).collect()
+}
+
+/// The SAE of the true directions that keeps what is above one threshold for all.
+fn true_sae(data: &Plain, threshold: f32) -> Sae {
+    let Dictionary { directions, bias, .. } = data.dictionary();
     Sae {
         d_in: D,
         d_sae: N,
-        select: Select::TopK { k },
+        select: Select::JumpRelu { threshold: vec![threshold; N] },
         w_enc: directions.clone(),
         b_enc: vec![0.0; N],
         w_dec: directions.clone(),
-        b_dec: vec![0.0; D],
+        b_dec: bias.clone(),
         apply_b_dec_to_input: true,
         transcoder: None,
     }
 }
 
-/// Mean over rows of the NTH largest |(x - b_dec) . w_j|.
-fn nth_projection(sae: &Sae, data: &Plain, seed: u64) -> f64 {
-    const ROWS: usize = 20_000;
-    let mut x = vec![0.0; ROWS * D];
-    Rows::new(data, seed, "projection").next_rows(&mut x).expect("rows of a generator do not fail");
-    x.chunks_exact_mut(D).for_each(|x| x.iter_mut().zip(&sae.b_dec).for_each(|(x, b)| *x -= b));
-    let mut projections = vec![0.0; ROWS * N];
-    matmul_nt(ROWS, N, D, &x, &sae.w_dec, &mut projections, false);
-    let nth = |row: &mut [f32]| {
-        row.iter_mut().for_each(|p| *p = p.abs());
-        *row.select_nth_unstable_by(NTH - 1, |a, b| b.total_cmp(a)).1 as f64
-    };
-    projections.chunks_exact_mut(N).map(nth).sum::<f64>() / ROWS as f64
+/// The threshold that k products of a row with the true directions exceed on average, over the first rows that SAEs are scored on.
+fn threshold(data: &Plain, k: usize, seed: u64, rows: usize) -> f32 {
+    let Dictionary { directions, bias, .. } = data.dictionary();
+    at_place(&mut products(data, (seed, "eval"), rows, bias, directions), k * rows)
+}
+
+/// What stands at place NTH B of all products (x - b_dec) . w_j of B rows in falling order.
+fn nth_projection(sae: &Sae, data: &Plain, seed: u64, rows: usize) -> f64 {
+    at_place(&mut products(data, (seed, "projection"), rows, &sae.b_dec, &sae.w_dec), NTH * rows) as f64
+}
+
+/// (B, F): (x - bias) . w_j of the first B = `rows` rows of a stream. Shapes: bias (D,), w (F, D).
+fn products(data: &Plain, (seed, stream): (u64, &'static str), rows: usize, bias: &[f32], w: &[f32]) -> Vec<f32> {
+    let mut x = vec![0.0; rows * D];
+    Rows::new(data, seed, stream).next_rows(&mut x).expect("rows of a generator do not fail");
+    x.chunks_exact_mut(D).for_each(|x| x.iter_mut().zip(bias).for_each(|(x, b)| *x -= b));
+    let mut products = vec![0.0; rows * (w.len() / D)];
+    matmul_nt(rows, w.len() / D, D, &x, w, &mut products, false);
+    products
+}
+
+/// The value at a place of the falling order, counted from 0.
+fn at_place(values: &mut [f32], place: usize) -> f32 {
+    *values.select_nth_unstable_by(place, |a, b| b.total_cmp(a)).1
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sae::SparseRows;
+
+    #[test]
+    fn a_product_keeps_its_sign_and_has_its_place_in_the_order_of_the_whole_batch() {
+        let values = [-3.0, 2.0, 0.5, -1.0];
+        assert_eq!([0, 1, 2, 3].map(|place| at_place(&mut values.to_vec(), place)), [2.0, 0.5, -1.0, -3.0]);
+        // Against every product by itself, with a bias and with directions turned round, so that signs matter.
+        let data = data();
+        let mut sae = true_sae(&data, 0.5);
+        sae.w_dec.iter_mut().for_each(|w| *w = -*w);
+        sae.b_dec.iter_mut().enumerate().for_each(|(i, b)| *b = 0.01 * i as f32);
+        let mut x = vec![0.0; 64 * D];
+        Rows::new(&data, 3, "projection").next_rows(&mut x).unwrap();
+        let product = |x: &[f32], w: &[f32]| (0..D).map(|i| (x[i] - sae.b_dec[i]) as f64 * w[i] as f64).sum::<f64>();
+        let mut all: Vec<f64> = x.chunks_exact(D).flat_map(|x| sae.w_dec.chunks_exact(D).map(move |w| product(x, w))).collect();
+        all.sort_by(|a, b| b.total_cmp(a));
+        let got = nth_projection(&sae, &data, 3, 64);
+        assert!((got - all[NTH * 64]).abs() < 1e-4, "{got}, not {}", all[NTH * 64]);
+    }
+
+    #[test]
+    fn the_true_directions_keep_as_many_a_row_on_average_as_are_asked_for_and_not_in_each_row() {
+        let data = data();
+        let sae = true_sae(&data, threshold(&data, 9, 3, 2000));
+        let (mut x, mut rows) = (vec![0.0; 2000 * D], SparseRows::default());
+        Rows::new(&data, 3, "eval").next_rows(&mut x).unwrap();
+        sae.encode(&x, &mut rows);
+        // But for the one at the threshold, which rounding may put on either side.
+        assert!((rows.n_active() as i64 - 9 * 2000).abs() <= 1, "{}", rows.n_active());
+        assert!((0..2000).any(|r| rows.row(r).0.len() < 7) && (0..2000).any(|r| rows.row(r).0.len() > 11));
+    }
+
+    #[test]
+    fn a_k_of_the_settings_is_the_only_one_that_is_tried() {
+        let ks = |text: &str| tried(&Architecture::parse(text).unwrap()).unwrap().into_iter().map(|(k, _)| k).collect::<Vec<f64>>();
+        assert_eq!(ks("batch-topk"), [7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0]);
+        assert_eq!((ks("batch-topk:k=11"), ks("topk:k=9"), ks("jump-relu:target_l0=8.5")), (vec![11.0], vec![9.0], vec![8.5]));
+        assert_eq!(ks("batch-topk:lr=1e-3").len(), 9);
+    }
+
+    #[test]
+    fn conclusions_are_drawn_over_seeds_from_the_k_that_there_are() {
+        // Two seeds: the projection is least at 11 and at 12.
+        let seen = |k: f64, least: [f64; 2]| least.map(|at| Seen { mcc: k / 20.0, mse: 0.1 * k, projection: (k - at).abs() - 0.5 }).to_vec();
+        let of = |text: &str| {
+            let tried = tried(&Architecture::parse(text).unwrap()).unwrap();
+            let seen: Vec<Vec<Seen>> = tried.iter().map(|(k, _)| seen(*k, [11.0, 12.0])).collect();
+            conclusions("x", &tried, &seen, &[1.0, 1.8])
+        };
+        let all = of("batch-topk");
+        let figure = |what: &str| all.iter().find(|f| f.what == what).unwrap();
+        assert_eq!((figure("k with the least projection").ours, figure("k with the least projection").sd.is_some()), (11.5, true));
+        assert!((figure("matched cosine, k = 11 less k = 9").ours - 0.1).abs() < 1e-12);
+        assert!((figure("mse, k = 9, over that of the true directions").ours - 0.7).abs() < 1e-12);
+        assert_eq!(all.len(), 7);
+        let whats = |text: &str| of(text).into_iter().map(|f| f.what).collect::<Vec<_>>();
+        assert_eq!(whats("batch-topk:k=11"), ["matched cosine, k = 11"]);
+        assert_eq!(whats("batch-topk:k=9").len(), 4);
+        assert_eq!(whats("batch-topk:k=10").len(), 0);
+    }
+
+    #[test]
+    fn the_data_are_named_by_what_their_rows_follow_from() {
+        let identity = identity();
+        assert_eq!((&identity["rates"][0], &identity["sizes"][1], &identity["correlated"]), (&json!(rates()[0]), &json!(0.9), &json!(0.7)));
+    }
 
     #[test]
     fn the_data_fires_at_its_rates_and_is_correlated() {

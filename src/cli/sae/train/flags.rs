@@ -58,10 +58,10 @@ pub(in crate::cli::sae) struct Train {
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     target_l0: Vec<f64>,
     /// Rows (tokens) to train on
-    #[arg(long, value_name = "N", default_value_t = 4_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 4_000_000, value_parser = one_or_more::<u64>)]
     rows: u64,
     /// Steps to train for, instead of rows
-    #[arg(long, value_name = "N", conflicts_with = "rows")]
+    #[arg(long, value_name = "N", conflicts_with = "rows", value_parser = one_or_more::<u64>)]
     steps: Option<u64>,
     /// A setting of the training itself, as in a recipe file: lr_warmup, lr_decay, l1_warmup, l1_decay (fractions of the run), clip (null: none), beta1, beta2, eps,
     /// init_rows, log_every, checkpoint_every, resample (an object; null: none); may be given more than once
@@ -167,7 +167,8 @@ impl Train {
 
     /// The flags as which `begun` was begun, and what they ask for; none where its rows are not of a kind that flags ask for.
     pub fn as_begun(&self, begun: Begun) -> Option<(Train, Asked)> {
-        let Begun { config, rows, .. } = begun;
+        let Begun { config, inputs, .. } = begun;
+        let rows = inputs.get("rows")?;
         let (rows, cached) = rows.strip_suffix(", cached").map_or((&rows[..], false), |rows| (rows, true));
         let (rows, target) = rows.rsplit_once(" to ").map_or((rows, None), |(rows, target)| (rows, Some(target)));
         let (hook, shuffle) = ShuffleConfig::of_rows(rows)?;
@@ -244,6 +245,15 @@ impl Train {
         let sae = SaeConfig { target, ..SaeConfig::new(d_in, choice.d_sae.unwrap_or(8 * d_in), self.recipe(choice)?) };
         let preset = if self.paper { TrainConfig::paper } else { TrainConfig::short };
         let mut config = preset(sae, self.n_rows(), self.batch, choice.seed);
+        if self.paper && !config.sae.recipe.auxk() {
+            let short = TrainConfig::short(config.sae.clone(), self.n_rows(), self.batch, choice.seed);
+            if (TrainConfig { dead_window_rows: short.dead_window_rows, ..config.clone() }) == short {
+                bail!(
+                    "--paper: {} has no schedule of its own beside the short one; all that would change is after how many rows a latent is called dead\n  leave it out, or say --dead-window",
+                    config.sae.recipe.in_words()
+                );
+            }
+        }
         config.lr = self.lr.unwrap_or(config.lr);
         config.dead_window_rows = self.dead_window.unwrap_or(config.dead_window_rows);
         config.snapshots = self.snapshots;
@@ -381,15 +391,16 @@ mod tests {
             "wide",
         ]);
         let Asked { configs, shuffle, .. } = begun_as.asked(&lm).unwrap();
+        let begun = |rows: String| Begun { config: configs[0].clone(), inputs: [("rows".into(), rows)].into(), step: 4 };
         let bare = parsed(&["--name", "wide", "--resume"]);
         assert!(bare.only_resumes() && !begun_as.only_resumes() && !parsed(&["--name", "wide", "--resume", "--k", "8"]).only_resumes());
         for cached in ["", ", cached"] {
             let rows = format!("{} to blocks.0.hook_mlp_out{cached}", shuffle.rows(begun_as.hook));
-            let (train, asked) = bare.as_begun(Begun { config: configs[0].clone(), rows, step: 4 }).unwrap();
+            let (train, asked) = bare.as_begun(begun(rows)).unwrap();
             assert_eq!((train.hook, train.target, train.cached), (begun_as.hook, begun_as.target, !cached.is_empty()));
             assert_eq!((&asked.configs, asked.shuffle, asked.choices[0].suffix.as_str()), (&configs, shuffle, ""));
         }
-        assert!(bare.as_begun(Begun { config: configs[0].clone(), rows: "drawn".into(), step: 4 }).is_none());
+        assert!(bare.as_begun(begun("drawn".into())).is_none());
     }
 
     #[test]

@@ -1,0 +1,158 @@
+//! The SAEs of a run: their names, which of them are unfinished, and the command that makes one.
+
+use super::stages::lm_manifest;
+use crate::artifact::{RunDir, shell_word};
+use crate::features::NEURONS;
+use crate::sae::{Begun, WEIGHTS};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Names of the run's SAEs, those with a dictionary first, `main` before others: finished ones, those in the making, and dictionaries that were imported without one.
+pub fn saes(run: &RunDir) -> Vec<String> {
+    let inside = |path: PathBuf| beside(&path);
+    let named = |path: &Path| Some(path.file_name()?.to_str()?.to_string());
+    let finished = inside(run.sae("x")).filter(|path| path.is_dir()).filter_map(|path| named(&path));
+    let making = inside(run.checkpoints("x")).filter(|path| is_full(path)).filter_map(|path| Some(named(&path)?.strip_prefix("sae-")?.to_string()));
+    let dictionaries = inside(run.features("x")).filter_map(|path| Some(named(&path)?.strip_suffix(".sqlite")?.to_string()));
+    let imported = dictionaries.filter(|name| name != NEURONS && !name.starts_with('.'));
+    let mut names: Vec<String> = finished.chain(making).chain(imported).collect();
+    names.sort_by_key(|name| (!run.features(name).is_file(), name != "main", name.clone()));
+    names.dedup();
+    names
+}
+
+/// What lies in the folder of a path.
+pub(super) fn beside(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(path.parent().unwrap_or(path)).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// A finished training leaves its folder of checkpoints behind, empty.
+fn is_full(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn checkpoints(run: &RunDir, name: &str) -> PathBuf {
+    run.checkpoints(&format!("sae-{name}"))
+}
+
+/// Whether an SAE of the run was begun and is not there yet: its training goes on, or was interrupted.
+pub fn is_unfinished(run: &RunDir, name: &str) -> bool {
+    is_full(&checkpoints(run, name)) && !run.sae(name).join("cfg.json").is_file() && !run.features(name).is_file()
+}
+
+/// [`saes`] but for `without`, as one line that tells which of them are unfinished; `none` where there are none.
+pub fn saes_in_words(run: &RunDir, without: Option<&str>) -> String {
+    let told = |name: String| if is_unfinished(run, &name) { format!("{name} (unfinished)") } else { name };
+    match saes(run).into_iter().filter(|name| Some(&name[..]) != without).map(told).collect::<Vec<_>>() {
+        names if names.is_empty() => "none".into(),
+        names => names.join(", "),
+    }
+}
+
+fn begun(run: &RunDir, name: &str) -> Option<Begun> {
+    Begun::read(&checkpoints(run, name), &run.sae(name)).ok().flatten()
+}
+
+/// The SAE that `name` is the shuffled control of, if its training was begun as one.
+pub fn shuffled_control_of(run: &RunDir, name: &str) -> Option<String> {
+    let of = name.strip_suffix("-shuffled")?;
+    begun(run, name)?.inputs.contains_key(WEIGHTS).then(|| of.into())
+}
+
+/// Whether the name alone says what to train: a finished SAE can be made anew from another model, a checkpoint is of its own.
+fn can_go_on(run: &RunDir, name: &str) -> bool {
+    let lm = || lm_manifest(run).ok().map(|lm| lm.hash());
+    begun(run, name).is_some_and(|begun| begun.step == begun.config.steps() || begun.inputs.get("lm") == lm().as_ref())
+}
+
+/// The command that makes an SAE from what the run holds now: with the settings of the one that is there or was begun, where that can be.
+pub fn train_command(run: &RunDir, name: &str) -> String {
+    let flags = run.flags();
+    if let Some(of) = shuffled_control_of(run, name) {
+        return format!("monosem sae controls --name {} {flags}", shell_word(&of));
+    }
+    let resume = if can_go_on(run, name) { " --resume" } else { "" };
+    format!("monosem sae train --name {} {flags}{resume}", shell_word(name))
+}
+
+/// What to do for an SAE that cannot be opened: go on with its training where that was begun, else train it, or name one of a sweep.
+pub fn train_it(run: &RunDir, name: &str) -> String {
+    let train = train_command(run, name);
+    let is_control = |other: &str| ["-frozen", "-shuffled"].iter().any(|word| other.ends_with(word));
+    let of_sweep = |other: &String| other.starts_with(&format!("{name}-")) && !is_control(other);
+    match (begun(run, name), is_unfinished(run, name)) {
+        (Some(_), true) if can_go_on(run, name) || shuffled_control_of(run, name).is_some() => {
+            format!("the training of {name} is not finished; go on with: {train}")
+        }
+        (None, _) if !run.sae(name).exists() && saes(run).iter().any(of_sweep) => {
+            let all: Vec<String> = saes(run).into_iter().filter(of_sweep).collect();
+            format!("name one of {}, or train it with: {train}", all.join(", "))
+        }
+        _ => format!("train it with: {train}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::{Manifest, Tensor, write_tensors};
+    use crate::sae::{Recipe, SAE_FORMAT_VERSION, SaeConfig, TrainConfig};
+    use serde_json::json;
+
+    /// What is there of a training that was interrupted after seven steps.
+    fn interrupt(run: &RunDir, name: &str, inputs: serde_json::Value) {
+        let config = TrainConfig::short(SaeConfig::new(4, 8, Recipe::topk(2, false)), 640, 64, 0);
+        let identity = json!({ "config": config, "inputs": inputs }).to_string();
+        let path = checkpoints(run, name).join("step-0000000007.safetensors");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        write_tensors(&path, &[Tensor::f32("x", &[1], &[0.0])], &[("run", identity)]).unwrap();
+    }
+
+    #[test]
+    fn an_sae_whose_training_was_interrupted_is_told_from_those_that_can_be_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::new(dir.path(), "mine");
+        assert_eq!(saes_in_words(&run, None), "none");
+        let main = run.sae("main").join("cfg.json");
+        fs::create_dir_all(main.parent().unwrap()).unwrap();
+        fs::write(main, "").unwrap();
+        interrupt(&run, "wide", json!({ "rows": "some" }));
+        assert_eq!(saes_in_words(&run, None), "main, wide (unfinished)");
+        assert_eq!(saes_in_words(&run, Some("main")), "wide (unfinished)");
+        let said = train_it(&run, "wide");
+        assert!(said.contains("go on with: monosem sae train --name wide") && said.ends_with("--resume"), "{said}");
+        let said = train_it(&run, "other");
+        assert!(said.starts_with("train it with: monosem sae train --name other") && !said.contains("--resume"), "{said}");
+        assert!(!is_unfinished(&run, "other"), "nothing was begun");
+        // One that is there and trained anew can be opened all the while.
+        interrupt(&run, "main", json!({ "rows": "some" }));
+        assert!(!is_unfinished(&run, "main"));
+        // Deleted, with the empty folder that every finished training leaves.
+        fs::create_dir_all(checkpoints(&run, "gone")).unwrap();
+        assert!(!is_unfinished(&run, "gone") && train_it(&run, "gone").starts_with("train it with"));
+    }
+
+    #[test]
+    fn the_command_for_an_sae_is_the_one_that_makes_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::new(dir.path(), "mine");
+        let config = TrainConfig::short(SaeConfig::new(4, 8, Recipe::topk(2, false)), 640, 64, 0);
+        fs::create_dir_all(run.sae("main")).unwrap();
+        Manifest::new("sae", SAE_FORMAT_VERSION, serde_json::to_value(&config).unwrap(), 0).write(&run.sae("main")).unwrap();
+        assert!(train_command(&run, "main").ends_with("--resume"), "a finished one has its settings in its manifest");
+        interrupt(&run, "main-shuffled", json!({ "rows": "some", WEIGHTS: "shuffled, seed 0" }));
+        assert!(train_it(&run, "main-shuffled").contains("go on with: monosem sae controls --name main "), "{}", train_it(&run, "main-shuffled"));
+        interrupt(&run, "mine-shuffled", json!({ "rows": "some" }));
+        assert!(train_command(&run, "mine-shuffled").contains("sae train --name mine-shuffled"), "a name alone makes no control");
+        for k in [16, 32] {
+            interrupt(&run, &format!("sweep-k{k}"), json!({ "rows": "some" }));
+        }
+        assert!(train_it(&run, "sweep").starts_with("name one of sweep-k16, sweep-k32, or train it with: "), "{}", train_it(&run, "sweep"));
+        // A damaged one is trained, whatever else has a name that begins so.
+        interrupt(&run, "main-k2", json!({ "rows": "some" }));
+        assert!(train_it(&run, "main").starts_with("train it with: "), "{}", train_it(&run, "main"));
+        // What was begun on a model that is no more cannot go on.
+        interrupt(&run, "older", json!({ "rows": "some", "lm": "replaced" }));
+        assert!(!train_it(&run, "older").contains("--resume"), "{}", train_it(&run, "older"));
+    }
+}
