@@ -177,7 +177,7 @@ fn rung(chosen: &Chosen) -> Option<f64> {
     let from = |k: u64| {
         let Value::Object(mut settings) = last_rung() else { unreachable!("settings are an object") };
         settings.insert("k_start".into(), json!(k));
-        // Every step there. How often they are sorted hardly matters.
+        // Every step there; that it may be another number here is said beside the figure.
         settings.insert("sort_every".into(), chosen.recipe.sort_every().map_or(json!(1), |every| json!(every)));
         Value::Object(settings)
     };
