@@ -109,7 +109,7 @@ struct Train {
     #[arg(long)]
     resume: bool,
     /// Replace a finished model of other settings, and checkpoints
-    #[arg(long)]
+    #[arg(long, conflicts_with = "resume")]
     yes: bool,
 }
 

@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long)]
     resume: bool,
     /// Replace finished SAEs of other settings, and checkpoints
-    #[arg(long)]
+    #[arg(long, conflicts_with = "resume")]
     yes: bool,
 }
 

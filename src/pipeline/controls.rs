@@ -77,7 +77,7 @@ impl Known {
         let dir = run.sae(name);
         let manifest = Manifest::read(&dir, "sae", SAE_FORMAT_VERSION)?;
         let unknown = || {
-            super::Error::Recipe(format!("how the SAE {name} was trained is not recorded in {}\n  train it with monosem sae train", dir.display()))
+            super::Error::Recipe(format!("how the SAE {name} was trained is not recorded in {}\n  train it: monosem sae train --name {} {}", dir.display(), artifact::shell_word(name), run.flags()))
         };
         let train: TrainConfig = serde_json::from_value(manifest.config.clone()).map_err(|_| unknown())?;
         let (hook, shuffle) = manifest.inputs.get("rows").and_then(|rows| ShuffleConfig::of_rows(rows)).ok_or_else(unknown)?;
@@ -104,8 +104,8 @@ pub fn controls_to_train(run: &RunDir, name: &str) -> Result<Vec<(TrainConfig, P
     Ok(all)
 }
 
-/// Trains what must be trained and is not there, measures everything as `config` says, in the order of [`ControlKind`]. SAEs of other settings that are in a control's
-/// place are replaced.
+/// Trains what must be trained and is not there, measures everything as `config` says, in the order of [`ControlKind`]. What was trained or begun with other settings in a
+/// control's place is refused, unless `replace`.
 ///
 /// # Errors
 /// An SAE that this program did not train, whose settings are not known; those of training and splicing; [`super::Error::Interrupted`], after which the same call
@@ -116,6 +116,7 @@ pub fn controls(
     run: &RunDir,
     name: &str,
     config: &EvalConfig,
+    replace: bool,
     progress: &mut dyn Progress,
 ) -> Result<Vec<ControlRow>> {
     let sae = Sae::load(&run.sae(name))?;
@@ -123,10 +124,10 @@ pub fn controls(
     let held = held(&train, &real, run, name);
     for (train, place) in held.iter().filter(|(train, place)| !place.is_fresh(train)) {
         let mut source = Streamed::open(engine, stream, hook, shuffle)?;
-        train_in(&mut source, train, place, progress)?;
+        train_in(&mut source, train, place, replace, progress)?;
     }
     let held = held.iter().map(|(_, place)| Ok(Sae::load(&place.out)?)).collect::<Result<Vec<Sae>>>()?;
-    let (mut shuffled_model, shuffled) = shuffled(engine, stream, (hook, shuffle), &train, (&real, run, name), train.seed, progress)?;
+    let (mut shuffled_model, shuffled) = shuffled(engine, stream, (hook, shuffle), &train, (&real, run, name), (train.seed, replace), progress)?;
 
     let sample = first_rows(engine, stream, hook, SAMPLE_ROWS)?;
     let measured = reconstruction(engine, stream, hook, &[&sae], config.tokens, progress)?.remove(0);
@@ -148,10 +149,10 @@ pub fn controls(
             _ => reconstruction(engine, stream, hook, &[subject], config.tokens, progress)?.remove(0),
         };
         let ce = baseline.spliced(engine, stream, subject, progress)?;
-        rows.push(row(control, &eval, Some(&ce), if matches!(control, ControlKind::RandomDecoder | ControlKind::Pca) { 0 } else { train.rows }));
+        rows.push(row(control, &eval, Some(&ce), if matches!(control, ControlKind::RandomDecoder | ControlKind::Pca) { 0 } else { train.rows_of_steps() }));
         if control == ControlKind::SoftFrozenDecoder {
             let eval = reconstruction(&mut shuffled_model, stream, hook, &[&shuffled], config.tokens, progress)?.remove(0);
-            rows.push(row(ControlKind::ShuffledModel, &eval, None, train.rows));
+            rows.push(row(ControlKind::ShuffledModel, &eval, None, train.rows_of_steps()));
         }
     }
     let mut kept = [Rest::Mean, Rest::Zero].map(|rest| KeptVariance::new(baseline.mean(), k, rest));
@@ -244,14 +245,18 @@ fn shuffled_place(real: &Place, run: &RunDir, name: &str, seed: u64) -> Place {
     place
 }
 
-/// Trains a control, or goes on with it; one of an SAE that is no more is replaced.
-fn train_in(source: &mut dyn sae::RowSource, train: &TrainConfig, place: &Place, progress: &mut dyn Progress) -> Result<()> {
-    match sae::train(source, train, place, progress) {
-        Err(sae::Error::OtherRun { .. } | sae::Error::Artifact(artifact::Error::Finished { .. })) => {
-            sae::train(source, train, &Place { start: Start::Replace, ..place.clone() }, progress)
-        }
-        done => done,
-    }?;
+/// Trains a control, or goes on with it. One of an SAE, or of a model, that is no more is replaced; what was asked for with other settings only where `replace` says so.
+fn train_in(source: &mut dyn sae::RowSource, train: &TrainConfig, place: &Place, replace: bool, progress: &mut dyn Progress) -> Result<()> {
+    let Err(refused) = sae::train(source, train, place, progress) else { return Ok(()) };
+    let anew = match refused {
+        sae::Error::OtherRun { settings, .. } => replace || !settings,
+        sae::Error::Artifact(artifact::Error::Finished { .. }) => replace,
+        _ => false,
+    };
+    if !anew {
+        return Err(refused.into());
+    }
+    sae::train(source, train, &Place { start: Start::Replace, ..place.clone() }, progress)?;
     Ok(())
 }
 
@@ -262,7 +267,7 @@ pub(super) fn shuffled(
     (hook, shuffle): (HookPoint, ShuffleConfig),
     train: &TrainConfig,
     (real, run, name): (&Place, &RunDir, &str),
-    seed: u64,
+    (seed, replace): (u64, bool),
     progress: &mut dyn Progress,
 ) -> Result<(CpuEngine, Sae)> {
     let mut model = CpuEngine::new(engine.lm().shuffled(seed));
@@ -271,7 +276,7 @@ pub(super) fn shuffled(
     let train = TrainConfig { snapshots: 0, ..train.clone() };
     if !place.is_fresh(&train) {
         let mut source = Streamed::open(&mut model, stream, hook, shuffle)?;
-        train_in(&mut source, &train, &place, progress)?;
+        train_in(&mut source, &train, &place, replace, progress)?;
     }
     Ok((model, Sae::load(&place.out)?))
 }

@@ -1,8 +1,10 @@
 //! The SAEs of a run: their names, which of them are unfinished, and the command that makes one.
 
 use super::stages::lm_manifest;
+use crate::activations::ShuffleConfig;
 use crate::artifact::{RunDir, shell_word};
 use crate::features::NEURONS;
+use crate::lm::LmConfig;
 use crate::sae::{Begun, WEIGHTS};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,14 +67,27 @@ fn can_go_on(run: &RunDir, name: &str) -> bool {
     begun(run, name).is_some_and(|begun| begun.step == begun.config.steps() || begun.inputs.get("lm") == lm().as_ref())
 }
 
+/// Whether what was begun reads rows that are as wide as those of the model that the run has now.
+fn fits(run: &RunDir, begun: &Begun) -> bool {
+    let lm = lm_manifest(run).ok().and_then(|lm| serde_json::from_value::<LmConfig>(lm.config["lm"].clone()).ok());
+    let hook = begun.inputs.get("rows").and_then(|rows| ShuffleConfig::of_rows(rows)).map(|(hook, _)| hook);
+    !matches!((lm, hook), (Some(lm), Some(hook)) if hook.d_in(&lm) != begun.config.sae.d_in)
+}
+
 /// The command that makes an SAE from what the run holds now: with the settings of the one that is there or was begun, where that can be.
 pub fn train_command(run: &RunDir, name: &str) -> String {
     let flags = run.flags();
     if let Some(of) = shuffled_control_of(run, name) {
         return format!("monosem sae controls --name {} {flags}", shell_word(&of));
     }
-    let resume = if can_go_on(run, name) { " --resume" } else { "" };
-    format!("monosem sae train --name {} {flags}{resume}", shell_word(name))
+    let how = match begun(run, name) {
+        None => "",
+        // Its settings are of no use.
+        Some(begun) if !fits(run, &begun) => " --yes",
+        Some(_) if can_go_on(run, name) => " --resume",
+        Some(_) => " --resume --yes",
+    };
+    format!("monosem sae train --name {} {flags}{how}", shell_word(name))
 }
 
 /// What to do for an SAE that cannot be opened: go on with its training where that was begun, else train it, or name one of a sweep.
@@ -151,8 +166,18 @@ mod tests {
         // A damaged one is trained, whatever else has a name that begins so.
         interrupt(&run, "main-k2", json!({ "rows": "some" }));
         assert!(train_it(&run, "main").starts_with("train it with: "), "{}", train_it(&run, "main"));
-        // What was begun on a model that is no more cannot go on.
+        // What was begun on a model that is no more cannot go on: it is made anew with its settings, if they are of any use.
         interrupt(&run, "older", json!({ "rows": "some", "lm": "replaced" }));
-        assert!(!train_it(&run, "older").contains("--resume"), "{}", train_it(&run, "older"));
+        let said = train_it(&run, "older");
+        assert!(said.starts_with("train it with: ") && said.ends_with("--resume --yes"), "{said}");
+        let model = LmConfig { d_mlp: 4, ..LmConfig::default() };
+        let lm = Manifest::new("lm", crate::lm::FORMAT_VERSION, json!({ "lm": model }), 0);
+        lm.write(&run.lm()).unwrap();
+        let rows = |hook: &str| json!({ "rows": format!("{hook} through 64 MiB, seed 0"), "lm": "replaced" });
+        interrupt(&run, "older", rows("blocks.0.mlp.hook_post"));
+        assert!(train_command(&run, "older").ends_with("--resume --yes"));
+        interrupt(&run, "wider", rows("blocks.0.hook_resid_mid"));
+        let said = train_command(&run, "wider");
+        assert!(said.ends_with("--yes") && !said.contains("--resume"), "{said}");
     }
 }

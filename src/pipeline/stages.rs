@@ -130,6 +130,11 @@ impl<'a> Stages<'a> {
         }
     }
 
+    /// A training that was interrupted had other settings than the recipe has.
+    fn begun_otherwise(&self, stage: Stage, what: &str) -> Error {
+        Error::OtherSettings { run: self.run.root.clone(), differs: format!("\n  {}, which was begun: {what}", stage.name()) }
+    }
+
     /// Tokens -> language model.
     pub fn lm(&mut self, stream: &TokenStream) -> Result<Lm> {
         let recipe = &self.recipe.lm;
@@ -149,6 +154,7 @@ impl<'a> Stages<'a> {
             Err(lm::Error::NoCheckpoint { .. }) if !self.replace => Some(Start::New),
             // A checkpoint of other tokens is worth nothing; one of other settings is somebody's work.
             Err(lm::Error::OtherRun { settings, .. }) if self.replace || !settings => Some(Start::Replace),
+            Err(lm::Error::OtherRun { what, .. }) => return Err(self.begun_otherwise(Stage::Lm, &what)),
             Err(lm::Error::NoCheckpoint { .. } | lm::Error::Artifact(artifact::Error::Finished { .. })) if self.replace => Some(Start::Replace),
             done => done.map(|_| None)?,
         };
@@ -171,6 +177,7 @@ impl<'a> Stages<'a> {
             let anew = match sae::train(&mut source, &stage.train, &place, self.progress) {
                 // Rows of another model make a checkpoint worth nothing; one of other settings is somebody's work.
                 Err(sae::Error::OtherRun { settings, .. }) if self.replace || !settings => Start::Replace,
+                Err(sae::Error::OtherRun { what, .. }) => return Err(self.begun_otherwise(Stage::Sae, &what)),
                 Err(sae::Error::Artifact(artifact::Error::Finished { .. })) if self.replace => Start::Replace,
                 done => done.map(|_| Start::Resume)?,
             };
@@ -335,7 +342,7 @@ impl Stages<'_> {
             (stage.hook, stage.shuffle),
             &stage.train,
             (&place, self.run, &stage.name),
-            self.recipe.seed,
+            (self.recipe.seed, self.replace),
             self.progress,
         )
     }

@@ -106,9 +106,8 @@ impl Checkpoint<'_> {
         tensors.push(Tensor::u64("control_level", &[1], &later[..1]));
         tensors.push(Tensor::u64("seconds", &[1], &later[1..]));
         write_tensors(&path, &tensors, &[("run", self.run.clone())])?;
-        for old in all(dir)?.iter().rev().skip(2) {
-            fs::remove_file(old).map_err(|e| artifact::Error::io("delete", old, e))?;
-        }
+        delete(all(dir)?.iter().rev().skip(2))?;
+        delete(&halves(dir)?)?;
         Ok(path)
     }
 
@@ -214,12 +213,20 @@ impl Checkpoint<'_> {
     }
 
     /// Deletes every checkpoint of a folder: the training is done, or begins anew.
+    ///
+    /// # Errors
+    /// A folder that cannot be read, a file that cannot be deleted.
     pub fn clear(dir: &Path) -> Result<()> {
-        for path in all(dir)? {
-            fs::remove_file(&path).map_err(|e| artifact::Error::io("delete", &path, e))?;
-        }
-        Ok(())
+        delete(&all(dir)?)?;
+        delete(&halves(dir)?)
     }
+}
+
+fn delete<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
+    for path in paths {
+        fs::remove_file(path).map_err(|e| artifact::Error::io("delete", path, e))?;
+    }
+    Ok(())
 }
 
 /// The step in a checkpoint's name.
@@ -230,6 +237,16 @@ fn step_of(path: &Path) -> u64 {
 
 /// Checkpoints of a folder, oldest first.
 fn all(dir: &Path) -> Result<Vec<PathBuf>> {
+    named(dir, "step-", ".safetensors")
+}
+
+/// What a kill while one was written has left of it.
+fn halves(dir: &Path) -> Result<Vec<PathBuf>> {
+    named(dir, ".step-", ".tmp")
+}
+
+/// Files of a folder whose names begin and end so, in the order of their names; none where there is no folder.
+fn named(dir: &Path, begins: &str, ends: &str) -> Result<Vec<PathBuf>> {
     if !dir.exists() {
         return Ok(Vec::new());
     }
@@ -238,7 +255,7 @@ fn all(dir: &Path) -> Result<Vec<PathBuf>> {
     for entry in fs::read_dir(dir).map_err(io)? {
         let path = entry.map_err(io)?.path();
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        if name.starts_with("step-") && name.ends_with(".safetensors") {
+        if name.starts_with(begins) && name.ends_with(ends) {
             paths.push(path);
         }
     }

@@ -44,6 +44,9 @@ impl SaeConfig {
     }
 }
 
+/// Rows of the sample that the first weights, the mean and the scale are of: at most so many are held at a time.
+const MOST_INIT_ROWS: usize = 1 << 20;
+
 /// Resampling of dead latents (Bricken et al. 2023, "Neuron Resampling").
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -198,6 +201,11 @@ impl TrainConfig {
         self.rows / self.batch.max(1) as u64
     }
 
+    /// Rows that are trained on: whole batches.
+    pub fn rows_of_steps(&self) -> u64 {
+        self.steps() * self.batch as u64
+    }
+
     /// Fraction of the run over which the coefficient of the penalty rises, and from which on it is steered where there is a target: at most half of the run then, to leave
     /// time for that.
     pub fn sparsity_warmup(&self) -> f64 {
@@ -232,6 +240,9 @@ impl TrainConfig {
         }
         if self.batch == 0 || self.steps() == 0 {
             return refuse(format!("{} rows in batches of {} make no step; raise rows or lower batch", self.rows, self.batch));
+        }
+        if self.init_rows > MOST_INIT_ROWS {
+            return refuse(format!("init_rows is {}; at most {MOST_INIT_ROWS} are held in memory, and 32,768 tell a mean well enough", self.init_rows));
         }
         if self.dead_window_rows == 0 {
             return refuse("a dead window of 0 rows would call every latent dead; leave it out for 200,000 rows, at most a fifth of the run".into());
@@ -284,7 +295,7 @@ impl TrainConfig {
             ));
         }
         if self.decoder != Decoder::Free && self.resample.is_some() {
-            return refuse("a decoder that is held cannot be resampled; switch resampling off".into());
+            return refuse("a decoder that is held cannot be resampled; switch resampling off (--no-resample)".into());
         }
         if self.decoder != Decoder::Free && recipe.sort_every().is_some() {
             return refuse(
@@ -328,10 +339,14 @@ impl TrainConfig {
             };
             if let Some(never) = resample.at.iter().find(|at| !fires(at)) {
                 return refuse(format!(
-                    "resampling at {never} of {} steps with a window of {} can never find a dead latent; train on more rows or switch resampling off",
+                    "resampling at {never} of {} steps with a window of {} can never find a dead latent; train on more rows or switch resampling off (--no-resample)",
                     self.steps(),
                     resample.window
                 ));
+            }
+            let most = self.rows.max(819_200);
+            if resample.sample_rows > most {
+                return refuse(format!("resampling would draw from {} rows each time; it can draw from at most {most}", resample.sample_rows));
             }
             if resample.at.is_empty() || resample.sample_rows == 0 {
                 return refuse(format!(

@@ -41,7 +41,7 @@ impl Forecast {
         };
         let dense = if penalised { config.sae.recipe.dense_products() } else { 0.0 };
         let l0 = config.sae.recipe.settings().iter().find(|(name, _)| name == "k").and_then(|(_, k)| k.as_f64()).or(config.target_l0);
-        let rows = (config.steps() * config.batch as u64) as f64;
+        let rows = config.rows_of_steps() as f64;
         // A block of pre-activations, its z and their gradients where a step may be dense; rows and errors of the batch, one to a level.
         let block = (1u64 << 26) * if penalised { 3 } else { 1 };
         let levels = config.sae.recipe.levels(config.sae.d_sae, 0, config.seed).map_or(1, |levels| levels.ends.len()) as u64;

@@ -93,6 +93,9 @@ pub fn train_all(source: &mut dyn RowSource, jobs: &[(&TrainConfig, &Place)], pr
         }
         done.push(already(config, place)?);
     }
+    for (_, place) in jobs.iter().zip(&done).filter(|(_, done)| done.is_none()).map(|(job, _)| job) {
+        place.try_to_write()?;
+    }
     let left: Vec<(&TrainConfig, &Place)> = jobs.iter().zip(&done).filter(|(_, done)| done.is_none()).map(|(job, _)| *job).collect();
     if left.is_empty() {
         progress.note(if jobs.len() == 1 { "this SAE is trained already; nothing to do" } else { "these SAEs are trained already; nothing to do" });
@@ -100,7 +103,7 @@ pub fn train_all(source: &mut dyn RowSource, jobs: &[(&TrainConfig, &Place)], pr
     }
     let mut trainings = begin(source, &left, progress)?;
     let config = left[0].0;
-    progress.begin("sae", config.steps() * config.batch as u64, "rows");
+    progress.begin("sae", config.rows_of_steps(), "rows");
     progress.resume(trainings[0].step * config.batch as u64);
     let ran = run(source, &mut trainings, progress);
     progress.end();
@@ -116,13 +119,17 @@ fn already(config: &TrainConfig, place: &Place) -> Result<Option<TrainedSae>> {
     if place.start == Start::Replace {
         return Ok(None);
     }
-    let goes_on = place.start == Start::Resume && Checkpoint::newest(&place.checkpoints, &config.sae, &identity(config, place), u64::MAX)?.is_some();
-    if goes_on && !(logged_to_the_end(config, place) && place.is_fresh(config)) {
-        return Ok(None);
-    }
-    if goes_on {
+    let resumes = place.start == Start::Resume;
+    let newest = match Checkpoint::newest(&place.checkpoints, &config.sae, &identity(config, place), u64::MAX) {
+        // That of another training is refused below, after the SAE that is there.
+        Err(Error::OtherRun { .. }) if !resumes => None,
+        newest => newest?,
+    };
+    if newest.is_some() && logged_to_the_end(config, place) && place.is_fresh(config) {
         // It was stopped after the SAE was written and before the rest was handed over.
         hand_over(place)?;
+    } else if newest.is_some() && resumes {
+        return Ok(None);
     }
     if let Some(done) = finished(config, place)? {
         return Ok(Some(done));
@@ -159,8 +166,9 @@ fn begin<'a>(source: &mut dyn RowSource, jobs: &[(&'a TrainConfig, &'a Place)], 
         };
         let found = jobs.iter().map(newest).collect::<Result<Vec<_>>>()?;
         let steps: Vec<u64> = found.iter().flatten().map(|checkpoint| checkpoint.step).collect();
-        // A kill while the first checkpoints were written leaves some of them without one: little is lost by beginning again.
-        let first = steps.iter().all(|&step| step <= jobs[0].0.checkpoint_every);
+        let without: Vec<&Place> = jobs.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|((_, place), _)| *place).collect();
+        // A kill while the first checkpoints were written leaves some of them without one, but all with a log: little is lost by beginning again.
+        let first = steps.iter().all(|&step| step <= jobs[0].0.checkpoint_every) && without.iter().all(|place| place.checkpoints.join(LOG).exists());
         if steps.is_empty() || (steps.len() < jobs.len() && limit == u64::MAX && first) {
             if !steps.is_empty() {
                 progress.note(&format!("{} of {} SAEs have a first checkpoint; all begin again", steps.len(), jobs.len()));
@@ -172,7 +180,13 @@ fn begin<'a>(source: &mut dyn RowSource, jobs: &[(&'a TrainConfig, &'a Place)], 
         }
         let least = *steps.iter().min().expect("there is one");
         if steps.len() < jobs.len() {
-            let what = format!("{} of {} SAEs have a checkpoint in common; train them apart, or all anew with --yes", steps.len(), jobs.len());
+            let names: Vec<String> = without.iter().map(|place| place.name(jobs.len())).collect();
+            let what = format!(
+                "of {} SAEs that are trained together {} {} no checkpoint that goes with step {least} of the others; go on without, or train all anew with --yes in place of --resume",
+                jobs.len(),
+                names.join(", "),
+                if names.len() == 1 { "has" } else { "have" }
+            );
             return Err(Error::Config { what });
         }
         if steps.iter().any(|&step| step != least) {
@@ -205,8 +219,11 @@ fn run(source: &mut dyn RowSource, trainings: &mut [Training], progress: &mut dy
             if step.is_multiple_of(config.log_every) || step == config.steps() {
                 training.log(lr, rows_since as f64 / since.elapsed().as_secs_f64().max(1e-9))?;
             }
-            if config.snapshot_steps().contains(&step) {
-                training.snapshot()?;
+            if config.snapshot_steps().contains(&step)
+                && let Err(error) = training.snapshot()
+            {
+                // What is trained is the same without it.
+                progress.note(&format!("step {step}: {error}"));
             }
         }
         progress.advance(config.batch as u64);
@@ -294,6 +311,17 @@ impl Place {
         if n > 1 { name() } else { String::new() }
     }
 
+    /// Tries what the last step of the training has to be able to do.
+    fn try_to_write(&self) -> Result<()> {
+        let there = self.out.exists();
+        artifact::write_together::<Error>(&self.out, |_| Ok(()), || Ok(()))?;
+        if !there {
+            // An empty folder would be listed as an SAE.
+            std::fs::remove_dir(&self.out).map_err(|e| artifact::Error::io("delete", &self.out, e))?;
+        }
+        Ok(())
+    }
+
     /// How the SAE that is finished here differs in its settings from what is asked for, the order of rows and what was done to the model included; empty where there is none.
     ///
     /// # Errors
@@ -328,7 +356,7 @@ fn finished(config: &TrainConfig, place: &Place) -> Result<Option<TrainedSae>> {
     let there = Manifest::read(&place.out, "sae", SAE_FORMAT_VERSION)?;
     let figure = |key: &str| there.details[key].as_f64().unwrap_or(f64::NAN);
     let [fvu, l0, dead_frac, sparsity_factor] = ["fvu", "l0", "dead_frac", "sparsity_factor"].map(figure);
-    let rows = config.steps() * config.batch as u64;
+    let rows = config.rows_of_steps();
     Ok(Some(TrainedSae { sae: Sae::load_any(&place.out)?, steps: config.steps(), rows, fvu, l0, dead_frac, sparsity_factor }))
 }
 

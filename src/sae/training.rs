@@ -77,8 +77,6 @@ pub(super) struct Training<'a> {
 impl<'a> Training<'a> {
     /// From new weights; the source is left where it stood.
     pub fn start(source: &mut dyn RowSource, config: &'a TrainConfig, place: &'a Place, run: String, progress: &mut dyn Progress) -> Result<Self> {
-        Checkpoint::clear(&place.checkpoints)?;
-        history::keep_until(&place.checkpoints, 0)?;
         let d = config.sae.d_row();
         let start = source.position();
         let mut rows = vec![0.0; config.init_rows.max(SELFTEST_ROWS) * d];
@@ -107,6 +105,9 @@ impl<'a> Training<'a> {
         let scales = Scales::estimate(&config.sae, &rows);
         scales.apply(&mut rows);
         let engine = Box::new(CpuEngine::new(config, init_params(&config.sae, config.seed, &rows)));
+        // Nothing that is there goes before the rows are known to do.
+        Checkpoint::clear(&place.checkpoints)?;
+        history::keep_until(&place.checkpoints, 0)?;
         artifact::write_atomic(&place.checkpoints.join(LOG), |_| Ok(()))?;
         let last_fired = vec![0; config.sae.d_sae];
         let frequency = vec![0.0; if config.sae.recipe.sort_every().is_some() { config.sae.d_sae } else { 0 }];
@@ -185,8 +186,9 @@ impl<'a> Training<'a> {
         }
         self.last = self.engine.step(&self.batch, &StepSettings { lr, sparsity, dead: &self.dead });
         self.step += 1;
-        if !self.last.loss.is_finite() {
-            return Err(Error::Diverged { step: self.step, loss: self.last.loss, lr });
+        if !(self.last.loss.is_finite() && self.last.grad_norm.is_finite()) {
+            let StepReport { loss, grad_norm, .. } = self.last;
+            return Err(Error::Diverged { path: self.place.out.clone(), step: self.step, loss, grad_norm, lr: config.lr });
         }
         let rows = self.step * config.batch as u64;
         for (last, &fires) in self.last_fired.iter_mut().zip(self.engine.fires()) {
@@ -201,7 +203,7 @@ impl<'a> Training<'a> {
             self.say_if_stuck(target, progress);
         }
         if self.step == config.steps().div_ceil(5) {
-            self.say_if_inert(progress);
+            self.say_if_inert(sparsity, progress);
         }
         self.sort_latents();
         let due = config.resample.as_ref().is_some_and(|r| r.at.iter().any(|&at| (at * config.steps() as f64) as u64 == self.step));
@@ -238,9 +240,9 @@ impl<'a> Training<'a> {
     }
 
     /// Says what has done next to nothing in the first fifth of the run: a penalty, or thresholds that stand where they began.
-    fn say_if_inert(&self, progress: &mut dyn Progress) {
+    /// `coefficient` is that of the step.
+    fn say_if_inert(&self, coefficient: f64, progress: &mut dyn Progress) {
         let (recipe, StepReport { loss, penalty, l0, .. }) = (&self.config.sae.recipe, self.last);
-        let coefficient = recipe.sparsity(self.config.sae.d_out()).unwrap_or(0.0) * self.control.factor;
         let share = coefficient * penalty / loss;
         if coefficient > 0.0 && share < INERT && self.config.target_l0.is_none() {
             progress.note(&format!(
@@ -450,7 +452,7 @@ impl<'a> Training<'a> {
     /// Folds and saves.
     pub fn finish(mut self, source: &mut dyn RowSource) -> Result<TrainedSae> {
         if let Some(name) = self.engine.read().params.not_finite() {
-            return Err(Error::WeightsNotFinite { name, step: self.step, lr: self.config.lr });
+            return Err(Error::WeightsNotFinite { path: self.place.out.clone(), name, step: self.step, lr: self.config.lr });
         }
         let sae = fold(&self.config.sae, &self.engine.read(), &self.scales);
         self.sample = self.telling_sample(&sae, source);
@@ -460,6 +462,7 @@ impl<'a> Training<'a> {
         let forget = || {
             let said = [
                 "manifest.json",
+                LOG,
                 "eval.json",
                 "eval.manifest.json",
                 "controls.json",

@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(long)]
     resume: bool,
     /// Discard a pass that was interrupted
-    #[arg(long)]
+    #[arg(long, conflicts_with = "resume")]
     yes: bool,
 }
 

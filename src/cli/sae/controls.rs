@@ -60,7 +60,7 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         tell!("  some {} for the steps of {} trainings, by what was measured just now; the model's time comes on top", between(all), to_train.len());
     }
     let config = EvalConfig { hook, tokens: args.tokens, ce_tokens: args.ce_tokens, neurons: None, seed: args.seed };
-    let rows = match controls(&mut engine, &stream, run, &args.name, &config, &mut Terminal::new()) {
+    let rows = match controls(&mut engine, &stream, run, &args.name, &config, args.yes, &mut Terminal::new()) {
         Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
         done => done?,
     };

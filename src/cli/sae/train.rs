@@ -4,7 +4,7 @@ mod flags;
 
 use super::{between, is_missed, open_lm, open_stream, steered};
 use crate::activations::{self, Cached, CachedRows, Paired, Shuffled, Streamed, WindowRows};
-use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, shell_word, size, time};
+use crate::artifact::{self, Manifest, RunDir, Start, grouped, read_json, shell_word, size, time};
 use crate::cli::lm::lm_manifest;
 use crate::cli::{Global, Interrupted, Terminal, again};
 use crate::corpus::{Split, TokenStream};
@@ -128,7 +128,15 @@ fn train_on<S: WindowRows>(
         tell_plan(&source, rows_are, model.as_ref(), jobs, &left, args);
     }
     let borrowed: Vec<(&TrainConfig, &Place)> = jobs.iter().map(|(config, place)| (config, place)).collect();
-    let trained = match sae::train_all(&mut source, &borrowed, &mut Terminal::new()) {
+    let mut trained = sae::train_all(&mut source, &borrowed, &mut Terminal::new());
+    // What cannot be gone on with is made anew where that was said too.
+    if args.resume && args.yes && matches!(trained, Err(sae::Error::OtherRun { .. } | sae::Error::Artifact(artifact::Error::Finished { .. }))) {
+        let anew: Vec<(TrainConfig, Place)> =
+            jobs.iter().map(|(config, place)| (config.clone(), Place { start: Start::Replace, ..place.clone() })).collect();
+        let borrowed: Vec<(&TrainConfig, &Place)> = anew.iter().map(|(config, place)| (config, place)).collect();
+        trained = sae::train_all(&mut source, &borrowed, &mut Terminal::new());
+    }
+    let trained = match trained {
         Err(sae::Error::Interrupted { .. }) => return Err(Interrupted { resume: again("--resume") }.into()),
         done => done?,
     };
@@ -258,10 +266,9 @@ fn towards_a_missed_target(config: &TrainConfig, (l0, dead_frac): (f64, f64), fa
             "the coefficient is down to {factor:.3} times the recipe's, so it is not the penalty that keeps L0 low; topk and batch-topk keep an L0 by themselves"
         );
     }
-    let settings = recipe.settings();
-    let (name, value) =
-        settings.iter().find(|(name, _)| ["l1", "l0", "coefficient"].contains(&&name[..])).expect("what is steered has a coefficient");
-    format!("train on more --rows, or begin with another coefficient than {value} (--set {name}=X)")
+    let name = recipe.coefficient();
+    let now = recipe.settings().into_iter().find(|(key, _)| key == name).map_or(String::new(), |(_, value)| format!(" than {value}"));
+    format!("train on more --rows, or begin with another coefficient{now} (--set {name}=X)")
 }
 
 #[cfg(test)]

@@ -189,6 +189,10 @@ impl Architecture for JumpRelu {
         Some(self.l0)
     }
 
+    fn coefficient(&self) -> &'static str {
+        "l0"
+    }
+
     fn saturates(&self) -> Option<f64> {
         (self.loss == JumpLoss::Step).then_some(SATURATED)
     }

@@ -98,9 +98,14 @@ pub trait Architecture: fmt::Debug + Sync {
         None
     }
 
-    /// Coefficient of the sparsity penalty beside the squared error summed over d_in; none: sparsity is not a matter of a penalty.
-    fn sparsity(&self, _d_in: usize) -> Option<f64> {
+    /// Coefficient of the sparsity penalty beside the squared error summed over what is reconstructed, `d_out` wide; none: sparsity is not a matter of a penalty.
+    fn sparsity(&self, _d_out: usize) -> Option<f64> {
         None
+    }
+
+    /// The setting that this coefficient is, or is a multiple of.
+    fn coefficient(&self) -> &'static str {
+        "l1"
     }
 
     /// The coefficient beyond which more of it does nothing but let latents die. With a target for L0 the coefficient is steered between this and its negative, where the

@@ -59,7 +59,7 @@ impl Architecture for Relu2023 {
         Select::Relu
     }
 
-    fn sparsity(&self, d_in: usize) -> Option<f64> {
-        Some(self.l1 * d_in as f64)
+    fn sparsity(&self, d_out: usize) -> Option<f64> {
+        Some(self.l1 * d_out as f64)
     }
 }

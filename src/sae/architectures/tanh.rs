@@ -79,6 +79,10 @@ impl Architecture for Tanh {
         Some(self.coefficient)
     }
 
+    fn coefficient(&self) -> &'static str {
+        "coefficient"
+    }
+
     fn penalty(&self, u: &mut [f32]) -> Option<f64> {
         Some(tanh_penalty(self.scale, u))
     }

@@ -154,41 +154,31 @@ impl Published {
 
 /// The row of the table, if the SAE is trained as published.
 fn row(chosen: &Chosen, l0: f64) -> Option<Published> {
-    let &(recipe, at, values) = TABLE.iter().find(|(recipe, at, _)| *recipe == chosen.recipe.name() && *at == l0)?;
-    let mut own = vec![];
-    if chosen.recipe.settings().iter().any(|(key, _)| key == "k") {
-        own.push(("k", json!(at as u64)));
-    }
-    if recipe == "matryoshka" {
-        let Value::Object(levels) = nested(SIZE_16K.d_sae) else { unreachable!("settings are an object") };
-        let names = ["prefixes", "auxk_by_level"];
-        own.extend(names.map(|name| (name, levels[name].clone())));
-    }
-    let as_published = has_our_rate(chosen) && Recipe::named(recipe, &own).is_ok_and(|recipe| recipe == chosen.recipe);
-    as_published.then_some(Published::Row(at, values))
+    let &(name, at, values) = TABLE.iter().find(|(name, at, _)| *name == chosen.recipe.name() && *at == l0)?;
+    let levels = if name == "matryoshka" { nested(SIZE_16K.d_sae) } else { json!({}) };
+    is(chosen, &Architecture::new(name, levels), at).then_some(Published::Row(at, values))
 }
 
 /// The published F1 at [`LADDER_ROWS`], where it is of settings that there are here: of BatchTopK, of Matryoshka, and of what that is in the end, by the k that it begins with.
 /// (Others, from 0.66 to 0.965, refine in three or five steps, or with a matrix of their own.)
 fn rung(chosen: &Chosen) -> Option<f64> {
-    let is = |recipe: &str, settings: Value| {
-        Architecture::new(recipe, settings).at_l0(LADDER_L0).is_ok_and(|as_published| as_published.recipe == chosen.recipe)
-    };
-    let from = |k: u64| {
-        let Value::Object(mut settings) = last_rung() else { unreachable!("settings are an object") };
-        settings.insert("k_start".into(), json!(k));
-        // Every step there; that it may be another number here is said beside the figure.
-        settings.insert("sort_every".into(), chosen.recipe.sort_every().map_or(json!(1), |every| json!(every)));
-        Value::Object(settings)
-    };
+    // Every step there; that it may be another number here is said beside the figure.
+    let sort_every = chosen.recipe.sort_every().unwrap_or(1);
+    let last = |k: u64| Architecture::new("matryoshka", json!({ "k_start": k, "sort_every": sort_every })).or(last_rung());
     let rungs = [
-        (is("batch-topk", json!({})), 0.6103),
-        (is("matryoshka", wider_nested()), 0.7551),
-        (is("matryoshka", from(60)), 0.9678),
-        (is("matryoshka", from(80)), 0.9706),
-        (is("matryoshka", from(100)), 0.9754),
+        (Architecture::new("batch-topk", json!({})), 0.6103),
+        (Architecture::new("matryoshka", wider_nested()), 0.7551),
+        (last(60), 0.9678),
+        (last(80), 0.9706),
+        (last(100), 0.9754),
     ];
-    rungs.into_iter().find(|(is, _)| has_our_rate(chosen) && *is).map(|(_, f1)| f1)
+    rungs.into_iter().find(|(rung, _)| is(chosen, rung, LADDER_L0)).map(|(_, f1)| f1)
+}
+
+/// Whether an SAE is of this architecture at this L0, with the learning rate of the experiment all through.
+fn is(chosen: &Chosen, published: &Architecture, l0: f64) -> bool {
+    let has_our_rate = chosen.lr.is_none() && chosen.lr_warmup.is_none() && chosen.lr_decay.is_none();
+    has_our_rate && published.at_l0(l0).is_ok_and(|published| published.recipe == chosen.recipe)
 }
 
 /// Whether it is of the kind of the best recipe, in all but its numbers: those of its levels, its steps, its rate.
@@ -197,11 +187,6 @@ fn is_best(recipe: &Recipe) -> bool {
         recipe,
         Recipe::Matryoshka(Matryoshka { refine: Some(_), detached: true, sort_every: Some(_), k_start: Some(_), prefixes, .. }) if !prefixes.is_empty()
     )
-}
-
-/// Whether the learning rate is that of the experiment all through.
-fn has_our_rate(chosen: &Chosen) -> bool {
-    chosen.lr.is_none() && chosen.lr_warmup.is_none() && chosen.lr_decay.is_none()
 }
 
 /// Matryoshka of the benchmark, its inner widths as parts of the whole.

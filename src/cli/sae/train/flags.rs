@@ -104,7 +104,7 @@ pub(in crate::cli::sae) struct Train {
     /// Go on from the last checkpoint. With --name alone beside it, with the flags that it was begun with
     #[arg(long)]
     pub resume: bool,
-    /// Replace a finished SAE of other settings, and checkpoints
+    /// Replace a finished SAE of other settings, and checkpoints; beside --resume where they cannot be gone on with
     #[arg(long)]
     pub yes: bool,
 }
@@ -162,7 +162,8 @@ impl Train {
 
     /// Whether nothing is said but which training to go on with.
     pub fn only_resumes(&self) -> bool {
-        self.resume && <Line as clap::Parser>::parse_from(["", "--resume", &format!("--name={}", self.name)]).train == *self
+        let bare = <Line as clap::Parser>::parse_from(["", "--resume", &format!("--name={}", self.name)]).train;
+        self.resume && Train { yes: self.yes, ..bare } == *self
     }
 
     /// The flags as which `begun` was begun, and what they ask for; none where its rows are not of a kind that flags ask for.
@@ -245,9 +246,10 @@ impl Train {
         let sae = SaeConfig { target, ..SaeConfig::new(d_in, choice.d_sae.unwrap_or(8 * d_in), self.recipe(choice)?) };
         let preset = if self.paper { TrainConfig::paper } else { TrainConfig::short };
         let mut config = preset(sae, self.n_rows(), self.batch, choice.seed);
-        if self.paper && !config.sae.recipe.auxk() {
+        if self.paper {
             let short = TrainConfig::short(config.sae.clone(), self.n_rows(), self.batch, choice.seed);
-            if (TrainConfig { dead_window_rows: short.dead_window_rows, ..config.clone() }) == short {
+            let window = config.dead_window_rows != short.dead_window_rows && config.sae.recipe.auxk() && self.dead_window.is_none();
+            if !window && (TrainConfig { dead_window_rows: short.dead_window_rows, ..config.clone() }) == short {
                 bail!(
                     "--paper: {} has no schedule of its own beside the short one; all that would change is after how many rows a latent is called dead\n  leave it out, or say --dead-window",
                     config.sae.recipe.in_words()
@@ -263,8 +265,8 @@ impl Train {
             HeldDecoder::Frozen => Decoder::Frozen,
             HeldDecoder::SoftFrozen => Decoder::SoftFrozen,
         };
-        if self.no_resample {
-            config.resample = None;
+        if self.no_resample && config.resample.take().is_none() {
+            bail!("--no-resample: {} resamples nothing by itself, so this would do nothing\n  leave it out", config.sae.recipe.in_words());
         }
         if self.resample || self.reinit {
             config.resample.get_or_insert_with(|| Resample::over(self.n_rows())).random = self.reinit;
@@ -324,9 +326,9 @@ fn parts(values: &str) -> Vec<&str> {
 
 /// SAEs that differ in the coefficient alone, which is steered to one target, will hardly differ.
 pub fn differ_in_what_is_steered(args: &Train) -> bool {
-    let steered = !args.target_l0.is_empty();
-    let several = |set: &String| matches!(set.split_once('='), Some(("l1" | "l0" | "coefficient", values)) if parts(values).len() > 1);
-    steered && (args.l1.len() > 1 || args.set.iter().any(several))
+    let Ok(recipe) = Recipe::named(&args.recipe, &[]) else { return false };
+    let several = |set: &String| set.split_once('=').is_some_and(|(key, values)| key == recipe.coefficient() && parts(values).len() > 1);
+    !args.target_l0.is_empty() && (args.l1.len() > 1 || args.set.iter().any(several))
 }
 
 #[cfg(test)]
