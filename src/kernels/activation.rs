@@ -82,7 +82,7 @@ pub fn gelu_naive(x: f64) -> f64 {
     0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
 }
 
-/// Adds `bias` (D,) to every row of x (N, D) after overwriting it: x = bias. A product is then accumulated onto it.
+/// Every row of x (N, D) becomes `bias` (D,). A product is then accumulated onto it.
 pub fn broadcast_rows(bias: &[f32], x: &mut [f32]) {
     assert!(!bias.is_empty() && x.len().is_multiple_of(bias.len()), "rows of {} in {} elements", bias.len(), x.len());
     let rows = CHUNK.div_ceil(bias.len());

@@ -70,6 +70,7 @@ pub fn attention_forward(shape: AttentionShape, qkv: &[f32], z: &mut [f32], lse:
                     let (k, v) = (qkv.as_ptr().add(qkv_at + d), qkv.as_ptr().add(qkv_at + 2 * d));
                     product_strided(n, keys, d_head, Strided(q, 3 * d, 1), Strided(k, 1, 3 * d), p, keys, false, shape.scale());
                     causal_softmax(scores, keys, from, &mut lse[from..from + n]);
+                    let p = scores.as_ptr();
                     product_strided(n, d_head, keys, Strided(p, keys, 1), Strided(v, 3 * d, 1), z_all.get().add(z_at + from * d), d, false, 1.0);
                 }
             }
@@ -138,6 +139,7 @@ pub fn attention_backward(shape: AttentionShape, qkv: &[f32], z: &[f32], lse: &[
                         d_head,
                         shape.scale(),
                     );
+                    let (p, ds) = (probabilities.as_ptr(), d_scores.as_ptr());
                     product_strided(n, d_head, keys, Strided(ds, keys, 1), Strided(k, 3 * d, 1), dq, 3 * d, false, 1.0);
                     product_strided(keys, d_head, n, Strided(ds, 1, keys), q, dk, 3 * d, add, 1.0);
                     product_strided(keys, d_head, n, Strided(p, 1, keys), Strided(dz, d, 1), dv, 3 * d, add, 1.0);

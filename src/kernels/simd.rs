@@ -1,7 +1,8 @@
 //! One readable body, compiled for several instruction sets and chosen at run time; the small building blocks of such bodies.
 //!
 //! `dispatch!` compiles the body of a function for AVX-512, AVX2 + FMA and the target's baseline (NEON on ARM), and calls the widest that
-//! the machine has. `MONOSEM_SIMD=avx2` or `=baseline` in the environment holds it to less, to see what machines that have less do. Bodies are
+//! the machine has. `MONOSEM_SIMD=avx2` or `=baseline` in the environment holds it to less, to see what machines that have less do; the products of
+//! `gemm` take what the machine has whatever it says, and their last bits may differ between machines. Bodies are
 //! loops over slices that the compiler turns into vector code; sums keep [`LANES`] running values, so their order is the same at every width.
 
 use std::sync::OnceLock;

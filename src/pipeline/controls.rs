@@ -77,7 +77,12 @@ impl Known {
         let dir = run.sae(name);
         let manifest = Manifest::read(&dir, "sae", SAE_FORMAT_VERSION)?;
         let unknown = || {
-            super::Error::Recipe(format!("how the SAE {name} was trained is not recorded in {}\n  train it: monosem sae train --name {} {}", dir.display(), artifact::shell_word(name), run.flags()))
+            super::Error::Recipe(format!(
+                "how the SAE {name} was trained is not recorded in {}\n  train it: monosem sae train --name {} {}",
+                dir.display(),
+                artifact::shell_word(name),
+                run.flags()
+            ))
         };
         let train: TrainConfig = serde_json::from_value(manifest.config.clone()).map_err(|_| unknown())?;
         let (hook, shuffle) = manifest.inputs.get("rows").and_then(|rows| ShuffleConfig::of_rows(rows)).ok_or_else(unknown)?;
@@ -149,7 +154,12 @@ pub fn controls(
             _ => reconstruction(engine, stream, hook, &[subject], config.tokens, progress)?.remove(0),
         };
         let ce = baseline.spliced(engine, stream, subject, progress)?;
-        rows.push(row(control, &eval, Some(&ce), if matches!(control, ControlKind::RandomDecoder | ControlKind::Pca) { 0 } else { train.rows_of_steps() }));
+        rows.push(row(
+            control,
+            &eval,
+            Some(&ce),
+            if matches!(control, ControlKind::RandomDecoder | ControlKind::Pca) { 0 } else { train.rows_of_steps() },
+        ));
         if control == ControlKind::SoftFrozenDecoder {
             let eval = reconstruction(&mut shuffled_model, stream, hook, &[&shuffled], config.tokens, progress)?.remove(0);
             rows.push(row(ControlKind::ShuffledModel, &eval, None, train.rows_of_steps()));

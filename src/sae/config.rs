@@ -242,7 +242,10 @@ impl TrainConfig {
             return refuse(format!("{} rows in batches of {} make no step; raise rows or lower batch", self.rows, self.batch));
         }
         if self.init_rows > MOST_INIT_ROWS {
-            return refuse(format!("init_rows is {}; at most {MOST_INIT_ROWS} are held in memory, and 32,768 tell a mean well enough", self.init_rows));
+            return refuse(format!(
+                "init_rows is {}; at most {MOST_INIT_ROWS} are held in memory, and 32,768 tell a mean well enough",
+                self.init_rows
+            ));
         }
         if self.dead_window_rows == 0 {
             return refuse("a dead window of 0 rows would call every latent dead; leave it out for 200,000 rows, at most a fifth of the run".into());

@@ -18,8 +18,8 @@ pub(super) const CHUNK: usize = 64;
 /// Chunks that one thread screens at a time, 1,024 rows: what is rescored reads the encoder's weights once for all of them.
 const SCREEN_CHUNKS: usize = 16;
 
-/// Pre-activations held at once: 16M, 64 MiB. Smaller blocks would have the product repack the encoder more often.
-const BLOCK_ELEMENTS: usize = 1 << 24;
+/// Pre-activations held at once: 16M, 64 MiB. Smaller blocks would have the product repack the encoder more often; those of unit tests are small, so that there are several.
+const BLOCK_ELEMENTS: usize = if cfg!(test) { 1 << 14 } else { 1 << 24 };
 
 /// Rows whose pre-activations are held at once.
 pub(super) fn block_rows(d_sae: usize) -> usize {

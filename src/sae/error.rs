@@ -19,9 +19,13 @@ pub enum Error {
     TooFewRows { found: u64, expected: u64 },
     #[error("an activation at row {row} is not finite ({value})\n  check the model with: monosem lm eval")]
     NotFinite { row: u64, value: f32 },
-    #[error("{path}: the loss became {loss} at step {step}, the norm of its gradient {grad_norm}\n  train it anew, with a learning rate below {lr} and --yes")]
+    #[error(
+        "{path}: the loss became {loss} at step {step}, the norm of its gradient {grad_norm}\n  train it anew, with a learning rate below {lr} and --yes"
+    )]
     Diverged { path: PathBuf, step: u64, loss: f64, grad_norm: f64, lr: f64 },
-    #[error("{path}: {name} holds a value that is not finite after step {step}\n  nothing was replaced; train it anew, with a learning rate below {lr} and --yes")]
+    #[error(
+        "{path}: {name} holds a value that is not finite after step {step}\n  nothing was replaced; train it anew, with a learning rate below {lr} and --yes"
+    )]
     WeightsNotFinite { path: PathBuf, name: &'static str, step: u64, lr: f64 },
     /// `settings`: the settings differ, and not only the inputs.
     #[error(

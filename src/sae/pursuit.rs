@@ -4,11 +4,13 @@
 //! r_0 = x - b_dec, j_i = the latent with the largest w[j] . r_(i-1), a_i = that product, r_i = r_(i-1) - a_i w[j_i]. It stops after k latents, where no product is
 //! above zero, where a latent would come a second time, or where |r| is at most `least`.
 //!
-//! n = rows, D = d_in, F = d_sae. Every pick costs a product of all rows with all directions: some k times the encoder of the others.
+//! n = rows, D = d_in, F = d_sae. Every pick costs a product of all rows with all directions: some k times the encoder of the others. That product, whose order of summation
+//! depends on how many rows there are and on the machine, only says which latents may be the one; what is taken is decided, and measured, by sums in one order.
 
 use super::encode::{CHUNK, block_rows, grow};
 use super::{Select, SparseRows};
 use crate::kernels::gemm::matmul_nt;
+use crate::kernels::screen::{gamma, norm};
 use crate::kernels::sparse::{axpy, dot};
 use rayon::prelude::*;
 
@@ -39,11 +41,18 @@ pub(super) fn pursue(w: &[f32], residual: &mut [f32], d: usize, (k, least): (usi
     picks
 }
 
+/// Directions of norm 1 are this long at most.
+const MOST_NORM: f64 = 1.001;
+
 /// One pick of one row; whether it goes on.
 fn pick(w: &[f32], residual: &mut [f32], products: &[f32], picks: &mut Picks, least: f32) -> bool {
     let d = residual.len();
+    let most = products.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    // Two sums of the same products are at most g(D) |w| |r| off the exact one each, and so is each of the two latents that are compared.
+    let room = (4.0 * gamma(d) * MOST_NORM * norm(residual)) as f32 + f32::MIN_POSITIVE;
+    let near = (0..products.len()).filter(|&j| products[j] >= most - room).map(|j| (j, dot(&w[j * d..][..d], residual)));
     // Of equal products the lower latent.
-    let best = products.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (j, &z)| if z > best.1 { (j, z) } else { best });
+    let best = near.fold((0, f32::NEG_INFINITY), |best, (j, z)| if z > best.1 { (j, z) } else { best });
     if best.1 <= 0.0 || picks.iter().any(|&(j, _)| j as usize == best.0) || (least > 0.0 && dot(residual, residual).sqrt() <= least) {
         return false;
     }
@@ -95,3 +104,28 @@ impl Select {
 
 /// Rows that one thread takes back at a time.
 pub(super) const BACK: usize = CHUNK;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::random;
+    use crate::sae::model::unit_rows;
+
+    #[test]
+    fn a_row_is_pursued_to_the_same_bits_alone_and_among_others() {
+        // One row of so many products, two, and many: three ways in which a product of matrices is summed.
+        let (d, f, n) = (64, 512, 40);
+        let (w, x) = (unit_rows(&random(f * d, 1), d), random(n * d, 2));
+        let encoded = |x: &[f32]| {
+            let mut out = SparseRows::default();
+            encode(&w, x, d, (8, 0.0), &mut Vec::new(), &mut out);
+            (out.latent, out.act.iter().map(|a| a.to_bits()).collect::<Vec<u32>>())
+        };
+        let (latent, act) = encoded(&x);
+        for rows in [1, 2, 7] {
+            let apart: Vec<_> = x.chunks(rows * d).map(encoded).collect();
+            assert_eq!(apart.iter().flat_map(|(latent, _)| latent).copied().collect::<Vec<u32>>(), latent, "{rows}");
+            assert_eq!(apart.iter().flat_map(|(_, act)| act).copied().collect::<Vec<u32>>(), act, "{rows}");
+        }
+    }
+}

@@ -5,44 +5,16 @@
 
 use super::checkpoint::Checkpoint;
 use super::history;
-use super::training::{LOG, Training, check_finite};
+use super::place::{LOG, Place, already, hand_over, identity};
+use super::training::{Training, check_finite};
 use super::{Error, Result, RowSource, Sae, TrainConfig};
-use crate::artifact::{self, Manifest, Named, Progress, Start, settings};
+use crate::artifact::{Manifest, Named, Progress, Start};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Instant;
 
 /// Raised when the files of `sae/<name>/` change meaning.
 pub const SAE_FORMAT_VERSION: u32 = 1;
-
-/// Where the result goes and what it is made from.
-#[derive(Debug, Clone, Default)]
-pub struct Place {
-    /// `sae/<name>/`
-    pub out: PathBuf,
-    /// Folder of this SAE's checkpoints, and of its log and snapshots until it is finished.
-    pub checkpoints: PathBuf,
-    /// What becomes of a checkpoint and of a finished SAE that are there.
-    pub start: Start,
-    /// Recorded in cfg.json for other tools.
-    pub origin: Origin,
-    /// Stage name -> hash of its manifest, for manifest.json.
-    pub inputs: BTreeMap<String, String>,
-}
-
-/// Where the rows come from, in SAELens' words.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Origin {
-    pub model_name: String,
-    /// e.g. `blocks.0.mlp.hook_post`
-    pub hook_name: String,
-    /// What a transcoder reconstructs, e.g. `blocks.0.hook_mlp_out`.
-    pub hook_name_out: Option<String>,
-    /// n_ctx
-    pub context_size: usize,
-    pub dataset: String,
-}
 
 /// What a finished training hands back; everything is on disk as well.
 #[derive(Debug, Clone)]
@@ -112,48 +84,6 @@ pub fn train_all(source: &mut dyn RowSource, jobs: &[(&TrainConfig, &Place)], pr
     let new: Vec<Result<TrainedSae>> = trainings.into_iter().map(|training| keep(training, source)).collect();
     let mut new = new.into_iter().collect::<Result<Vec<_>>>()?.into_iter();
     Ok(done.into_iter().map(|done| done.or_else(|| new.next()).expect("what was not there was trained")).collect())
-}
-
-/// The SAE that is there already, if it is what is asked for; refuses where something would be lost.
-fn already(config: &TrainConfig, place: &Place) -> Result<Option<TrainedSae>> {
-    if place.start == Start::Replace {
-        return Ok(None);
-    }
-    let resumes = place.start == Start::Resume;
-    let newest = match Checkpoint::newest(&place.checkpoints, &config.sae, &identity(config, place), u64::MAX) {
-        // That of another training is refused below, after the SAE that is there.
-        Err(Error::OtherRun { .. }) if !resumes => None,
-        newest => newest?,
-    };
-    if newest.is_some() && logged_to_the_end(config, place) && place.is_fresh(config) {
-        // It was stopped after the SAE was written and before the rest was handed over.
-        hand_over(place)?;
-    } else if newest.is_some() && resumes {
-        return Ok(None);
-    }
-    if let Some(done) = finished(config, place)? {
-        return Ok(Some(done));
-    }
-    Checkpoint::refuse_any(&place.checkpoints)?;
-    Ok(None)
-}
-
-/// Whether the log beside the checkpoints is that of a whole training, or was handed over already.
-fn logged_to_the_end(config: &TrainConfig, place: &Place) -> bool {
-    let Ok(text) = std::fs::read_to_string(place.checkpoints.join(LOG)) else { return true };
-    let last = text.lines().last().and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    last.is_some_and(|line| line["step"].as_u64() == Some(config.steps()))
-}
-
-/// Moves what lies beside the checkpoints to the finished SAE, and deletes these.
-fn hand_over(place: &Place) -> Result<()> {
-    let log = place.checkpoints.join(LOG);
-    if log.exists() {
-        artifact::move_file(&log, &place.out.join(LOG))?;
-    }
-    history::hand_over(&place.checkpoints, &place.out)?;
-    // Last: whoever is interrupted before goes on from here and comes to the same end.
-    Checkpoint::clear(&place.checkpoints)
 }
 
 /// The trainings at the newest step that all of them have a checkpoint of, or at their beginning; the source is where the next step reads.
@@ -294,70 +224,6 @@ fn keep(training: Training, source: &mut dyn RowSource) -> Result<TrainedSae> {
     manifest.write(&place.out)?;
     hand_over(place)?;
     Ok(trained)
-}
-
-/// The input of an SAE that says what was done to its model's weights; absent where nothing was.
-pub const WEIGHTS: &str = "weights";
-
-/// Names what determines the result: a checkpoint made from anything else is refused.
-fn identity(config: &TrainConfig, place: &Place) -> String {
-    settings::identity(&serde_json::to_value(config).expect("plain data"), &place.inputs)
-}
-
-impl Place {
-    /// What its lines are told under, where `n` SAEs are trained at a time; nothing for one alone.
-    fn name(&self, n: usize) -> String {
-        let name = || self.out.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if n > 1 { name() } else { String::new() }
-    }
-
-    /// Tries what the last step of the training has to be able to do.
-    fn try_to_write(&self) -> Result<()> {
-        let there = self.out.exists();
-        artifact::write_together::<Error>(&self.out, |_| Ok(()), || Ok(()))?;
-        if !there {
-            // An empty folder would be listed as an SAE.
-            std::fs::remove_dir(&self.out).map_err(|e| artifact::Error::io("delete", &self.out, e))?;
-        }
-        Ok(())
-    }
-
-    /// How the SAE that is finished here differs in its settings from what is asked for, the order of rows and what was done to the model included; empty where there is none.
-    ///
-    /// # Errors
-    /// A manifest that cannot be read.
-    pub fn differences(&self, config: &TrainConfig) -> artifact::Result<Vec<String>> {
-        if !self.out.join("manifest.json").exists() {
-            return Ok(Vec::new());
-        }
-        let there = Manifest::read(&self.out, "sae", SAE_FORMAT_VERSION)?;
-        let all = |config: &serde_json::Value, inputs: &BTreeMap<String, String>| json!({ "train": config, "rows": inputs.get("rows"), WEIGHTS: inputs.get(WEIGHTS) });
-        let here = serde_json::to_value(config).expect("plain data");
-        Ok(settings::differences(&all(&there.config, &there.inputs), &all(&here, &self.inputs)))
-    }
-
-    /// Whether the SAE that is finished here was trained with these settings from these inputs and is as it was written.
-    pub fn is_fresh(&self, config: &TrainConfig) -> bool {
-        let same = || self.differences(config).is_ok_and(|d| d.is_empty());
-        Manifest::read(&self.out, "sae", SAE_FORMAT_VERSION).is_ok_and(|there| there.inputs == self.inputs && there.check_files(&self.out).is_ok())
-            && same()
-    }
-}
-
-/// The SAE in `place.out`, if it was trained with these settings from these inputs; refuses one of other settings.
-fn finished(config: &TrainConfig, place: &Place) -> Result<Option<TrainedSae>> {
-    let differs = place.differences(config)?;
-    if !differs.is_empty() {
-        return Err(artifact::Error::Finished { path: place.out.clone(), differs: settings::listed(&differs), other: "--name or --run" }.into());
-    }
-    if !place.is_fresh(config) {
-        return Ok(None);
-    }
-    let there = Manifest::read(&place.out, "sae", SAE_FORMAT_VERSION)?;
-    let figure = |key: &str| there.details[key].as_f64().unwrap_or(f64::NAN);
-    let [fvu, l0, dead_frac, sparsity_factor] = ["fvu", "l0", "dead_frac", "sparsity_factor"].map(figure);
-    let rows = config.rows_of_steps();
-    Ok(Some(TrainedSae { sae: Sae::load_any(&place.out)?, steps: config.steps(), rows, fvu, l0, dead_frac, sparsity_factor }))
 }
 
 #[cfg(test)]

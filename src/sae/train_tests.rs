@@ -19,7 +19,7 @@ use std::path::Path;
 mod far_from_zero;
 
 /// Rows that are sparse sums of unit directions, row i a pure function of (seed, i).
-pub(super) struct Synthetic {
+pub(crate) struct Synthetic {
     d: usize,
     features: Vec<f32>,
     active: usize,
@@ -124,7 +124,7 @@ fn next(training: &mut Training, source: &mut Synthetic, watch: &mut Watch) {
     training.one_step(&rows, source, watch).unwrap();
 }
 
-fn small(recipe: Recipe, rows: u64) -> TrainConfig {
+pub(crate) fn small(recipe: Recipe, rows: u64) -> TrainConfig {
     let mut config = TrainConfig::short(SaeConfig::new(12, 40, recipe), rows, 64, 1);
     (config.init_rows, config.log_every, config.checkpoint_every) = (500, 5, 7);
     config
@@ -162,55 +162,6 @@ fn a_refined_sae_keeps_as_many_as_it_was_trained_for_and_reconstructs_better_tha
     };
     let ((l0, error), (_, plain)) = (trained(Some(0.3)), trained(None));
     assert!((l0 - 4.0).abs() < 0.4 && error < plain, "l0 {l0}, {error} and {plain}");
-}
-
-#[test]
-fn an_sae_of_an_older_program_that_knew_fewer_settings_is_of_the_same() {
-    let matryoshka = Matryoshka { k: 3.0, ..Default::default() };
-    for (recipe, later) in [
-        (BatchTopK { k: 3.0, ..Default::default() }.into(), &["refine", "k_until"][..]),
-        (matryoshka.into(), &["refine", "k_until", "auxk_by_level"]),
-    ] {
-        let dir = tempfile::tempdir().unwrap();
-        let config = small(recipe, 64 * 8);
-        train(&mut Synthetic::new(12, 30, 3, 4096), &config, &place(dir.path()), &mut Silent).unwrap();
-        let path = dir.path().join("sae/manifest.json");
-        let text = fs::read_to_string(&path).unwrap();
-        let mut old: serde_json::Value = serde_json::from_str(&text).unwrap();
-        for setting in later {
-            assert!(old["config"]["sae"]["recipe"].as_object_mut().unwrap().remove(*setting).is_some());
-        }
-        fs::write(&path, old.to_string()).unwrap();
-        assert!(place(dir.path()).differences(&config).unwrap().is_empty());
-    }
-}
-
-#[test]
-fn a_finished_sae_and_a_checkpoint_are_replaced_only_when_that_is_asked_for() {
-    let dir = tempfile::tempdir().unwrap();
-    let source = || Synthetic::new(12, 30, 3, 4096);
-    let (config, other) = (small(Recipe::topk(3, true), 64 * 8), small(Recipe::topk(4, true), 64 * 8));
-    let at = |start| Place { start, inputs: BTreeMap::from([("rows".into(), "from here".into())]), ..place(dir.path()) };
-    let mut watch = Watch { stop_after_rows: Some(64 * 3), ..Watch::default() };
-    train(&mut source(), &config, &at(Start::New), &mut watch).unwrap_err();
-    let error = train(&mut source(), &config, &at(Start::New), &mut Silent).unwrap_err().to_string();
-    assert!(error.contains("--resume") && error.contains("--yes"), "{error}");
-    train(&mut source(), &config, &at(Start::Resume), &mut Silent).unwrap();
-    let weights = || fs::read(dir.path().join("sae/sae_weights.safetensors")).unwrap();
-    let made = weights();
-    for start in [Start::New, Start::Resume] {
-        let error = train(&mut source(), &other, &at(start), &mut Silent).unwrap_err().to_string();
-        assert!(error.contains("recipe.k is 3 there, 4 here") && error.contains("--name") && error.contains("--yes"), "{error}");
-        let elsewhere = Place { inputs: BTreeMap::from([("rows".into(), "from there".into())]), ..at(start) };
-        let error = train(&mut source(), &config, &elsewhere, &mut Silent).unwrap_err().to_string();
-        assert!(error.contains("rows is from here there, from there here"), "{error}");
-        assert!(made == weights());
-    }
-    let results = ["eval.json", "controls.json", "exam.json"].map(|name| dir.path().join("sae").join(name));
-    results.iter().for_each(|path| fs::write(path, "{}").unwrap());
-    train(&mut source(), &other, &at(Start::Replace), &mut Silent).unwrap();
-    assert!(made != weights());
-    assert!(results.iter().all(|path| !path.exists()), "figures of other weights stay");
 }
 
 #[test]

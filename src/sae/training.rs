@@ -8,8 +8,9 @@ use super::control::Control;
 use super::fold::fold;
 use super::history::{self, Moment};
 use super::init::{Scales, gaussian, init_params, mean_to_spread};
+use super::place::{LOG, PLOT, Place};
 use super::resample::{Draw, RowLoss, replacements};
-use super::train::{Place, TrainedSae};
+use super::train::TrainedSae;
 use super::{
     Architecture, CpuEngine, Engine, Error, Recipe, Result, RowSource, SELFTEST_ROWS, Sae, SaeConfig, SparseRows, StepReport, StepSettings,
     TrainConfig,
@@ -24,7 +25,6 @@ use std::path::Path;
 use std::time::Instant;
 
 /// The log's name.
-pub(super) const LOG: &str = "train.jsonl";
 
 /// Rows that those of the self-test are chosen from.
 const SELFTEST_CANDIDATES: usize = 2048;
@@ -108,6 +108,7 @@ impl<'a> Training<'a> {
         // Nothing that is there goes before the rows are known to do.
         Checkpoint::clear(&place.checkpoints)?;
         history::keep_until(&place.checkpoints, 0)?;
+        artifact::remove_if_there(&place.checkpoints.join(PLOT))?;
         artifact::write_atomic(&place.checkpoints.join(LOG), |_| Ok(()))?;
         let last_fired = vec![0; config.sae.d_sae];
         let frequency = vec![0.0; if config.sae.recipe.sort_every().is_some() { config.sae.d_sae } else { 0 }];
@@ -467,7 +468,7 @@ impl<'a> Training<'a> {
                 "eval.manifest.json",
                 "controls.json",
                 "all_controls.json",
-                "curves.svg",
+                PLOT,
                 "exam.json",
                 "exam.manifest.json",
                 "gaps.json",

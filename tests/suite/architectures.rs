@@ -13,7 +13,7 @@ fn recipes_are_listed_without_a_run() {
 }
 
 #[test]
-fn weights_are_the_same_bits_whatever_instructions_the_machine_has() {
+fn weights_are_the_same_bits_whatever_instructions_the_kernels_are_held_to() {
     let copied = copied();
     let dir = copied.path();
     for (recipe, set) in [("topk", "k=4"), ("batch-topk", "refine=0.3"), ("relu-april-2024", "l1=2")] {

@@ -3,7 +3,8 @@
 use super::super::Global;
 use crate::artifact::{RunDir, TrainLog, write_atomic};
 use crate::pipeline::plot::{self, Series};
-use crate::sae::Begun;
+use crate::pipeline::train_it;
+use crate::sae::{Begun, LOG, PLOT};
 use anyhow::bail;
 use std::io::Write;
 use std::path::PathBuf;
@@ -21,24 +22,19 @@ pub(super) struct Args {
     /// Names of SAEs of the run, finished or in training
     #[arg(value_name = "NAME", default_value = "main")]
     names: Vec<String>,
-    /// The SVG to write [default: DIR/RUN/sae/NAME/curves.svg of the first]
+    /// The SVG to write [default: curves.svg beside the log of the first]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
-    let (mut logs, mut targets) = (Vec::new(), Vec::new());
+    let (mut logs, mut targets, mut folders) = (Vec::new(), Vec::new(), Vec::new());
     for name in &args.names {
-        let folders = [run.checkpoints(&format!("sae-{name}")), run.sae(name)];
-        let Some(log) = folders.iter().find_map(|dir| TrainLog::read(&dir.join("train.jsonl")).filter(|log| !log.is_empty())) else {
-            bail!(
-                "there is no log of a training of {name} in {}\n  train it with: monosem sae train --name {name} {}",
-                run.root.display(),
-                run.flags()
-            );
-        };
-        targets.extend(Begun::read(&folders[0], &folders[1])?.and_then(|begun| begun.config.target_l0));
+        let Some((dir, log)) = logged(run, name) else { bail!(without_log(run, name)) };
+        // Of the training that this log is of, and of no other of the name.
+        targets.extend(Begun::read(&dir, &dir)?.and_then(|begun| begun.config.target_l0));
         logs.push((name, log));
+        folders.push(dir);
     }
     let end = logs.iter().filter_map(|(_, log)| Some(log.curve("rows", "l0").last()?.0)).fold(0.0, f64::max);
     let targets = levels(targets, end);
@@ -49,7 +45,7 @@ pub(super) fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<
         }
         plot::lines(title, "rows", label, &series)
     });
-    let out = args.out.clone().unwrap_or_else(|| run.sae(&args.names[0]).join("curves.svg"));
+    let out = args.out.clone().unwrap_or_else(|| folders[0].join(PLOT));
     write_atomic(&out, |file| file.write_all(plot::side_by_side(&panels, 2).as_bytes()))?;
     if global.json {
         let curve = |log: &TrainLog| PANELS.map(|(field, ..)| (field.to_string(), serde_json::json!(log.curve("rows", field))));
@@ -57,7 +53,7 @@ pub(super) fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<
         say!("{}", serde_json::json!({ "saes": saes.collect::<Vec<_>>(), "plot": out }));
         return Ok(());
     }
-    say!("{:<24} {:>12} {:>8} {:>8} {:>8}", "at the end", "rows", "fvu", "l0", "dead");
+    say!("{:<24} {:>12} {:>8} {:>8} {:>8}", "last logged", "rows", "fvu", "l0", "dead");
     for (name, log) in &logs {
         let last = |field: &str| log.curve("rows", field).last().copied();
         let figure = |field: &str| last(field).map_or("-".into(), |(_, value)| format!("{value:.4}"));
@@ -65,6 +61,26 @@ pub(super) fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<
     }
     say!("curves in {}", out.display());
     Ok(())
+}
+
+/// Where a training of that name has logged something, the one that goes on before the one that is finished, and what.
+fn logged(run: &RunDir, name: &str) -> Option<(PathBuf, TrainLog)> {
+    let folders = [run.checkpoints(&format!("sae-{name}")), run.sae(name)];
+    folders.into_iter().find_map(|dir| TrainLog::read(&dir.join(LOG)).filter(|log| !log.is_empty()).map(|log| (dir, log)))
+}
+
+/// Why there is nothing to draw, and what to do.
+fn without_log(run: &RunDir, name: &str) -> String {
+    if run.checkpoints(&format!("sae-{name}")).join(LOG).exists() {
+        return format!("the training of {name} has logged nothing yet\n  try again when it has made some steps");
+    }
+    if run.sae(name).join("manifest.json").exists() {
+        return format!(
+            "{} is gone\n  only a training writes it, and {name} is trained already: draw others, or train one of its settings under another --name",
+            run.sae(name).join(LOG).display()
+        );
+    }
+    format!("there is no log of a training of {name} in {}\n  {}", run.root.display(), train_it(run, name))
 }
 
 /// A level line up to the last row for each target that was asked for, however often, with its name.
@@ -77,6 +93,32 @@ fn levels(mut targets: Vec<f64>, end: f64) -> Vec<(String, [(f64, f64); 2])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_log_is_that_of_the_training_that_goes_on_and_what_is_missing_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::new(dir.path(), "r");
+        assert!(without_log(&run, "a").contains("train it with: monosem sae train --name a "), "{}", without_log(&run, "a"));
+        let (making, done) = (run.checkpoints("sae-a"), run.sae("a"));
+        for dir in [&making, &done] {
+            fs::create_dir_all(dir).unwrap();
+        }
+        let line = |rows: u64| format!("{{\"step\": 1, \"rows\": {rows}, \"l0\": 3.0}}\n");
+        fs::write(done.join(LOG), line(64)).unwrap();
+        assert_eq!(logged(&run, "a").unwrap().0, done);
+        fs::write(making.join(LOG), "").unwrap();
+        assert_eq!(logged(&run, "a").unwrap().0, done, "nothing is logged of the new one yet");
+        fs::write(making.join(LOG), line(128)).unwrap();
+        assert_eq!(logged(&run, "a").unwrap().0, making);
+        for dir in [&making, &done] {
+            fs::write(dir.join(LOG), "").unwrap();
+        }
+        assert!(logged(&run, "a").is_none() && without_log(&run, "a").contains("logged nothing yet"));
+        fs::remove_file(making.join(LOG)).unwrap();
+        fs::write(done.join("manifest.json"), "{}").unwrap();
+        assert!(without_log(&run, "a").contains("is gone") && without_log(&run, "a").contains("under another --name"));
+    }
 
     #[test]
     fn each_target_is_one_level_line_over_all_rows() {

@@ -94,10 +94,11 @@ pub unsafe fn pack(v: &[f32], norm: f64, side: Side, out: *mut u32, stride: usiz
             }
         }
     }
-    let change = _mm512_reduce_add_pd(_mm512_add_pd(change[0], change[1])).sqrt();
+    // What is packed as zeros is off by all of it, which scaling may have rounded away.
+    let change = if norm < SMALLEST { norm } else { _mm512_reduce_add_pd(_mm512_add_pd(change[0], change[1])).sqrt() + 16.0 * U * norm };
     // Squares add up to at most 127^2 D, which an i32 holds.
     let rounded = (_mm512_reduce_add_epi32(square) as f64).sqrt() * scale as f64;
-    Packed { change: change + 16.0 * U * norm, norm: rounded, scale, start: _mm512_reduce_add_epi32(sum).wrapping_mul(-128) }
+    Packed { change, norm: rounded, scale, start: _mm512_reduce_add_epi32(sum).wrapping_mul(-128) }
 }
 
 /// The rotated row, zeros behind it; returns its largest absolute entry.

@@ -166,7 +166,7 @@ impl Keep<'_> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ScreenCount {
     pub rows: usize,
-    /// Latents that were rescored, of the rows that the screen decided.
+    /// Latents that were left in the lists at the end, all of them rescored, of the rows that the screen decided.
     pub candidates: usize,
     /// Rows left to the next path.
     pub undecided: usize,
@@ -483,7 +483,7 @@ fn bounded(norm: f64, bias: f32) -> f64 {
 
 dispatch! {
     /// |x|, summed in f64.
-    fn norm(x: &[f32]) -> f64 {
+    pub fn norm(x: &[f32]) -> f64 {
         let mut sums = [0.0f64; 16];
         let (blocks, rest) = x.as_chunks::<16>();
         for x in blocks {
@@ -497,7 +497,7 @@ dispatch! {
 }
 
 /// g(2D + 16).
-fn gamma(d: usize) -> f64 {
+pub fn gamma(d: usize) -> f64 {
     let n = (2 * d + 16) as f64 * U;
     n / (1.0 - n)
 }

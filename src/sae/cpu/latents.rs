@@ -101,6 +101,8 @@ pub(super) struct LatentPass<'a> {
     pub first: Option<&'a FirstSelection<'a>>,
     /// Whether gradients are to be projected where the recipe does so.
     pub project: bool,
+    /// Whether the decoder is trained: what is not belongs to no norm by which the gradient is clipped.
+    pub decoder_moves: bool,
 }
 
 /// What the selection before a refining step adds to the gradients.
@@ -119,7 +121,7 @@ impl LatentPass<'_> {
         self.params.w_enc.len() / self.params.b_enc.len()
     }
 
-    /// Fills (or, after dense blocks, adds to) `gradient` but for b_dec; returns its squared norm, minus the sum over latents of (sum of d_z) w_enc (D,), and
+    /// Fills (or, after dense blocks, adds to) `gradient` but for b_dec; returns the squared norm of what is trained (w_skip is not among it), minus the sum over latents of (sum of d_z) w_enc (D,), and
     /// the architecture's own terms of the loss.
     pub fn run(&self, gradient: &mut Params) -> (f64, Vec<f32>, f64) {
         let (d, e) = (self.d_in(), self.params.b_dec.len());
@@ -157,7 +159,8 @@ impl LatentPass<'_> {
             if sum_d_pre != 0.0 {
                 axpy(-sum_d_pre, &self.w_enc[(first + i) * d..][..d], &mut through_bias);
             }
-            squared += dot(d_enc, d_enc) as f64 + dot(d_dec, d_dec) as f64 + (*d_b as f64).powi(2);
+            squared += dot(d_enc, d_enc) as f64 + (*d_b as f64).powi(2);
+            squared += if self.decoder_moves { dot(d_dec, d_dec) as f64 } else { 0.0 };
             squared += d_vectors.iter().map(|&g| (g as f64).powi(2)).sum::<f64>();
         }
         (squared, through_bias, loss)

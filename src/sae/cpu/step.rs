@@ -11,7 +11,7 @@ use crate::kernels::sparse::{axpy, dot, error_row, gather_axpy, gather_dot, squa
 use crate::sae::architectures::{Architecture, Entries, Levels, Selection};
 use crate::sae::encode::{self, CHUNK, EncodeScratch, Pool, block_rows, encode_wanted, grow, subtract};
 use crate::sae::transcoder::split;
-use crate::sae::{Params, SparseRows, StepReport, StepSettings};
+use crate::sae::{Decoder, Params, SparseRows, StepReport, StepSettings};
 use rayon::prelude::*;
 
 /// Latents that are looked at to tell how much is active.
@@ -117,9 +117,9 @@ impl StepContext<'_> {
 }
 
 impl CpuEngine {
-    /// Fills `self.gradient`; returns its squared norm over everything but b_dec.
+    /// Fills `self.gradient`; returns its squared norm over everything that is trained but b_dec and w_skip.
     pub(super) fn backward(&mut self, rows: &[f32], settings: &StepSettings, project: bool, clock: &mut Clock) -> (StepReport, f64) {
-        let CpuEngine { config, seed, dense_above, screened, state, encoder, work, gradient, fires, .. } = self;
+        let CpuEngine { config, seed, decoder, dense_above, screened, state, encoder, work, gradient, fires, .. } = self;
         let (d, e, f) = (config.d_in, config.d_out(), config.d_sae);
         let width = config.d_row();
         assert!(!rows.is_empty() && rows.len().is_multiple_of(width), "{} elements are not rows of width {width}", rows.len());
@@ -263,6 +263,7 @@ impl CpuEngine {
                 aux: aux_loss.is_some().then_some(&*aux),
                 first: first.as_ref(),
                 project,
+                decoder_moves: *decoder != Decoder::Frozen,
             };
             pass.run(gradient)
         });
