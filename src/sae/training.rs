@@ -24,8 +24,6 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-/// The log's name.
-
 /// Rows that those of the self-test are chosen from.
 const SELFTEST_CANDIDATES: usize = 2048;
 
