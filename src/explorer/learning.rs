@@ -53,6 +53,8 @@ pub struct Point {
     pub fvu: f64,
     pub l0: f64,
     pub dead_frac: f64,
+    /// Rows without a firing after which a latent counts as dead.
+    pub dead_window_rows: Option<u64>,
 }
 
 /// Which SAE, which of its points (none: the newest), which text (none: a few words of the corpus).
@@ -357,7 +359,9 @@ impl Known {
 
 fn point(m: &Moment) -> Point {
     let when = format!("step {} of {}, {}", grouped(m.step), grouped(m.steps), percent(m.step as f64 / m.steps.max(1) as f64));
-    Point { step: m.step, rows: m.rows, when, finished: false, loss: Some(m.loss), fvu: m.fvu, l0: m.l0, dead_frac: m.dead_frac }
+    let run = serde_json::from_str::<serde_json::Value>(&m.run).unwrap_or_default();
+    let dead_window_rows = window(&run["config"]);
+    Point { step: m.step, rows: m.rows, when, finished: false, loss: Some(m.loss), fvu: m.fvu, l0: m.l0, dead_frac: m.dead_frac, dead_window_rows }
 }
 
 fn finished(m: &Manifest) -> Point {
@@ -365,14 +369,30 @@ fn finished(m: &Manifest) -> Point {
     let count = |name: &str| m.counts.get(name).copied().unwrap_or(0);
     let (step, rows) = (count("steps"), count("rows"));
     let when = format!("finished, {} steps", grouped(step));
-    Point { step, rows, when, finished: true, loss: None, fvu: figure("fvu"), l0: figure("l0"), dead_frac: figure("dead_frac") }
+    Point {
+        step,
+        rows,
+        when,
+        finished: true,
+        loss: None,
+        fvu: figure("fvu"),
+        l0: figure("l0"),
+        dead_frac: figure("dead_frac"),
+        dead_window_rows: window(&m.config),
+    }
+}
+
+/// Of the settings of a training.
+fn window(train: &serde_json::Value) -> Option<u64> {
+    train["dead_window_rows"].as_u64()
 }
 
 /// The line of figures.
 fn figures(point: &Point) -> String {
     let loss = point.loss.map(|loss| format!("loss {}, ", significant(loss))).unwrap_or_default();
-    let Point { rows, fvu, l0, dead_frac, .. } = point;
-    format!("{} rows: {loss}fvu {}, l0 {}, {} dead", grouped(*rows), significant(*fvu), significant(*l0), percent(*dead_frac))
+    let Point { rows, fvu, l0, dead_frac, dead_window_rows, .. } = point;
+    let window = dead_window_rows.map(|window| format!(" (silent for {} rows)", grouped(window))).unwrap_or_default();
+    format!("{} rows: {loss}fvu {}, l0 {}, {} dead{window}", grouped(*rows), significant(*fvu), significant(*l0), percent(*dead_frac))
 }
 
 /// Whether a training of these settings and inputs puts its latents in another order now and then: a number is another latent's before.
@@ -504,8 +524,10 @@ mod tests {
             hook_out: None,
             run: "{}".into(),
         };
-        let point = point(&m);
-        assert_eq!(point.when, "step 61 of 976, 6.2 %");
-        assert_eq!(figures(&point), "124,928 rows: loss 12.3, fvu 0.250, l0 32.0, 0 % dead");
+        let known = point(&m);
+        assert_eq!(known.when, "step 61 of 976, 6.2 %");
+        assert_eq!(figures(&known), "124,928 rows: loss 12.3, fvu 0.250, l0 32.0, 0 % dead");
+        let point = point(&Moment { run: r#"{"config": {"dead_window_rows": 200000}}"#.into(), ..m });
+        assert!(figures(&point).ends_with("0 % dead (silent for 200,000 rows)"), "{}", figures(&point));
     }
 }

@@ -106,7 +106,17 @@ mod tests {
 
     #[test]
     fn the_first_sae_and_those_that_are_not_finished_are_open_from_the_start() {
-        let point = |finished: bool| Point { step: 1, rows: 1, when: String::new(), finished, loss: None, fvu: 0.5, l0: 1.0, dead_frac: 0.0 };
+        let point = |finished: bool| Point {
+            step: 1,
+            rows: 1,
+            when: String::new(),
+            finished,
+            loss: None,
+            fvu: 0.5,
+            l0: 1.0,
+            dead_window_rows: None,
+            dead_frac: 0.0,
+        };
         let way = |sae: &str, finished: bool| Learning { sae: sae.into(), points: vec![point(false), point(finished)] };
         let page = TrainingPage { logs: vec![], learning: vec![way("first", true), way("done", true), way("goes on", false)] };
         assert_eq!(["first", "done", "goes on", "unknown"].map(|sae| page.opens(sae)), [true, false, true, false]);

@@ -170,7 +170,7 @@ mod tests {
         interrupt(&run, "older", json!({ "rows": "some", "lm": "replaced" }));
         let said = train_it(&run, "older");
         assert!(said.starts_with("train it with: ") && said.ends_with("--resume --yes"), "{said}");
-        let model = LmConfig { d_mlp: 4, ..LmConfig::default() };
+        let model = LmConfig { d_mlp: 4, ..LmConfig::tiny() };
         let lm = Manifest::new("lm", crate::lm::FORMAT_VERSION, json!({ "lm": model }), 0);
         lm.write(&run.lm()).unwrap();
         let rows = |hook: &str| json!({ "rows": format!("{hook} through 64 MiB, seed 0"), "lm": "replaced" });

@@ -149,9 +149,9 @@ fn a_resumed_training_reads_only_the_rows_that_it_had_not_read() {
         let done = train(&mut source, &config, &Place { start, ..place(dir) }, &mut watch);
         (done.map(|done| done.steps), source.rows)
     };
-    let (whole, rows_of_whole) = run(tempfile::tempdir().unwrap().path(), artifact::Start::New, None);
-    let (stopped, _) = run(dir.path(), artifact::Start::New, Some(256 * 15));
-    let (resumed, rows_of_rest) = run(dir.path(), artifact::Start::Resume, None);
+    let (whole, rows_of_whole) = run(tempfile::tempdir().unwrap().path(), Start::New, None);
+    let (stopped, _) = run(dir.path(), Start::New, Some(256 * 15));
+    let (resumed, rows_of_rest) = run(dir.path(), Start::Resume, None);
     assert!(stopped.is_err());
     assert_eq!((whole.unwrap(), resumed.unwrap()), (40, 40));
     // The number of steps would also come from a new start.

@@ -1,7 +1,7 @@
 //! The loop on synthetic rows with known features.
 
 use super::*;
-use crate::artifact::{Silent, seed};
+use crate::artifact::{self, Silent, seed};
 use crate::sae::architectures::Units;
 use crate::sae::config::AUXK_FROM;
 use crate::sae::init::{gaussian, mean_to_spread};
@@ -13,7 +13,7 @@ use crate::sae::{
 use rand::RngExt;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[path = "far_from_zero_tests.rs"]
 mod far_from_zero;

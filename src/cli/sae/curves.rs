@@ -1,7 +1,7 @@
 //! `monosem sae curves`: how trainings went, as plots side by side.
 
 use super::super::Global;
-use crate::artifact::{RunDir, TrainLog, write_atomic};
+use crate::artifact::{RunDir, TrainLog, grouped, write_atomic};
 use crate::pipeline::plot::{self, Series};
 use crate::pipeline::train_it;
 use crate::sae::{Begun, LOG, PLOT};
@@ -28,11 +28,14 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
-    let (mut logs, mut targets, mut folders) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut logs, mut targets, mut windows, mut folders) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for name in &args.names {
         let Some((dir, log)) = logged(run, name) else { bail!(without_log(run, name)) };
         // Of the training that this log is of, and of no other of the name.
-        targets.extend(Begun::read(&dir, &dir)?.and_then(|begun| begun.config.target_l0));
+        if let Some(begun) = Begun::read(&dir, &dir)? {
+            targets.extend(begun.config.target_l0);
+            windows.push(begun.config.dead_window_rows);
+        }
         logs.push((name, log));
         folders.push(dir);
     }
@@ -43,7 +46,8 @@ pub(super) fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<
         if field == "l0" {
             series.extend(targets.iter().map(|(name, points)| Series { name, points: points.to_vec() }));
         }
-        plot::lines(title, "rows", label, &series)
+        let title = if field == "dead_frac" { format!("{title}{}", silent_for(&windows)) } else { title.into() };
+        plot::lines(&title, "rows", label, &series)
     });
     let out = args.out.clone().unwrap_or_else(|| folders[0].join(PLOT));
     write_atomic(&out, |file| file.write_all(plot::side_by_side(&panels, 2).as_bytes()))?;
@@ -61,6 +65,13 @@ pub(super) fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<
     }
     say!("curves in {}", out.display());
     Ok(())
+}
+
+/// After how many rows without a firing a latent counts as dead, where that is known.
+fn silent_for(windows: &[u64]) -> String {
+    let (Some(&least), Some(&most)) = (windows.iter().min(), windows.iter().max()) else { return String::new() };
+    let rows = if least == most { grouped(least) } else { format!("{} to {}", grouped(least), grouped(most)) };
+    format!(", silent for {rows} rows")
 }
 
 /// Where a training of that name has logged something, the one that goes on before the one that is finished, and what.
@@ -125,5 +136,6 @@ mod tests {
         let found = levels(vec![32.0, 8.5, 32.0], 1000.0);
         assert_eq!(found, [("target 8.5".to_string(), [(0.0, 8.5), (1000.0, 8.5)]), ("target 32".to_string(), [(0.0, 32.0), (1000.0, 32.0)])]);
         assert!(levels(vec![], 1000.0).is_empty());
+        assert_eq!([&[][..], &[2000, 2000], &[2000, 100]].map(silent_for), ["", ", silent for 2,000 rows", ", silent for 100 to 2,000 rows"]);
     }
 }

@@ -376,9 +376,9 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
             target.filter(|target| is_missed(*target, eval.l0)).map_or(String::new(), |target| format!(" (not the {target} that was asked for)")),
             eval.explained_variance,
             100.0 * eval.dead_frac,
-            eval.n_eval_tokens
+            grouped(eval.n_eval_tokens)
         ),
-        None => say!("  not evaluated yet: monosem sae eval --name {} {}", args.name, run.flags()),
+        None => say!("  not evaluated yet: monosem sae eval --name {} {}", shell_word(&args.name), run.flags()),
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::cli::lm::lm_manifest;
 use crate::cli::{Global, Interrupted, Terminal, again};
 use crate::corpus::{Split, TokenStream};
 use crate::lm::{self, HookPoint};
-use crate::pipeline::saes_in_words;
+use crate::pipeline::{saes_in_words, train_command};
 use crate::sae::{self, Begun, Origin, Place, Target, TrainConfig};
 use anyhow::bail;
 use flags::{Asked, Choice, differ_in_what_is_steered};
@@ -29,6 +29,13 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
             args.name,
             run.root.display(),
             saes_in_words(run, None)
+        );
+    }
+    if begun.as_ref().is_some_and(|begun| begun.inputs.contains_key(sae::WEIGHTS)) {
+        bail!(
+            "{} is of a model whose weights were shuffled, which is trained as a control\n  go on with: {}",
+            args.name,
+            train_command(run, &args.name)
         );
     }
     let (args, asked) = match begun.and_then(|begun| args.as_begun(begun)) {

@@ -230,7 +230,12 @@ impl Recipe {
             }
             value[*key] = setting.clone();
         }
-        serde_json::from_value(value).or_else(|e| refuse(format!("{name}: {e}")))
+        // Said of the first setting that cannot be read alone.
+        let alone = |key: &str, setting: &Value| serde_json::from_value::<Recipe>(serde_json::json!({ "name": default.name(), key: setting })).err();
+        serde_json::from_value(value).or_else(|e| match settings.iter().find_map(|(key, setting)| Some((key, setting, alone(key, setting)?))) {
+            Some((key, setting, e)) => refuse(format!("{key} of {name} is {setting}: {e}")),
+            None => refuse(format!("{name}: {e}")),
+        })
     }
 
     /// Every setting with its value; null where an optional one is not set.

@@ -2,10 +2,11 @@
 //!
 //! Unit directions uniform on the sphere, coefficients LogNormal(0, 0.25), some 20 features active in a row. Rates: all 0.00625, or log-uniform
 //! between 10^-5.5 and 10^-1.2 (mean 0.00637). An SAE of 3,200 latents at L0 20; a feature is recovered where a latent has a cosine above 0.8 with it.
-//! Source: Sanity checks of SAEs (2026): constant rates 3 recovered, explained variance 0.67; log-uniform 297 (BatchTopK) and 225 (JumpReLU), 0.71.
+//! Source: Korznikov et al. 2026, Sanity Checks for Sparse Autoencoders, section 3 and appendix B: constant rates 3 recovered of BatchTopK and JumpReLU, 1 of Matryoshka, 99.9 % of
+//! TopK, explained variance 0.67; log-uniform 297 (BatchTopK) and 225 (JumpReLU), up to 43 % (TopK), 0.71. Rows, rate and batch are not told.
 //!
-//! ReLU + L1 at the same L0 finds more than twice as many, and most of all where all rates are alike (20M rows: 2,454 and 644; LOG.md). It reconstructs far worse for that:
-//! recovery and reconstruction are two questions.
+//! What is found depends on the rate more than on the rows: TopK at 4M rows finds 28 at the recipe's rate, 334 at 1e-3, 926 at 3e-3 (LOG.md).
+//! ReLU + L1 at the same L0 finds many, and most of all where all rates are alike (20M rows: 2,454 and 644). It reconstructs far worse for that: recovery and reconstruction are two questions.
 
 use super::{Ask, Chosen, Experiment, Outcome};
 use crate::artifact::{Figure, Progress, seed};
@@ -34,10 +35,27 @@ const CONSTANT: f64 = 0.00625;
 const POWERS: (f64, f64) = (-5.5, -1.2);
 const MAGNITUDE: Magnitude = Magnitude::LogNormal { sd: 0.25 };
 
-/// Recipe, then recovered and explained variance at log-uniform rates.
-const PUBLISHED: [(&str, f64, f64); 2] = [("batch-topk", 297.0, 0.71), ("jump-relu", 225.0, 0.71)];
+/// What is published of a recipe.
+struct Published {
+    recipe: &'static str,
+    /// Features recovered at constant rates, and at log-uniform ones.
+    constant: f64,
+    log_uniform: Option<f64>,
+    /// Whether explained variance is told: 0.67 and 0.71.
+    explained: bool,
+}
 
-/// Beats what is published: 15 % of the features at log-uniform rates.
+const PUBLISHED: [Published; 4] = [
+    Published { recipe: "batch-topk", constant: 3.0, log_uniform: Some(297.0), explained: true },
+    Published { recipe: "jump-relu", constant: 3.0, log_uniform: Some(225.0), explained: true },
+    Published { recipe: "topk", constant: 0.999 * N as f64, log_uniform: Some(0.43 * N as f64), explained: false },
+    Published { recipe: "matryoshka", constant: 0.0003 * N as f64, log_uniform: None, explained: false },
+];
+
+/// The rate at which selections learn these features: seven times the recipes' own.
+const LR: f64 = 3e-3;
+
+/// A penalty that finds more than the published SAEs of the text: 15 % of the features at log-uniform rates.
 const BETTER: (&str, f64) = ("relu-april-2024", 0.15 * N as f64);
 
 /// Rates of the log-uniform case, falling.
@@ -54,7 +72,8 @@ fn identity(case: &str, rates: Value) -> Value {
 }
 
 fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
-    let asked = ask.architectures(&[("batch-topk", json!({})), ("jump-relu", json!({})), (BETTER.0, json!({}))]);
+    let asked =
+        ask.architectures(&[("batch-topk", json!({ "lr": LR })), ("topk", json!({ "lr": LR })), ("jump-relu", json!({})), (BETTER.0, json!({}))]);
     let chosen = asked.iter().map(|a| a.at_l0(20.0)).collect::<Result<Vec<Chosen>>>()?;
     let (mut figures, mut found) = (Vec::new(), Vec::new());
     for (case, rates, named) in [("constant", vec![CONSTANT; N], json!(CONSTANT)), ("log-uniform", log_uniform(), json!(POWERS))] {
@@ -74,17 +93,8 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         }
         for (chosen, scores) in chosen.iter().zip(&all) {
             let of = |what: &str, value: fn(&Scores) -> f64| Figure::new(&label(chosen), what, &scores.iter().map(value).collect::<Vec<_>>());
-            let (mut recovered, mut explained) = (of("recovered", |s| s.recovered as f64), of("explained_variance", |s| s.explained_variance));
-            if let Some(&(_, n, ev)) = PUBLISHED.iter().find(|p| p.0 == chosen.recipe.name()) {
-                (recovered, explained) = match case {
-                    // More than published is no mistake.
-                    "log-uniform" => (recovered.published(n).within(0.75 * n, f64::INFINITY), explained.published(ev)),
-                    _ => (recovered.published(3.0), explained.published(0.67)),
-                };
-            }
-            if case == "log-uniform" && chosen.recipe.name() == BETTER.0 {
-                recovered = recovered.within(BETTER.1, f64::INFINITY);
-            }
+            let (recovered, explained) =
+                beside(chosen.recipe.name(), case, of("recovered", |s| s.recovered as f64), of("explained_variance", |s| s.explained_variance));
             found.push(format!("{} {:.0} (explained variance {:.2})", label(chosen), recovered.ours, explained.ours));
             let true_l0 = of("true l0", |s| s.true_l0).published(20.0).within(0.97 * expected, 1.03 * expected);
             figures.extend([
@@ -102,9 +112,40 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     Ok(Outcome { experiment: CROWDED.name, says, figures })
 }
 
+/// Features recovered and explained variance with what is published of them, and what is accepted: more than published is no mistake.
+fn beside(recipe: &str, case: &str, recovered: Figure, explained: Figure) -> (Figure, Figure) {
+    let is_constant = case == "constant";
+    let recovered = if recipe == BETTER.0 && !is_constant { recovered.at_least(BETTER.1) } else { recovered };
+    let Some(published) = PUBLISHED.iter().find(|published| published.recipe == recipe) else { return (recovered, explained) };
+    let explained = if published.explained { explained.published(if is_constant { 0.67 } else { 0.71 }) } else { explained };
+    let n = if is_constant { Some(published.constant) } else { published.log_uniform };
+    let recovered = match n {
+        // A handful of 3,200 is none, and that none are found is nothing to reach.
+        Some(n) if n < 10.0 => recovered.published(n),
+        Some(n) => recovered.published(n).at_least(0.75 * n),
+        None => recovered,
+    };
+    (recovered, explained)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_published_stands_beside_its_recipe_and_its_rates() {
+        let of = |recipe: &str, case: &str, found: f64| {
+            let (recovered, explained) = beside(recipe, case, Figure::new(recipe, "recovered", &[found]), Figure::new(recipe, "ev", &[0.7]));
+            (recovered.published, recovered.holds(), explained.published)
+        };
+        assert_eq!(of("batch-topk", "log-uniform", 223.0), (Some(297.0), Some(true), Some(0.71)));
+        assert_eq!(of("batch-topk", "log-uniform", 222.0).1, Some(false));
+        assert_eq!(of("batch-topk", "constant", 0.0), (Some(3.0), None, Some(0.67)));
+        assert_eq!(of("topk", "log-uniform", 1031.0), (Some(1376.0), Some(false), None));
+        assert_eq!(of("relu-april-2024", "log-uniform", 480.0), (None, Some(true), None));
+        assert_eq!(of("relu-april-2024", "constant", 0.0), (None, None, None));
+        assert_eq!(of("matryoshka", "log-uniform", 5.0), (None, None, None));
+    }
 
     #[test]
     fn both_cases_have_some_20_active_features() {

@@ -108,8 +108,8 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         }
     }
     let says = format!(
-        "Best MMCS over L1: {}. Too little L1 leaves features mixed and too much drops the rare ones; between them lies the zone where they are found. \
-         With half as many latents as features no L1 helps.",
+        "Best MMCS over L1: {}. As published, too little L1 leaves features mixed and too much drops the rare ones, and between them lies a zone where they are found, where there are \
+         at least as many latents as features.",
         says.join(", ")
     );
     Ok(Outcome { experiment: SHARKEY.name, says, figures })

@@ -109,9 +109,9 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         figures.extend(conclusions(&architecture.as_it_is()?.label, &tried, &seen, &truth));
     }
     let says = format!(
-        "With as many latents per row as features fire, directions are the true ones. With fewer the SAE does better than the truth could at the same mean \
-         number: it mixes features that fire together, and its error is lower for being wrong. Which k is right shows without the truth in what latents that \
-         are not used still see of the rows: the {NTH}th largest product per row, in the order of a whole batch, is least there."
+        "As published: with as many latents per row as features fire, directions are the true ones; with fewer the SAE does better than the truth could at the same mean \
+         number, for it mixes features that fire together; and which k is right shows without the truth in what latents that are not used still see of the rows, the {NTH}th \
+         largest product per row in the order of a whole batch, which is least there. What of it holds here is beside each figure."
     );
     Ok(Outcome { experiment: WRONG_L0.name, says, figures })
 }

@@ -68,13 +68,13 @@ pub(in crate::cli::sae) struct Train {
     #[arg(long = "train", value_name = "KEY=VALUE")]
     train: Vec<String>,
     /// Rows per step
-    #[arg(long, value_name = "N", default_value_t = 2048)]
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = one_or_more::<usize>)]
     pub batch: usize,
     /// Highest learning rate [default: the recipe's]
     #[arg(long, value_name = "X")]
     lr: Option<f64>,
     /// Rows without firing after which a latent is dead; AuxK begins after three times as many [default: 200,000, at most a fifth of the rows]
-    #[arg(long, value_name = "ROWS")]
+    #[arg(long, value_name = "ROWS", value_parser = one_or_more::<u64>)]
     dead_window: Option<u64>,
     /// Do not resample dead latents (relu-2023 does by itself)
     #[arg(long)]
