@@ -1,6 +1,6 @@
 //! Ctrl-C saves and says how to go on; kill -9 loses at most what came after the last checkpoint. Either way the end is the same, bit for bit.
 
-use crate::program::{copied, copy, finished, recipe, works};
+use crate::program::{copied, copy, fails, finished, recipe, works};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -99,7 +99,8 @@ fn killed_equals_unkilled(args: &[&str], again: &[&str], checkpoints: &str, weig
 
 #[test]
 fn a_killed_model_goes_on_from_its_checkpoint_to_the_same_weights() {
-    killed_equals_unkilled(&LM, &LM, "lm", "lm/model.safetensors");
+    let again: Vec<&str> = LM.into_iter().filter(|word| *word != "--yes").collect();
+    killed_equals_unkilled(&LM, &again, "lm", "lm/model.safetensors");
 }
 
 #[test]
@@ -110,6 +111,27 @@ fn a_killed_sae_goes_on_from_its_checkpoint_to_the_same_weights() {
 #[test]
 fn a_killed_sae_goes_on_by_its_name_alone() {
     killed_equals_unkilled(&SAE, &["sae", "train", "--name", "second"], "sae-second", "sae/second/sae_weights.safetensors");
+}
+
+#[test]
+fn a_killed_sae_of_a_model_that_is_no_more_is_made_anew_with_its_settings_by_the_command_that_is_told() {
+    let dir = copied();
+    let dir = dir.path();
+    let folder = dir.join("small/checkpoints/sae-second");
+    let mut child = start(dir, &SAE);
+    wait(&mut child, || n_checkpoints(&folder) > 0);
+    signal(&child, libc::SIGKILL);
+    child.wait().unwrap();
+    works(dir, &["lm", "train", "--preset", "tiny", "--steps", "3", "--yes", "--run", "small"]);
+    let by_name = ["sae", "train", "--name", "second", "--run", "small", "--resume"];
+    let refused = fails(dir, &by_name);
+    assert!(refused.contains("lm is ") && refused.contains("--yes beside --resume"), "{refused}");
+    assert!(n_checkpoints(&folder) > 0, "a refusal costs nothing");
+    let told = fails(dir, &["sae", "eval", "--name", "second", "--run", "small"]);
+    assert!(told.contains("sae train --name second") && told.contains("--resume --yes"), "{told}");
+    works(dir, &[&by_name[..], &["--yes"]].concat());
+    let made = fs::read_to_string(dir.join("small/sae/second/manifest.json")).unwrap();
+    assert!(made.contains("\"d_sae\": 512") && made.contains("\"batch\": 512") && n_checkpoints(&folder) == 0, "{made}");
 }
 
 #[test]
