@@ -5,8 +5,8 @@
 //! (v0 + v1) / sqrt(2), cosine 0.71 with each, and the latent of feature 0 learns to be silent where 1 fires.
 //!
 //! Ours and not published: L1 0.03 beside the squared error summed over dimensions, rate 3e-3, falling over the last 0.3 of 5M rows (published: L1 3e-5, rate 3e-4, 100M rows);
-//! and the Matryoshka SAE, k 0.4 with one inner latent of eight, which is no part of the publication. (Of four, one often dies or stands for the absence of what b_dec holds:
-//! rows are centred for it. LOG.md.)
+//! and the Matryoshka SAE, which is no part of the publication: eight latents, k 0.5, three prefixes drawn anew for each step. (Of four latents, or with fixed prefixes, one often dies
+//! or stands for the absence of what b_dec holds, for rows are centred: LOG.md.)
 
 use super::{Ask, Experiment, Outcome};
 use crate::artifact::{Figure, Progress};
@@ -56,7 +56,7 @@ fn identity(hierarchical: bool) -> Value {
 }
 
 fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
-    let own = [("relu-2023", json!({ "l1": 0.03 / D as f64 })), ("matryoshka", json!({ "k": 0.4, "prefixes": [1] }))];
+    let own = [("relu-2023", json!({ "l1": 0.03 / D as f64 })), ("matryoshka", json!({ "k": 0.5, "random": 3, "sort_every": 1 }))];
     let mut figures = Vec::new();
     for architecture in ask.architectures(&own) {
         let chosen = architecture.as_it_is()?;
