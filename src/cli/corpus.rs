@@ -75,7 +75,7 @@ struct Build {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Take at most this many bytes of text
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = one_or_more::<u64>)]
     max_bytes: Option<u64>,
     /// Take at most this many tokens
     #[arg(long, value_name = "N", value_parser = one_or_more::<u64>)]

@@ -291,6 +291,18 @@ mod tests {
     }
 
     #[test]
+    fn an_error_row_is_the_scaled_difference_and_its_square() {
+        for d in [1, 15, 16, 33, 512] {
+            let (x, mut x_hat) = (random(d, 7), random(d, 8));
+            let want: Vec<f32> = x.iter().zip(&x_hat).map(|(x, y)| y - x).collect();
+            let square: f64 = want.iter().map(|&e| f64::from(e).powi(2)).sum();
+            let got = error_row(&x, 0.25, &mut x_hat);
+            assert!((got - square).abs() < 1e-6 * square, "{d}: {got}, not {square}");
+            assert!(x_hat.iter().zip(&want).all(|(got, want)| *got == 0.25 * want), "{d}");
+        }
+    }
+
+    #[test]
     fn gathers_equal_the_dense_sums_at_every_width() {
         for d in [1, 5, 16, 33, 64, 79, 256, 340, 593] {
             let (rows, y) = (random(7 * d, 1), random(d, 2));

@@ -16,10 +16,25 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(20, 160, 180),
 ];
 
+const GREY: RGBColor = RGBColor(130, 130, 130);
+
 /// One curve of a [`lines`] plot.
 pub struct Series<'a> {
-    pub name: &'a str,
-    pub points: Vec<(f64, f64)>,
+    name: &'a str,
+    points: Vec<(f64, f64)>,
+    /// What others are held against: grey and dashed, and none of the colours is its.
+    is_level: bool,
+}
+
+impl<'a> Series<'a> {
+    pub fn new(name: &'a str, points: Vec<(f64, f64)>) -> Self {
+        Series { name, points, is_level: false }
+    }
+
+    /// A level to which others are to come.
+    pub fn level(name: &'a str, points: Vec<(f64, f64)>) -> Self {
+        Series { is_level: true, ..Series::new(name, points) }
+    }
 }
 
 /// How many times as high as the lowest point of some curves the highest is where their axis is logarithmic.
@@ -53,17 +68,20 @@ pub fn lines(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> St
     }
     let n_y = if logarithmic { n_decades(y) } else { N_MARKS };
     plot_as(title, x_label, &y_label, x, y, ((N_MARKS, &short), (n_y, &write_y)), |chart| {
-        for (i, points) in finite.iter().enumerate() {
-            let style = COLOURS[i % COLOURS.len()].stroke_width(2);
+        let mut curves = 0;
+        for (points, Series { name, is_level, .. }) in finite.iter().zip(series) {
+            let colour = if *is_level { GREY } else { COLOURS[curves % COLOURS.len()] };
+            let style = colour.stroke_width(if *is_level { 1 } else { 2 });
             // Once every colour is taken they come again, dashed.
-            let dashed = i >= COLOURS.len();
+            let dashed = *is_level || curves >= COLOURS.len();
+            curves += usize::from(!is_level);
             let drawn = if dashed {
                 chart.draw_series(DashedLineSeries::new(points.clone(), 6, 4, style))?
             } else {
                 chart.draw_series(LineSeries::new(points.iter().copied(), style))?
             };
             let dash = if dashed { 5 } else { 14 };
-            drawn.label(series[i].name).legend(move |(x, y)| DashedPathElement::new([(x, y), (x + 14, y)], dash, 4, style));
+            drawn.label(*name).legend(move |(x, y)| DashedPathElement::new([(x, y), (x + 14, y)], dash, 4, style));
         }
         if series.len() > 1 {
             chart.configure_series_labels().position(emptiest(&finite, x, y)).border_style(TRANSPARENT).draw()?;
@@ -221,7 +239,12 @@ fn bounds(points: impl Iterator<Item = (f64, f64)>) -> ((f64, f64), (f64, f64)) 
         if low > high {
             return (0.0, 1.0);
         }
-        let air = if high > low { (high - low) * share } else { 0.5 };
+        let air = match high - low {
+            0.0 => 0.5,
+            // Marks of three digits would all read alike.
+            range if share > 0.0 && range < 0.01 * high.abs() => 0.01 * high.abs(),
+            range => range * share,
+        };
         // Shares and losses are not drawn below zero.
         let below = if low >= 0.0 { (low - air).max(0.0) } else { low - air };
         (below, high + air)
@@ -251,19 +274,15 @@ mod tests {
 
     #[test]
     fn a_plot_names_its_curves_and_takes_ink_from_the_page() {
-        let svg = lines(
-            "loss",
-            "tokens",
-            "nats",
-            &[Series { name: "train", points: vec![(0.0, 3.0), (1e6, 2.0), (2e6, f64::NAN)] }, Series { name: "held out", points: vec![] }],
-        );
+        let svg =
+            lines("loss", "tokens", "nats", &[Series::new("train", vec![(0.0, 3.0), (1e6, 2.0), (2e6, f64::NAN)]), Series::new("held out", vec![])]);
         assert!(svg.contains("held out") && svg.contains("currentColor") && !svg.contains("NaN"), "{svg}");
     }
 
     #[test]
     fn curves_that_fall_far_are_drawn_on_a_logarithmic_axis_unless_one_is_not_above_zero() {
-        let plot = |last: f64| lines("t", "x", "loss", &[Series { name: "a", points: vec![(0.0, 100.0), (1.0, 2.0), (2.0, last)] }]);
-        let (far, near, below) = (plot(1.0), lines("t", "x", "loss", &[Series { name: "a", points: vec![(0.0, 100.0), (1.0, 20.0)] }]), plot(-1.0));
+        let plot = |last: f64| lines("t", "x", "loss", &[Series::new("a", vec![(0.0, 100.0), (1.0, 2.0), (2.0, last)])]);
+        let (far, near, below) = (plot(1.0), lines("t", "x", "loss", &[Series::new("a", vec![(0.0, 100.0), (1.0, 20.0)])]), plot(-1.0));
         assert!(far.contains("loss, logarithmic") && far.contains("\n10\n") && far.contains("\n100\n"), "{far}");
         assert!(!near.contains("logarithmic"), "{near}");
         assert!(!below.contains("logarithmic"), "{below}");
@@ -271,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_logarithmic_axis_is_marked_at_whole_decades_and_at_two_of_them_at_least() {
-        let plot = |low: f64, high: f64| lines("t", "x", "loss", &[Series { name: "a", points: vec![(0.0, high), (7e5, low)] }]);
+        let plot = |low: f64, high: f64| lines("t", "x", "loss", &[Series::new("a", vec![(0.0, high), (7e5, low)])]);
         // From 0.30 to 2.04 in decades, from -2.70 to -0.82, from 0.10 to 2.89, and twelve of them.
         for (low, high, marks) in [
             (2.0, 110.0, &["1", "10", "100", "1000"][..]),
@@ -288,12 +307,22 @@ mod tests {
     #[test]
     fn the_ninth_curve_has_the_colour_of_the_first_and_is_dashed() {
         let of = |n: usize| {
-            let series: Vec<Series> = (0..n).map(|i| Series { name: "a", points: vec![(0.0, i as f64), (1.0, 9.0)] }).collect();
+            let series: Vec<Series> = (0..n).map(|i| Series::new("a", vec![(0.0, i as f64), (1.0, 9.0)])).collect();
             lines("t", "x", "y", &series).matches("stroke=\"#D95F02\"").count()
         };
         // The line and its sign beside the name; then also as many pieces as a line of some hundred pixels has.
         assert_eq!(of(8), 2);
         assert!(of(9) > 20, "{}", of(9));
+    }
+
+    #[test]
+    fn a_level_takes_no_colour_and_marks_that_would_read_alike_are_spread() {
+        let curve = |name| Series::new(name, vec![(0.0, 9.0), (1.0, 9.003)]);
+        let colours = |svg: &str| COLOURS.map(|RGBColor(r, g, b)| svg.contains(&format!("stroke=\"#{r:02X}{g:02X}{b:02X}\"")));
+        let svg = lines("t", "x", "y", &[curve("a"), Series::level("target 9", vec![(0.0, 9.0), (1.0, 9.0)]), curve("b")]);
+        assert_eq!(colours(&svg)[..3], [true, true, false], "{svg}");
+        assert!(svg.contains("target 9") && svg.matches("stroke=\"#828282\"").count() > 20, "{svg}");
+        assert!(svg.matches("\n9\n").count() == 1 && svg.contains("\n9.05\n"), "{svg}");
     }
 
     #[test]
@@ -313,7 +342,7 @@ mod tests {
 
     #[test]
     fn plots_side_by_side_are_one_picture_with_each_in_its_place() {
-        let one = lines("t", "x", "y", &[Series { name: "a", points: vec![(0.0, 1.0), (1.0, 2.0)] }]);
+        let one = lines("t", "x", "y", &[Series::new("a", vec![(0.0, 1.0), (1.0, 2.0)])]);
         let all = side_by_side(&[one.clone(), one.clone(), one], 2);
         assert!(
             all.contains("viewBox=\"0 0 1120 520\"") && all.contains("<svg x=\"560\" y=\"0\"") && all.contains("<svg x=\"0\" y=\"260\""),

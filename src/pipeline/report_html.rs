@@ -155,11 +155,11 @@ impl Report {
         // Entry 0 never fired, entry 1 is below 1e-7, then a decade each up to 1.
         let histogram: Vec<f64> = self.evaluated.eval.density_histogram.iter().map(|&n| n as f64).collect();
         let edges: Vec<f64> = (0..=histogram.len()).map(|i| i as f64 - histogram.len() as f64).collect();
-        let lm = [Series { name: "training", points: curves.lm.clone() }, Series { name: "held out", points: curves.lm_held_out.clone() }];
+        let lm = [Series::new("training", curves.lm.clone()), Series::new("held out", curves.lm_held_out.clone())];
         vec![
             plot::lines("Loss of the language model", "tokens", "nats per token", &lm),
-            plot::lines("Fraction of variance unexplained", "rows", "FVU", &[Series { name: "FVU", points: curves.fvu.clone() }]),
-            plot::lines("Dead latents while training", "rows", "share", &[Series { name: "dead", points: curves.dead.clone() }]),
+            plot::lines("Fraction of variance unexplained", "rows", "FVU", &[Series::new("FVU", curves.fvu.clone())]),
+            plot::lines("Dead latents while training", "rows", "share", &[Series::new("dead", curves.dead.clone())]),
             plot::histogram(
                 &format!("Latents by density on {} tokens", grouped(self.evaluated.eval.n_eval_tokens)),
                 "log10 density (first bar: never fired)",

@@ -53,6 +53,14 @@ impl Place {
         if n > 1 { name() } else { String::new() }
     }
 
+    /// Refuses, before anything is measured or read, what [`train`](super::train()) would refuse because of what is there.
+    ///
+    /// # Errors
+    /// A finished SAE of other settings and, without [`Start::Resume`], a checkpoint, unless they are to be replaced; with it, a checkpoint of another training.
+    pub fn refuse(&self, config: &TrainConfig) -> Result<()> {
+        already(config, self).map(|_| ())
+    }
+
     /// Tries what the last step of the training has to be able to do.
     pub(super) fn try_to_write(&self) -> Result<()> {
         let there = self.out.exists();

@@ -129,6 +129,8 @@ fn a_killed_sae_of_a_model_that_is_no_more_is_made_anew_with_its_settings_by_the
     assert!(n_checkpoints(&folder) > 0, "a refusal costs nothing");
     let told = fails(dir, &["sae", "eval", "--name", "second", "--run", "small"]);
     assert!(told.contains("sae train --name second") && told.contains("--resume --yes"), "{told}");
+    let mixed = fails(dir, &[&by_name[..], &["--yes", "--k", "9"]].concat());
+    assert!(mixed.contains("say one of them") && n_checkpoints(&folder) > 0, "{mixed}");
     works(dir, &[&by_name[..], &["--yes"]].concat());
     let made = fs::read_to_string(dir.join("small/sae/second/manifest.json")).unwrap();
     assert!(made.contains("\"d_sae\": 512") && made.contains("\"batch\": 512") && n_checkpoints(&folder) == 0, "{made}");

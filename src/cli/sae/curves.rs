@@ -42,9 +42,9 @@ pub(super) fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<
     let end = logs.iter().filter_map(|(_, log)| Some(log.curve("rows", "l0").last()?.0)).fold(0.0, f64::max);
     let targets = levels(targets, end);
     let panels = PANELS.map(|(field, title, label)| {
-        let mut series: Vec<Series> = logs.iter().map(|(name, log)| Series { name, points: log.curve("rows", field) }).collect();
+        let mut series: Vec<Series> = logs.iter().map(|(name, log)| Series::new(name, log.curve("rows", field))).collect();
         if field == "l0" {
-            series.extend(targets.iter().map(|(name, points)| Series { name, points: points.to_vec() }));
+            series.extend(targets.iter().map(|(name, points)| Series::level(name, points.to_vec())));
         }
         let title = if field == "dead_frac" { format!("{title}{}", silent_for(&windows)) } else { title.into() };
         plot::lines(&title, "rows", label, &series)

@@ -19,6 +19,11 @@ use std::time::Instant;
 pub(super) use flags::{EXAMPLES, Train};
 
 pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    if args.resume && args.yes && !args.only_resumes() {
+        bail!(
+            "--resume goes on and --yes begins anew: say one of them\n  both go with --name alone: it goes on, or begins anew with its settings where its model or text has changed"
+        );
+    }
     let _lock = run.lock()?;
     let stream = open_stream(run)?;
     let lm = open_lm(run, &stream)?;
@@ -130,6 +135,10 @@ fn train_on<S: WindowRows>(
     global: &Global,
     run: &RunDir,
 ) -> anyhow::Result<()> {
+    let goes_on_or_begins_anew = args.resume && args.yes;
+    for (config, place) in jobs.iter().filter(|_| !goes_on_or_begins_anew) {
+        place.refuse(config)?;
+    }
     let left: Vec<f64> = jobs.iter().map(|(config, place)| left(config, place)).collect();
     if left.iter().any(|&left| left > 0.0) {
         tell_plan(&source, rows_are, model.as_ref(), jobs, &left, args);
@@ -137,7 +146,8 @@ fn train_on<S: WindowRows>(
     let borrowed: Vec<(&TrainConfig, &Place)> = jobs.iter().map(|(config, place)| (config, place)).collect();
     let mut trained = sae::train_all(&mut source, &borrowed, &mut Terminal::new());
     // What cannot be gone on with is made anew where that was said too.
-    if args.resume && args.yes && matches!(trained, Err(sae::Error::OtherRun { .. } | sae::Error::Artifact(artifact::Error::Finished { .. }))) {
+    if goes_on_or_begins_anew && matches!(trained, Err(sae::Error::OtherRun { .. } | sae::Error::Artifact(artifact::Error::Finished { .. }))) {
+        tell!("what was saved is of another model or text: begins anew, with the same settings");
         let anew: Vec<(TrainConfig, Place)> =
             jobs.iter().map(|(config, place)| (config.clone(), Place { start: Start::Replace, ..place.clone() })).collect();
         let borrowed: Vec<(&TrainConfig, &Place)> = anew.iter().map(|(config, place)| (config, place)).collect();

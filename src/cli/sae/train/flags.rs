@@ -104,7 +104,7 @@ pub(in crate::cli::sae) struct Train {
     /// Go on from the last checkpoint. With --name alone beside it, with the flags that it was begun with
     #[arg(long)]
     pub resume: bool,
-    /// Replace a finished SAE of other settings, and checkpoints; beside --resume where they cannot be gone on with
+    /// Replace a finished SAE of other settings, and checkpoints. Beside --resume with --name alone: go on, or begin anew with its settings where its model has changed
     #[arg(long)]
     pub yes: bool,
 }
