@@ -57,7 +57,7 @@ pub(in crate::cli::sae) struct Train {
     /// Active latents per token that the penalty is steered to, in recipes with a penalty; then its coefficient is only where the search begins
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     target_l0: Vec<f64>,
-    /// Rows (tokens) to train on
+    /// Rows (tokens) to train on, rounded down to whole batches
     #[arg(long, value_name = "N", default_value_t = 4_000_000, value_parser = one_or_more::<u64>)]
     rows: u64,
     /// Steps to train for, instead of rows
