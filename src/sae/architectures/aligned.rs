@@ -1,4 +1,4 @@
-//! Aligned training (2026): TopK whose encoder and decoder rows agree by construction: their product is 1 for every latent.
+//! Aligned training ("Aligned Training: A Parameter-Free Method to Improve Feature Quality and Stability of Sparse Autoencoders", arXiv 2605.18629, 2026): TopK whose encoder and decoder rows agree by construction: their product is 1 for every latent.
 //!
 //! With the trained rows v and d (of unit norm) the encoder reads with w = d + (I - d d^T) v, so that w . d = 1. From dw = d loss / d w:
 //! dv = dw - (dw . d) d,  and d gets dw - (dw . d) v - (d . v) dw beside its own gradient.

@@ -3,7 +3,7 @@
 //! Refined (one step of ISTA, as in LISTA-Matryoshka, 2026): with a' selected so from xc and x_hat' its reconstruction, z = w_enc u + b_enc of
 //! u = xc + refine (x - x_hat') is selected from again. The gradient goes through both selections; that of AuxK, which reads u, through the second alone.
 //!
-//! a = relu(z) where z is among the B k largest of the batch, loss = |x - x_hat|^2 + aux. Used on single rows the SAE is a JumpReLU whose one threshold is
+//! a = relu(z) where z is among the B k largest of the batch, loss = |x - x_hat|^2 + aux. The gradient takes the selection as it is: da/dz is 1 where a latent is kept, else 0. Used on single rows the SAE is a JumpReLU whose one threshold is
 //! the running mean of the least activation that batches kept, since k was last changed; it is saved as that, a refined one with the thresholds of both selections.
 
 use super::topk::topk_lr;

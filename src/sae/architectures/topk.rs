@@ -1,6 +1,6 @@
 //! TopK: the k largest pre-activations of a row (Gao et al. 2024, section 2.3), dead latents trained on the residual (section 2.4).
 //!
-//! a = relu(top_k(w_enc (x - b_dec) + b_enc)), loss = |x - x_hat|^2 + aux (`cpu/auxk`).
+//! a = relu(top_k(w_enc (x - b_dec) + b_enc)), loss = |x - x_hat|^2 + aux (`cpu/auxk`). The gradient takes the selection as it is: da/dz is 1 where a latent is kept, else 0.
 //! Multi-TopK (section 3.1.2 and appendix): loss(k) + loss(4 k) / 8, so that more latents than k may be kept when the SAE is used.
 
 use super::{Architecture, Levels, Nesting, Recipe, Select, Selection, Trained};

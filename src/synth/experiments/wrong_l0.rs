@@ -7,6 +7,8 @@
 //!
 //! What tells the right L0 without the truth: of a batch of B rows all B F products (x - b_dec) . w_j in falling order, with their signs; the one at place n B, n somewhat
 //! above L0. Mixed directions see features that are not theirs; it is least where directions are clean. Source: the code beside the paper.
+//!
+//! Not as published: the rate falls over the last fifth (there it is constant), and rows are centred first.
 
 use super::{Architecture, Ask, Chosen, Experiment, Outcome};
 use crate::artifact::{Figure, Progress, seed};
