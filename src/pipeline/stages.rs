@@ -10,7 +10,7 @@ use crate::corpus::{self, TokenStream, Tokenizer};
 use crate::features::exam::{self, ExamConfig, ExamReport, Subject};
 use crate::features::{self, BuildConfig, Checkpoint, Dictionary, Inputs, NEURONS, Units};
 use crate::lm::{self, CpuEngine, Engine, HookPoint, Lm, LmConfig};
-use crate::sae::{self, Origin, Place, SAE_FORMAT_VERSION, Sae};
+use crate::sae::{self, Forecast, Origin, Place, SAE_FORMAT_VERSION, Sae, Speed};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -174,6 +174,7 @@ impl<'a> Stages<'a> {
         if !fresh {
             let mut source = Streamed::open(engine, stream, stage.hook, stage.shuffle)?;
             self.progress.note(&source.describe());
+            self.progress.note(&Forecast::of(&stage.train).with_time(Speed::measure()));
             let anew = match sae::train(&mut source, &stage.train, &place, self.progress) {
                 // Rows of another model make a checkpoint worth nothing; one of other settings is somebody's work.
                 Err(sae::Error::OtherRun { settings, .. }) if self.replace || !settings => Start::Replace,

@@ -1,6 +1,6 @@
 //! What is trained and how: the recipe, the sizes, the schedules. Every schedule is a fraction of the run, so that short runs exercise everything.
 
-use super::architectures::Selection;
+use super::architectures::{Selection, Units};
 use super::{Error, Recipe, Result, Target};
 use serde::{Deserialize, Serialize};
 
@@ -135,6 +135,9 @@ pub struct TrainConfig {
     /// Active latents per row that the coefficient of the sparsity penalty is steered to; none: the coefficient stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_l0: Option<f64>,
+    /// Units that rows are brought into; none: the recipe's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units: Option<Units>,
     /// Rows read first to estimate mean, scale and geometric median; the source is then rewound.
     pub init_rows: usize,
     /// Steps between lines of train.jsonl.
@@ -176,6 +179,7 @@ impl TrainConfig {
             decoder: Decoder::Free,
             resample: None,
             target_l0: None,
+            units: None,
             init_rows: 32_768,
             log_every: (steps / 200).max(1),
             checkpoint_every: (steps / 10).max(1),
@@ -199,6 +203,11 @@ impl TrainConfig {
 
     pub fn steps(&self) -> u64 {
         self.rows / self.batch.max(1) as u64
+    }
+
+    /// Units that rows are brought into before the first step, and out of when the SAE is saved.
+    pub fn units(&self) -> Units {
+        self.units.unwrap_or(self.sae.recipe.units())
     }
 
     /// Rows that are trained on: whole batches.

@@ -1,6 +1,7 @@
 //! Trainings on rows whose mean is far from zero: the units that they are brought into, and the variance that an fvu is told against.
 
 use super::*;
+use crate::sae::init::init_params;
 
 /// Rows of [`Synthetic`] with some noise, far from zero: their mean is some five times as long as they are spread about it.
 struct FarFromZero(Synthetic);
@@ -53,9 +54,12 @@ fn far_from_zero(recipe: Recipe) -> TrainConfig {
 
 #[test]
 fn rows_that_come_after_those_of_the_estimate_are_in_the_units_of_the_recipe() {
-    for recipe in [Recipe::topk(3, false), ReluApril2024 { l1: 0.2 }.into()] {
-        let config = far_from_zero(recipe);
-        let (d, units) = (FarFromZero::D, config.sae.recipe.units());
+    let (topk, relu) = (far_from_zero(Recipe::topk(3, false)), far_from_zero(ReluApril2024 { l1: 0.2 }.into()));
+    // Those of the recipe, and others that are asked for.
+    let other = TrainConfig { units: Some(Units::RootNorm), ..topk.clone() };
+    assert_eq!([&topk, &relu, &other].map(TrainConfig::units), [Units::Centred, Units::RootNorm, Units::RootNorm]);
+    for config in [topk, relu, other] {
+        let (d, units) = (FarFromZero::D, config.units());
         let dir = tempfile::tempdir().unwrap();
         let place = place(dir.path());
         let mut source = FarFromZero::new();
@@ -76,6 +80,23 @@ fn rows_that_come_after_those_of_the_estimate_are_in_the_units_of_the_recipe() {
             let factor = rows[0] / raw[0];
             assert!(rows.iter().zip(&raw).all(|(scaled, raw)| (scaled - factor * raw).abs() < 1e-5));
         }
+    }
+}
+
+#[test]
+fn first_weights_are_found_on_rows_in_the_units_of_training() {
+    let centred = TrainConfig { units: Some(Units::Centred), ..far_from_zero(Relu2023 { l1: 1e-3 }.into()) };
+    for config in [centred, far_from_zero(Recipe::named("jump-relu", &[("loss", "tanh".into())]).unwrap())] {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path());
+        let mut source = FarFromZero::new();
+        let training = Training::start(&mut source, &config, &place, "run".into(), &mut Silent).unwrap();
+        let mut rows = vec![0.0; config.init_rows * FarFromZero::D];
+        source.next_rows(&mut rows).unwrap();
+        let raw = init_params(&config.sae, config.seed, &rows);
+        training.scales.apply(&mut rows);
+        let first = &training.engine.read().params;
+        assert!(*first == init_params(&config.sae, config.seed, &rows) && *first != raw, "{:?}", config.sae.recipe);
     }
 }
 
@@ -101,6 +122,6 @@ fn the_fvu_that_a_training_reports_is_that_of_the_saved_sae_on_the_rows_that_com
         // The last batch has 1,024 rows: of an FVU of 0.25 some 0.006 is chance. Measured from zero it would be a 27th.
         assert!(off < 0.03 && off < 0.2 * fvu, "{fvu} and {reported}, {:?}", config.sae.recipe);
         // Where the mean is removed first, no penalty keeps the latents from learning.
-        assert!(config.sae.recipe.units() != Units::Centred || fvu < 0.7, "{fvu}, {:?}", config.sae.recipe);
+        assert!(config.units() != Units::Centred || fvu < 0.7, "{fvu}, {:?}", config.sae.recipe);
     }
 }

@@ -78,7 +78,9 @@ mod tests {
         };
         let refined = ["batch-topk", "matryoshka"].map(|name| Recipe::named(name, &[("k", 3.into()), ("refine", 0.3.into())]).unwrap());
         let stopping = Recipe::named("matching-pursuit", &[("k", 3.into()), ("residual_threshold", 1.5.into())]).unwrap();
-        for recipe in Recipe::all().into_iter().map(of_k).chain(refined).chain([stopping]) {
+        // Thresholds and free norms at once; of the published threshold of 0.1 no activation would be between the right value and a wrong one.
+        let tanh = Recipe::named("jump-relu", &[("loss", "tanh".into()), ("threshold", 1.0.into())]).unwrap();
+        for recipe in Recipe::all().into_iter().map(of_k).chain(refined).chain([stopping, tanh]) {
             let config = SaeConfig::new(d, f, recipe.clone());
             let first = params(&recipe, d, f, recipe.unit_decoder() || recipe.ties_encoder());
             let normaliser = Normaliser { mean: random(d), scale: 1.7 };

@@ -2,7 +2,7 @@
 
 use super::architectures::Selection;
 use super::{Sae, Select, SparseRows, TrainConfig, history};
-use crate::artifact::{seed, size};
+use crate::artifact::{seed, size, time};
 use crate::kernels::gemm::matmul_nt;
 use rand::RngExt;
 use std::time::Instant;
@@ -76,10 +76,23 @@ impl Forecast {
         format!("{:.1e}{dense} FLOP of products, {} of memory beside the shuffle buffer; {l0}", self.flop, size(self.ram_bytes))
     }
 
+    /// The same with the time that the steps take.
+    pub fn with_time(&self, speed: Speed) -> String {
+        format!("{}; some {} for its steps", self.in_words(), between(self.seconds(speed)))
+    }
+
     /// With few latents active all the while, and with many; the same where a k says how many there are. How fast a penalty makes latents silent cannot be told.
     pub fn seconds(&self, speed: Speed) -> (f64, f64) {
         let sparse = self.flop / speed.encode * (1.0 + REST);
         (sparse, sparse.max(self.dense_flop / speed.product * (1.0 + REST)))
+    }
+}
+
+/// Seconds of [`Forecast::seconds`], or of several together, in words.
+pub fn between((least, most): (f64, f64)) -> String {
+    match time(most) {
+        longest if longest == time(least) => longest,
+        longest => format!("{} (were few latents active from the beginning) to {longest} (were many to the end)", time(least)),
     }
 }
 
@@ -148,6 +161,12 @@ mod tests {
         let (least, most) = relu.seconds(speed);
         assert!(least == topk.seconds(speed).0 && (most / (50.0 * least) - 1.0).abs() < 1e-9, "{least} {most}");
         assert!(relu.in_words().contains(" to "), "{}", relu.in_words());
+        // 9.3 TFLOP in products of 1 GFLOP/s and the rest.
+        assert!(
+            topk.with_time(speed).ends_with("; some 2.6 hours for its steps") && relu.with_time(speed).contains("(were many to the end)"),
+            "{}",
+            topk.with_time(speed)
+        );
         let Speed { encode, product } = Speed::measure();
         assert!(encode > 1e6 && product > 1e6, "{encode} {product}");
         // Weights, two moments and gradients, the folded SAE, half of one for a snapshot: five and a half times the weights and more.

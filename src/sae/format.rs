@@ -420,6 +420,8 @@ mod tests {
             ("d_sae", json!(1u64 << 40)),
             ("architecture", json!("temporal")),
             ("normalize_activations", json!("layer_norm")),
+            ("reshape_activations", json!("hook_z")),
+            ("rescale_acts_by_decoder_norm", json!(true)),
         ] {
             let mut cfg = good.clone();
             cfg[key] = value.clone();

@@ -69,8 +69,7 @@ pub struct Scales {
 
 impl Scales {
     /// Estimated from rows (N, D), or (N, D + E) of a transcoder.
-    pub fn estimate(config: &SaeConfig, rows: &[f32]) -> Self {
-        let units = config.recipe.units();
+    pub fn estimate(units: Units, config: &SaeConfig, rows: &[f32]) -> Self {
         match config.target {
             None => Scales { input: Normaliser::estimate(units, rows, config.d_in), target: None },
             Some(target) => {

@@ -1,19 +1,29 @@
 //! Faults that other programs shipped, some for a year, and the test that each would fail here. Those that had no test yet are below.
 //!
-//! | fault | where it was | test |
-//! |---|---|---|
-//! | a resampler that writes to a temporary, draws by the loss instead of its square, scales an input that is not of unit norm | dictionary_learning | `new_latents_have_exact_norms_and_no_history_and_the_others_are_untouched`, `dead_latents_are_resampled_on_time_come_alive_and_cost_no_rows`, `a_row_is_drawn_by_the_square_of_its_loss_out_of_as_many_as_were_asked_for` |
-//! | decoder rows not normalised after the step, or along the wrong axis | gelu-1l code | `decoder_rows_keep_unit_norm_over_many_steps_and_the_gradient_is_orthogonal_to_them` |
-//! | AuxK with b_dec added, k from the wrong width, residual not detached, coefficient twice (SAELens #644, sparsify #132, dictionary_learning #34) | | `each_loss_term_reaches_exactly_the_parameters_that_it_should`, `the_largest_raw_values_are_kept_negative_ones_included`, and finite differences of AuxK in every recipe that has it |
-//! | AuxK that is too weak to bring anything back (ours, for a while: 1/32 of the error itself) | | here |
-//! | one loss logged and another differentiated (crosscode #3), a threshold applied twice (dictionary_learning #55) | | `gradients_of_every_loss_match_finite_differences` and the test of each architecture |
-//! | JumpReLU whose coefficient does nothing, whose thresholds do not move (SAELens #719, #718), a target that nothing is steered to | | here |
-//! | BatchTopK without its threshold at inference (SAELens #608), or with that of another k | | here |
-//! | explained variance measured from zero (SAELens #659), mse that depends on the batch (#711) | | `predicting_the_mean_explains_nothing`, `figures_do_not_depend_on_how_rows_are_cut_into_batches` |
-//! | scaled inputs compared with outputs that are not (SAELens #518), scale or bias folded wrongly (#150 to #467) | | `the_folded_sae_gives_the_reconstruction_of_training_in_raw_units`, for every recipe |
-//! | an intervention that changes the SAE's error (SAELens #637) | | `zero_with_the_error_kept_equals_decoding_without_the_latent_plus_the_error` |
-//! | resume that restarts in silence (SAELens #712) | | `an_interrupted_training_goes_on_bit_for_bit`; here: it reads on from where it was |
-//! | an SAE used at another place than it was trained on (sparsify #74) | | `a_cache_of_another_model_or_hook_is_refused_with_the_next_step`, width and self-test on loading |
+//! | fault | test |
+//! |---|---|
+//! | a resampler that writes to a temporary, draws by the loss instead of its square, scales an input that is not of unit norm, leaves thresholds or their moments as they were (dictionary_learning) | `new_latents_have_exact_norms_and_no_history_and_the_others_are_untouched`, `a_row_is_drawn_by_the_square_of_its_loss_out_of_as_many_as_were_asked_for` |
+//! | one that reads rows in other units than those of training (SAELens #518) | `dead_latents_are_resampled_on_time_come_alive_and_cost_no_rows` |
+//! | decoder rows not normalised after the step, before it instead, or along the wrong axis (gelu-1l's code, dictionary_learning #36) | `decoder_rows_keep_unit_norm_over_many_steps_and_the_gradient_is_orthogonal_to_them` |
+//! | conventions of L1 and of the error mixed up: mean or sum, over d_in or rows | `gradients_of_every_loss_match_finite_differences`, `the_first_gradient_is_pytorchs_and_the_loss_of_three_hundred_steps_goes_the_same_way`, `schedules_rise_and_fall_where_they_should` |
+//! | AuxK with b_dec added, k from the wrong width, residual not detached, coefficient twice (SAELens #644, sparsify #132, dictionary_learning #34) | finite differences of AuxK in every recipe that has it, `each_loss_term_reaches_exactly_the_parameters_that_it_should`, `dead_latents_learn_what_is_left_of_the_target` (transcoders) |
+//! | AuxK that is too weak to bring anything back (ours, for a while: 1/32 of the error itself) | here |
+//! | one loss logged and another differentiated (crosscode #3), a norm applied twice (dictionary_learning #39) | `gradients_of_every_loss_match_finite_differences` and the test of each architecture |
+//! | a threshold applied twice (dictionary_learning #55) | `gradients_are_those_of_the_pseudo_derivatives_sparse_and_dense` |
+//! | JumpReLU from weights of the wrong size (dictionary_learning #36) | `the_first_weights_of_every_recipe_are_as_its_init_says`, `latents_of_the_tanh_loss_are_on_to_begin_with_as_often_as_they_are_to_be` |
+//! | JumpReLU whose coefficient does nothing, whose thresholds do not move (SAELens #719, #718), a target that nothing is steered to | here; `a_coefficient_in_the_saturated_zone_is_warned_of_and_the_default_is_at_its_edge` |
+//! | BatchTopK without its threshold at inference (SAELens #608), or with that of another k | here |
+//! | a file of a rule that is not known, or of weights that are not folded, read as if it were (SAELens #608, #645, #632) | `absurd_configurations_are_refused_and_say_what_they_hold`, `a_snapshot_that_has_lost_a_part_of_its_rule_is_refused_and_taken_for_no_other` |
+//! | explained variance measured from zero (SAELens #659), a mean of the rows' own (SAEBench #76), mse that depends on the batch (SAELens #711) | `predicting_the_mean_explains_nothing`, `the_figures_of_rows_with_unequal_errors_are_ratios_of_sums`, `figures_do_not_depend_on_how_rows_are_cut_into_batches`, `the_variance_of_a_batch_is_around_its_mean_however_far_that_is` |
+//! | scale or bias folded wrongly (SAELens #150 to #467) | `the_folded_sae_gives_the_reconstruction_of_training_in_raw_units`, for every recipe |
+//! | the scale estimated from one row, or after what depends on it (the same) | `the_units_of_each_recipe_are_as_stated`, `rows_that_come_after_those_of_the_estimate_are_in_the_units_of_the_recipe`, `first_weights_are_found_on_rows_in_the_units_of_training` |
+//! | scaled inputs compared with outputs that are not (SAELens #518), other rows trained on than used (OpenAI #19) | `the_fvu_that_a_training_reports_is_that_of_the_saved_sae_on_the_rows_that_come_next` |
+//! | recovered loss against zero alone | `a_silent_sae_is_zero_ablation_or_mean_ablation_by_its_bias`, `a_perfect_reconstruction_recovers_everything` |
+//! | "alive" without saying over how many tokens | `the_figures_of_two_rows_are_those_worked_out_by_hand`, `dead_latents_are_told_with_the_rows_that_they_were_silent_for` |
+//! | an intervention that changes the SAE's error (SAELens #637) | `zero_with_the_error_kept_equals_decoding_without_the_latent_plus_the_error` |
+//! | resume that restarts in silence (SAELens #712) | here: it reads on from where it was |
+//! | an SAE used at another place, or on another model, than it was trained on (sparsify #74, SAELens #624) | `an_sae_has_the_rows_of_its_own_hook_and_is_refused_at_another_of_the_same_width`, `stale_inputs_are_refused_with_the_command_to_rerun`, `a_cache_of_another_model_or_hook_is_refused_with_the_next_step` |
+//! | scores of the benchmark by another formula than is published | `a_dead_a_doubled_and_a_mixed_latent_cost_what_the_formulas_say` |
 
 use super::tests::{Synthetic, Watch, place};
 use super::*;
@@ -113,6 +123,16 @@ fn the_coefficient_of_jump_relu_makes_it_sparser_and_its_thresholds_move() {
     // All began at one value; what did not move is still at it, in the units of the saved SAE.
     let spread = |t: &[f32]| t.iter().copied().fold(0.0, f32::max) / t.iter().copied().fold(f32::INFINITY, f32::min);
     assert!(spread(&few.1) > 1.05, "{}", spread(&few.1));
+}
+
+#[test]
+fn a_penalty_that_does_nothing_is_told_and_one_that_does_is_not() {
+    for (l0, inert) in [(1e-9, true), (0.1, false)] {
+        let mut watch = Watch::default();
+        let config = config(Recipe::named("jump-relu", &[("l0", json!(l0))]).unwrap(), 256 * 20);
+        train(&mut Synthetic::new(24, 40, 3, 400_000), &config, &place(tempfile::tempdir().unwrap().path()), &mut watch).unwrap();
+        assert_eq!(watch.notes.iter().any(|note| note.contains("hardly makes anything sparse")), inert, "{l0}: {:?}", watch.notes);
+    }
 }
 
 /// Counts the rows that are read.

@@ -293,6 +293,17 @@ mod tests {
     }
 
     #[test]
+    fn the_figures_of_rows_with_unequal_errors_are_ratios_of_sums() {
+        let mut sae = identity(2);
+        sae.b_dec = vec![1.0, 0.0];
+        // Of the third row the second number is below zero and lost: x = (2, -6), x_hat = (3, 0), off by (1, 6). The mean is (10 / 3, -2 / 3).
+        let eval = measure(&sae, &[5.0, 0.0, 3.0, 4.0, 2.0, -6.0], 2);
+        // 1 + 1 + 37 beside 25 + 25 + 40, and beside 90 - 3 (100 + 4) / 9.
+        assert_eq!(eval.mse, 13.0);
+        assert!((eval.nmse - 39.0 / 90.0).abs() < 1e-12 && (eval.fvu - 39.0 / (90.0 - 104.0 / 3.0)).abs() < 1e-12, "{} {}", eval.nmse, eval.fvu);
+    }
+
+    #[test]
     fn the_figures_of_two_rows_are_those_worked_out_by_hand() {
         let mut sae = identity(2);
         sae.b_dec = vec![1.0, 0.0];
@@ -353,7 +364,26 @@ mod tests {
         for (a, b) in [(whole.fvu, parts.fvu), (whole.mse, parts.mse), (whole.cosine, parts.cosine), (whole.l1, parts.l1)] {
             assert!((a - b).abs() <= 1e-12 * a.abs(), "{a} {b}");
         }
-        assert!(whole.formulas.contains_key("fvu") && !serde_json::to_string(&whole).unwrap().contains("\"ce_clean\":n"));
+        assert!(!serde_json::to_string(&whole).unwrap().contains("\"ce_clean\":n"));
+    }
+
+    #[test]
+    fn every_figure_has_a_formula_and_every_formula_a_figure() {
+        let mut all = Eval::default();
+        let Eval { relative_reconstruction_bias, mean_max_decoder_cosine, near_duplicate_frac, ce_clean, ce_spliced, ce_zero, ce_mean, .. } =
+            &mut all;
+        [relative_reconstruction_bias, mean_max_decoder_cosine, near_duplicate_frac, ce_clean, ce_spliced, ce_zero, ce_mean]
+            .into_iter()
+            .for_each(|v| *v = Some(0.0));
+        let Eval { ce_recovered_zero, ce_recovered_mean, kl, ultra_rare_frac, junk_frac, mean_encoder_decoder_cosine, .. } = &mut all;
+        [ce_recovered_zero, ce_recovered_mean, kl, ultra_rare_frac, junk_frac, mean_encoder_decoder_cosine].into_iter().for_each(|v| *v = Some(0.0));
+        let all = serde_json::to_value(&all).unwrap();
+        let figures = all.as_object().unwrap().keys().map(String::as_str);
+        let mut figures: Vec<&str> = figures.filter(|key| !key.starts_with("n_") && !["junk_cosine", "formulas"].contains(key)).collect();
+        // What controls have beside it.
+        figures.push("gap_nats");
+        figures.sort_unstable();
+        assert_eq!(metric_formulas().keys().map(String::as_str).collect::<Vec<_>>(), figures);
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod training;
 mod transcoder;
 
 pub use architectures::{
-    Aligned, Architecture, BatchTopK, Gated, JumpRelu, MatchingPursuit, Matryoshka, PAnneal, Recipe, Relu2023, ReluApril2024, Tanh, TopK,
+    Aligned, Architecture, BatchTopK, Gated, JumpRelu, MatchingPursuit, Matryoshka, PAnneal, Recipe, Relu2023, ReluApril2024, Tanh, TopK, Units,
 };
 pub use checkpoint::{Begun, Checkpoint};
 pub use config::{Decoder, Resample, SaeConfig, TrainConfig};
@@ -36,7 +36,7 @@ pub use control::Control;
 pub use cpu::CpuEngine;
 pub use engine::{Engine, Params, Replacement, State, StepReport, StepSettings};
 pub use error::{Error, Result};
-pub use forecast::{Forecast, Speed};
+pub use forecast::{Forecast, Speed, between};
 pub use format::{SELFTEST_ROWS, read_origin};
 pub use metrics::{Eval, JUNK_COSINE, Metrics, metric_formulas};
 pub use model::{Encoder, Sae, Select, SparseRows};

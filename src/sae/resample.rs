@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::artifact::seed;
     use crate::sae::config::Resample;
-    use crate::sae::{CpuEngine, JumpRelu, Params, Recipe, Relu2023, ReluApril2024, SaeConfig, StepSettings, Tanh, TrainConfig};
+    use crate::sae::{CpuEngine, Gated, JumpRelu, Params, Recipe, Relu2023, ReluApril2024, SaeConfig, StepSettings, Tanh, TrainConfig};
 
     #[test]
     fn rows_are_drawn_in_proportion_to_their_weight() {
@@ -184,12 +184,19 @@ mod tests {
 
     #[test]
     fn new_latents_have_exact_norms_and_no_history_and_the_others_are_untouched() {
+        // Without vectors of its own, with one, with two.
+        for recipe in [Relu2023 { l1: 1e-3 }.into(), JumpRelu::default().into(), Gated::default().into()] {
+            reset_by(&recipe);
+        }
+    }
+
+    fn reset_by(recipe: &Recipe) {
         let (d, f) = (5, 7);
         let mut rng = seed::rng(0, "test/resample", 0);
         let mut random = |n: usize| (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<f32>>();
-        let recipe = Relu2023 { l1: 1e-3 };
-        let sae = SaeConfig::new(d, f, recipe.clone().into());
-        let params = Params { w_enc: random(f * d), b_enc: random(f), w_dec: random(f * d), b_dec: random(d), ..Params::default() };
+        let sae = SaeConfig::new(d, f, recipe.clone());
+        let vectors = recipe.vectors().iter().map(|_| random(f)).collect();
+        let params = Params { w_enc: random(f * d), b_enc: random(f), w_dec: random(f * d), b_dec: random(d), vectors, ..Params::default() };
         let mut engine = CpuEngine::new(&TrainConfig::short(sae, 1000, 10, 0), params);
         let x = random(9 * d);
         for _ in 0..3 {
@@ -197,7 +204,7 @@ mod tests {
         }
         let before = engine.read().into_owned();
         let dead = [1u32, 4];
-        let new = replacements(&engine, &recipe, &dead, &random(2 * d), d);
+        let new = replacements(&engine, &**recipe, &dead, &random(2 * d), d);
         engine.replace_latents(&new);
         let after = engine.read().into_owned();
         let norm = |w: &[f32]| w.iter().map(|v| (*v as f64).powi(2)).sum::<f64>().sqrt();
@@ -208,8 +215,10 @@ mod tests {
             assert!((norm(&after.params.w_dec[row(j)]) - 1.0).abs() < 1e-6);
             assert!((norm(&after.params.w_enc[row(j)]) - 0.2 * mean).abs() < 1e-6);
             assert_eq!(after.params.b_enc[j], 0.0);
+            assert!(after.params.vectors.iter().zip(recipe.vectors()).all(|(vector, (_, first))| vector[j] == first));
             for moments in [&after.first, &after.second] {
                 assert!(moments.w_enc[row(j)].iter().chain(&moments.w_dec[row(j)]).chain([&moments.b_enc[j]]).all(|&v| v == 0.0));
+                assert!(moments.vectors.iter().all(|vector| vector[j] == 0.0));
             }
         }
         for (before, after) in [(&before.params, &after.params), (&before.first, &after.first), (&before.second, &after.second)] {
@@ -217,10 +226,11 @@ mod tests {
                 assert_eq!(before.w_enc[row(j)], after.w_enc[row(j)]);
                 assert_eq!(before.w_dec[row(j)], after.w_dec[row(j)]);
                 assert_eq!(before.b_enc[j], after.b_enc[j]);
+                assert!(before.vectors.iter().zip(&after.vectors).all(|(before, after)| before[j] == after[j]));
             }
             assert_eq!(before.b_dec, after.b_dec);
         }
-        engine.replace_latents(&replacements(&engine, &recipe, &[], &[], d));
+        engine.replace_latents(&replacements(&engine, &**recipe, &[], &[], d));
         assert_eq!(*engine.read(), after);
     }
 

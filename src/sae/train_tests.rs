@@ -355,13 +355,14 @@ fn an_interrupted_training_goes_on_bit_for_bit() {
 
 #[test]
 fn dead_latents_are_resampled_on_time_come_alive_and_cost_no_rows() {
-    for random in [false, true] {
-        resampled_on_time(random);
+    // Rows as they come, and in units in which they have to be brought as every step's are.
+    for (random, units) in [(false, None), (true, None), (false, Some(Units::Centred))] {
+        resampled_on_time(random, units);
     }
 }
 
-fn resampled_on_time(random: bool) {
-    let mut config = small(Relu2023 { l1: 1e-3 }.into(), 64 * 200);
+fn resampled_on_time(random: bool, units: Option<Units>) {
+    let mut config = TrainConfig { units, ..small(Relu2023 { l1: 1e-3 }.into(), 64 * 200) };
     config.resample = Some(Resample { at: vec![0.3], window: 0.1, sample_rows: 1000, centred: true, random });
     let dir = tempfile::tempdir().unwrap();
     let place = place(dir.path());

@@ -87,7 +87,7 @@ impl<'a> Training<'a> {
         source.seek(start).map_err(|source| Error::Source { position: start, source })?;
         let sample = rows[..n.min(SELFTEST_ROWS) * d].to_vec();
         let spread = mean_to_spread(&inputs(&config.sae, &rows), config.sae.d_in);
-        let removed = config.sae.pre_bias() || config.sae.recipe.units() == Units::Centred;
+        let removed = config.sae.pre_bias() || config.units() == Units::Centred;
         let risk = match removed {
             true => "is removed",
             false if spread > 3.0 => "stays: expect dead latents",
@@ -100,7 +100,7 @@ impl<'a> Training<'a> {
         if let Some(caution) = config.sae.recipe.caution().filter(|_| config.target_l0.is_none()) {
             progress.note(&caution);
         }
-        let scales = Scales::estimate(&config.sae, &rows);
+        let scales = Scales::estimate(config.units(), &config.sae, &rows);
         scales.apply(&mut rows);
         let engine = Box::new(CpuEngine::new(config, init_params(&config.sae, config.seed, &rows)));
         // Nothing that is there goes before the rows are known to do.

@@ -34,6 +34,22 @@ fn weights_are_the_same_bits_whatever_instructions_the_kernels_are_held_to() {
 }
 
 #[test]
+fn dead_latents_are_told_with_the_rows_that_they_were_silent_for() {
+    let copied = copied();
+    let dir = copied.path();
+    let train = ["sae", "train", "--d-sae", "64", "--k", "4", "--rows", "3000", "--batch", "256", "--no-auxk", "--run", "small", "--name"];
+    let told = works(dir, &[&train[..], &["a"]].concat());
+    assert!(told.contains("dead ") && told.contains(" % in the last 600 rows"), "{told}");
+    let told = works(dir, &[&train[..], &["b", "--dead-window", "3000"]].concat());
+    assert!(told.contains("too few rows to call a latent dead (window 3,000)"), "{told}");
+    let of_tokens = "on 5,000 held-out tokens";
+    let told = works(dir, &["sae", "eval", "--name", "a", "--tokens", "5000", "--ce-tokens", "2000", "--run", "small"]);
+    assert!(told.contains(of_tokens), "{told}");
+    let told = works(dir, &["sae", "info", "--name", "a", "--run", "small"]);
+    assert!(told.contains(&format!("% of the latents dead {of_tokens}")), "{told}");
+}
+
+#[test]
 fn several_values_train_several_saes_on_one_pass_each_as_if_alone() {
     let copied = copied();
     let dir = copied.path();

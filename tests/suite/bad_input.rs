@@ -134,8 +134,8 @@ fn stale_inputs_are_refused_with_the_command_to_rerun() {
     let dir = copied();
     let dir = dir.path();
     works(dir, &["lm", "train", "--preset", "tiny", "--steps", "3", "--seed", "5", "--yes", "--run", "small"]);
-    for args in [["sae", "eval"], ["features", "build"]] {
-        let error = fails(dir, &[&args[..], &["--run", "small"]].concat());
+    for args in [&["sae", "eval"][..], &["features", "build"], &["steer", "run", "--latent", "3", "--zero"]] {
+        let error = fails(dir, &[args, &["--run", "small"]].concat());
         assert!(error.contains("DIR/small/sae/main was made from lm") && error.contains("monosem sae train"), "{args:?}: {error}");
     }
 }

@@ -2,9 +2,7 @@
 //! without it.
 
 use monosem::artifact::{Silent, seed};
-use monosem::sae::{
-    BatchTopK, Gated, JumpRelu, MatchingPursuit, Origin, Place, Recipe, Relu2023, ReluApril2024, RowSource, SaeConfig, Target, TrainConfig, train,
-};
+use monosem::sae::{Origin, Place, Recipe, RowSource, SaeConfig, Target, TrainConfig, train};
 use rand::RngExt;
 use std::process::Command;
 
@@ -42,24 +40,22 @@ fn sae_lens_reads_every_architecture_that_is_trained_here() {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let batch_topk = || BatchTopK { k: 3.0, auxk: false, ..Default::default() }.into();
-    let transcoder = |skip| Some(Target { d_out: 9, skip });
-    let recipes: [(Recipe, Option<Target>); 11] = [
-        (Recipe::topk(3, true), None),
-        (Relu2023 { l1: 1e-3 }.into(), None),
-        (ReluApril2024 { l1: 0.2 }.into(), None),
-        (batch_topk(), None),
-        (JumpRelu { l0: 0.1, ..JumpRelu::default() }.into(), None),
-        (Gated { l1: 0.1 }.into(), None),
-        (MatchingPursuit { k: 3, residual_threshold: 0.0 }.into(), None),
-        (batch_topk(), transcoder(false)),
-        (batch_topk(), transcoder(true)),
-        (ReluApril2024 { l1: 0.2 }.into(), transcoder(false)),
-        (ReluApril2024 { l1: 0.2 }.into(), transcoder(true)),
-    ];
+    let small = |name: &str| {
+        let recipe = Recipe::named(name, &[]).unwrap();
+        let mut settings: Vec<(&str, serde_json::Value)> = vec![];
+        if recipe.settings().iter().any(|(key, _)| key == "k") {
+            settings.push(("k", 3.into()));
+        } else if name != "relu-2023" {
+            settings.push((recipe.coefficient(), 0.1.into()));
+        }
+        Recipe::named(name, &settings).unwrap()
+    };
+    let transcoders = ["batch-topk", "relu-april-2024"].into_iter().flat_map(|name| [(name, Some(false)), (name, Some(true))]);
+    let recipes = Recipe::NAMES.iter().map(|&name| (name, None)).chain(transcoders);
     let mut folders = Vec::new();
-    for (i, (recipe, target)) in recipes.into_iter().enumerate() {
-        let mut config = TrainConfig::short(SaeConfig { target, ..SaeConfig::new(12, 40, recipe) }, 6400, 64, 0);
+    for (i, (name, skip)) in recipes.enumerate() {
+        let target = skip.map(|skip| Target { d_out: 9, skip });
+        let mut config = TrainConfig::short(SaeConfig { target, ..SaeConfig::new(12, 40, small(name)) }, 6400, 64, 0);
         config.resample = None;
         let origin = Origin {
             model_name: "tiny".into(),

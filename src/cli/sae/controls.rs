@@ -1,10 +1,10 @@
 //! `monosem sae controls`: an SAE beside what learned less, or nothing.
 
 use super::super::{Global, Interrupted, Terminal, again, one_or_more};
-use super::{Subject, between, is_missed};
+use super::{Subject, is_missed};
 use crate::artifact::{Manifest, RunDir, grouped, settings, write_json};
 use crate::pipeline::{self, ControlKind, ControlRow, EvalConfig, controls};
-use crate::sae::{Forecast, SAE_FORMAT_VERSION, Speed, metric_formulas};
+use crate::sae::{Forecast, SAE_FORMAT_VERSION, Speed, between, metric_formulas};
 use anyhow::bail;
 use std::collections::BTreeMap;
 

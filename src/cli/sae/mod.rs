@@ -7,7 +7,7 @@ mod train;
 
 use super::lm::lm_manifest;
 use super::{Global, Interrupted, Terminal, again, one_or_more};
-use crate::artifact::{Manifest, RunDir, grouped, read_json, shell_word, time};
+use crate::artifact::{Manifest, RunDir, grouped, read_json, shell_word};
 use crate::corpus::TokenStream;
 use crate::lm::{self, HookPoint, Lm};
 use crate::pipeline::{self, EvalConfig, Evaluated, saes_in_words, shuffled_control_of, train_command, train_it};
@@ -384,13 +384,6 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
 }
 
 /// The seconds of a [`sae::Forecast`], both ends where they differ.
-fn between((least, most): (f64, f64)) -> String {
-    match time(most) {
-        longest if longest == time(least) => longest,
-        longest => format!("{} (were few latents active from the beginning) to {longest} (were many to the end)", time(least)),
-    }
-}
-
 /// What a coefficient was steered towards, and what it came to; older programs did not keep the latter.
 fn steered(target: f64, factor: f64) -> String {
     let decimals = if factor.abs() < 100.0 { 3 } else { 0 };

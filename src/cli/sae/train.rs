@@ -2,9 +2,9 @@
 
 mod flags;
 
-use super::{between, is_missed, open_lm, open_stream, steered};
+use super::{is_missed, open_lm, open_stream, steered};
 use crate::activations::{self, Cached, CachedRows, Paired, Shuffled, Streamed, WindowRows};
-use crate::artifact::{self, Manifest, RunDir, Start, grouped, read_json, shell_word, size, time};
+use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, shell_word, size, time};
 use crate::cli::lm::lm_manifest;
 use crate::cli::{Global, Interrupted, Terminal, again};
 use crate::corpus::{Split, TokenStream};
@@ -146,7 +146,7 @@ fn train_on<S: WindowRows>(
     let borrowed: Vec<(&TrainConfig, &Place)> = jobs.iter().map(|(config, place)| (config, place)).collect();
     let mut trained = sae::train_all(&mut source, &borrowed, &mut Terminal::new());
     // What cannot be gone on with is made anew where that was said too.
-    if goes_on_or_begins_anew && matches!(trained, Err(sae::Error::OtherRun { .. } | sae::Error::Artifact(artifact::Error::Finished { .. }))) {
+    if goes_on_or_begins_anew && matches!(trained, Err(sae::Error::OtherRun { .. })) {
         tell!("what was saved is of another model or text: begins anew, with the same settings");
         let anew: Vec<(TrainConfig, Place)> =
             jobs.iter().map(|(config, place)| (config.clone(), Place { start: Start::Replace, ..place.clone() })).collect();
@@ -238,7 +238,7 @@ fn tell_plan<S: WindowRows>(source: &Shuffled<S>, rows_are: &str, model: Option<
         format!(" and {} for the model, which runs {} tokens", time(tokens as f64 * model.seconds_per_token), grouped(tokens))
     });
     let bytes = bytes + source.memory_bytes() + model.map_or(0, |model| model.bytes);
-    let steps = between((least, most));
+    let steps = sae::between((least, most));
     tell!(
         "in all some {steps} for the steps{reading}, by what was measured just now (encoding {:.0} GFLOP/s, other products {:.0}), and {} of memory",
         speed.encode / 1e9,

@@ -366,6 +366,14 @@ mod tests {
     }
 
     #[test]
+    fn a_coefficient_in_the_saturated_zone_is_warned_of_and_the_default_is_at_its_edge() {
+        let cautions = |l0, loss| JumpRelu { l0, ..JumpRelu::with(loss) }.caution().is_some();
+        assert!(JumpRelu::default().l0 <= SATURATED);
+        assert_eq!([0.5, 1.0, 100.0].map(|l0| cautions(l0, JumpLoss::Step)), [false, true, true]);
+        assert!(!cautions(10.0, JumpLoss::Tanh));
+    }
+
+    #[test]
     fn a_band_that_reaches_below_zero_is_refused() {
         let odd = JumpRelu { threshold: 0.001, bandwidth: 1.0, ..JumpRelu::default() };
         assert!(odd.check(5, 7).unwrap_err().contains("below half of the bandwidth"));

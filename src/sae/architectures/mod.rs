@@ -21,7 +21,8 @@ use serde_json::Value;
 use std::fmt;
 
 /// The units that rows are brought into before the first step. Folded away when the SAE is saved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Units {
     /// As they come.
     Raw,

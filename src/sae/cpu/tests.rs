@@ -1,14 +1,15 @@
-//! Gradients against finite differences of an f64 oracle; sparse against dense; the same bits at any number of threads.
+//! Gradients against finite differences of an f64 oracle, and whole trainings against PyTorch; sparse against dense; the same bits at any number of threads.
 
 use super::check::{
     B, D, F, Tensors, assert_repeatable_at_any_thread_count, aux_loss, config, gradient_error, largest, norm, params, pre_acts, random, rows,
-    squared_error,
+    squared_error, wide,
 };
 use super::*;
-use crate::artifact::seed;
+use crate::artifact::{TensorFile, seed};
 use crate::kernels::screen::Product;
 use crate::sae::{BatchTopK, Relu2023, ReluApril2024, TopK};
 use rand::RngExt;
+use std::path::Path;
 
 const DEAD: [u32; 3] = [1, 4, 6];
 
@@ -241,5 +242,36 @@ fn the_variance_of_a_batch_is_around_its_mean_however_far_that_is() {
         let mut engine = CpuEngine::new(&config, params(&config.sae.recipe, d, 9, true));
         let got = engine.step(&x, &StepSettings { lr: 0.0, sparsity: 0.0, dead: &[] }).variance;
         assert!((got / want - 1.0).abs() < 1e-4, "{offset}: {got} {want}");
+    }
+}
+
+/// Against the same written densely in PyTorch, in f64 (`tests/fixtures/sae_pytorch.py`): the sparse step of either kind, and the dense one.
+#[test]
+fn the_first_gradient_is_pytorchs_and_the_loss_of_three_hundred_steps_goes_the_same_way() {
+    let (d, f, b, steps) = (12, 48, 64, 300);
+    let file = TensorFile::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sae_pytorch.safetensors")).unwrap();
+    let rows = file.f32("rows", &[10 * b, d]).unwrap();
+    for (name, recipe, sparsity, dense_above) in
+        [("topk", Recipe::topk(4, false), 0.0, 0.08), ("april", april(), 0.2, 1.1), ("april", april(), 0.2, 0.0)]
+    {
+        let tensors = |part: &str| {
+            let of = |tensor: &str, shape: &[usize]| file.f32(&format!("{name}/{part}/{tensor}"), shape).unwrap();
+            let (w_enc, b_enc, w_dec, b_dec) = (of("w_enc", &[f, d]), of("b_enc", &[f]), of("w_dec", &[f, d]), of("b_dec", &[d]));
+            Params { w_enc, b_enc, w_dec, b_dec, ..Params::default() }
+        };
+        let mut engine = CpuEngine::new(&TrainConfig { eps: 1e-8, ..config(&recipe, d, f) }, tensors("w"));
+        engine.dense_above = dense_above;
+        let settings = StepSettings { lr: 1e-3, sparsity, dead: &[] };
+        let (_, gradient) = engine.gradients(&rows[..b * d], &settings);
+        for (got, want) in wide(gradient).iter().zip(wide(&tensors("g"))) {
+            let largest = want.iter().fold(0.0f64, |most, g| most.max(g.abs()));
+            let worst = got.iter().zip(&want).fold(0.0f64, |worst, (got, want)| worst.max((got - want).abs()));
+            assert!(worst < 1e-5 * largest, "{recipe:?}: {worst} beside {largest}");
+        }
+        let losses = file.f32(&format!("{name}/losses"), &[steps]).unwrap();
+        for (step, want) in losses.into_iter().enumerate() {
+            let loss = engine.step(&rows[step % 10 * b * d..][..b * d], &settings).loss;
+            assert!((loss / want as f64 - 1.0).abs() < 1e-3, "{recipe:?}, step {step}: {loss} and {want}");
+        }
     }
 }

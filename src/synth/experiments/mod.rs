@@ -14,7 +14,7 @@ use super::scores::{self, Scored};
 use super::source::{Generator, Rows};
 use super::{Error, Result};
 use crate::artifact::{self, Figure, Progress, Start};
-use crate::sae::{self, Origin, Place, Recipe, TrainConfig};
+use crate::sae::{self, Forecast, Origin, Place, Recipe, Speed, TrainConfig, Units};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -90,12 +90,14 @@ pub struct Chosen {
     pub lr_decay: Option<f64>,
     /// Rows without a firing after which a latent is dead.
     pub dead_window_rows: Option<u64>,
+    pub units: Option<Units>,
     /// For tables and, with dashes, for folders: `batch-topk k=25`, `jump-relu target_l0=25`.
     pub label: String,
 }
 
-/// Settings that belong to the training, not to the recipe.
-const OF_TRAINING: [&str; 5] = ["target_l0", "lr", "lr_warmup", "lr_decay", "dead_window_rows"];
+/// Settings that belong to the training, not to the recipe: numbers, and a word.
+const OF_TRAINING: [&str; 6] = ["target_l0", "lr", "lr_warmup", "lr_decay", "dead_window_rows", UNITS];
+const UNITS: &str = "units";
 
 impl Architecture {
     pub fn new(recipe: &str, settings: Value) -> Self {
@@ -117,7 +119,9 @@ impl Architecture {
         let pair = |word: &str| {
             let (key, value) = word.split_once('=').ok_or_else(|| format!("{word} is not a setting; write KEY=VALUE"))?;
             let value: Value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-            if OF_TRAINING.contains(&key) && !value.is_number() {
+            if key == UNITS {
+                serde_json::from_value::<Units>(value.clone()).map_err(|e| format!("{key} is {value}: {e}"))?;
+            } else if OF_TRAINING.contains(&key) && !value.is_number() {
                 return Err(format!("{key} is {value}; it is a number"));
             }
             Ok((key.to_string(), value))
@@ -154,7 +158,8 @@ impl Architecture {
         let label = self.recipe.clone() + &words.collect::<String>();
         let (lr, lr_warmup, lr_decay) = (number("lr"), number("lr_warmup"), number("lr_decay"));
         let dead_window_rows = number("dead_window_rows").map(|rows| rows as u64);
-        Ok(Chosen { recipe, target_l0: number("target_l0"), lr, lr_warmup, lr_decay, dead_window_rows, label })
+        let units = self.settings.get(UNITS).and_then(|word| serde_json::from_value(word.clone()).ok());
+        Ok(Chosen { recipe, target_l0: number("target_l0"), lr, lr_warmup, lr_decay, dead_window_rows, units, label })
     }
 
     /// The same with `settings` where it says nothing.
@@ -181,6 +186,7 @@ impl Chosen {
             lr_warmup: self.lr_warmup.unwrap_or(config.lr_warmup),
             lr_decay: self.lr_decay.unwrap_or(config.lr_decay),
             dead_window_rows: self.dead_window_rows.unwrap_or(config.dead_window_rows),
+            units: self.units.or(config.units),
             ..config
         }
     }
@@ -248,8 +254,10 @@ impl Ask {
             }
         };
         let places: Vec<Place> = jobs.iter().map(place).collect();
-        for (label, config) in jobs {
-            progress.note(&format!("{label}, seed {}: {} latents on {} rows", config.seed, config.sae.d_sae, artifact::grouped(config.rows)));
+        let speed = Speed::measure();
+        for ((label, config), _) in jobs.iter().zip(&places).filter(|((_, config), place)| !place.is_fresh(config)) {
+            let (seed, d_sae, rows) = (config.seed, config.sae.d_sae, artifact::grouped(config.rows));
+            progress.note(&format!("{label}, seed {seed}: {d_sae} latents on {rows} rows, {}", Forecast::of(config).with_time(speed)));
         }
         let all: Vec<(&TrainConfig, &Place)> = jobs.iter().map(|(_, config)| config).zip(&places).collect();
         let trained = sae::train_all(&mut Rows::new(generator, first.seed, "train"), &all, progress)?;
@@ -283,7 +291,11 @@ mod tests {
         assert_eq!((slower.label.as_str(), slower.tuned(config.clone()).lr_decay), ("topk lr_decay=0.5 k=2", 0.5));
         let sooner = at("topk:dead_window_rows=5000", 2.0).unwrap();
         assert_eq!(Architecture::parse("topk:lr=fast").unwrap_err(), r#"lr is "fast"; it is a number"#);
-        assert_eq!((sooner.label.as_str(), sooner.tuned(config).dead_window_rows), ("topk dead_window_rows=5000 k=2", 5000));
+        assert_eq!((sooner.label.as_str(), sooner.tuned(config.clone()).dead_window_rows), ("topk dead_window_rows=5000 k=2", 5000));
+        let raw = at("topk:units=raw", 2.0).unwrap();
+        assert_eq!((raw.label.as_str(), raw.tuned(config.clone()).units()), ("topk units=raw k=2", Units::Raw));
+        let refused = Architecture::parse("topk:units=metres").unwrap_err();
+        assert!(refused.contains("metres") && refused.contains("root-norm"), "{refused}");
         let nested = at("matryoshka:prefixes=[2,4],detached=true", 3.0).unwrap();
         assert_eq!(nested.recipe, Recipe::Matryoshka(sae::Matryoshka { k: 3.0, prefixes: vec![2, 4], detached: true, ..Default::default() }));
         assert_eq!(nested.label, "matryoshka prefixes=[2,4] detached=true k=3");

@@ -8,12 +8,13 @@
 //! What tells the right L0 without the truth: of a batch of B rows all B F products (x - b_dec) . w_j in falling order, with their signs; the one at place n B, n somewhat
 //! above L0. Mixed directions see features that are not theirs; it is least where directions are clean. Source: the code beside the paper.
 //!
-//! Not as published: the rate falls over the last fifth (there it is constant), and rows are centred first.
+//! As there, the rate is constant and b_dec begins at zero: with a rate that falls at the end the gap is smaller, and where rows are centred first b_dec holds their mean, by which products
+//! of what does not fire are negative (LOG.md).
 
 use super::{Architecture, Ask, Chosen, Experiment, Outcome};
 use crate::artifact::{Figure, Progress, seed};
 use crate::kernels::gemm::matmul_nt;
-use crate::sae::{RowSource, Sae, SaeConfig, Select, TrainConfig};
+use crate::sae::{RowSource, Sae, SaeConfig, Select, TrainConfig, Units};
 use crate::synth::data::plain::{Magnitude, Plain};
 use crate::synth::data::{Dictionary, copula};
 use crate::synth::source::{Generator, Rows};
@@ -91,7 +92,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
             let config = |chosen: &Chosen| {
                 let sae = SaeConfig::new(D, N, chosen.recipe.clone());
                 let short = TrainConfig::short(sae, ask.rows(&WRONG_L0), 1024, seed);
-                chosen.tuned(TrainConfig { lr: 3e-4, lr_decay: 0.2, snapshots: 0, ..short })
+                chosen.tuned(TrainConfig { lr: 3e-4, lr_warmup: 0.0, lr_decay: 0.0, units: Some(Units::Raw), snapshots: 0, ..short })
             };
             let jobs: Vec<(String, TrainConfig)> = tried.iter().map(|(_, chosen)| (chosen.label.clone(), config(chosen))).collect();
             let scored = ask.trained(&data, &identity(), &jobs, EVAL_ROWS as u64, progress)?;

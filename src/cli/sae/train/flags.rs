@@ -64,7 +64,7 @@ pub(in crate::cli::sae) struct Train {
     #[arg(long, value_name = "N", conflicts_with = "rows", value_parser = one_or_more::<u64>)]
     steps: Option<u64>,
     /// A setting of the training itself, as in a recipe file: lr_warmup, lr_decay, l1_warmup, l1_decay (fractions of the run), clip (null: none), beta1, beta2, eps,
-    /// init_rows, log_every, checkpoint_every, resample (an object; null: none); may be given more than once
+    /// units (raw, root-norm, centred; null: the recipe's), init_rows, log_every, checkpoint_every, resample (an object; null: none); may be given more than once
     #[arg(long = "train", value_name = "KEY=VALUE")]
     train: Vec<String>,
     /// Rows per step
@@ -294,8 +294,21 @@ impl Train {
 }
 
 /// Settings of a training without a flag of their own.
-const SETTINGS: [&str; 12] =
-    ["lr_warmup", "lr_decay", "l1_warmup", "l1_decay", "clip", "beta1", "beta2", "eps", "init_rows", "log_every", "checkpoint_every", "resample"];
+const SETTINGS: [&str; 13] = [
+    "lr_warmup",
+    "lr_decay",
+    "l1_warmup",
+    "l1_decay",
+    "clip",
+    "beta1",
+    "beta2",
+    "eps",
+    "units",
+    "init_rows",
+    "log_every",
+    "checkpoint_every",
+    "resample",
+];
 
 fn key_and_value<'a>(flag: &str, set: &'a str) -> anyhow::Result<(&'a str, &'a str)> {
     set.split_once('=').with_context(|| format!("{flag} {set}: expected KEY=VALUE"))
