@@ -166,7 +166,7 @@ impl<'a, S: WindowRows> Shuffled<'a, S> {
 }
 
 impl<S: WindowRows> RowSource for Shuffled<'_, S> {
-    fn d_in(&self) -> usize {
+    fn width(&self) -> usize {
         self.source.d_in()
     }
 

@@ -294,7 +294,7 @@ fn two_caches_serve_what_the_model_computes_at_both_hooks() {
         // Of different lengths: the windows of both are those of the shorter one, still more than are asked for.
         let (input, target) = (cached(&mut engine, from, None), cached(&mut engine, to, Some(400)));
         let mut paired = Paired::open(input, target, &stream, config).unwrap();
-        let d = paired.d_in();
+        let d = paired.width();
         assert_eq!(d, from.d_in(engine.config()) + to.d_in(engine.config()));
         let (mut a, mut b) = (vec![0.0; 150 * d], vec![0.0; 150 * d]);
         let (mut ta, mut tb) = (Vec::new(), Vec::new());

@@ -3,6 +3,7 @@
 use super::{Global, Interrupted, Terminal, again, figures, one_or_more};
 use crate::artifact::{self, RunDir, Start, grouped};
 use crate::synth::experiments::{Architecture, Ask, EXPERIMENTS, Experiment, find};
+use anyhow::bail;
 
 /// Train SAEs on data whose features are known, and compare with published scores
 ///
@@ -50,6 +51,12 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         return list(global);
     }
     let experiment = find(&args.name)?;
+    if experiment.rows == 0 {
+        let given = [("--recipe", !args.recipe.is_empty()), ("--seeds", args.seeds > 1), ("--resume", args.resume), ("--yes", args.yes)];
+        if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
+            bail!("{flag} is for experiments that train, and {} trains nothing\n  leave it out", experiment.name);
+        }
+    }
     let run = RunDir::new(&global.dir, &global.run);
     let _lock = run.lock()?;
     let ask = Ask {
@@ -62,9 +69,9 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     tell!("{}: {}", experiment.name, experiment.about);
     tell!("  {}; some {} on two cores", experiment.source, experiment.takes);
     let seeds = if args.seeds == 1 { format!("seed {}", args.seed) } else { format!("seeds {} to {}", args.seed, args.seed + args.seeds - 1) };
-    match ask.rows(experiment) {
-        0 => tell!("  {seeds}; nothing is trained"),
-        rows => tell!("  writes {}; {} rows for each SAE, {seeds}", ask.folder.display(), grouped(rows)),
+    match (experiment.rows, ask.rows(experiment)) {
+        (0, _) => tell!("  {seeds}; nothing is trained"),
+        (_, rows) => tell!("  writes {}; {} rows for each SAE, {seeds}", ask.folder.display(), grouped(rows)),
     }
     let outcome = match (experiment.run)(&ask, &mut Terminal::new()) {
         Err(e) if e.is_interruption() => return Err(Interrupted { resume: again("--resume") }.into()),

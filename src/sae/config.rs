@@ -44,7 +44,7 @@ impl SaeConfig {
     }
 }
 
-/// Rows of the sample that the first weights, the mean and the scale are of: at most so many are held at a time.
+/// Most rows that the first sample, for weights, mean and scale, may have: all are held in memory.
 const MOST_INIT_ROWS: usize = 1 << 20;
 
 /// Resampling of dead latents (Bricken et al. 2023, "Neuron Resampling").
@@ -79,7 +79,7 @@ pub enum Decoder {
     /// Anything.
     #[default]
     Free,
-    /// Nothing: they stay as they were drawn; encoder and biases are trained.
+    /// Nothing: they stay as they were drawn; encoder and biases are trained (of matching pursuit, which has no other encoder, b_dec alone).
     Frozen,
     /// They keep a cosine of at least 0.8 with what was drawn.
     SoftFrozen,
@@ -125,7 +125,8 @@ pub struct TrainConfig {
     pub beta2: f64,
     /// Adam's epsilon.
     pub eps: f64,
-    /// A latent that fired on nothing in this many rows is dead (for AuxK, after [`AUXK_FROM`] times as many, and for the log).
+    /// A latent that fired on none of the last so many rows is dead, for AuxK (which begins after [`AUXK_FROM`] times as many) and for the log. Resampling has a window of its own,
+    /// [`Resample::window`].
     pub dead_window_rows: u64,
     /// For controls.
     #[serde(default, skip_serializing_if = "Decoder::is_free")]
@@ -142,7 +143,7 @@ pub struct TrainConfig {
     pub init_rows: usize,
     /// Steps between lines of train.jsonl.
     pub log_every: u64,
-    /// Steps between checkpoints.
+    /// Steps between checkpoints; of several SAEs on one stream the first one says.
     pub checkpoint_every: u64,
     /// SAEs that are kept on the way, at 1/2, 1/4, 1/8 ... of the run, for the explorer's slider; 0: none.
     #[serde(default = "snapshots")]
@@ -159,7 +160,7 @@ fn snapshots() -> usize {
 }
 
 impl TrainConfig {
-    /// Settings for a short run (up to some 10M rows): the recipe's own constants, schedules stretched over the run as DESIGN.md says.
+    /// Settings for a short run (up to some 10M rows): the recipe's own constants; all schedules are fractions of the run.
     pub fn short(sae: SaeConfig, rows: u64, batch: usize, seed: u64) -> Self {
         let steps = (rows / batch.max(1) as u64).max(1);
         let mut base = TrainConfig {
@@ -255,6 +256,11 @@ impl TrainConfig {
                 "init_rows is {}; at most {MOST_INIT_ROWS} are held in memory, and 32,768 tell a mean well enough",
                 self.init_rows
             ));
+        }
+        for (name, every) in [("log_every", self.log_every), ("checkpoint_every", self.checkpoint_every)] {
+            if every == 0 {
+                return refuse(format!("{name} is 0; it is a number of steps, at least 1"));
+            }
         }
         if self.dead_window_rows == 0 {
             return refuse("a dead window of 0 rows would call every latent dead; leave it out for 200,000 rows, at most a fifth of the run".into());

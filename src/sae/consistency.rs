@@ -10,10 +10,10 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Two latents count as the same feature from this cosine on.
-pub const MATCHED: f32 = 0.7;
+const MATCHED: f32 = 0.7;
 
 /// Cosines that are held at once: 1 GiB.
-pub const MOST_COSINES: usize = 1 << 28;
+const MOST_COSINES: usize = 1 << 28;
 
 /// Pairs of latents up to which what chance gives is computed: 2,048 by 2,048.
 pub const MOST_BY_CHANCE: usize = 1 << 22;

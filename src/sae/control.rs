@@ -46,7 +46,7 @@ impl Control {
     /// An integral controller: the factor rises while more latents are active than wanted, by tanh(10 (l0 / target - 1)) of its fastest, and hardly moves
     /// while L0 is on its way and will be there within the memory of its running mean, nor at all while a batch is on the other side of the target than the mean. Its fastest is 3e-4 a step (as the baselines of SynthSAEBench have it), more in runs of below 50,000 steps.
     ///
-    /// Below the target it is reduced by (l0 / target)^2 of the batch at once: what the way down drove it to takes long to come down, and latents die meanwhile.
+    /// Below the target it is multiplied by (l0 / target)^2 of the batch at once: what the way down drove it to takes long to come down, and latents die meanwhile.
     fn by_factors(&mut self, (l0, before): (f64, f64), target: f64, steps: u64, share: f64) {
         let error = self.l0 / target - 1.0;
         let (gone, left) = ((before - self.l0) * error.signum(), (self.l0 - target).abs());

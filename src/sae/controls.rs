@@ -1,7 +1,7 @@
 //! Controls: SAEs that learned nothing, or nothing but the variance, to be shown beside the trained one.
 
 use super::cpu::normalise;
-use super::init::gaussian;
+use super::init::{gaussian, mean_row};
 use super::{Sae, Select, SparseRows};
 use crate::artifact::seed;
 use crate::kernels::gemm::{matmul_nn, matmul_tn};
@@ -14,14 +14,13 @@ use rayon::prelude::*;
 /// Shapes: sample (n, D), raw model activations.
 pub fn random_decoder(sae: &Sae, l0: f64, sample: &[f32], run_seed: u64) -> Sae {
     let (d, f) = (sae.d_in, sae.d_sae);
-    let n = sample.len() / d;
     let mut w_dec = vec![0.0; f * d];
     w_dec.par_chunks_mut(d).enumerate().for_each(|(j, row)| {
         let mut rng = seed::rng(run_seed, "sae/controls/random", j as u64);
         row.iter_mut().for_each(|v| *v = gaussian(&mut rng));
         normalise(row);
     });
-    let mean = (0..d).map(|i| (sample.iter().skip(i).step_by(d).map(|&v| v as f64).sum::<f64>() / n.max(1) as f64) as f32).collect();
+    let mean = mean_row(sample, d);
     let k = (l0.round() as usize).clamp(1, f);
     let mut control = Sae {
         d_in: d,
@@ -56,8 +55,7 @@ pub fn random_decoder(sae: &Sae, l0: f64, sample: &[f32], run_seed: u64) -> Sae 
 /// Shapes: sample (n, D). The components are found by subspace iteration on the covariance (D, D), which is stopped when none turns any more.
 pub fn pca(sample: &[f32], d: usize, k: usize) -> Sae {
     let k = k.clamp(1, d);
-    let n = (sample.len() / d).max(1);
-    let mean: Vec<f32> = (0..d).map(|i| (sample.iter().skip(i).step_by(d).map(|&v| v as f64).sum::<f64>() / n as f64) as f32).collect();
+    let mean = mean_row(sample, d);
     let centred: Vec<f32> = sample.chunks_exact(d).flat_map(|x| x.iter().zip(&mean).map(|(x, m)| x - m)).collect();
     let mut covariance = vec![0.0; d * d];
     matmul_tn(d, d, centred.len() / d, &centred, &centred, &mut covariance, false);

@@ -1,6 +1,6 @@
 //! Rows -> active latents -> rows again: what training, evaluation and every later stage share.
 //!
-//! B = rows, D = d_in, F = d_sae. z = (x - b_dec) w_enc + b_enc (b_dec only where the architecture has it), acts = select(z),
+//! B = rows, D = d_in, E = d_out (= D but for transcoders), F = d_sae. z_j = w_enc[j] . (x - b_dec) + b_enc[j] (b_dec only where the architecture has it), acts = select(z),
 //! x_hat = acts w_dec + b_dec. A screen drops most latents by bounds, be it the k largest of a row that are wanted or those above a threshold, and computes the
 //! others exactly (`kernels::screen`). After it everything is sparse.
 
@@ -256,14 +256,14 @@ fn encode_products(wanted: Wanted, screen: &Screen, x: &[f32], pre: &mut Vec<f32
     }
 }
 
-/// x_hat (B, D) = b_dec + sum over active latents of act * w_dec[latent].
+/// x_hat (B, E) = b_dec + sum over active latents of act * w_dec[latent].
 ///
 /// Same result as the dense product `acts @ w_dec + b_dec`; [`decode_dense`] is the oracle.
 pub(super) fn decode(rows: &SparseRows, w_dec: &[f32], b_dec: &[f32], x_hat: &mut [f32]) {
-    let d = b_dec.len();
-    assert_eq!(x_hat.len(), rows.n_rows() * d, "x_hat has {} elements for {} rows of width {d}", x_hat.len(), rows.n_rows());
-    x_hat.par_chunks_mut(CHUNK * d).enumerate().for_each(|(chunk, x_hat)| {
-        for (r, x_hat) in x_hat.chunks_exact_mut(d).enumerate() {
+    let e = b_dec.len();
+    assert_eq!(x_hat.len(), rows.n_rows() * e, "x_hat has {} elements for {} rows of width {e}", x_hat.len(), rows.n_rows());
+    x_hat.par_chunks_mut(CHUNK * e).enumerate().for_each(|(chunk, x_hat)| {
+        for (r, x_hat) in x_hat.chunks_exact_mut(e).enumerate() {
             let (latent, act) = rows.row(chunk * CHUNK + r);
             x_hat.copy_from_slice(b_dec);
             gather_axpy(latent, act, w_dec, x_hat);
@@ -323,7 +323,7 @@ pub(super) fn encode_dense(view: EncoderView, x: &[f32]) -> Vec<f32> {
     acts
 }
 
-/// The oracle of [`decode`]: acts (B, F) as a dense product.
+/// The oracle of [`decode`]: x_hat (B, E) of acts (B, F), as a dense product.
 pub(super) fn decode_dense(acts: &[f32], w_dec: &[f32], b_dec: &[f32]) -> Vec<f32> {
     let d = b_dec.len();
     let f = w_dec.len() / d;

@@ -54,7 +54,7 @@ pub struct State {
 #[derive(Debug, Clone, Copy)]
 pub struct StepSettings<'a> {
     pub lr: f64,
-    /// Coefficient of the sparsity penalty beside the squared error summed over d_in; unused where there is no penalty.
+    /// Coefficient of the sparsity penalty beside the squared error summed over d_out; below 0 a reward ([`super::Control`]); unused where there is no penalty.
     pub sparsity: f64,
     /// Dead latents, ascending, for AuxK; empty: no auxiliary loss.
     pub dead: &'a [u32],
@@ -106,13 +106,16 @@ pub trait Engine {
     /// How many rows of the last step each latent fired on, (F,).
     fn fires(&self) -> &[u32];
 
+    /// Active latents of rows x (B, D), as the saved SAE would select them.
     fn encode(&mut self, x: &[f32], out: &mut SparseRows);
 
     /// x_hat (B, E) of rows x (B, D) that were encoded.
     fn decode(&mut self, x: &[f32], rows: &SparseRows, x_hat: &mut [f32]);
 
-    /// Lent where it is held in this form.
+    /// Borrowed where the engine holds it so, else a copy.
     fn read(&self) -> Cow<'_, State>;
+
+    /// Replaces everything. Panics on other shapes.
     fn write(&mut self, state: State);
 
     /// Puts new weights in place of these latents' and resets every Adam moment of theirs.

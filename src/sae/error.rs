@@ -13,7 +13,9 @@ pub enum Error {
     Config { what: String },
     #[error("cannot read activation rows at row {position}: {source}")]
     Source { position: u64, source: std::io::Error },
-    #[error("the activations are {found} wide, but the SAE was configured for {expected}\n  set d_in to {found}, or choose another hook")]
+    #[error(
+        "rows of {found} numbers, but the SAE was configured for {expected} (d_in, and d_out of a transcoder)\n  configure it for these rows, or choose another hook"
+    )]
     Width { found: usize, expected: usize },
     #[error("the activations ended after {found} rows, {expected} were asked for\n  lower the number of rows or add text")]
     TooFewRows { found: u64, expected: u64 },

@@ -15,8 +15,8 @@ impl FarFromZero {
 }
 
 impl RowSource for FarFromZero {
-    fn d_in(&self) -> usize {
-        self.0.d_in()
+    fn width(&self) -> usize {
+        self.0.width()
     }
     fn next_rows(&mut self, out: &mut [f32]) -> io::Result<usize> {
         let first = self.0.position();

@@ -78,7 +78,7 @@ impl Forecast {
 
     /// The same with the time that the steps take.
     pub fn with_time(&self, speed: Speed) -> String {
-        format!("{}; some {} for its steps", self.in_words(), between(self.seconds(speed)))
+        format!("{}; some {} for its steps", self.in_words(), seconds_in_words(self.seconds(speed)))
     }
 
     /// With few latents active all the while, and with many; the same where a k says how many there are. How fast a penalty makes latents silent cannot be told.
@@ -89,7 +89,7 @@ impl Forecast {
 }
 
 /// Seconds of [`Forecast::seconds`], or of several together, in words.
-pub fn between((least, most): (f64, f64)) -> String {
+pub fn seconds_in_words((least, most): (f64, f64)) -> String {
     match time(most) {
         longest if longest == time(least) => longest,
         longest => format!("{} (were few latents active from the beginning) to {longest} (were many to the end)", time(least)),

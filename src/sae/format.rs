@@ -65,7 +65,7 @@ impl Sae {
     ///
     /// # Errors
     /// Anything missing or changed since it was written, of the wrong shape or type, an architecture that is not read here, or a self-test that comes out
-    /// differently; a transcoder, which what reads autoencoders would misuse ([`Sae::load_any`] reads both).
+    /// differently; a transcoder, which callers would take for an autoencoder ([`Sae::load_any`] reads both).
     pub fn load(dir: &Path) -> Result<Self> {
         let sae = Self::load_any(dir)?;
         if sae.transcoder.is_some() {

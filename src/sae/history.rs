@@ -99,7 +99,7 @@ impl TrainConfig {
     }
 }
 
-/// Bytes of one snapshot, but for its header.
+/// Bytes of one snapshot, but for its header and for thresholds.
 pub fn bytes(config: &SaeConfig) -> u64 {
     let (d, e, f) = (config.d_in as u64, config.d_out() as u64, config.d_sae as u64);
     2 * (d + e) * f + 4 * (e + f) + if config.skip() { 4 * d * e } else { 0 }

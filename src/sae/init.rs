@@ -107,8 +107,8 @@ pub fn mean_to_spread(rows: &[f32], d: usize) -> f64 {
     norm(&mean) / (squares / (rows.len() / d).max(1) as f64).sqrt().max(f64::MIN_POSITIVE)
 }
 
-/// Weights before the first step, as [`Init`] says; `rows` (N, D) or (N, D + E) are normalised. Biases are 0 but for b_dec of [`Init::Linear`] and where latents are to
-/// fire from the beginning ([`Architecture::first_firing`](super::Architecture::first_firing)), so is a linear path. A transcoder's encoder has directions of its own.
+/// Weights before the first step, as [`Init`] says; `rows` (N, D) or (N, D + E) are normalised. w_skip is 0, and so are biases, but for b_dec of
+/// [`Init::Linear`] and b_enc where [`first_firing`](super::Architecture::first_firing) sets it. A transcoder's encoder has directions of its own.
 pub fn init_params(config: &SaeConfig, run_seed: u64, rows: &[f32]) -> Params {
     let (d, e, f) = (config.d_in, config.d_out(), config.d_sae);
     let init = config.recipe.init(d, f);
@@ -216,7 +216,7 @@ pub fn geometric_median(rows: &[f32], d: usize) -> Vec<f32> {
     median
 }
 
-fn mean_row(rows: &[f32], d: usize) -> Vec<f32> {
+pub(super) fn mean_row(rows: &[f32], d: usize) -> Vec<f32> {
     let mut sum = vec![0.0f64; d];
     for row in rows.chunks_exact(d) {
         sum.iter_mut().zip(row).for_each(|(s, v)| *s += *v as f64);

@@ -142,8 +142,8 @@ struct Counted {
 }
 
 impl RowSource for Counted {
-    fn d_in(&self) -> usize {
-        self.source.d_in()
+    fn width(&self) -> usize {
+        self.source.width()
     }
     fn next_rows(&mut self, out: &mut [f32]) -> std::io::Result<usize> {
         let n = self.source.next_rows(out)?;

@@ -219,7 +219,7 @@ pub fn metric_formulas() -> BTreeMap<String, String> {
         ("nmse", "sum_t |x_t - x_hat_t|^2 / sum_t |x_t|^2"),
         ("fvu", "sum_t |x_t - x_hat_t|^2 / sum_t |x_t - mean(x)|^2"),
         ("explained_variance", "1 - fvu"),
-        ("cosine", "mean over t with x_t != 0 of cos(x_t, x_hat_t)"),
+        ("cosine", "mean over t with x_t != 0 of cos(x_t, x_hat_t), which is 0 where x_hat_t = 0"),
         ("l2_ratio", "mean over t with x_t != 0 of |x_hat_t| / |x_t|"),
         ("relative_reconstruction_bias", "sum_t |x_hat_t|^2 / sum_t x_t . x_hat_t"),
         ("mean_max_decoder_cosine", "mean over at most 1024 latents i of max over j != i of cos(w_dec_i, w_dec_j)"),

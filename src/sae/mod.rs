@@ -31,12 +31,12 @@ pub use architectures::{
 };
 pub use checkpoint::{Begun, Checkpoint};
 pub use config::{Decoder, Resample, SaeConfig, TrainConfig};
-pub use consistency::{Consistency, MATCHED, MOST_COSINES, consistency, consistency_formulas};
+pub use consistency::{Consistency, consistency, consistency_formulas};
 pub use control::Control;
 pub use cpu::CpuEngine;
 pub use engine::{Engine, Params, Replacement, State, StepReport, StepSettings};
 pub use error::{Error, Result};
-pub use forecast::{Forecast, Speed, between};
+pub use forecast::{Forecast, Speed, seconds_in_words};
 pub use format::{SELFTEST_ROWS, read_origin};
 pub use metrics::{Eval, JUNK_COSINE, Metrics, metric_formulas};
 pub use model::{Encoder, Sae, Select, SparseRows};

@@ -20,7 +20,7 @@ pub enum Select {
     TopK {
         k: usize,
     },
-    /// `z` where `z > threshold[latent]`.
+    /// `z` where `z > max(threshold[latent], 0)`.
     JumpRelu {
         threshold: Vec<f32>,
     },
@@ -228,7 +228,7 @@ impl Sae {
         encode::encode_dense(self.view(), x)
     }
 
-    /// The oracle of [`Sae::decode`]: x_hat (B, D) of activations (B, F), as a dense product.
+    /// The oracle of [`Sae::decode`]: x_hat (B, E) of activations (B, F), as a dense product.
     pub fn decode_dense(&self, acts: &[f32]) -> Vec<f32> {
         encode::decode_dense(acts, &self.w_dec, &self.b_dec)
     }

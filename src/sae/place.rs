@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// The log of a training, a line of JSON for each logged step.
 pub const LOG: &str = "train.jsonl";
 
-/// How it went, drawn on demand.
+/// The picture that `sae curves` draws.
 pub const PLOT: &str = "curves.svg";
 
 /// The input of an SAE that says what was done to its model's weights; absent where nothing was.
@@ -29,7 +29,7 @@ pub struct Place {
     pub start: Start,
     /// Recorded in cfg.json for other tools.
     pub origin: Origin,
-    /// Stage name -> hash of its manifest, for manifest.json.
+    /// What it is made from, by name, for manifest.json: hashes of manifests (`lm`, `tokens`, `activations`), `rows` and [`WEIGHTS`] in words.
     pub inputs: BTreeMap<String, String>,
 }
 
@@ -53,7 +53,8 @@ impl Place {
         if n > 1 { name() } else { String::new() }
     }
 
-    /// Refuses, before anything is measured or read, what [`train`](super::train()) would refuse because of what is there.
+    /// Refuses, before anything is measured or read, what [`train`](super::train()) would refuse because of what is there. What is finished and was killed before its log and snapshots
+    /// were moved beside it is healed on the way, as `train` does it.
     ///
     /// # Errors
     /// A finished SAE of other settings and, without [`Start::Resume`], a checkpoint, unless they are to be replaced; with it, a checkpoint of another training.
@@ -152,8 +153,12 @@ fn finished(config: &TrainConfig, place: &Place) -> Result<Option<TrainedSae>> {
         return Ok(None);
     }
     let there = Manifest::read(&place.out, "sae", SAE_FORMAT_VERSION)?;
-    let figure = |key: &str| there.details[key].as_f64().unwrap_or(f64::NAN);
-    let [fvu, l0, dead_frac, sparsity_factor] = ["fvu", "l0", "dead_frac", "sparsity_factor"].map(figure);
+    let figure = |key: &str| {
+        let lacks =
+            || artifact::Error::Corrupt { path: place.out.join("manifest.json"), what: format!("its {key} is {}, not a number", there.details[key]) };
+        there.details[key].as_f64().ok_or_else(lacks)
+    };
+    let (fvu, l0, dead_frac, sparsity_factor) = (figure("fvu")?, figure("l0")?, figure("dead_frac")?, there.details["sparsity_factor"].as_f64());
     let rows = config.rows_of_steps();
     Ok(Some(TrainedSae { sae: Sae::load_any(&place.out)?, steps: config.steps(), rows, fvu, l0, dead_frac, sparsity_factor }))
 }

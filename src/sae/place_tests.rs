@@ -77,7 +77,7 @@ fn an_sae_of_an_older_program_that_knew_fewer_settings_is_of_the_same() {
 struct Broken;
 
 impl RowSource for Broken {
-    fn d_in(&self) -> usize {
+    fn width(&self) -> usize {
         12
     }
     fn next_rows(&mut self, out: &mut [f32]) -> io::Result<usize> {

@@ -2,11 +2,12 @@
 
 use std::io;
 
-/// A source of activation rows, shape (n, d_in), already shuffled where it matters. A pure function of its seed and position.
+/// A source of activation rows, (n, width), already shuffled where it matters. A pure function of its seed and position.
 pub trait RowSource {
-    fn d_in(&self) -> usize;
+    /// Numbers to a row: d_in, and behind them d_out for a transcoder ([`super::SaeConfig::d_row`]).
+    fn width(&self) -> usize;
 
-    /// Fills `out` (n, d_in) with the next rows and returns how many there were; fewer than n only at the end.
+    /// Fills `out` (n, width) with the next rows and returns how many there were; fewer than n only at the end.
     fn next_rows(&mut self, out: &mut [f32]) -> io::Result<usize>;
 
     /// Rows served so far.

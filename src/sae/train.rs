@@ -22,15 +22,16 @@ pub struct TrainedSae {
     pub sae: Sae,
     pub steps: u64,
     pub rows: u64,
-    /// Of the last step.
+    /// Of the last step, like `l0`.
     pub fvu: f64,
     pub l0: f64,
+    /// Share of latents that fired on none of the last `dead_window_rows`.
     pub dead_frac: f64,
-    /// What the recipe's coefficient was multiplied by in the end: 1 where L0 was not steered and the penalty kept its shape, not a number where an older program trained.
-    pub sparsity_factor: f64,
+    /// What the recipe's coefficient was multiplied by in the end: 1 where L0 was not steered and the penalty kept its shape; none where an older program trained.
+    pub sparsity_factor: Option<f64>,
 }
 
-/// Trains on the rows of `source`, from its present position; writes `place.out` when done. Where the source ends too early it starts over.
+/// Trains on the rows of `source`, from its present position, or from that of the checkpoint; writes `place.out` when done. Where the source ends too early it starts over.
 ///
 /// An SAE that is finished with the same settings from the same inputs is returned as it is, unless it is to be replaced.
 ///
@@ -52,8 +53,8 @@ pub fn train_all(source: &mut dyn RowSource, jobs: &[(&TrainConfig, &Place)], pr
     let mut done: Vec<Option<TrainedSae>> = Vec::new();
     for &(config, place) in jobs {
         config.check()?;
-        if source.d_in() != config.sae.d_row() {
-            return Err(Error::Width { found: source.d_in(), expected: config.sae.d_row() });
+        if source.width() != config.sae.d_row() {
+            return Err(Error::Width { found: source.width(), expected: config.sae.d_row() });
         }
         let (first, _) = jobs[0];
         if (config.batch, config.rows) != (first.batch, first.rows) {
@@ -186,7 +187,7 @@ fn figures(trainings: &[Training]) -> String {
 
 /// Fills `rows` (B, D), from `start` again where the rows end.
 fn read_batch(source: &mut dyn RowSource, start: u64, rows: &mut [f32], progress: &mut dyn Progress) -> Result<()> {
-    let d = source.d_in();
+    let d = source.width();
     let batch = rows.len() / d;
     let mut filled = 0;
     let mut wrapped = false;

@@ -5,7 +5,7 @@ use crate::artifact::{self, Silent, seed};
 use crate::sae::architectures::Units;
 use crate::sae::config::AUXK_FROM;
 use crate::sae::init::{gaussian, mean_to_spread};
-use crate::sae::training::{lr_factor, sparsity_factor};
+use crate::sae::training::{lr_factor, penalty_schedule};
 use crate::sae::{
     Architecture, BatchTopK, Begun, Matryoshka, Metrics, Origin, PAnneal, Recipe, Relu2023, ReluApril2024, Resample, SELFTEST_ROWS, SaeConfig,
     SparseRows, Tanh, history,
@@ -37,7 +37,7 @@ impl Synthetic {
 }
 
 impl RowSource for Synthetic {
-    fn d_in(&self) -> usize {
+    fn width(&self) -> usize {
         self.d
     }
     fn next_rows(&mut self, out: &mut [f32]) -> io::Result<usize> {
@@ -417,7 +417,7 @@ struct TwoKinds {
 }
 
 impl RowSource for TwoKinds {
-    fn d_in(&self) -> usize {
+    fn width(&self) -> usize {
         12
     }
     fn next_rows(&mut self, out: &mut [f32]) -> io::Result<usize> {
@@ -474,21 +474,21 @@ fn schedules_rise_and_fall_where_they_should() {
     assert!((lr_factor(&config, 90) - 0.5).abs() < 1e-12 && (lr_factor(&config, 99) - 0.05).abs() < 1e-12);
     assert_eq!(Relu2023 { l1: 0.004 }.sparsity(12), Some(0.004 * 12.0));
     (config.l1_warmup, config.l1_decay) = (0.2, 0.5);
-    let factors = [0.0, 0.1, 0.2, 0.5, 0.75, 1.0].map(|done| sparsity_factor(&config, done));
+    let factors = [0.0, 0.1, 0.2, 0.5, 0.75, 1.0].map(|done| penalty_schedule(&config, done));
     assert_eq!(factors, [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]);
     // With a target a rise is over at half of the run, or nothing would ever be steered.
     (config.l1_warmup, config.l1_decay) = (1.0, 0.0);
-    assert_eq!(sparsity_factor(&config, 0.5), 0.5);
+    assert_eq!(penalty_schedule(&config, 0.5), 0.5);
     config.target_l0 = Some(3.0);
-    assert_eq!((sparsity_factor(&config, 0.25), sparsity_factor(&config, 0.5)), (0.5, 1.0));
+    assert_eq!((penalty_schedule(&config, 0.25), penalty_schedule(&config, 0.5)), (0.5, 1.0));
 }
 
 #[test]
 fn activations_that_are_not_finite_stop_the_training_with_their_row() {
     struct Broken(Synthetic);
     impl RowSource for Broken {
-        fn d_in(&self) -> usize {
-            self.0.d_in()
+        fn width(&self) -> usize {
+            self.0.width()
         }
         fn next_rows(&mut self, out: &mut [f32]) -> io::Result<usize> {
             let first = self.0.position();

@@ -176,7 +176,7 @@ impl<'a> Training<'a> {
         let done = self.step as f64 / config.steps() as f64;
         let lr = config.lr * lr_factor(config, self.step);
         self.follow_schedule(done);
-        let sparsity = config.sae.recipe.sparsity(config.sae.d_out()).unwrap_or(0.0) * self.control.factor * sparsity_factor(config, done);
+        let sparsity = config.sae.recipe.sparsity(config.sae.d_out()).unwrap_or(0.0) * self.control.factor * penalty_schedule(config, done);
         let rows_before = self.step * config.batch as u64;
         self.dead.clear();
         if config.sae.recipe.auxk() && rows_before >= AUXK_FROM * config.dead_window_rows {
@@ -363,7 +363,7 @@ impl<'a> Training<'a> {
         progress.note(&format!("step {}: resampled {} dead latents of {}", self.step, new.len(), config.sae.d_sae));
     }
 
-    /// Raw rows for the self-test, out of those that would come next; where none come, the first ones of all.
+    /// Raw inputs (n, D) for the self-test: the most telling of the rows that would come next and of the first ones.
     fn telling_sample(&mut self, sae: &Sae, source: &mut dyn RowSource) -> Vec<f32> {
         let d = self.config.sae.d_row();
         let position = source.position();
@@ -395,13 +395,14 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// A line of train.jsonl.
+    /// A line of train.jsonl: the figures of [`StepReport`] and `fvu`, of the last batch; `dead_frac` of the last `dead_window_rows`; `sparsity_factor` is what the recipe's coefficient is
+    /// multiplied by, without its schedule.
     pub fn log(&self, lr: f64, rows_per_s: f64) -> Result<()> {
         let StepReport { loss, mse, l0, penalty, aux, other, grad_norm, .. } = self.last;
         let (fvu, dead_frac) = (self.fvu(), self.dead_frac());
         let line = json!({
-            "step": self.step, "rows": self.step * self.config.batch as u64, "loss": loss, "mse": mse, "fvu": fvu, "l0": l0, "l1": penalty, "aux": aux, "other": other,
-            "dead_frac": dead_frac, "grad_norm": grad_norm, "lr": lr, "sparsity": self.control.factor, "rows_per_s": rows_per_s,
+            "step": self.step, "rows": self.step * self.config.batch as u64, "loss": loss, "mse": mse, "fvu": fvu, "l0": l0, "penalty": penalty, "aux": aux, "other": other,
+            "dead_frac": dead_frac, "grad_norm": grad_norm, "lr": lr, "sparsity_factor": self.control.factor, "rows_per_s": rows_per_s,
         });
         let path = self.place.checkpoints.join(LOG);
         let appended = OpenOptions::new().append(true).create(true).open(&path).and_then(|mut file| writeln!(file, "{line}"));
@@ -475,7 +476,7 @@ impl<'a> Training<'a> {
         };
         artifact::write_together::<Error>(out, |dir| Ok(sae.save(dir, &self.place.origin, &self.sample)?), forget)?;
         let rows = self.step * self.config.batch as u64;
-        let (fvu, l0, dead_frac, sparsity_factor) = (self.fvu(), self.last.l0, self.dead_frac(), self.control.factor);
+        let (fvu, l0, dead_frac, sparsity_factor) = (self.fvu(), self.last.l0, self.dead_frac(), Some(self.control.factor));
         Ok(TrainedSae { steps: self.step, rows, fvu, l0, dead_frac, sparsity_factor, sae })
     }
 }
@@ -511,7 +512,7 @@ pub(super) fn lr_factor(config: &TrainConfig, step: u64) -> f64 {
 }
 
 /// What the coefficient of the penalty is multiplied by after a share of the run: a rise from 0 and a fall to 0, both linear.
-pub(super) fn sparsity_factor(config: &TrainConfig, done: f64) -> f64 {
+pub(super) fn penalty_schedule(config: &TrainConfig, done: f64) -> f64 {
     let (warm, decay) = (config.sparsity_warmup(), config.l1_decay);
     let up = if warm > 0.0 { (done / warm).min(1.0) } else { 1.0 };
     let down = if decay > 0.0 { ((1.0 - done) / decay).min(1.0) } else { 1.0 };

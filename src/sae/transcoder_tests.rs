@@ -204,12 +204,12 @@ impl Known {
 }
 
 impl RowSource for Known {
-    fn d_in(&self) -> usize {
+    fn width(&self) -> usize {
         Self::D + Self::E
     }
     fn next_rows(&mut self, out: &mut [f32]) -> io::Result<usize> {
         let (linear, read, write) = Self::map(true);
-        for row in out.chunks_exact_mut(self.d_in()) {
+        for row in out.chunks_exact_mut(self.width()) {
             let mut rng = seed::rng(6, "test/transcoder/rows", self.position);
             let (x, y) = row.split_at_mut(Self::D);
             x.iter_mut().for_each(|v| *v = rng.random_range(-1.0..1.0));
@@ -222,7 +222,7 @@ impl RowSource for Known {
             }
             self.position += 1;
         }
-        Ok(out.len() / self.d_in())
+        Ok(out.len() / self.width())
     }
     fn position(&self) -> u64 {
         self.position

@@ -6,6 +6,7 @@
 //!
 //! tau is the one number that is chosen by the true features: on rows of their own, out of quantiles of the gains; the scores are of the rows of all other scores.
 
+use super::Result;
 use super::scores::{Detector, Encoded, Geometry, each_batch};
 use super::source::Generator;
 use crate::artifact::Progress;
@@ -40,24 +41,27 @@ struct Firing {
 }
 
 /// Chooses tau and scores `sae` with it on `rows` rows of the stream "eval" of `seed`.
-pub fn pruned(sae: &Sae, generator: &dyn Generator, seed: u64, rows: u64, geometry: &Geometry, progress: &mut dyn Progress) -> Pruned {
+///
+/// # Errors
+/// [`Error::Interrupted`](super::Error::Interrupted).
+pub fn pruned(sae: &Sae, generator: &dyn Generator, seed: u64, rows: u64, geometry: &Geometry, progress: &mut dyn Progress) -> Result<Pruned> {
     progress.begin("leave-one-out", rows + CHOSEN_ON.min(rows), "rows");
     let mut firings = Vec::new();
-    let features = each_firing(sae, generator, (seed, "prune"), CHOSEN_ON.min(rows), geometry, progress, |firing| firings.push(firing));
+    let features = each_firing(sae, generator, (seed, "prune"), CHOSEN_ON.min(rows), geometry, progress, |firing| firings.push(firing))?;
     let tau = best_tau(&firings, &features, sae.d_sae, geometry);
     drop(firings);
     let mut kept = Counts::new(sae.d_sae);
-    let features = each_firing(sae, generator, (seed, "eval"), rows, geometry, progress, |firing| kept.add(&firing, tau));
+    let features = each_firing(sae, generator, (seed, "eval"), rows, geometry, progress, |firing| kept.add(&firing, tau))?;
     progress.end();
     let detectors = kept.detectors(&features, geometry);
     let mean = |of: fn(&Detector) -> f64| detectors.iter().map(of).sum::<f64>() / sae.d_sae as f64;
-    Pruned {
+    Ok(Pruned {
         tau: tau.map(f64::from),
         f1: mean(|d| d.f1),
         precision: mean(|d| d.precision),
         recall: mean(|d| d.recall),
         l0: kept.fires.iter().sum::<u64>() as f64 / rows.max(1) as f64,
-    }
+    })
 }
 
 /// The tau of the largest mean F1; none where it is largest with nothing left out.
@@ -109,7 +113,7 @@ fn each_firing(
     geometry: &Geometry,
     progress: &mut dyn Progress,
     mut work: impl FnMut(Firing),
-) -> Vec<u64> {
+) -> Result<Vec<u64>> {
     let d = sae.d_in;
     let mut fires = vec![0u64; generator.dictionary().n_features()];
     let norms: Vec<f32> = sae.w_dec.chunks_exact(d).map(|w| dot(w, w)).collect();
@@ -127,8 +131,8 @@ fn each_firing(
         };
         let of_rows: Vec<Vec<Firing>> = x.par_chunks_exact(d).zip(x_hat.par_chunks_exact_mut(d)).enumerate().map(one).collect();
         of_rows.into_iter().flatten().for_each(&mut work);
-    });
-    fires
+    })?;
+    Ok(fires)
 }
 
 #[cfg(test)]
@@ -188,7 +192,8 @@ mod tests {
         let features = each_firing(&sae, &generator, (3, "eval"), 5000, &geometry, &mut Silent, |firing| {
             assert!(firing.right && (firing.gain - 1.0).abs() < 1e-6);
             counts.add(&firing, None);
-        });
+        })
+        .unwrap();
         assert!(counts.fires == features && counts.both == features && features.iter().sum::<u64>() == 5000, "{features:?} {:?}", counts.fires);
     }
 
@@ -209,8 +214,8 @@ mod tests {
             apply_b_dec_to_input: false,
             transcoder: None,
         };
-        let scored = score(&sae, &generator, 3, 4000, &mut Silent);
-        let pruned = pruned(&sae, &generator, 3, 4000, &scored.geometry, &mut Silent);
+        let scored = score(&sae, &generator, 3, 4000, &mut Silent).unwrap();
+        let pruned = pruned(&sae, &generator, 3, 4000, &scored.geometry, &mut Silent).unwrap();
         // By hand, in rows of feature 0: e = -0.28 w_1, the gain of latent 1 is -0.28 + 0.28 = 0, that of latent 0 is 1 - 0.28^2 = 0.92. In rows of
         // feature 1 latent 0 is silent, and e stands at a right angle to w_1, whose gain is its activation, 0.96.
         assert!((scored.scores.f1 - (1.0 + 2.0 / 3.0) / 2.0).abs() < 0.02 && (scored.scores.l0 - 1.5).abs() < 0.05, "{:?}", scored.scores);
@@ -224,8 +229,8 @@ mod tests {
         );
         // The true directions have nothing to leave out, and that can be written and read.
         let exact = Sae { w_enc: generator.0.directions.clone(), w_dec: generator.0.directions.clone(), ..sae };
-        let scored = score(&exact, &generator, 3, 4000, &mut Silent);
-        let pruned = super::pruned(&exact, &generator, 3, 4000, &scored.geometry, &mut Silent);
+        let scored = score(&exact, &generator, 3, 4000, &mut Silent).unwrap();
+        let pruned = super::pruned(&exact, &generator, 3, 4000, &scored.geometry, &mut Silent).unwrap();
         assert!(pruned.tau.is_none() && pruned.f1 == 1.0, "{pruned:?}");
         assert_eq!(serde_json::from_str::<Pruned>(&serde_json::to_string(&pruned).unwrap()).unwrap(), pruned);
     }

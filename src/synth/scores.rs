@@ -5,6 +5,7 @@
 
 use super::prune::Pruned;
 use super::source::{Generator, Rows};
+use super::{Error, Result};
 use crate::artifact::Progress;
 use crate::kernels::assignment::assign;
 use crate::kernels::gemm::matmul_nt;
@@ -166,7 +167,7 @@ pub(super) fn each_batch(
     rows: u64,
     progress: &mut dyn Progress,
     mut work: impl FnMut(Encoded),
-) {
+) -> Result<()> {
     let d = sae.d_in;
     let (mut source, mut encoder) = (Rows::new(generator, seed, stream), sae.encoder());
     let (mut x, mut x_hat) = (vec![0.0; BATCH * d], vec![0.0; BATCH * d]);
@@ -181,11 +182,18 @@ pub(super) fn each_batch(
         work(Encoded { x, x_hat, features: &features, latents: &latents });
         left -= batch;
         progress.advance(batch as u64);
+        if progress.interrupted() {
+            return Err(Error::Interrupted);
+        }
     }
+    Ok(())
 }
 
 /// Scores `sae` on `rows` rows of the stream "eval" of `seed`.
-pub fn score(sae: &Sae, generator: &dyn Generator, seed: u64, rows: u64, progress: &mut dyn Progress) -> Scored {
+///
+/// # Errors
+/// [`Error::Interrupted`].
+pub fn score(sae: &Sae, generator: &dyn Generator, seed: u64, rows: u64, progress: &mut dyn Progress) -> Result<Scored> {
     let dictionary = generator.dictionary();
     let (d, n) = (dictionary.d_in, dictionary.n_features());
     let geometry = Geometry::new(&sae.w_dec, &dictionary.directions, d);
@@ -204,7 +212,7 @@ pub fn score(sae: &Sae, generator: &dyn Generator, seed: u64, rows: u64, progres
             }
             on.iter().for_each(|&i| is_on[i as usize] = false);
         }
-    });
+    })?;
     progress.end();
     let detectors: Vec<Detector> =
         (0..sae.d_sae).map(|j| Detector::new(both[j], latent_fires[j], feature_fires[geometry.near[j] as usize])).collect();
@@ -229,7 +237,7 @@ pub fn score(sae: &Sae, generator: &dyn Generator, seed: u64, rows: u64, progres
         rows,
         pruned: None,
     };
-    Scored { scores, geometry, detectors }
+    Ok(Scored { scores, geometry, detectors })
 }
 
 #[cfg(test)]
@@ -279,7 +287,7 @@ mod tests {
     #[test]
     fn the_true_dictionary_scores_1_in_everything() {
         let few = Few(Dictionary::orthogonal(6, 9, 1).with_bias(2.0, 1));
-        let Scored { scores, geometry, detectors } = score(&detector(few.0.directions.clone(), &few.0.bias), &few, 3, 5000, &mut Silent);
+        let Scored { scores, geometry, detectors } = score(&detector(few.0.directions.clone(), &few.0.bias), &few, 3, 5000, &mut Silent).unwrap();
         let Scores { mcc, uniqueness, precision, recall, f1, mmcs, explained_variance, .. } = scores;
         for one in [mcc, uniqueness, precision, recall, f1, mmcs, explained_variance] {
             assert!((one - 1.0).abs() < 1e-5, "{scores:?}");
@@ -298,7 +306,7 @@ mod tests {
         let mixed: Vec<f32> = v(2).iter().zip(v(3)).map(|(a, b)| 0.8 * a + 0.6 * b).collect();
         let dead: Vec<f32> = vec![0.0; 8];
         let sae = detector([v(0), v(0), v(1).iter().map(|x| -x).collect(), mixed, dead].concat(), &[0.0; 8]);
-        let Scored { scores, geometry, detectors } = score(&sae, &few, 3, 20_000, &mut Silent);
+        let Scored { scores, geometry, detectors } = score(&sae, &few, 3, 20_000, &mut Silent).unwrap();
         // Latents: v0, v0 again, -v1 (never fires), 0.8 v2 + 0.6 v3, nothing. Five latents and four features: the matching leaves one latent out
         // and pairs 1, 1, and 0.8 with features 0, 1, 2; feature 3 gets a latent with cosine 0.
         assert!((scores.mcc - (1.0 + 1.0 + 0.8 + 0.0) / 4.0).abs() < 1e-6, "{}", scores.mcc);
@@ -336,7 +344,7 @@ mod tests {
         let decoder: Vec<f32> = forest.dictionary().directions[..40 * 17].iter().enumerate().map(|(i, v)| v + 0.1 * (i as f32).sin()).collect();
         let on = |threads: usize, sae: &Sae| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| score(sae, &forest, 1, 3000, &mut Silent).scores)
+            pool.install(|| score(sae, &forest, 1, 3000, &mut Silent).unwrap().scores)
         };
         let plain = detector(decoder.clone(), bias);
         assert_eq!(on(1, &plain), on(3, &plain));

@@ -52,7 +52,7 @@ impl<'a> Rows<'a> {
     }
 
     fn read(&mut self, out: &mut [f32], mut each: impl FnMut(&SparseRows, usize)) {
-        for out in out.chunks_exact_mut(self.d_in()) {
+        for out in out.chunks_exact_mut(self.width()) {
             let (chunk, row) = (self.position / CHUNK, (self.position % CHUNK) as usize);
             if self.drawn != Some(chunk) {
                 self.draw(chunk);
@@ -84,13 +84,13 @@ impl<'a> Rows<'a> {
 }
 
 impl RowSource for Rows<'_> {
-    fn d_in(&self) -> usize {
+    fn width(&self) -> usize {
         self.generator.dictionary().d_in
     }
 
     fn next_rows(&mut self, out: &mut [f32]) -> io::Result<usize> {
         self.read(out, |_, _| {});
-        Ok(out.len() / self.d_in())
+        Ok(out.len() / self.width())
     }
 
     fn position(&self) -> u64 {

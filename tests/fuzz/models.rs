@@ -154,7 +154,7 @@ fn read_cache(name: &str) {
             std::fs::write(dir.join("manifest.json"), Whole::with_hash(&manifest, &dir, name)).unwrap();
         }
         let Ok(mut rows) = open() else { return };
-        let mut out = vec![0.0; 5 * rows.d_in()];
+        let mut out = vec![0.0; 5 * rows.width()];
         let _ = rows.next_rows(&mut out).is_ok();
     });
 }

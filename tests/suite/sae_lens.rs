@@ -13,7 +13,7 @@ struct Rows {
 }
 
 impl RowSource for Rows {
-    fn d_in(&self) -> usize {
+    fn width(&self) -> usize {
         self.width
     }
     fn next_rows(&mut self, out: &mut [f32]) -> std::io::Result<usize> {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The SAEs: NAME of this run, or RUN/NAME of a run beside it; the others are compared with the first
+    /// The SAEs: NAME of this run, NAME@STEP for a snapshot of it, or RUN/NAME of a run beside it; the others are compared with the first
     #[arg(value_name = "[RUN/]NAME", num_args = 2.., required = true)]
     names: Vec<String>,
 }

@@ -4,7 +4,7 @@ use super::super::{Global, Interrupted, Terminal, again, one_or_more};
 use super::{Subject, is_missed};
 use crate::artifact::{Manifest, RunDir, grouped, settings, write_json};
 use crate::pipeline::{self, ControlKind, ControlRow, EvalConfig, controls};
-use crate::sae::{Forecast, SAE_FORMAT_VERSION, Speed, between, metric_formulas};
+use crate::sae::{Forecast, SAE_FORMAT_VERSION, Speed, metric_formulas, seconds_in_words};
 use anyhow::bail;
 use std::collections::BTreeMap;
 
@@ -57,7 +57,11 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         let speed = Speed::measure();
         let each = to_train.iter().map(|(train, _)| Forecast::of(train).seconds(speed));
         let all = each.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        tell!("  some {} for the steps of {} trainings, by what was measured just now; the model's time comes on top", between(all), to_train.len());
+        tell!(
+            "  some {} for the steps of {} trainings, by what was measured just now; the model's time comes on top",
+            seconds_in_words(all),
+            to_train.len()
+        );
     }
     let config = EvalConfig { hook, tokens: args.tokens, ce_tokens: args.ce_tokens, neurons: None, seed: args.seed };
     let rows = match controls(&mut engine, &stream, run, &args.name, &config, args.yes, &mut Terminal::new()) {

@@ -357,7 +357,7 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         let settings = recipe.settings();
         let told = settings.iter().filter(|(key, value)| !value.is_null() && !recipe.unused().contains(&&key[..]));
         say!("  recipe {}: {}", recipe.name(), told.map(|(key, value)| format!("{key} {value}")).collect::<Vec<_>>().join(", "));
-        let factor = manifest.details["sparsity_factor"].as_f64().unwrap_or(f64::NAN);
+        let factor = manifest.details["sparsity_factor"].as_f64();
         let steered = config.target_l0.map_or(String::new(), |target| format!(", {}", steered(target, factor)));
         say!("  learning rate {}, batch {}, dead after {} rows{steered}", config.lr as f32, config.batch, grouped(config.dead_window_rows));
     }
@@ -383,14 +383,13 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The seconds of a [`sae::Forecast`], both ends where they differ.
 /// What a coefficient was steered towards, and what it came to; older programs did not keep the latter.
-fn steered(target: f64, factor: f64) -> String {
-    let decimals = if factor.abs() < 100.0 { 3 } else { 0 };
+fn steered(target: f64, factor: Option<f64>) -> String {
+    let decimals = if factor.is_none_or(|factor| factor.abs() < 100.0) { 3 } else { 0 };
     let times = match factor {
-        unknown if !unknown.is_finite() => String::new(),
-        reward if reward < 0.0 => format!(", in the end by a reward of {:.decimals$} times the recipe's coefficient", -reward),
-        _ => format!(", the recipe's coefficient {factor:.decimals$} times as high in the end"),
+        None => String::new(),
+        Some(reward) if reward < 0.0 => format!(", in the end by a reward of {:.decimals$} times the recipe's coefficient", -reward),
+        Some(factor) => format!(", the recipe's coefficient {factor:.decimals$} times as high in the end"),
     };
     format!("steered towards an L0 of {target}{times}")
 }

@@ -238,7 +238,7 @@ fn tell_plan<S: WindowRows>(source: &Shuffled<S>, rows_are: &str, model: Option<
         format!(" and {} for the model, which runs {} tokens", time(tokens as f64 * model.seconds_per_token), grouped(tokens))
     });
     let bytes = bytes + source.memory_bytes() + model.map_or(0, |model| model.bytes);
-    let steps = sae::between((least, most));
+    let steps = sae::seconds_in_words((least, most));
     tell!(
         "in all some {steps} for the steps{reading}, by what was measured just now (encoding {:.0} GFLOP/s, other products {:.0}), and {} of memory",
         speed.encode / 1e9,
@@ -261,8 +261,9 @@ fn left(config: &TrainConfig, place: &Place) -> f64 {
 const MANY_DEAD: f64 = 0.25;
 
 /// What to try where L0 did not come to its target.
-fn towards_a_missed_target(config: &TrainConfig, (l0, dead_frac): (f64, f64), factor: f64) -> String {
+fn towards_a_missed_target(config: &TrainConfig, (l0, dead_frac): (f64, f64), factor: Option<f64>) -> String {
     let recipe = &config.sae.recipe;
+    let factor = factor.unwrap_or(1.0);
     let most = config.factor_limit().unwrap_or(sae::Control::MOST);
     if factor.abs() >= 0.999 * most {
         let far = if factor < 0.0 { "a reward for active latents is as high" } else { "the coefficient is as high" };
@@ -298,16 +299,16 @@ mod tests {
         for recipe in Recipe::all() {
             let config = TrainConfig::short(SaeConfig::new(8, 16, recipe.clone()), 640, 64, 0);
             if let Some(most) = config.factor_limit() {
-                assert!(!towards_a_missed_target(&config, (30.0, 0.0), 0.1 * most).contains("--set"));
-                let far = [most, -most].map(|factor| towards_a_missed_target(&config, (30.0, 0.0), factor));
+                assert!(!towards_a_missed_target(&config, (30.0, 0.0), Some(0.1 * most)).contains("--set"));
+                let far = [most, -most].map(|factor| towards_a_missed_target(&config, (30.0, 0.0), Some(factor)));
                 assert!(far[0].contains("coefficient is as high") && far[1].contains("a reward"), "{far:?}");
             } else if recipe.sparsity(8).is_some() {
-                let said = towards_a_missed_target(&config, (30.0, 0.0), 3.0);
+                let said = towards_a_missed_target(&config, (30.0, 0.0), Some(3.0));
                 let name = said.split("--set ").nth(1).and_then(|rest| rest.split('=').next()).unwrap_or_default();
                 assert!(recipe.settings().iter().any(|(key, _)| key == name), "{said}");
-                assert!(towards_a_missed_target(&config, (30.0, 0.0), sae::Control::MOST).contains("--lr"));
+                assert!(towards_a_missed_target(&config, (30.0, 0.0), Some(sae::Control::MOST)).contains("--lr"));
                 let low = TrainConfig { target_l0: Some(16.0), ..config };
-                let said = [0.0, 0.5].map(|dead| towards_a_missed_target(&low, (8.0, dead), 0.001));
+                let said = [0.0, 0.5].map(|dead| towards_a_missed_target(&low, (8.0, dead), Some(0.001)));
                 assert!(said[0].contains("not the penalty") && said[1].starts_with("50 % of its latents died"), "{said:?}");
             }
         }

@@ -63,7 +63,7 @@ impl Architecture for Gated {
         vec![("b_mag", 0.0), ("r_mag", 0.0)]
     }
 
-    fn is_elementwise(&self) -> bool {
+    fn shapes_activations(&self) -> bool {
         true
     }
 

@@ -44,7 +44,7 @@ pub enum JumpLoss {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(from = "Given")]
 pub struct JumpRelu {
-    /// Coefficient of the sparsity term beside the squared error summed over d_in, in units in which E|x|^2 = d_in; 10 with the tanh loss. That of the step loss saturates
+    /// A coefficient, not a number of latents: of the sparsity term beside the squared error summed over d_in, in units in which E|x|^2 = d_in; 10 with the tanh loss. That of the step loss saturates
     /// above some 1: set a target for L0 instead.
     pub l0: f64,
     /// What is charged: "step" a latent that is on, "tanh" a saturating function of how strongly it is (January 2025), which has other defaults.
@@ -201,7 +201,7 @@ impl Architecture for JumpRelu {
         vec![("threshold", self.threshold)]
     }
 
-    fn is_elementwise(&self) -> bool {
+    fn shapes_activations(&self) -> bool {
         true
     }
 

@@ -68,7 +68,7 @@ pub trait Architecture: fmt::Debug + Sync {
         Init::Tied { norm: 1.0, encoder: 1.0 }
     }
 
-    /// On which share of the first rows a latent is on to begin with, and above which pre-activation it is: biases of the encoder are set so. None: they begin at 0.
+    /// (share, z): b_enc is set so that each pre-activation is above z on this share of the first rows. None: b_enc begins at 0.
     fn first_firing(&self, _d_sae: usize) -> Option<(f64, f32)> {
         None
     }
@@ -127,7 +127,7 @@ pub trait Architecture: fmt::Debug + Sync {
         Some(self.penalty(u).unwrap_or_else(|| u.iter().map(|&u| u as f64).sum()))
     }
 
-    /// Settings that do nothing beside the others.
+    /// Settings without effect beside the others, such as `scale` with the step loss.
     fn unused(&self) -> &'static [&'static str] {
         &[]
     }
@@ -200,7 +200,7 @@ pub trait Architecture: fmt::Debug + Sync {
     }
 
     /// Whether `activate` and `backward` do anything, so that the engine may leave them out.
-    fn is_elementwise(&self) -> bool {
+    fn shapes_activations(&self) -> bool {
         false
     }
 

@@ -63,11 +63,11 @@ pub struct Entries<'a> {
     pub sparsity: f32,
     /// 2 / B: what an error is multiplied by to be a gradient.
     pub scale: f32,
-    /// What is reconstructed, (D,).
+    /// What is reconstructed, (E,).
     pub target: &'a [f32],
     /// (F,): decoder norms where these are free, else 1.
     pub norms: &'a [f32],
-    /// (F,), (F, D) and (D,)
+    /// (F,), (F, E) and (E,)
     pub b_enc: &'a [f32],
     pub w_dec: &'a [f32],
     pub b_dec: &'a [f32],
@@ -80,7 +80,7 @@ pub struct Entries<'a> {
 #[derive(Debug)]
 pub struct LatentStep<'a> {
     pub latent: usize,
-    /// The trained rows, (D,).
+    /// The trained rows, (D,) and (E,).
     pub w_enc: &'a [f32],
     pub w_dec: &'a [f32],
     pub b_enc: f32,

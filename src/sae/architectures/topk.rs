@@ -1,7 +1,7 @@
 //! TopK: the k largest pre-activations of a row (Gao et al. 2024, section 2.3), dead latents trained on the residual (section 2.4).
 //!
 //! a = relu(top_k(w_enc (x - b_dec) + b_enc)), loss = |x - x_hat|^2 + aux (`cpu/auxk`). The gradient takes the selection as it is: da/dz is 1 where a latent is kept, else 0.
-//! Multi-TopK (section 3.1.2 and appendix): loss(k) + loss(4 k) / 8, so that more latents than k may be kept when the SAE is used.
+//! Multi-TopK (the same paper): loss(k) + loss(4 k) / 8, so that more latents than k may be kept when the SAE is used.
 
 use super::{Architecture, Levels, Nesting, Recipe, Select, Selection, Trained};
 use crate::sae::TrainConfig;
@@ -78,7 +78,7 @@ impl Architecture for TopK {
     }
 }
 
-/// 2e-4 / sqrt(d_sae / 2^14) (Gao et al. 2024, as in their code).
+/// 2e-4 / sqrt(d_sae / 2^14): the scaling of figure 3 of Gao et al. 2024, with the constant that dictionary_learning and sparsify have.
 pub(super) fn topk_lr(d_sae: usize) -> f64 {
     2e-4 / (d_sae as f64 / 16_384.0).sqrt()
 }

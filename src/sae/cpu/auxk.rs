@@ -1,14 +1,14 @@
 //! AuxK: dead latents reconstruct what the live ones left over (Gao et al. 2024, section 2.4), so that they come back to life.
 //!
 //! B = rows, D = d_in, E = d_out (= D but for transcoders), N = dead latents. z = xc w_enc[dead]^T + b_enc[dead]; the k_aux = min(E/2, N) largest raw z of a row are kept, negative
-//! ones too (rectified values could never revive a latent that is negative everywhere); x_aux = kept w_dec[dead], without b_dec.
+//! ones too (a deviation: the code of the paper rectifies them, and could never revive a latent that is negative everywhere); x_aux = kept w_dec[dead], without b_dec.
 //! aux = min(N / (E/2), 1) * mean over rows of |x_aux - (x - x_hat)|^2, with x_hat held fixed. Nested reconstructions may have one for each level, with its x_hat and the
 //! dead latents that it adds (as SAELens has it for Matryoshka).
 //!
-//! Published coefficients are 1 (SAELens) and 1/32 of an error divided by the residual's variance (Gao). 1/32 of the error itself, less than either, is too weak:
+//! The coefficient is 1. Published are 1 (SAELens) and 1/32 of an error divided by the residual's variance (Gao). 1/32 of the error itself, less than either, is too weak:
 //! Adam's second moments remember a latent's last firings for thousands of steps, and latents die faster than they come back (LOG.md). When it begins: [`AUXK_FROM`](crate::sae::config::AUXK_FROM).
 //!
-//! Some 15 % or more of the dead latents are kept per row, so dense products over the N dead ones are the fast way.
+//! k_aux of the N dead latents are kept per row, all of them while they are few: products over the N are dense.
 
 use super::Params;
 use crate::kernels::gemm::{matmul_nn, matmul_nt, matmul_tn};
@@ -156,9 +156,9 @@ fn keep_largest(row: &mut [f32], bias: &[f32], k: usize, keys: &mut Vec<u64>) {
     }
     keys.clear();
     keys.extend(row.iter().enumerate().map(|(i, v)| (ordered(*v) as u64) << 32 | !(i as u32) as u64));
-    let kept = keys.len() - k;
-    keys.select_nth_unstable(kept);
-    for &key in &keys[..kept] {
+    let n_dropped = keys.len() - k;
+    keys.select_nth_unstable(n_dropped);
+    for &key in &keys[..n_dropped] {
         row[!(key as u32) as usize] = 0.0;
     }
 }

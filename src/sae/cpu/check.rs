@@ -82,7 +82,7 @@ pub(crate) fn pre_acts(p: &Tensors, x: &[f32], pre_bias: bool) -> Vec<f64> {
     (0..F).map(|j| p[1][j] + (0..D).map(|i| centre(i) * p[0][j * D + i]).sum::<f64>()).collect()
 }
 
-/// |x_hat - x|^2 of one row with these activations; `bias` weighs b_dec.
+/// |x_hat - x|^2 of one row with these activations.
 pub(crate) fn squared_error(p: &Tensors, x: &[f32], acts: &[(usize, f64)]) -> f64 {
     (0..D).map(|i| (p[3][i] + acts.iter().map(|&(j, a)| a * p[2][j * D + i]).sum::<f64>() - x[i] as f64).powi(2)).sum()
 }

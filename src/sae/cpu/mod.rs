@@ -159,10 +159,6 @@ impl CpuEngine {
         self.screened
     }
 
-    pub fn params(&self) -> &Params {
-        &self.state.params
-    }
-
     /// Loss and gradient on rows (B, D) or (B, D + E), before projection, clipping and update.
     pub fn gradients(&mut self, x: &[f32], settings: &StepSettings) -> (StepReport, &Params) {
         let mut clock = Clock::default();

@@ -18,13 +18,13 @@ pub(super) struct Pursued {
     pub squared_norm: f64,
 }
 
-/// Fills `gradient`; counts firings in `fires`. Shapes: centred (B, D).
+/// Fills `gradient`; counts firings in `fires`. A decoder that does not move has no part in the norm. Shapes: centred (B, D).
 pub(super) fn backward(
     params: &Params,
     rule: (usize, f32),
     centred: &[f32],
     pre: &mut Vec<f32>,
-    project: bool,
+    (project, decoder_moves): (bool, bool),
     gradient: &mut Params,
     fires: &mut [u32],
 ) -> Pursued {
@@ -60,7 +60,7 @@ pub(super) fn backward(
                 if project {
                     axpy(-dot(g, w) / dot(w, w).max(f32::MIN_POSITIVE), w, g);
                 }
-                squared += dot(g, g) as f64;
+                squared += if decoder_moves { dot(g, g) as f64 } else { 0.0 };
             }
             squared
         })

@@ -158,7 +158,8 @@ impl CpuEngine {
         fires.fill(0);
         let centred: &[f32] = if pre_bias { subtract(x, &params.b_dec, centred) } else { x };
         if let Selection::Pursuit { k, least } = recipe.selection() {
-            let done = clock.phase("pursue", || pursuit::backward(params, (k, least), centred, pre, project, gradient, fires));
+            let done = clock
+                .phase("pursue", || pursuit::backward(params, (k, least), centred, pre, (project, *decoder != Decoder::Frozen), gradient, fires));
             let (mse, l0) = (done.squared_error / batch as f64, done.active as f64 / batch as f64);
             let report = StepReport { loss: mse, mse, l0, variance: variance(target, e), ..StepReport::default() };
             return (report, done.squared_norm);
@@ -246,8 +247,8 @@ impl CpuEngine {
             FirstSelection { by_latent: first_by_latent, centred: unrefined, d_u: d_refined, step }
         });
         let (squared, through_bias, latents_loss) = clock.phase("latent gradients", || {
-            let mut sum_centred = vec![0.0; if recipe.is_elementwise() { d } else { 0 }];
-            if recipe.is_elementwise() {
+            let mut sum_centred = vec![0.0; if recipe.shapes_activations() { d } else { 0 }];
+            if recipe.shapes_activations() {
                 sum_rows(centred, d, d, &mut sum_centred);
             }
             let pass = LatentPass {
@@ -356,7 +357,7 @@ fn elementwise(
         let pre = grow(pre, n * f);
         clock.phase("encode", || matmul_nt(n, f, d, centred, context.w_enc, pre, false));
         let d_pre = grow(d_pre, n * f);
-        let z = if context.recipe.is_elementwise() { grow(z, n * f) } else { &mut [] };
+        let z = if context.recipe.shapes_activations() { grow(z, n * f) } else { &mut [] };
         let pass = DensePass { target, centred, context, first: block == 0 };
         sums = sums.plus(pass.run(pre, z, d_pre, &mut g[block * rows * e..][..n * e], dense, gradient, clock));
     }
@@ -412,7 +413,7 @@ impl Chunk {
             v.resize(n, 0.0);
         }
         z.clear();
-        if recipe.is_elementwise() {
+        if recipe.shapes_activations() {
             z.extend_from_slice(&rows.act);
         }
         for (r, (target, g)) in target.chunks_exact(d).zip(g.chunks_exact_mut(context.n_levels() * d)).enumerate() {
@@ -436,7 +437,7 @@ impl Chunk {
                 penalty: 0.0,
                 other: 0.0,
             };
-            if recipe.is_elementwise() {
+            if recipe.shapes_activations() {
                 recipe.activate(&mut entries, &params.vectors);
             }
             match context.levels {
@@ -471,7 +472,7 @@ impl Chunk {
                     }
                 }
             }
-            if recipe.is_elementwise() {
+            if recipe.shapes_activations() {
                 recipe.backward(&mut entries, &params.vectors);
                 sums.penalty += entries.penalty;
                 sums.other += entries.other;

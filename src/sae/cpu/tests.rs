@@ -218,14 +218,14 @@ fn held_decoders_stay_where_they_were_drawn_or_near_it() {
         for i in 0..300 {
             engine.step(&random(b * d, 100 + i % 10), &StepSettings { lr: 1e-2, sparsity: 0.0, dead: &[] });
         }
-        let cosines: Vec<f32> = engine.params().w_dec.chunks(d).zip(first.chunks(d)).map(|(a, b)| dot(a, b)).collect();
+        let cosines: Vec<f32> = engine.state.params.w_dec.chunks(d).zip(first.chunks(d)).map(|(a, b)| dot(a, b)).collect();
         let lowest = cosines.iter().copied().fold(1.0, f32::min);
         assert!(lowest >= least, "{decoder:?}: {lowest}");
         // The bound is reached: without it directions go further.
         assert!(decoder != Decoder::SoftFrozen || lowest < 0.81, "{lowest}");
         assert!(decoder != Decoder::Free || lowest < 0.7, "{lowest}");
-        assert!(engine.params().w_dec.chunks(d).all(|w| (dot(w, w) - 1.0).abs() < 1e-4));
-        assert_ne!(engine.params().w_enc, first);
+        assert!(engine.state.params.w_dec.chunks(d).all(|w| (dot(w, w) - 1.0).abs() < 1e-4));
+        assert_ne!(engine.state.params.w_enc, first);
     }
 }
 

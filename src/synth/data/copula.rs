@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_factor_of_correlations_has_them_and_of_impossible_ones_the_nearest_possible() {
+    fn the_factor_of_correlations_has_them_and_of_impossible_ones_some_that_are_near() {
         let product = |factor: &[f32], i: usize, j: usize| (0..3).map(|k| factor[i * 3 + k] as f64 * factor[j * 3 + k] as f64).sum::<f64>();
         let factor = factor_of(&[1.0, 0.5, -0.3, 0.5, 1.0, 0.2, -0.3, 0.2, 1.0], 3);
         for (i, j, want) in [(0, 1, 0.5), (0, 2, -0.3), (1, 2, 0.2), (0, 0, 1.0), (2, 2, 1.0)] {

@@ -35,6 +35,9 @@ const ROOMY: usize = 8;
 const MAGNITUDE: f32 = 1.0;
 /// Figures' names.
 const HOLE: &str = "hierarchical: share of rows of parent and child in which the parent's latent fires";
+const ALONE: &str = "hierarchical: share of rows of the parent alone in which it fires";
+const ELSEWHERE: &str = "hierarchical: share of rows without the parent in which it fires";
+const PARENT: &str = "hierarchical: cosine of the parent's latent with the parent";
 const OTHERS: &str = "hierarchical: smallest cosine of the two others";
 
 fn groups(hierarchical: bool) -> Vec<Group> {
@@ -62,7 +65,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         let chosen = architecture.as_it_is()?;
         let (is_plain, is_nested) = (architecture.recipe.starts_with("relu"), architecture.recipe == "matryoshka");
         let sae = SaeConfig::new(D, if is_plain { 4 } else { ROOMY }, chosen.recipe.clone());
-        let mut seen: Vec<[f64; 6]> = Vec::new();
+        let mut seen: Vec<[f64; 8]> = Vec::new();
         for &seed in &ask.seeds {
             let config = chosen.tuned(TrainConfig {
                 lr: 3e-3,
@@ -71,7 +74,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
                 snapshots: 0,
                 ..TrainConfig::short(sae.clone(), ask.rows(&ABSORPTION), 1024, seed)
             });
-            let mut both = [0.0; 6];
+            let mut both = [0.0; 8];
             for hierarchical in [false, true] {
                 let data = Trees::new(Dictionary::orthogonal(4, D, 0), groups(hierarchical), vec![MAGNITUDE; 4]);
                 let label = format!("{} {}", case(hierarchical), chosen.label);
@@ -90,6 +93,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         // What is published is published of plain SAEs.
         let expect =
             |figure: Figure, published: f64, low: f64, high: f64| if is_plain { figure.published(published).within(low, high) } else { figure };
+        let asserted = |figure: Figure, low: f64, high: f64| if is_plain || is_nested { figure.within(low, high) } else { figure };
         figures.extend([
             expect(figure("independent: smallest cosine of a feature", 0), 1.0, 0.99, 1.001),
             expect(figure("hierarchical: cosine of the child's latent with the parent", 1), 0.71, 0.65, 0.78),
@@ -102,7 +106,10 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
                 true => figure(HOLE, 4).within(0.95, 1.0),
                 false => expect(figure(HOLE, 4), 0.0, 0.0, 0.05),
             },
-            figure("hierarchical: cosine of the parent's latent with the parent", 5),
+            // A latent that is dead, or always on, has no hole either.
+            asserted(figure(ALONE, 5), 0.95, 1.0),
+            asserted(figure(ELSEWHERE, 6), 0.0, 0.05),
+            asserted(figure(PARENT, 7), 0.95, 1.001),
         ]);
     }
     let says = says(&figures);
@@ -131,7 +138,7 @@ fn best(scored: &Scored, feature: u32) -> (u32, f64) {
 }
 
 /// What is said above of the hierarchical case, in its order.
-fn hierarchical_figures(ask: &Ask, scored: &Scored, data: &Trees, label: &str, seed: u64) -> Result<[f64; 5]> {
+fn hierarchical_figures(ask: &Ask, scored: &Scored, data: &Trees, label: &str, seed: u64) -> Result<[f64; 7]> {
     let (child, with_child) = best(scored, 1);
     // Of the other latents the one nearest to the parent.
     let parent = (0..scored.geometry.near.len() as u32)
@@ -142,14 +149,20 @@ fn hierarchical_figures(ask: &Ask, scored: &Scored, data: &Trees, label: &str, s
     let (mut x, mut features, mut latents) = (vec![0.0; 20_000 * D], SparseRows::default(), SparseRows::default());
     Rows::new(data, seed, "eval").next_with_features(&mut x, &mut features);
     sae.encode(&x, &mut latents);
-    let of_both: Vec<usize> = (0..20_000).filter(|&r| features.row(r).0.contains(&1)).collect();
-    let fires = of_both.iter().filter(|&&r| latents.row(r).0.contains(&parent)).count();
+    // Of rows with the parent and with the child, or not, the share in which the parent's latent fires.
+    let fires = |has_parent: bool, has_child: bool| {
+        let is_one = |r: &usize| [0, 1].map(|i| features.row(*r).0.contains(&i)) == [has_parent, has_child];
+        let rows: Vec<usize> = (0..20_000).filter(is_one).collect();
+        rows.iter().filter(|&&r| latents.row(r).0.contains(&parent)).count() as f64 / rows.len().max(1) as f64
+    };
     let others = best(scored, 2).1.min(best(scored, 3).1);
     Ok([
         scored.geometry.cosine(child, 0) as f64,
         with_child,
         others,
-        fires as f64 / of_both.len().max(1) as f64,
+        fires(true, true),
+        fires(true, false),
+        fires(false, false),
         scored.geometry.cosine(parent, 0) as f64,
     ])
 }

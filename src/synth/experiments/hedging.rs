@@ -3,6 +3,8 @@
 //! A parent at rate 0.25 and three children, each at 0.15 given the parent, orthogonal, magnitude 1, in 50 dimensions. Four latents can hold them.
 //! One latent does best when its direction leans towards the children: with c = 0.15 the leading eigenvector of E[x x^T], (1, b, b, b) with
 //! 3 c b^2 + (1 - c - 2 c^2) b - c = 0, b = 0.170: cosine 0.959 with the parent and 0.163 with each child.
+//!
+//! Ours: L1 0.03 beside the squared error summed over dimensions, rate 3e-3, falling over the last 0.3 of 5M rows; and TopK beside it, which has no penalty.
 
 use super::{Ask, Experiment, Outcome};
 use crate::artifact::{Figure, Progress};
@@ -42,7 +44,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     let mut figures = Vec::new();
     for architecture in ask.architectures(&[("relu-2023", json!({ "l1": 0.03 / D as f64 })), ("topk", json!({ "k": 1 }))]) {
         let chosen = architecture.as_it_is()?;
-        let mut cosines: Vec<[f64; 2]> = Vec::new();
+        let mut cosines: Vec<[f64; 3]> = Vec::new();
         for &seed in &ask.seeds {
             let sae = SaeConfig::new(D, 1, chosen.recipe.clone());
             let short = TrainConfig::short(sae, ask.rows(&HEDGING), 1024, seed);
@@ -52,16 +54,20 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
             // Where rows are centred first, the latent may as well fire where the parent does not, with the opposite direction.
             let sign = scored.geometry.cosine(0, 0).signum() as f64;
             let with = |feature| sign * scored.geometry.cosine(0, feature) as f64;
-            cosines.push([with(0), (with(1) + with(2) + with(3)) / 3.0]);
+            let children = [with(1), with(2), with(3)];
+            cosines.push([with(0), children.into_iter().fold(1.0, f64::min), children.into_iter().fold(-1.0, f64::max)]);
         }
         let label = chosen.label;
         let figure = |what: &str, i: usize| Figure::new(&label, what, &cosines.iter().map(|c| c[i]).collect::<Vec<_>>());
-        figures
-            .extend([figure("cosine of the latent with the parent", 0).within(0.93, 0.98), figure("mean cosine with a child", 1).within(0.11, 0.22)]);
+        figures.extend([
+            figure("cosine of the latent with the parent", 0).within(0.93, 0.98),
+            figure("smallest cosine with a child", 1).within(0.11, 0.22),
+            figure("largest cosine with a child", 2).within(0.11, 0.22),
+        ]);
     }
     let says = "A single latent does not point to the parent, the strongest feature: it leans towards each of its children, because they are part of \
                 what it can reconstruct. Worked out by hand, as the leading eigenvector of E[x x^T], the cosines are 0.959 with the parent and 0.163 with each child. \
-                No sparsity penalty cures this; more latents do."
+                It comes of reconstruction alone: with a penalty and with a fixed number of latents it is the same."
         .into();
     Ok(Outcome { experiment: HEDGING.name, says, figures })
 }

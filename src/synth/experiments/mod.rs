@@ -96,7 +96,8 @@ pub struct Chosen {
 }
 
 /// Settings that belong to the training, not to the recipe: numbers, and a word.
-const OF_TRAINING: [&str; 6] = ["target_l0", "lr", "lr_warmup", "lr_decay", "dead_window_rows", UNITS];
+const OF_TRAINING: [&str; 6] = ["target_l0", "lr", "lr_warmup", "lr_decay", WINDOW, UNITS];
+const WINDOW: &str = "dead_window_rows";
 const UNITS: &str = "units";
 
 impl Architecture {
@@ -121,13 +122,20 @@ impl Architecture {
             let value: Value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
             if key == UNITS {
                 serde_json::from_value::<Units>(value.clone()).map_err(|e| format!("{key} is {value}: {e}"))?;
+            } else if key == WINDOW && value.as_u64().is_none_or(|rows| rows == 0) {
+                return Err(format!("{key} is {value}; it is a whole number of rows, at least 1"));
             } else if OF_TRAINING.contains(&key) && !value.is_number() {
                 return Err(format!("{key} is {value}; it is a number"));
             }
             Ok((key.to_string(), value))
         };
         let words: Vec<&str> = settings.split(between).filter(|word| !word.is_empty()).collect();
-        let settings = words.into_iter().map(pair).collect::<std::result::Result<_, String>>()?;
+        let mut settings = Map::new();
+        for (key, value) in words.into_iter().map(pair).collect::<std::result::Result<Vec<_>, String>>()? {
+            if let Some(before) = settings.insert(key.clone(), value.clone()) {
+                return Err(format!("{key} is given twice, as {before} and as {value}: leave one out"));
+            }
+        }
         Ok(Architecture { recipe: recipe.into(), settings })
     }
 
@@ -142,7 +150,15 @@ impl Architecture {
         let key = if keeps_a_number { "k" } else { "target_l0" };
         // Some recipes keep a whole number, others a mean.
         own.settings.entry(key).or_insert(if l0.fract() == 0.0 { json!(l0 as u64) } else { json!(l0) });
-        own.as_it_is()
+        let has_own = self.settings.contains_key(key);
+        let name = &self.recipe;
+        own.as_it_is().map_err(|error| match error {
+            Error::Sae(sae::Error::Config { what }) if !has_own => {
+                let what = format!("{what} (the {key} of {l0} is the experiment's own; another is asked for by --recipe {name}:{key}=N)");
+                sae::Error::Config { what }.into()
+            }
+            other => other,
+        })
     }
 
     /// The architecture with its own settings only.
@@ -157,7 +173,7 @@ impl Architecture {
         let words = self.settings.iter().map(|(key, value)| format!(" {key}={}", value.to_string().replace(['"', ' '], "")));
         let label = self.recipe.clone() + &words.collect::<String>();
         let (lr, lr_warmup, lr_decay) = (number("lr"), number("lr_warmup"), number("lr_decay"));
-        let dead_window_rows = number("dead_window_rows").map(|rows| rows as u64);
+        let dead_window_rows = self.settings.get(WINDOW).and_then(Value::as_u64);
         let units = self.settings.get(UNITS).and_then(|word| serde_json::from_value(word.clone()).ok());
         Ok(Chosen { recipe, target_l0: number("target_l0"), lr, lr_warmup, lr_decay, dead_window_rows, units, label })
     }
@@ -223,7 +239,7 @@ impl Ask {
     /// `data` names all that the generator's rows follow from: an SAE of other data is not taken for one of these.
     ///
     /// # Errors
-    /// [`Error::Twice`] before anything is trained; those of the training.
+    /// [`Error::Twice`] and settings that cannot work before anything is trained; those of the training; [`Error::Interrupted`] while it is scored.
     fn trained(
         &self,
         generator: &dyn Generator,
@@ -236,6 +252,12 @@ impl Ask {
         let twice = jobs.iter().enumerate().find(|(i, (label, _))| jobs[..*i].iter().any(|(before, _)| before == label));
         if let Some((_, (label, _))) = twice {
             return Err(Error::Twice { label: label.clone() });
+        }
+        for (label, config) in jobs {
+            config.check().map_err(|error| match error {
+                sae::Error::Config { what } => sae::Error::Config { what: format!("{label}: {what}") },
+                other => other,
+            })?;
         }
         let place = |(label, config): &(String, TrainConfig)| {
             let out = self.place(label, config.seed);
@@ -260,11 +282,17 @@ impl Ask {
             progress.note(&format!("{label}, seed {seed}: {d_sae} latents on {rows} rows, {}", Forecast::of(config).with_time(speed)));
         }
         let all: Vec<(&TrainConfig, &Place)> = jobs.iter().map(|(_, config)| config).zip(&places).collect();
-        let trained = sae::train_all(&mut Rows::new(generator, first.seed, "train"), &all, progress)?;
+        let trained = sae::train_all(&mut Rows::new(generator, first.seed, "train"), &all, progress).map_err(|error| match error {
+            // The name of an SAE follows from its settings here.
+            sae::Error::Artifact(artifact::Error::Finished { path, differs, .. }) => {
+                artifact::Error::Finished { path, differs, other: "--run" }.into()
+            }
+            other => other,
+        })?;
         let mut scored = Vec::new();
         for (trained, place) in trained.iter().zip(&places) {
-            let mut of = scores::score(&trained.sae, generator, first.seed, eval_rows, progress);
-            of.scores.pruned = Some(prune::pruned(&trained.sae, generator, first.seed, eval_rows, &of.geometry, progress));
+            let mut of = scores::score(&trained.sae, generator, first.seed, eval_rows, progress)?;
+            of.scores.pruned = Some(prune::pruned(&trained.sae, generator, first.seed, eval_rows, &of.geometry, progress)?);
             artifact::write_json(&place.out.join("scores.json"), &of.scores)?;
             scored.push(of);
         }
@@ -292,6 +320,16 @@ mod tests {
         let sooner = at("topk:dead_window_rows=5000", 2.0).unwrap();
         assert_eq!(Architecture::parse("topk:lr=fast").unwrap_err(), r#"lr is "fast"; it is a number"#);
         assert_eq!((sooner.label.as_str(), sooner.tuned(config.clone()).dead_window_rows), ("topk dead_window_rows=5000 k=2", 5000));
+        for (text, said) in [
+            ("topk:k=16,k=8", "k is given twice, as 16 and as 8"),
+            ("topk:dead_window_rows=-5", "dead_window_rows is -5; it is a whole number"),
+            ("topk:dead_window_rows=0.5", "dead_window_rows is 0.5"),
+        ] {
+            assert!(Architecture::parse(text).unwrap_err().contains(said), "{text}");
+        }
+        let broken = at("topk", 1.5).unwrap_err().to_string();
+        assert!(broken.contains("the k of 1.5 is the experiment's own") && broken.contains("--recipe topk:k=N"), "{broken}");
+        assert!(!at("topk:k=1.5", 2.0).unwrap_err().to_string().contains("own"));
         let raw = at("topk:units=raw", 2.0).unwrap();
         assert_eq!((raw.label.as_str(), raw.tuned(config.clone()).units()), ("topk units=raw k=2", Units::Raw));
         let refused = Architecture::parse("topk:units=metres").unwrap_err();

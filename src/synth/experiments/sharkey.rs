@@ -3,6 +3,8 @@
 //! 512 directions uniform on the sphere in 256 dimensions, 5 active in a row, rates falling as 0.99^i, strengths U[0, 1); features independent, or
 //! correlated by a Gaussian copula. Score: MMCS, the mean over features of the largest cosine with a latent. Outcome: a band of L1, the "Goldilocks
 //! zone", in which it is near 1 when there are at least as many latents as features. Dead latents are not resampled: in 2022 there was none of that.
+//!
+//! Ours: dictionaries of a half, one and two times the features (there up to 64), the SAE of 2023 (a b_dec that is subtracted first), rate 1e-3, falling over the last fifth.
 
 use super::{Architecture, Ask, Chosen, Experiment, Outcome};
 use crate::artifact::{Figure, Progress, seed};
@@ -44,7 +46,7 @@ fn rates() -> Vec<f64> {
     (0..N as i32).map(|i| ACTIVE * DECAY.powi(i) / sum).collect()
 }
 
-/// (N, RANK): random directions of squared norm SHARED, so that two features' g have a correlation of 0.18 on average in size.
+/// (N, RANK): random directions of squared norm SHARED, so that two features' g have a correlation of 0.18 (root mean square).
 fn factor() -> Vec<f32> {
     let mut factor = vec![0.0; N * RANK];
     normal::fill(&mut seed::rng(0, "synth/sharkey/factor", 0), &mut factor);
@@ -109,7 +111,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     }
     let says = format!(
         "Best MMCS over L1: {}. As published, too little L1 leaves features mixed and too much drops the rare ones, and between them lies a zone where they are found, where there are \
-         at least as many latents as features.",
+         at least as many latents as features. How much of it holds here the figures say.",
         says.join(", ")
     );
     Ok(Outcome { experiment: SHARKEY.name, says, figures })

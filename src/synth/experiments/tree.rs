@@ -6,7 +6,8 @@
 //!
 //! The published SAEs are both ReLU + L1, whose coefficient is steered to an L0; their latents are put in the order of a running mean of their squared activations after each
 //! step; the Matryoshka SAE has the whole and nine prefixes drawn anew for each step, P(end <= l) about sqrt(l / n). Ours: the plain one is that of April 2024, steered
-//! alike; the Matryoshka SAE is BatchTopK with the same prefixes, sorted after each step by how often latents fire; and BatchTopK stands beside them.
+//! alike; the Matryoshka SAE is BatchTopK with the same prefixes, sorted after each step by how often latents fire; and BatchTopK stands beside them. Warm-ups and clipping are ours (as every
+//! short run has them), and so is the rate's fall over the last 0.3.
 
 use super::{Ask, Chosen, Experiment, Outcome};
 use crate::artifact::{Figure, Progress, seed};
@@ -28,6 +29,9 @@ pub const TREE: Experiment = Experiment {
 const N: usize = 20;
 /// What the published SAEs are steered to, a tenth above the features' own.
 const TARGET_L0: f64 = 1.2338;
+
+/// Features of a row on average.
+const TRUE_L0: f64 = 3.0 * 0.15 * 1.6 + 8.0 * 0.05;
 
 /// Of an SAE that loses nothing and has a latent for each parent alone, each parent with one of its children, and each free feature.
 const ABSORBED_L0: f64 = 3.0 * 0.15 + 8.0 * 0.05;
@@ -58,7 +62,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         ask.architectures(&[("relu-april-2024", json!({})), ("batch-topk", json!({})), ("matryoshka", json!({ "random": 9, "sort_every": 1 }))]);
     let chosen = asked.iter().map(|a| a.at_l0(TARGET_L0)).collect::<Result<Vec<Chosen>>>()?;
     let data = data();
-    let (mut figures, mut says) = (Vec::new(), Vec::new());
+    let (mut figures, mut says, mut true_l0) = (Vec::new(), Vec::new(), Vec::new());
     for chosen in chosen {
         let label = &chosen.label;
         let mut seen: Vec<[f64; 4]> = Vec::new();
@@ -74,6 +78,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
                 ..TrainConfig::short(sae, ask.rows(&TREE), 200, seed)
             });
             let scored = ask.trained(&data, &identity(), &[(label.clone(), config)], 50_000, progress)?.remove(0);
+            true_l0.push(scored.scores.true_l0);
             // The detector of a feature is the latent that the matching gives it; where it is nearest to another feature, it detects that one.
             let f1 = |feature: u32| {
                 let latent = scored.geometry.latent_of(feature).filter(|&j| scored.geometry.near[j as usize] == feature);
@@ -85,12 +90,11 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         says.push(format!("{label} {:.2}", of_saes[0].ours));
         figures.extend(of_saes);
     }
-    let true_l0: f64 = data.rates().iter().sum();
-    figures.push(Figure::new("generator", "true l0", &[true_l0]).published(1.12).within(1.12 - 1e-9, 1.12 + 1e-9));
+    figures.push(Figure::new("generator", "true l0", &true_l0).published(1.12).within(1.10, 1.14));
     let says = format!(
         "F1 of the latents of parents: {}. As published, a plain SAE saves activity by putting the parent's direction into each child's latent, so that the parent's \
          own latent only means \"none of the children\", and where inner parts of the dictionary have to reconstruct alone the parents come back. An SAE that loses nothing has an \
-         L0 of 1.12 where it finds the features, and of {ABSORBED_L0:.2} where it absorbs every parent; the {TARGET_L0} that is asked for is above both.",
+         L0 of 1.12 where it finds the features, and of {ABSORBED_L0:.2} where it absorbs every parent, whatever above that is asked for: so these SAEs have not one L0.",
         says.join(", ")
     );
     Ok(Outcome { experiment: TREE.name, says, figures })
@@ -106,9 +110,10 @@ fn figures_of(chosen: &Chosen, seen: &[[f64; 4]]) -> [Figure; 4] {
         recipe if recipe.starts_with("relu") => (parents.within(0.3, 0.8), children),
         _ => (parents, children),
     };
-    // No penalty and no k makes more latents fire than there is something to explain: the features' own are 1.12, and where every parent is absorbed one latent does for parent and child.
+    // What loses nothing has no use for more latents than the features' own 1.12, or than are left where every parent is absorbed; Matryoshka is to find the features.
+    let least = if chosen.recipe.name() == "matryoshka" { TRUE_L0 } else { ABSORBED_L0 };
     let l0 = match chosen.asked_l0() {
-        Some(at) => l0.within(0.95 * ABSORBED_L0.min(at), 1.05 * at),
+        Some(at) => l0.within(0.95 * least.min(at), 1.05 * at),
         None => l0,
     };
     [parents, children, figure("mcc", 2), l0]

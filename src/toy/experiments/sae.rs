@@ -408,7 +408,7 @@ impl<'a> Hidden<'a> {
 }
 
 impl RowSource for Hidden<'_> {
-    fn d_in(&self) -> usize {
+    fn width(&self) -> usize {
         self.w.m
     }
 

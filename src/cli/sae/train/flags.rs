@@ -73,7 +73,8 @@ pub(in crate::cli::sae) struct Train {
     /// Highest learning rate [default: the recipe's]
     #[arg(long, value_name = "X")]
     lr: Option<f64>,
-    /// Rows without firing after which a latent is dead; AuxK begins after three times as many [default: 200,000, at most a fifth of the rows]
+    /// Rows without firing after which a latent is dead, for AuxK, which begins after three times as many, and for what is told; resampling has a window of its own
+    /// (--train resample=...) [default: 200,000, at most a fifth of the rows]
     #[arg(long, value_name = "ROWS", value_parser = one_or_more::<u64>)]
     dead_window: Option<u64>,
     /// Do not resample dead latents (relu-2023 does by itself)
@@ -119,7 +120,7 @@ enum HeldDecoder {
     Free,
     /// They stay as they were drawn
     Frozen,
-    /// They keep a cosine of 0.8 with it
+    /// They keep a cosine of at least 0.8 with what was drawn
     SoftFrozen,
 }
 
@@ -235,8 +236,11 @@ impl Train {
             settings.push(("k", if k.fract() == 0.0 && k >= 0.0 { (k as u64).into() } else { k.into() }));
         }
         settings.extend(choice.l1.map(|l1| ("l1", l1.into())));
-        settings.extend(self.no_auxk.then(|| ("auxk", false.into())));
         settings.extend(choice.set.iter().map(|(key, value)| (key.as_str(), json_or_word(value))));
+        if self.no_auxk && !Recipe::named(&self.recipe, &settings)?.auxk() {
+            bail!("--no-auxk: {} has no AuxK by itself, so this would do nothing\n  leave it out", self.recipe);
+        }
+        settings.extend(self.no_auxk.then(|| ("auxk", false.into())));
         Ok(Recipe::named(&self.recipe, &settings)?)
     }
 
@@ -251,8 +255,9 @@ impl Train {
             let window = config.dead_window_rows != short.dead_window_rows && config.sae.recipe.auxk() && self.dead_window.is_none();
             if !window && (TrainConfig { dead_window_rows: short.dead_window_rows, ..config.clone() }) == short {
                 bail!(
-                    "--paper: {} has no schedule of its own beside the short one; all that would change is after how many rows a latent is called dead\n  leave it out, or say --dead-window",
-                    config.sae.recipe.in_words()
+                    "--paper: {} has no schedule of its own beside the short one; all that would change is after how many rows a latent is called dead\n  {}",
+                    config.sae.recipe.in_words(),
+                    if self.dead_window.is_some() { "leave it out: --dead-window says that" } else { "say --dead-window in its place" }
                 );
             }
         }
@@ -268,6 +273,9 @@ impl Train {
         if self.no_resample && config.resample.take().is_none() {
             bail!("--no-resample: {} resamples nothing by itself, so this would do nothing\n  leave it out", config.sae.recipe.in_words());
         }
+        if self.resample && config.resample.is_some() {
+            bail!("--resample: {} resamples by itself, so this would do nothing\n  leave it out", config.sae.recipe.in_words());
+        }
         if self.resample || self.reinit {
             config.resample.get_or_insert_with(|| Resample::over(self.n_rows())).random = self.reinit;
         }
@@ -275,6 +283,15 @@ impl Train {
             let (key, value) = key_and_value("--train", set)?;
             if !SETTINGS.contains(&key) {
                 bail!("--train {set}: there is no {key}; there are {}\n  others have a flag of their own", SETTINGS.join(", "));
+            }
+            if key == "resample" {
+                let flags = [("--no-resample", self.no_resample), ("--resample", self.resample), ("--reinit", self.reinit)];
+                if let Some((flag, _)) = flags.iter().find(|(_, given)| *given) {
+                    bail!("--train {set}: {flag} says something of it already\n  leave one of them out");
+                }
+                if value == "null" && config.resample.is_none() {
+                    bail!("--train {set}: {} resamples nothing by itself, so this would do nothing\n  leave it out", config.sae.recipe.in_words());
+                }
             }
             if key.starts_with("l1_") && config.sae.recipe.sparsity(config.sae.d_out()).is_none() {
                 bail!("--train {set}: {} has no penalty, so this would do nothing\n  leave it out", config.sae.recipe.in_words());
@@ -452,6 +469,20 @@ mod tests {
             let error = format!("{:#}", config(&["--train", line]).unwrap_err());
             assert!(error.contains(named), "{line}: {error}");
         }
+        for (line, named) in [
+            (&["--recipe", "aligned", "--no-auxk"][..], "aligned has no AuxK by itself"),
+            (&["--recipe", "relu-2023", "--resample"], "resamples by itself"),
+            (&["--no-resample"], "resamples nothing by itself"),
+            (&["--resample", "--train", "resample=null"], "--resample says something of it already"),
+            (&["--train", "resample=null"], "resamples nothing by itself"),
+            (&["--train", "log_every=0"], "log_every is 0"),
+            (&["--train", "checkpoint_every=0"], "checkpoint_every is 0"),
+            (&["--train", "units=metres"], "units=metres"),
+        ] {
+            let error = format!("{:#}", config(line).unwrap_err());
+            assert!(error.contains(named), "{line:?}: {error}");
+        }
+        assert_eq!(config(&["--train", "units=raw"]).unwrap().units(), crate::sae::Units::Raw);
         for (recipe, coefficient) in [
             ("relu-2023", "l1=-1"),
             ("relu-april-2024", "l1=-5"),
