@@ -73,7 +73,7 @@ impl Forecast {
             Some(l0) => format!("L0 {l0}"),
         };
         let dense = if self.dense_flop > self.flop { format!(" to {:.1e}", self.dense_flop) } else { String::new() };
-        format!("{:.1e}{dense} FLOP of products, {} of memory beside the shuffle buffer; {l0}", self.flop, size(self.ram_bytes))
+        format!("{:.1e}{dense} FLOP of products, {} of memory beside what holds the rows; {l0}", self.flop, size(self.ram_bytes))
     }
 
     /// The same with the time that the steps take.

@@ -78,7 +78,10 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
                 ..TrainConfig::short(sae, ask.rows(&TREE), 200, seed)
             });
             let scored = ask.trained(&data, &identity(), &[(label.clone(), config)], 50_000, progress)?.remove(0);
-            true_l0.push(scored.scores.true_l0);
+            if says.is_empty() {
+                // Of the same rows for all.
+                true_l0.push(scored.scores.true_l0);
+            }
             // The detector of a feature is the latent that the matching gives it; where it is nearest to another feature, it detects that one.
             let f1 = |feature: u32| {
                 let latent = scored.geometry.latent_of(feature).filter(|&j| scored.geometry.near[j as usize] == feature);
