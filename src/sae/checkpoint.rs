@@ -1,6 +1,6 @@
 //! Checkpoints of a training: everything that the next step depends on, in one safetensors file, written atomically, the last two kept.
 
-use super::control::Control;
+use super::coefficient::Control;
 use super::init::{Normaliser, Scales};
 use super::{Error, Params, Result, SAE_FORMAT_VERSION, SaeConfig, State, TrainConfig};
 use crate::artifact::{self, Manifest, Tensor, TensorFile, settings, write_tensors};

@@ -222,8 +222,8 @@ pub fn metric_formulas() -> BTreeMap<String, String> {
         ("cosine", "mean over t with x_t != 0 of cos(x_t, x_hat_t), which is 0 where x_hat_t = 0"),
         ("l2_ratio", "mean over t with x_t != 0 of |x_hat_t| / |x_t|"),
         ("relative_reconstruction_bias", "sum_t |x_hat_t|^2 / sum_t x_t . x_hat_t"),
-        ("mean_max_decoder_cosine", "mean over at most 1024 latents i of max over j != i of cos(w_dec_i, w_dec_j)"),
-        ("near_duplicate_frac", "share of these latents whose maximum is above 0.9"),
+        ("mean_max_decoder_cosine", &format!("mean over at most {GEOMETRY_LATENTS} latents i of max over j != i of cos(w_dec_i, w_dec_j)")),
+        ("near_duplicate_frac", &format!("share of these latents whose maximum is above {NEAR_DUPLICATE}")),
         ("ce_clean", "mean next-token cross-entropy in nats, model unchanged"),
         ("ce_spliced", "the same with x replaced by x_hat"),
         ("ce_zero", "the same with x replaced by zero"),
@@ -233,7 +233,12 @@ pub fn metric_formulas() -> BTreeMap<String, String> {
         ("ce_recovered_mean", "(ce_mean - ce_spliced) / (ce_mean - ce_clean)"),
         ("kl", "mean_t KL(clean || spliced) of the next-token distributions, nats"),
         ("dead_frac", "share of latents with no firing on n_eval_tokens"),
-        ("ultra_rare_frac", "share of latents that fired on fewer than 1e-6 of n_eval_tokens; absent up to a million tokens, of which one is more"),
+        (
+            "ultra_rare_frac",
+            &format!(
+                "share of latents that fired, on fewer than {ULTRA_RARE:e} of n_eval_tokens; absent up to a million tokens, of which one is more"
+            ),
+        ),
         ("junk_frac", "share of latents with cos(w_enc_i, w_dec_i) < junk_cosine"),
         ("mean_encoder_decoder_cosine", "mean_i cos(w_enc_i, w_dec_i)"),
         ("density_histogram", "latents by density: none, < 1e-7, then [1e-7, 1e-6) to [1e-1, 1] by decade"),

@@ -3,9 +3,9 @@
 
 pub mod architectures;
 mod checkpoint;
+mod coefficient;
 mod config;
 mod consistency;
-mod control;
 pub mod controls;
 pub(crate) mod cpu;
 mod encode;
@@ -30,9 +30,9 @@ pub use architectures::{
     Aligned, Architecture, BatchTopK, Gated, JumpRelu, MatchingPursuit, Matryoshka, PAnneal, Recipe, Relu2023, ReluApril2024, Tanh, TopK, Units,
 };
 pub use checkpoint::{Begun, Checkpoint};
+pub use coefficient::Control;
 pub use config::{Decoder, Resample, SaeConfig, TrainConfig};
 pub use consistency::{Consistency, consistency, consistency_formulas};
-pub use control::Control;
 pub use cpu::CpuEngine;
 pub use engine::{Engine, Params, Replacement, State, StepReport, StepSettings};
 pub use error::{Error, Result};

@@ -6,6 +6,8 @@
 //! 4. The decoder row becomes the drawn input (of a transcoder: its target) at unit norm; where norms are trained, at the mean one of the live latents.
 //! 5. The encoder row becomes the direction of the input at 0.2 times the mean encoder norm of the live latents, its bias 0.
 //! 6. Every Adam moment of what was touched becomes 0.
+//!
+//! D = d_in, E = d_out (= D but for transcoders), F = d_sae.
 
 use super::{Architecture, Engine, Replacement, SparseRows};
 use rand::RngExt;
@@ -18,8 +20,9 @@ const ENCODER_SHARE: f64 = 0.2;
 pub(super) struct Draw<R> {
     rng: R,
     total: f64,
+    /// Numbers to a row: D, or D + E of a transcoder.
     d: usize,
-    /// (n, D)
+    /// (n, d)
     drawn: Vec<f32>,
     n: usize,
 }

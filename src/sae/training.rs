@@ -3,8 +3,8 @@
 
 use super::architectures::Units;
 use super::checkpoint::Checkpoint;
+use super::coefficient::Control;
 use super::config::AUXK_FROM;
-use super::control::Control;
 use super::fold::fold;
 use super::history::{self, Moment};
 use super::init::{Scales, gaussian, init_params, mean_to_spread};

@@ -38,14 +38,17 @@ pub(super) struct AuxWork {
     e: usize,
     /// (N, D)
     w_enc: Vec<f32>,
-    w_dec: Vec<f32>,
     d_w_enc: Vec<f32>,
+    /// (N, E)
+    w_dec: Vec<f32>,
     d_w_dec: Vec<f32>,
     /// (N,)
     b_enc: Vec<f32>,
     d_b_enc: Vec<f32>,
+    /// (n, N) of the rows of a block.
     acts: Vec<f32>,
     d_acts: Vec<f32>,
+    /// (n, E): the gradient of x_aux, and what is left over.
     g: Vec<f32>,
     residual: Vec<f32>,
 }

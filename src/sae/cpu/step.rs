@@ -25,7 +25,9 @@ pub(super) struct Work {
     target: Vec<f32>,
     /// (B, E): what a skip transcoder reconstructs without latents; then the gradient of it.
     base: Vec<f32>,
+    /// (B, D)
     centred: Vec<f32>,
+    /// (n, F) of the rows of a block, like the two below it: pre-activations, their gradients, and what they were before they were shaped.
     pre: Vec<f32>,
     d_pre: Vec<f32>,
     z: Vec<f32>,
