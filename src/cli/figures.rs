@@ -40,10 +40,28 @@ pub fn check(figures: &[Figure]) -> anyhow::Result<()> {
     let missed: Vec<String> = figures.iter().filter(|f| f.holds() == Some(false)).map(words).collect();
     let asserted = figures.iter().filter(|f| f.band.is_some()).count();
     if asserted == 0 {
-        bail!("nothing is asserted with these settings, so --check says nothing\n  leave it out, or leave the experiment its own rows and SAEs");
+        bail!(
+            "no figure has a band with these settings, so --check says nothing\n  leave it out, or give other settings: an experiment's own have bands"
+        );
     }
     if missed.is_empty() {
         return Ok(());
     }
     bail!("{} of {asserted} asserted figures are outside of their bands\n  {}", missed.len(), missed.join("\n  "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_passes_only_where_something_is_asserted_and_holds() {
+        let figure = |ours: f64| Figure::new("a", "b", &[ours]);
+        assert!(check(&[figure(1.0).within(0.0, 2.0), figure(9.0)]).is_ok());
+        let missed = check(&[figure(1.0).within(0.0, 2.0), figure(3.0).within(0.0, 2.0)]).unwrap_err().to_string();
+        assert!(missed.starts_with("1 of 2 asserted figures") && missed.contains("b of a is 3.0000, expected 0.0000 to 2.0000"), "{missed}");
+        for none in [&[][..], &[figure(1.0)]] {
+            assert!(check(none).unwrap_err().to_string().contains("no figure has a band"));
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! `monosem synth`: SAE training against known features.
 
-use super::{Global, Interrupted, Terminal, again, figures, one_or_more};
+use super::{Global, Interrupted, Stopped, Terminal, again, figures, one_or_more};
 use crate::artifact::{self, RunDir, Start, grouped};
 use crate::synth::experiments::{Architecture, Ask, EXPERIMENTS, Experiment, find};
 use anyhow::bail;
@@ -28,7 +28,7 @@ pub struct Args {
     /// dead_window_rows and units (raw, root-norm, centred) are those of the training; may be given more than once
     #[arg(long, value_name = "RECIPE[:KEY=VALUE,...]", value_parser = Architecture::parse)]
     recipe: Vec<Architecture>,
-    /// Exit with 1 unless every figure lies in its band
+    /// Exit with 1 unless every figure lies in its band, and where none has one
     #[arg(long)]
     check: bool,
     /// Go on from the last checkpoint
@@ -74,6 +74,9 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         (_, rows) => tell!("  writes {}; {} rows for each SAE, {seeds}", ask.folder.display(), grouped(rows)),
     }
     let outcome = match (experiment.run)(&ask, &mut Terminal::new()) {
+        Err(e) if e.is_interruption() && experiment.rows == 0 => {
+            return Err(Stopped { left: format!("nothing of {} is kept", experiment.name) }.into());
+        }
         Err(e) if e.is_interruption() => return Err(Interrupted { resume: again("--resume") }.into()),
         done => done?,
     };

@@ -28,7 +28,7 @@ pub struct Args {
     /// Fewer points, restarts and steps: a minute for all
     #[arg(long)]
     quick: bool,
-    /// Exit with 1 unless every figure lies in its band
+    /// Exit with 1 unless every figure lies in its band, and where none has one
     #[arg(long)]
     check: bool,
 }

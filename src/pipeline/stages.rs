@@ -174,7 +174,11 @@ impl<'a> Stages<'a> {
         if !fresh {
             let mut source = Streamed::open(engine, stream, stage.hook, stage.shuffle)?;
             self.progress.note(&source.describe());
-            self.progress.note(&Forecast::of(&stage.train).with_time(Speed::measure()));
+            // What is refused is refused before it is told what it would cost.
+            if self.replace || place.refuse(&stage.train).is_ok() {
+                let forecast = Forecast::of(&stage.train).with_time(Speed::measure(), place.left(&stage.train));
+                self.progress.note(&format!("{forecast}; the model's time comes on top"));
+            }
             let anew = match sae::train(&mut source, &stage.train, &place, self.progress) {
                 // Rows of another model make a checkpoint worth nothing; one of other settings is somebody's work.
                 Err(sae::Error::OtherRun { settings, .. }) if self.replace || !settings => Start::Replace,

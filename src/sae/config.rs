@@ -251,6 +251,17 @@ impl TrainConfig {
         if self.batch == 0 || self.steps() == 0 {
             return refuse(format!("{} rows in batches of {} make no step; raise rows or lower batch", self.rows, self.batch));
         }
+        if let Some(units) = self.units {
+            if units == recipe.units() {
+                return refuse(format!("units: rows are {} by {} itself; leave units out", units.in_words(), recipe.in_words()));
+            }
+            if self.target_l0.is_some() && recipe.saturates().is_some() {
+                return refuse(format!(
+                    "units: how far the coefficient of {} may be steered is known in its own units alone; leave units or target_l0 out",
+                    recipe.in_words()
+                ));
+            }
+        }
         if self.init_rows > MOST_INIT_ROWS {
             return refuse(format!(
                 "init_rows is {}; at most {MOST_INIT_ROWS} are held in memory, and 32,768 tell a mean well enough",

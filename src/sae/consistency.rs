@@ -25,7 +25,7 @@ pub struct Consistency {
     pub pw_mcc: f64,
     /// PW-MCC of as many random directions; absent beyond [`MOST_BY_CHANCE`] pairs of latents, whose matching takes long.
     pub pw_mcc_by_chance: Option<f64>,
-    /// Share of these pairs with |cos| of at least [`MATCHED`].
+    /// Share of these pairs with |cos| of at least 0.7.
     pub matched_frac: f64,
     /// Pairs: as many as the smaller SAE has latents.
     pub n_pairs: usize,
@@ -46,7 +46,7 @@ pub fn consistency_formulas() -> BTreeMap<&'static str, String> {
 /// How much of two dictionaries is the same. Time grows with the cube of the number of latents that want the same partner: some seconds for 4,096.
 ///
 /// # Errors
-/// Rows of different widths, or more than [`MOST_COSINES`] pairs of latents.
+/// Rows of different widths, or more than 2^28 pairs of latents.
 pub fn consistency(a: &Sae, b: &Sae) -> Result<Consistency> {
     let d = a.d_out();
     let refuse = |what: String| Err(Error::Config { what });

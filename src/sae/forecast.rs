@@ -76,9 +76,10 @@ impl Forecast {
         format!("{:.1e}{dense} FLOP of products, {} of memory beside what holds the rows; {l0}", self.flop, size(self.ram_bytes))
     }
 
-    /// The same with the time that the steps take.
-    pub fn with_time(&self, speed: Speed) -> String {
-        format!("{}; some {} for its steps", self.in_words(), seconds_in_words(self.seconds(speed)))
+    /// The same with the time that the steps take, of which a share of `left` is still to be made.
+    pub fn with_time(&self, speed: Speed, left: f64) -> String {
+        let (least, most) = self.seconds(speed);
+        format!("{}; some {} for its steps", self.in_words(), seconds_in_words((left * least, left * most)))
     }
 
     /// With few latents active all the while, and with many; the same where a k says how many there are. How fast a penalty makes latents silent cannot be told.
@@ -163,9 +164,11 @@ mod tests {
         assert!(relu.in_words().contains(" to "), "{}", relu.in_words());
         // 9.3 TFLOP in products of 1 GFLOP/s and the rest.
         assert!(
-            topk.with_time(speed).ends_with("; some 2.6 hours for its steps") && relu.with_time(speed).contains("(were many to the end)"),
+            topk.with_time(speed, 1.0).ends_with("; some 2.6 hours for its steps")
+                && topk.with_time(speed, 0.25).ends_with("; some 39 minutes for its steps")
+                && relu.with_time(speed, 1.0).contains("(were many to the end)"),
             "{}",
-            topk.with_time(speed)
+            topk.with_time(speed, 1.0)
         );
         let Speed { encode, product } = Speed::measure();
         assert!(encode > 1e6 && product > 1e6, "{encode} {product}");

@@ -1,6 +1,6 @@
 //! The place of an SAE on disk, and what may become of the work that is there already.
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Begun, Checkpoint};
 use super::history;
 use super::train::{SAE_FORMAT_VERSION, TrainedSae};
 use super::{Error, Result, Sae, TrainConfig};
@@ -60,6 +60,16 @@ impl Place {
     /// A finished SAE of other settings and, without [`Start::Resume`], a checkpoint, unless they are to be replaced; with it, a checkpoint of another training.
     pub fn refuse(&self, config: &TrainConfig) -> Result<()> {
         already(config, self).map(|_| ())
+    }
+
+    /// The share of its steps that the training still has to make.
+    pub fn left(&self, config: &TrainConfig) -> f64 {
+        if self.start != Start::Replace && self.is_fresh(config) {
+            return 0.0;
+        }
+        let begun = if self.start == Start::Resume { Begun::read(&self.checkpoints, &self.out).ok().flatten() } else { None };
+        // A finished one that is not fresh is trained anew.
+        begun.filter(|begun| begun.step < config.steps()).map_or(1.0, |begun| 1.0 - begun.step as f64 / config.steps() as f64)
     }
 
     /// Tries what the last step of the training has to be able to do.
@@ -154,8 +164,10 @@ fn finished(config: &TrainConfig, place: &Place) -> Result<Option<TrainedSae>> {
     }
     let there = Manifest::read(&place.out, "sae", SAE_FORMAT_VERSION)?;
     let figure = |key: &str| {
-        let lacks =
-            || artifact::Error::Corrupt { path: place.out.join("manifest.json"), what: format!("its {key} is {}, not a number", there.details[key]) };
+        let lacks = || artifact::Error::Corrupt {
+            path: place.out.join("manifest.json"),
+            what: format!("its {key} is {}, not a number: an older program wrote it; train it anew, with --yes", there.details[key]),
+        };
         there.details[key].as_f64().ok_or_else(lacks)
     };
     let (fvu, l0, dead_frac, sparsity_factor) = (figure("fvu")?, figure("l0")?, figure("dead_frac")?, there.details["sparsity_factor"].as_f64());

@@ -1,7 +1,7 @@
 //! One SAE in training: a step after the other, its schedules, its dead latents, its log, checkpoints and snapshots. Which rows a step is given is not its
 //! business.
 
-use super::architectures::Units;
+use super::architectures::{Init, Units};
 use super::checkpoint::Checkpoint;
 use super::coefficient::Control;
 use super::config::AUXK_FROM;
@@ -87,13 +87,21 @@ impl<'a> Training<'a> {
         source.seek(start).map_err(|source| Error::Source { position: start, source })?;
         let sample = rows[..n.min(SELFTEST_ROWS) * d].to_vec();
         let spread = mean_to_spread(&inputs(&config.sae, &rows), config.sae.d_in);
-        let removed = config.sae.pre_bias() || config.units() == Units::Centred;
+        // By the units, or by a b_dec that begins near it.
+        let begins_there = matches!(config.sae.recipe.init(config.sae.d_in, config.sae.d_sae), Init::Linear);
+        let removed = config.units() == Units::Centred || config.sae.pre_bias() && begins_there;
         let risk = match removed {
             true => "is removed",
             false if spread > 3.0 => "stays: expect dead latents",
             false => "stays, too small to make latents die by itself",
         };
         progress.note(&format!("the mean of the activations is {spread:.2} times their spread and {risk}"));
+        if config.units() != config.sae.recipe.units() {
+            let (ours, own) = (config.units().in_words(), config.sae.recipe.units().in_words());
+            progress.note(&format!(
+                "rows are {ours} here, and {own} by the recipe: its coefficients and thresholds are meant for those, and are taken as they are"
+            ));
+        }
         if config.sae.recipe.sparsity(config.sae.d_out()) == Some(0.0) {
             progress.note("the coefficient of the penalty is 0: nothing makes this SAE sparse");
         }

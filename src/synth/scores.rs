@@ -243,6 +243,20 @@ pub fn score(sae: &Sae, generator: &dyn Generator, seed: u64, rows: u64, progres
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Ctrl-C at the first question.
+    struct Stopped;
+
+    impl Progress for Stopped {
+        fn begin(&mut self, _: &str, _: u64, _: &str) {}
+        fn advance(&mut self, _: u64) {}
+        fn figure(&mut self, _: &str) {}
+        fn end(&mut self) {}
+        fn note(&mut self, _: &str) {}
+        fn interrupted(&self) -> bool {
+            true
+        }
+    }
     use crate::artifact::Silent;
     use crate::sae::Select;
     use crate::synth::data::Dictionary;
@@ -307,6 +321,7 @@ mod tests {
         let dead: Vec<f32> = vec![0.0; 8];
         let sae = detector([v(0), v(0), v(1).iter().map(|x| -x).collect(), mixed, dead].concat(), &[0.0; 8]);
         let Scored { scores, geometry, detectors } = score(&sae, &few, 3, 20_000, &mut Silent).unwrap();
+        assert!(matches!(score(&sae, &few, 3, 20_000, &mut Stopped), Err(Error::Interrupted)));
         // Latents: v0, v0 again, -v1 (never fires), 0.8 v2 + 0.6 v3, nothing. Five latents and four features: the matching leaves one latent out
         // and pairs 1, 1, and 0.8 with features 0, 1, 2; feature 3 gets a latent with cosine 0.
         assert!((scores.mcc - (1.0 + 1.0 + 0.8 + 0.0) / 4.0).abs() < 1e-6, "{}", scores.mcc);

@@ -140,6 +140,21 @@ fn stale_inputs_are_refused_with_the_command_to_rerun() {
     }
 }
 
+#[test]
+fn an_experiment_says_what_it_has_no_use_for_and_names_its_own_flags() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for (flag, value) in [("--recipe", "topk"), ("--seeds", "2")] {
+        let error = fails(dir, &["synth", "generator", flag, value]);
+        assert!(error.contains(&format!("{flag} is for experiments that train")), "{error}");
+    }
+    let hedging = |rows: &'static str| ["synth", "hedging", "--recipe", "topk:k=1", "--run", "s", "--rows", rows];
+    let told = call(dir, &hedging("20480"));
+    assert!(told.stderr.contains("for its steps"), "{}", told.stderr);
+    let error = fails(dir, &hedging("40960"));
+    assert!(error.contains("train.rows is 20480 there, 40960 here") && error.contains("another --run") && !error.contains("--name"), "{error}");
+}
+
 /// Every file below a folder with its bytes, but for the lock.
 fn files(dir: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
     let mut found = std::collections::BTreeMap::new();

@@ -359,7 +359,8 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         say!("  recipe {}: {}", recipe.name(), told.map(|(key, value)| format!("{key} {value}")).collect::<Vec<_>>().join(", "));
         let factor = manifest.details["sparsity_factor"].as_f64();
         let steered = config.target_l0.map_or(String::new(), |target| format!(", {}", steered(target, factor)));
-        say!("  learning rate {}, batch {}, dead after {} rows{steered}", config.lr as f32, config.batch, grouped(config.dead_window_rows));
+        let units = config.units.map_or(String::new(), |units| format!(", rows {}", units.in_words()));
+        say!("  learning rate {}, batch {}, dead after {} rows{steered}{units}", config.lr as f32, config.batch, grouped(config.dead_window_rows));
     }
     say!(
         "  trained on {} rows in {} steps, seed {}, {:.0} s",

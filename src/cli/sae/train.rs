@@ -4,7 +4,7 @@ mod flags;
 
 use super::{is_missed, open_lm, open_stream, steered};
 use crate::activations::{self, Cached, CachedRows, Paired, Shuffled, Streamed, WindowRows};
-use crate::artifact::{Manifest, RunDir, Start, grouped, read_json, shell_word, size, time};
+use crate::artifact::{self, Manifest, RunDir, Start, grouped, read_json, shell_word, size, time};
 use crate::cli::lm::lm_manifest;
 use crate::cli::{Global, Interrupted, Terminal, again};
 use crate::corpus::{Split, TokenStream};
@@ -139,14 +139,14 @@ fn train_on<S: WindowRows>(
     for (config, place) in jobs.iter().filter(|_| !goes_on_or_begins_anew) {
         place.refuse(config)?;
     }
-    let left: Vec<f64> = jobs.iter().map(|(config, place)| left(config, place)).collect();
+    let left: Vec<f64> = jobs.iter().map(|(config, place)| place.left(config)).collect();
     if left.iter().any(|&left| left > 0.0) {
         tell_plan(&source, rows_are, model.as_ref(), jobs, &left, args);
     }
     let borrowed: Vec<(&TrainConfig, &Place)> = jobs.iter().map(|(config, place)| (config, place)).collect();
     let mut trained = sae::train_all(&mut source, &borrowed, &mut Terminal::new());
     // What cannot be gone on with is made anew where that was said too.
-    if goes_on_or_begins_anew && matches!(trained, Err(sae::Error::OtherRun { .. })) {
+    if goes_on_or_begins_anew && matches!(trained, Err(sae::Error::OtherRun { .. } | sae::Error::Artifact(artifact::Error::Finished { .. }))) {
         tell!("what was saved is of another model or text: begins anew, with the same settings");
         let anew: Vec<(TrainConfig, Place)> =
             jobs.iter().map(|(config, place)| (config.clone(), Place { start: Start::Replace, ..place.clone() })).collect();
@@ -245,16 +245,6 @@ fn tell_plan<S: WindowRows>(source: &Shuffled<S>, rows_are: &str, model: Option<
         speed.product / 1e9,
         size(bytes)
     );
-}
-
-/// The share of its steps that a training still has to make.
-fn left(config: &TrainConfig, place: &Place) -> f64 {
-    if place.start != Start::Replace && place.is_fresh(config) {
-        return 0.0;
-    }
-    let begun = if place.start == Start::Resume { Begun::read(&place.checkpoints, &place.out).ok().flatten() } else { None };
-    // A finished one that is not fresh is trained anew.
-    begun.filter(|begun| begun.step < config.steps()).map_or(1.0, |begun| 1.0 - begun.step as f64 / config.steps() as f64)
 }
 
 /// Share of dead latents that explains why L0 is low.

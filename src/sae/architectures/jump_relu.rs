@@ -44,7 +44,7 @@ pub enum JumpLoss {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(from = "Given")]
 pub struct JumpRelu {
-    /// A coefficient, not a number of latents: of the sparsity term beside the squared error summed over d_in, in units in which E|x|^2 = d_in; 10 with the tanh loss. That of the step loss saturates
+    /// Coefficient of the sparsity term, not a number of latents, beside the squared error summed over d_in, in units in which E|x|^2 = d_in; 10 with the tanh loss. That of the step loss saturates
     /// above some 1: set a target for L0 instead.
     pub l0: f64,
     /// What is charged: "step" a latent that is on, "tanh" a saturating function of how strongly it is (January 2025), which has other defaults.
@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn a_coefficient_in_the_saturated_zone_is_warned_of_and_the_default_is_at_its_edge() {
         let cautions = |l0, loss| JumpRelu { l0, ..JumpRelu::with(loss) }.caution().is_some();
-        assert!(JumpRelu::default().l0 <= SATURATED);
+        assert_eq!(JumpRelu::default().l0, SATURATED);
         assert_eq!([0.5, 1.0, 100.0].map(|l0| cautions(l0, JumpLoss::Step)), [false, true, true]);
         assert!(!cautions(10.0, JumpLoss::Tanh));
     }

@@ -32,6 +32,17 @@ pub enum Units {
     Centred,
 }
 
+impl Units {
+    /// What is done to the rows.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Units::Raw => "taken as they come",
+            Units::RootNorm => "scaled to a mean norm of sqrt(d_in)",
+            Units::Centred => "centred, and scaled to a mean square of d_in",
+        }
+    }
+}
+
 /// Weights before the first step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {

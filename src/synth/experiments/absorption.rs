@@ -88,32 +88,35 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
             }
             seen.push(both);
         }
-        let label = chosen.label;
-        let figure = |what: &str, i: usize| Figure::new(&label, what, &seen.iter().map(|s| s[i]).collect::<Vec<_>>());
-        // What is published is published of plain SAEs.
-        let expect =
-            |figure: Figure, published: f64, low: f64, high: f64| if is_plain { figure.published(published).within(low, high) } else { figure };
-        let asserted = |figure: Figure, low: f64, high: f64| if is_plain || is_nested { figure.within(low, high) } else { figure };
-        figures.extend([
-            expect(figure("independent: smallest cosine of a feature", 0), 1.0, 0.99, 1.001),
-            expect(figure("hierarchical: cosine of the child's latent with the parent", 1), 0.71, 0.65, 0.78),
-            expect(figure("hierarchical: and with the child", 2), 0.71, 0.65, 0.78),
-            match is_nested {
-                true => figure(OTHERS, 3).at_least(0.99),
-                false => expect(figure(OTHERS, 3), 1.0, 0.99, 1.001),
-            },
-            match is_nested {
-                true => figure(HOLE, 4).within(0.95, 1.0),
-                false => expect(figure(HOLE, 4), 0.0, 0.0, 0.05),
-            },
-            // A latent that is dead, or always on, has no hole either.
-            asserted(figure(ALONE, 5), 0.95, 1.0),
-            asserted(figure(ELSEWHERE, 6), 0.0, 0.05),
-            asserted(figure(PARENT, 7), 0.95, 1.001),
-        ]);
+        figures.extend(figures_of(&chosen.label, (is_plain, is_nested), &seen));
     }
     let says = says(&figures);
     Ok(Outcome { experiment: ABSORPTION.name, says, figures })
+}
+
+/// What came out, with what is accepted of it; `seen` has for each seed the smallest cosine of the independent features and what [`hierarchical_figures`] says.
+fn figures_of(label: &str, (is_plain, is_nested): (bool, bool), seen: &[[f64; 8]]) -> [Figure; 8] {
+    let figure = |what: &str, i: usize| Figure::new(label, what, &seen.iter().map(|s| s[i]).collect::<Vec<_>>());
+    // What is published is published of plain SAEs.
+    let expect = |figure: Figure, published: f64, low: f64, high: f64| if is_plain { figure.published(published).within(low, high) } else { figure };
+    let asserted = |figure: Figure, low: f64, high: f64| if is_plain || is_nested { figure.within(low, high) } else { figure };
+    [
+        expect(figure("independent: smallest cosine of a feature", 0), 1.0, 0.99, 1.001),
+        expect(figure("hierarchical: cosine of the child's latent with the parent", 1), 0.71, 0.65, 0.78),
+        expect(figure("hierarchical: and with the child", 2), 0.71, 0.65, 0.78),
+        match is_nested {
+            true => figure(OTHERS, 3).at_least(0.99),
+            false => expect(figure(OTHERS, 3), 1.0, 0.99, 1.001),
+        },
+        match is_nested {
+            true => figure(HOLE, 4).within(0.95, 1.0),
+            false => expect(figure(HOLE, 4), 0.0, 0.0, 0.05),
+        },
+        // A latent that is dead, or always on, has no hole either.
+        asserted(figure(ALONE, 5), 0.95, 1.0),
+        asserted(figure(ELSEWHERE, 6), 0.0, 0.05),
+        asserted(figure(PARENT, 7), 0.95, 1.001),
+    ]
 }
 
 /// What one sees: who has the hole.
@@ -172,6 +175,21 @@ mod tests {
     use super::*;
     use crate::artifact::Silent;
     use crate::synth::experiments::Architecture;
+
+    #[test]
+    fn a_latent_that_is_dead_or_always_on_is_no_detector_of_the_parent() {
+        let missed = |kind: (bool, bool), seen: [f64; 8]| {
+            let missed = figures_of("a", kind, &[seen]).into_iter().filter(|f| f.holds() == Some(false));
+            missed.map(|f| f.what).collect::<Vec<String>>()
+        };
+        let (plain, nested, other) = ((true, false), (false, true), (false, false));
+        assert_eq!(missed(plain, [1.0, 0.71, 0.71, 1.0, 0.0, 1.0, 0.0, 1.0]), [""; 0]);
+        assert_eq!(missed(nested, [1.0, -0.2, 0.98, 1.0, 1.0, 1.0, 0.0, 0.98]), [""; 0]);
+        assert_eq!(missed(plain, [1.0, 0.71, 0.71, 1.0, 0.0, 0.0, 0.0, 0.3]), [ALONE, PARENT]);
+        assert_eq!(missed(nested, [1.0, -0.2, 0.98, 1.0, 1.0, 1.0, 1.0, 0.98]), [ELSEWHERE]);
+        assert_eq!(missed(nested, [1.0, -0.2, 0.98, 0.5, 0.0, 1.0, 0.0, 0.98]), [OTHERS, HOLE]);
+        assert_eq!(missed(other, [0.0; 8]), [""; 0]);
+    }
 
     #[test]
     fn the_data_are_named_by_what_their_rows_follow_from() {

@@ -6,7 +6,7 @@
 //!   (researchRalph 2026, sae-bench-v3, which takes up Chanin's claude-auto-research-synthsaebench).
 //!
 //! A published figure stands beside an SAE of the same data, length, L0, recipe and settings of it, and beside no other (the best recipe: of the same kind). L0 is that which was asked
-//! for: one that was not reached is a miss. Where the published training differs from ours in what no recipe says (units, first weights, controllers, AuxK), that is said.
+//! for: one that was not reached is a miss. Where the published training is known to differ from ours in what no recipe says (units, controllers, AuxK), that is said.
 
 use super::{Architecture, Ask, Chosen, Experiment, Outcome};
 use crate::artifact::{self, Figure, Progress};
@@ -124,7 +124,7 @@ impl Published {
             row(chosen, l0)
         } else if is(&BENCH_16K_V1, LADDER_ROWS) && l0 == LADDER_L0 {
             rung(chosen).map(Published::Rung)
-        } else if is(&BENCH_16K_V1, BENCH_16K.rows) && l0 == LADDER_L0 && is_best(&chosen.recipe) {
+        } else if is(&BENCH_16K_V1, BENCH_16K.rows) && l0 == LADDER_L0 && is_best(&chosen.recipe) && chosen.units.is_none() {
             Some(Published::Best)
         } else {
             None
@@ -145,6 +145,7 @@ impl Published {
             // More than published is no miss.
             (Published::Rung(f1), "f1") => at_least(f1, f1 - 0.02),
             (Published::Best, "f1") => at_least(0.9894, 0.985),
+            // The goal of whoever published it; its own SAE misses it.
             (Published::Best, "mcc") => at_least(0.8245, 0.83),
             (Published::Best, "precision") => Some((0.9905, None)),
             (Published::Best, "recall") => Some((0.9891, None)),
@@ -246,7 +247,7 @@ fn run(experiment: &Experiment, data: &ForestConfig, size: &Size, ask: &Ask, pro
     }
     let published: Vec<Option<Published>> = chosen.iter().map(|chosen| Published::of(experiment.name, rows, chosen)).collect();
     let mut list: Vec<Figure> = all.iter().zip(&published).flat_map(|((chosen, scores), beside)| figures(chosen, scores, *beside)).collect();
-    if ask.recipes.is_empty() {
+    if ask.recipes.is_empty() && rows == experiment.rows {
         list.extend(ranking(&list));
     }
     if experiment.name == BENCH_SMALL.name {
@@ -326,11 +327,11 @@ fn differs(shown: &[(&Chosen, Published)]) -> String {
         match chosen.recipe.name() {
             "batch-topk" | "matryoshka" | "topk" => say("rows are centred and scaled first here, taken as they come there".into()),
             "jump-relu" => say("JumpReLU has centred rows, a decoder of unit norm and a controller of its own here, scaled rows, a first norm of 0.5 and an integral controller there".into()),
-            "relu-april-2024" => say("the controller of L1 lets go faster below its target here".into()),
-            _ => {}
+            "relu-april-2024" => say("rows are scaled first, and the controller of L1 lets go faster below its target here".into()),
+            _ => say(format!("rows are {} here", chosen.recipe.units().in_words())),
         }
-        if *published == Published::Best || chosen.recipe.sort_every().is_some() {
-            say("latents are sorted every so many steps here, after every step there".into());
+        if let Some(every) = chosen.recipe.sort_every().filter(|every| *every > 1) {
+            say(format!("latents are sorted after every {} steps here, after every step there", artifact::grouped(every)));
         }
         match published {
             Published::Rung(f1) if *f1 == TILTED => say("the loss is tilted there".into()),
@@ -364,6 +365,7 @@ fn says(all: &[(&Chosen, Vec<Scores>)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sae::Units;
 
     fn chosen(recipe: &str, settings: Value) -> Chosen {
         Architecture::new(recipe, settings).at_l0(25.0).unwrap()
@@ -440,6 +442,7 @@ mod tests {
         let holds: Vec<(&str, Option<bool>)> = list.iter().map(|f| (f.what.as_str(), f.holds())).filter(|(_, holds)| holds.is_some()).collect();
         assert_eq!(holds, [("f1", Some(true)), ("mcc", Some(false)), ("l0", Some(true))]);
         assert_eq!(f1(&BENCH_16K, 200_000_000, &best), None);
+        assert_eq!(Published::of(BENCH_16K_V1.name, 200_000_000, &Chosen { units: Some(Units::Raw), ..best.clone() }), None);
         let at_constant_k = nested_with(json!({ "refine": 0.25, "detached": true, "sort_every": 1000 }));
         assert_eq!(Published::of(BENCH_16K_V1.name, 200_000_000, &at_constant_k), None);
     }

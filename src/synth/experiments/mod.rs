@@ -90,6 +90,7 @@ pub struct Chosen {
     pub lr_decay: Option<f64>,
     /// Rows without a firing after which a latent is dead.
     pub dead_window_rows: Option<u64>,
+    /// Units that rows are brought into; none: the recipe's.
     pub units: Option<Units>,
     /// For tables and, with dashes, for folders: `batch-topk k=25`, `jump-relu target_l0=25`.
     pub label: String,
@@ -109,7 +110,7 @@ impl Architecture {
     /// From `NAME` or `NAME:key=value,key=value`; values are JSON or words.
     ///
     /// # Errors
-    /// A setting without `=`, or one of the training that is not a number.
+    /// A setting without `=`, one that is given twice, or one of the training that is not a number, whole where it counts rows, or the name of units.
     pub fn parse(text: &str) -> std::result::Result<Self, String> {
         let (recipe, settings) = text.split_once(':').unwrap_or((text, ""));
         let mut depth = 0;
@@ -150,11 +151,11 @@ impl Architecture {
         let key = if keeps_a_number { "k" } else { "target_l0" };
         // Some recipes keep a whole number, others a mean.
         own.settings.entry(key).or_insert(if l0.fract() == 0.0 { json!(l0 as u64) } else { json!(l0) });
-        let has_own = self.settings.contains_key(key);
-        let name = &self.recipe;
+        // Where the recipe cannot have the number, whose number that is has to be said.
+        let is_ours = !self.settings.contains_key(key) && Recipe::named(&self.recipe, &[(key, own.settings[key].clone())]).is_err();
         own.as_it_is().map_err(|error| match error {
-            Error::Sae(sae::Error::Config { what }) if !has_own => {
-                let what = format!("{what} (the {key} of {l0} is the experiment's own; another is asked for by --recipe {name}:{key}=N)");
+            Error::Sae(sae::Error::Config { what }) if is_ours => {
+                let what = format!("{what} (the {key} of {l0} is the experiment's own; another is asked for by --recipe {}:{key}=N)", self.recipe);
                 sae::Error::Config { what }.into()
             }
             other => other,
@@ -276,10 +277,11 @@ impl Ask {
             }
         };
         let places: Vec<Place> = jobs.iter().map(place).collect();
-        let speed = Speed::measure();
-        for ((label, config), _) in jobs.iter().zip(&places).filter(|((_, config), place)| !place.is_fresh(config)) {
+        let left: Vec<f64> = jobs.iter().zip(&places).map(|((_, config), place)| place.left(config)).collect();
+        let speed = left.iter().any(|&left| left > 0.0).then(Speed::measure);
+        for (((label, config), &left), speed) in jobs.iter().zip(&left).filter(|(_, left)| **left > 0.0).zip(speed.iter().cycle()) {
             let (seed, d_sae, rows) = (config.seed, config.sae.d_sae, artifact::grouped(config.rows));
-            progress.note(&format!("{label}, seed {seed}: {d_sae} latents on {rows} rows, {}", Forecast::of(config).with_time(speed)));
+            progress.note(&format!("{label}, seed {seed}: {d_sae} latents on {rows} rows, {}", Forecast::of(config).with_time(*speed, left)));
         }
         let all: Vec<(&TrainConfig, &Place)> = jobs.iter().map(|(_, config)| config).zip(&places).collect();
         let trained = sae::train_all(&mut Rows::new(generator, first.seed, "train"), &all, progress).map_err(|error| match error {
@@ -329,7 +331,7 @@ mod tests {
         }
         let broken = at("topk", 1.5).unwrap_err().to_string();
         assert!(broken.contains("the k of 1.5 is the experiment's own") && broken.contains("--recipe topk:k=N"), "{broken}");
-        assert!(!at("topk:k=1.5", 2.0).unwrap_err().to_string().contains("own"));
+        assert!(["topk:k=1.5", "topk:q=1"].iter().all(|text| !at(text, 2.0).unwrap_err().to_string().contains("own")));
         let raw = at("topk:units=raw", 2.0).unwrap();
         assert_eq!((raw.label.as_str(), raw.tuned(config.clone()).units()), ("topk units=raw k=2", Units::Raw));
         let refused = Architecture::parse("topk:units=metres").unwrap_err();

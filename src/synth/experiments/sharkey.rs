@@ -4,7 +4,7 @@
 //! correlated by a Gaussian copula. Score: MMCS, the mean over features of the largest cosine with a latent. Outcome: a band of L1, the "Goldilocks
 //! zone", in which it is near 1 when there are at least as many latents as features. Dead latents are not resampled: in 2022 there was none of that.
 //!
-//! Ours: dictionaries of a half, one and two times the features (there up to 64), the SAE of 2023 (a b_dec that is subtracted first), rate 1e-3, falling over the last fifth.
+//! Ours: dictionaries of a half, one and two times the features (there up to 64 times), the SAE of 2023 (a b_dec that is subtracted first), rate 1e-3, falling over the last fifth.
 
 use super::{Architecture, Ask, Chosen, Experiment, Outcome};
 use crate::artifact::{Figure, Progress, seed};

@@ -64,7 +64,7 @@ pub(in crate::cli::sae) struct Train {
     #[arg(long, value_name = "N", conflicts_with = "rows", value_parser = one_or_more::<u64>)]
     steps: Option<u64>,
     /// A setting of the training itself, as in a recipe file: lr_warmup, lr_decay, l1_warmup, l1_decay (fractions of the run), clip (null: none), beta1, beta2, eps,
-    /// units (raw, root-norm, centred; null: the recipe's), init_rows, log_every, checkpoint_every, resample (an object; null: none); may be given more than once
+    /// units (raw, root-norm or centred, other than the recipe's), init_rows, log_every, checkpoint_every, resample (an object; null: none); may be given more than once
     #[arg(long = "train", value_name = "KEY=VALUE")]
     train: Vec<String>,
     /// Rows per step
@@ -237,7 +237,7 @@ impl Train {
         }
         settings.extend(choice.l1.map(|l1| ("l1", l1.into())));
         settings.extend(choice.set.iter().map(|(key, value)| (key.as_str(), json_or_word(value))));
-        if self.no_auxk && !Recipe::named(&self.recipe, &settings)?.auxk() {
+        if self.no_auxk && !Recipe::named(&self.recipe, &[])?.auxk() {
             bail!("--no-auxk: {} has no AuxK by itself, so this would do nothing\n  leave it out", self.recipe);
         }
         settings.extend(self.no_auxk.then(|| ("auxk", false.into())));
@@ -283,6 +283,9 @@ impl Train {
             let (key, value) = key_and_value("--train", set)?;
             if !SETTINGS.contains(&key) {
                 bail!("--train {set}: there is no {key}; there are {}\n  others have a flag of their own", SETTINGS.join(", "));
+            }
+            if key == "units" && value == "null" {
+                bail!("--train {set}: rows are in the recipe's own units by themselves, so this would do nothing\n  leave it out");
             }
             if key == "resample" {
                 let flags = [("--no-resample", self.no_resample), ("--resample", self.resample), ("--reinit", self.reinit)];
@@ -478,6 +481,10 @@ mod tests {
             (&["--train", "log_every=0"], "log_every is 0"),
             (&["--train", "checkpoint_every=0"], "checkpoint_every is 0"),
             (&["--train", "units=metres"], "units=metres"),
+            (&["--train", "units=null"], "would do nothing"),
+            (&["--train", "units=centred"], "rows are centred"),
+            (&["--recipe", "jump-relu", "--target-l0", "8", "--train", "units=raw"], "in its own units alone"),
+            (&["--set", "auxk=false", "--no-auxk"], "auxk of topk is given twice"),
         ] {
             let error = format!("{:#}", config(line).unwrap_err());
             assert!(error.contains(named), "{line:?}: {error}");
