@@ -1,6 +1,6 @@
 //! `monosem lm`: the language model.
 
-use super::{Global, Interrupted, Terminal, again};
+use super::{Global, Interrupted, Terminal, again, one_or_more};
 use crate::artifact::{Manifest, RunDir, Start, grouped, shell_word, size};
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::lm::{self, Activation, CpuEngine, Engine, Error, Lm, LmConfig, Sampling, TrainConfig};
@@ -61,7 +61,7 @@ struct Train {
     #[arg(long)]
     tied: bool,
     /// Tokens to train on, rounded up to whole steps
-    #[arg(long, value_name = "TOKENS", default_value_t = TrainConfig::default().tokens)]
+    #[arg(long, value_name = "TOKENS", default_value_t = TrainConfig::default().tokens, value_parser = one_or_more::<u64>)]
     tokens: u64,
     /// Steps to train for, instead of --tokens
     #[arg(long, value_name = "STEPS", conflicts_with = "tokens")]

@@ -73,6 +73,9 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         (0, _) => tell!("  {seeds}; nothing is trained"),
         (_, rows) => tell!("  writes {}; {} rows for each SAE, {seeds}", ask.folder.display(), grouped(rows)),
     }
+    if ask.rows(experiment) < experiment.rows {
+        tell!("  note: what is accepted is meant for {} rows", grouped(experiment.rows));
+    }
     let outcome = match (experiment.run)(&ask, &mut Terminal::new()) {
         Err(e) if e.is_interruption() && experiment.rows == 0 => {
             return Err(Stopped { left: format!("nothing of {} is kept", experiment.name) }.into());

@@ -224,7 +224,10 @@ pub fn metric_formulas() -> BTreeMap<String, String> {
         ("relative_reconstruction_bias", "sum_t |x_hat_t|^2 / sum_t x_t . x_hat_t"),
         ("mean_max_decoder_cosine", &format!("mean over at most {GEOMETRY_LATENTS} latents i of max over j != i of cos(w_dec_i, w_dec_j)")),
         ("near_duplicate_frac", &format!("share of these latents whose maximum is above {NEAR_DUPLICATE}")),
-        ("ce_clean", "mean next-token cross-entropy in nats, model unchanged"),
+        (
+            "ce_clean",
+            "mean next-token cross-entropy in nats, model unchanged, over predictions in whole windows of the stream that are made neither at the first position of one nor at <|endoftext|>",
+        ),
         ("ce_spliced", "the same with x replaced by x_hat"),
         ("ce_zero", "the same with x replaced by zero"),
         ("ce_mean", "the same with x replaced by its mean"),

@@ -33,6 +33,9 @@ const FAR_OFF: f64 = 0.25;
 /// Share of the loss below which a penalty counts for nothing.
 const INERT: f64 = 1e-4;
 
+/// Active latents up to which a penalty has a small share because it has done all that it can.
+const ENOUGH: f64 = 1.0;
+
 /// Whether L0 does not follow the coefficient that it is steered with.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stuck {
@@ -251,7 +254,7 @@ impl<'a> Training<'a> {
     fn say_if_inert(&self, coefficient: f64, progress: &mut dyn Progress) {
         let (recipe, StepReport { loss, penalty, l0, .. }) = (&self.config.sae.recipe, self.last);
         let share = coefficient * penalty / loss;
-        if coefficient > 0.0 && share < INERT && self.config.target_l0.is_none() {
+        if coefficient > 0.0 && share < INERT && l0 > ENOUGH && self.config.target_l0.is_none() {
             progress.note(&format!(
                 "step {}: the penalty is {:.3} % of the loss and L0 is {l0:.1}: it hardly makes anything sparse; raise its coefficient, or steer it with --target-l0",
                 self.step,

@@ -55,6 +55,7 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
             Some(first) => side.beside(first, &named),
         }
         side.cautions.extend(side.eval.iter().flat_map(super::cautions));
+        side.cautions.extend(super::of_a_model_of_before(&home, plain)?);
         sides.push(side);
     }
     if global.json {

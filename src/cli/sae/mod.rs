@@ -252,12 +252,25 @@ fn of_another_model(dir: &Path) -> anyhow::Result<Vec<String>> {
     Ok(shuffled.then(|| said.to_string()).into_iter().collect())
 }
 
+/// Said of an SAE whose model is not the run's any more; `name` may be that of a snapshot.
+fn of_a_model_of_before(run: &RunDir, name: &str) -> anyhow::Result<Option<String>> {
+    let name = name.split('@').next().unwrap_or(name);
+    let dir = run.sae(name);
+    let rerun = train_command(run, name);
+    let now = if run.lm().exists() { lm_manifest(run)? } else { return Ok(Some("its model is not there any more".into())) };
+    let changed = Manifest::read(&dir, "sae", sae::SAE_FORMAT_VERSION)?.check_input(&dir, "lm", &now, &rerun).is_err();
+    Ok(changed.then(|| format!("the model has changed since it was trained, and its figures are of the one before; train it anew with: {rerun}")))
+}
+
 /// The controls that lose less cross-entropy than the SAE does.
 fn beaten_by(controls: &pipeline::Controls, l0: f64) -> Vec<String> {
     let pipeline::Controls { sae, largest_neurons, random_decoder, .. } = controls;
     let names = [
         (random_decoder.ce_spliced, format!("a random decoder with {:.1} latents active", random_decoder.l0)),
-        (largest_neurons.ce, format!("keeping the {} largest neurons, {},", largest_neurons.k, largest_neurons.rest.in_words())),
+        (largest_neurons.ce, {
+            let more = if largest_neurons.k as f64 > 1.5 * l0 { " (more than its active latents; --neurons says how many)" } else { "" };
+            format!("keeping the {} largest neurons{more}, {},", largest_neurons.k, largest_neurons.rest.in_words())
+        }),
     ];
     let better = names.into_iter().filter(|(ce, _)| *ce < sae.ce_spliced);
     better.map(|(_, name)| format!("{name} loses less cross-entropy than this SAE with {l0:.1} active: by this figure alone it is no gain")).collect()
@@ -302,6 +315,13 @@ struct Subject {
 impl Subject {
     /// Refuses an SAE of another model than the run's.
     fn open(run: &RunDir, name: &str) -> anyhow::Result<Self> {
+        if name.contains('@') {
+            bail!(
+                "{name} is a snapshot, which is not measured\n  put it beside others with: monosem sae compare {} {name} {}",
+                name.split('@').next().unwrap_or_default(),
+                run.flags()
+            );
+        }
         let dir = run.sae(name);
         let (sae, origin) = (load(run, name)?, sae::read_origin(&dir)?);
         let parse = |name: &str| name.parse::<HookPoint>().map_err(|e| anyhow::anyhow!("{}: {e}", dir.join("cfg.json").display()));
@@ -380,6 +400,9 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
             grouped(eval.n_eval_tokens)
         ),
         None => say!("  not evaluated yet: monosem sae eval --name {} {}", shell_word(&args.name), run.flags()),
+    }
+    if let Some(said) = of_a_model_of_before(run, &args.name)? {
+        tell!("note: {said}");
     }
     Ok(())
 }

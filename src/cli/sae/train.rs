@@ -29,12 +29,19 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
     let lm = open_lm(run, &stream)?;
     let begun = if args.only_resumes() { Begun::read(&run.checkpoints(&format!("sae-{}", args.name)), &run.sae(&args.name))? } else { None };
     if args.only_resumes() && begun.is_none() {
-        bail!(
-            "there is no training of {} in {} to go on with\n  SAEs that are there: {}; to begin one: the same without --resume, and with the flags that it is to have",
-            args.name,
-            run.root.display(),
-            saes_in_words(run, None)
-        );
+        let members: Vec<String> =
+            saes_in_words(run, None).split(", ").filter(|name| name.starts_with(&format!("{}-", args.name))).map(String::from).collect();
+        let next = match members.is_empty() {
+            true => format!(
+                "SAEs that are there: {}; to begin one: the same without --resume, and with the flags that it is to have",
+                saes_in_words(run, None)
+            ),
+            false => format!(
+                "of a sweep of that name: {}; each goes on by its own name, all together with the flags that they were begun with",
+                members.join(", ")
+            ),
+        };
+        bail!("there is no training of {} in {} to go on with\n  {next}", args.name, run.root.display());
     }
     if begun.as_ref().is_some_and(|begun| begun.inputs.contains_key(sae::WEIGHTS)) {
         bail!(
@@ -167,7 +174,16 @@ fn train_on<S: WindowRows>(
             );
         }
         if done.fvu > 1.0 {
-            tell!("note: {} reconstructs worse than the mean of all rows does (fvu {:.2}): train on more rows", place.out.display(), done.fvu);
+            let (out, recipe) = (place.out.display(), &config.sae.recipe);
+            let next = match recipe.sparsity(config.sae.d_out()) {
+                Some(_) if done.l0 < 1.0 => format!(
+                    "its penalty leaves an L0 of {:.1}; lower the coefficient (--set {}=X), or steer it with --target-l0",
+                    done.l0,
+                    recipe.coefficient()
+                ),
+                _ => "train on more rows".into(),
+            };
+            tell!("note: {out} reconstructs worse than the mean of all rows does (fvu {:.2}): {next}", done.fvu);
         }
     }
     let mut lines = Vec::new();

@@ -42,8 +42,7 @@ impl Opened {
             bail!("there is no SAE {name} in {}\n  those that are there: {}; {}", run.root.display(), saes_in_words(run, None), train_it(run, &name));
         }
         let rerun = train_command(run, &name);
-        let again =
-            || format!("cannot open the SAE {name} of {}\n  train one with: monosem sae train --name {name} {}", run.root.display(), run.flags());
+        let again = || format!("cannot open the SAE {name} of {}\n  make it anew with: {rerun}", run.root.display());
         let sae = Sae::load(&sae_dir).with_context(again)?;
         let manifest = |dir: &std::path::Path| read_json::<Manifest>(&dir.join("manifest.json"));
         let sae_manifest = manifest(&sae_dir)?;

@@ -123,7 +123,7 @@ fn figures_of(label: &str, (is_plain, is_nested): (bool, bool), seen: &[[f64; 8]
 fn says(figures: &[Figure]) -> String {
     let of = |figure: &Figure| match figure.ours {
         share if share < 0.05 => format!("{} is silent there", figure.of),
-        share if share > 0.95 => format!("{} is not", figure.of),
+        share if share > 0.95 => format!("{} fires there", figure.of),
         share => format!("{} fires in {:.0} % of such rows", figure.of, 100.0 * share),
     };
     let holes: Vec<String> = figures.iter().filter(|figure| figure.what == HOLE).map(of).collect();
@@ -211,7 +211,7 @@ mod tests {
         }
         let hole = |ours: f64| says(&[Figure::new("a", HOLE, &[ours]), Figure::new("b", OTHERS, &[0.0])]);
         assert!(
-            hole(0.0).contains("latent of a is silent there.") && hole(1.0).contains("of a is not.") && hole(0.4).contains("fires in 40 %"),
+            hole(0.0).contains("latent of a is silent there.") && hole(1.0).contains("of a fires there.") && hole(0.4).contains("fires in 40 %"),
             "{}",
             hole(0.4)
         );

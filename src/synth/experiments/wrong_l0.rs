@@ -5,11 +5,11 @@
 //! k = 9 they are mixed, and the error is below that of the true directions at the same mean number: those whose products with a row are above one threshold for all, at
 //! which as many a row are on average as the SAE has, as BatchTopK keeps them.
 //!
-//! What tells the right L0 without the truth: of a batch of B rows all B F products (x - b_dec) . w_j in falling order, with their signs; the one at place n B, n somewhat
-//! above L0. Mixed directions see features that are not theirs; it is nearest to zero where directions are clean. Source: the code beside the paper, which looks for the least.
+//! What tells the right L0 without the truth: of a batch of B rows all B F products x . w_j in falling order, with their signs; the one at place n B, n somewhat above L0. Mixed directions see
+//! features that are not theirs; it is least where directions are clean. Source: the code beside the paper, which has x - b_dec; there b_dec begins at zero.
 //!
-//! Ours: rows are centred first, as for every selection here, so that b_dec begins at their mean; what is left of that at the end makes products of what does not fire negative, and the least
-//! product the wrong judge. As published the rate is constant; with one that falls at the end the gap is smaller (LOG.md, also for rows as they come).
+//! Ours: rows are centred first, as for every selection here, so that b_dec begins at their mean, and what is left of that in the end would make products of what does not fire negative: they are
+//! of the rows themselves. As published the rate is constant; with one that falls at the end the gap is smaller (LOG.md, also for SAEs of rows as they come).
 
 use super::{Architecture, Ask, Chosen, Experiment, Outcome};
 use crate::artifact::{Figure, Progress, seed};
@@ -118,7 +118,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     let says = format!(
         "As published: with as many latents per row as features fire, directions are the true ones; with fewer the SAE does better than the truth could at the same mean \
          number, for it mixes features that fire together; and which k is right shows without the truth in what latents that are not used still see of the rows, the {NTH}th \
-         largest product per row in the order of a whole batch, which is nearest to zero there. What of it holds here is beside each figure."
+         largest product per row in the order of a whole batch, which is least there. What of it holds here is beside each figure."
     );
     Ok(Outcome { experiment: WRONG_L0.name, says, figures })
 }
@@ -166,11 +166,11 @@ fn conclusions(label: &str, tried: &[(f64, Chosen)], seen: &[Vec<Seen>], truth: 
     if tried.len() > 1 {
         let least = |seed_idx: usize| {
             let of_ks = tried.iter().zip(seen).map(|((k, _), seen)| (*k, seen[seed_idx].projection));
-            of_ks.fold((0.0, f64::INFINITY), |best, at| if at.1.abs() < best.1 { (at.0, at.1.abs()) } else { best }).0
+            of_ks.fold((0.0, f64::INFINITY), |best, at| if at.1 < best.1 { at } else { best }).0
         };
         let least: Vec<f64> = (0..seen[0].len()).map(least).collect();
         let furthest = least.iter().map(|k| (k - RIGHT as f64).abs()).fold(0.0, f64::max);
-        figures.push(figure("k with the projection nearest to zero", &least).published(RIGHT as f64));
+        figures.push(figure("k with the least projection", &least).published(RIGHT as f64));
         figures.push(figure(&format!("the same, furthest from {RIGHT} of any seed"), &[furthest]).within(0.0, 1.0));
     }
     figures
@@ -202,9 +202,9 @@ fn threshold(data: &Plain, l0: f64, seed: u64, rows: usize) -> f32 {
     at_place(&mut products(data, (seed, "eval"), rows, bias, directions), (l0 * rows as f64) as usize)
 }
 
-/// What stands at place NTH B of all products (x - b_dec) . w_j of B rows in falling order.
+/// What stands at place NTH B of all products x . w_j of B rows in falling order.
 fn nth_projection(sae: &Sae, data: &Plain, seed: u64, rows: usize) -> f64 {
-    at_place(&mut products(data, (seed, "projection"), rows, &sae.b_dec, &sae.w_dec), NTH * rows) as f64
+    at_place(&mut products(data, (seed, "projection"), rows, &[0.0; D], &sae.w_dec), NTH * rows) as f64
 }
 
 /// (B, F): (x - bias) . w_j of the first B = `rows` rows of a stream. Shapes: bias (D,), w (F, D).
@@ -231,14 +231,14 @@ mod tests {
     fn a_product_keeps_its_sign_and_has_its_place_in_the_order_of_the_whole_batch() {
         let values = [-3.0, 2.0, 0.5, -1.0];
         assert_eq!([0, 1, 2, 3].map(|place| at_place(&mut values.to_vec(), place)), [2.0, 0.5, -1.0, -3.0]);
-        // Against every product by itself, with a bias and with directions turned round, so that signs matter.
+        // Against every product by itself, with a bias, which has no part in it, and with directions turned round, so that signs matter.
         let data = data();
         let mut sae = true_sae(&data, 0.5);
         sae.w_dec.iter_mut().for_each(|w| *w = -*w);
         sae.b_dec.iter_mut().enumerate().for_each(|(i, b)| *b = 0.01 * i as f32);
         let mut x = vec![0.0; 64 * D];
         Rows::new(&data, 3, "projection").next_rows(&mut x).unwrap();
-        let product = |x: &[f32], w: &[f32]| (0..D).map(|i| (x[i] - sae.b_dec[i]) as f64 * w[i] as f64).sum::<f64>();
+        let product = |x: &[f32], w: &[f32]| (0..D).map(|i| x[i] as f64 * w[i] as f64).sum::<f64>();
         let mut all: Vec<f64> = x.chunks_exact(D).flat_map(|x| sae.w_dec.chunks_exact(D).map(move |w| product(x, w))).collect();
         all.sort_by(|a, b| b.total_cmp(a));
         let got = nth_projection(&sae, &data, 3, 64);
@@ -267,9 +267,9 @@ mod tests {
 
     #[test]
     fn conclusions_are_drawn_over_seeds_from_the_k_that_there_are() {
-        // Two seeds: the projection is nearest to zero at 11 and at 12, and far below it at 15.
+        // Two seeds: the projection is least at 11 and at 12.
         let seen =
-            |k: f64, least: [f64; 2]| least.map(|at| Seen { l0: k + 0.1, mcc: k / 20.0, mse: 0.1 * k, projection: 0.1 - (k - at).abs() }).to_vec();
+            |k: f64, least: [f64; 2]| least.map(|at| Seen { l0: k + 0.1, mcc: k / 20.0, mse: 0.1 * k, projection: (k - at).abs() - 0.5 }).to_vec();
         let of = |text: &str| {
             let tried = tried(&Architecture::parse(text).unwrap()).unwrap();
             let seen: Vec<Vec<Seen>> = tried.iter().map(|(k, _)| seen(*k, [11.0, 12.0])).collect();
@@ -277,7 +277,7 @@ mod tests {
         };
         let all = of("batch-topk");
         let figure = |what: &str| all.iter().find(|f| f.what == what).unwrap();
-        let (found, furthest) = (figure("k with the projection nearest to zero"), figure("the same, furthest from 11 of any seed"));
+        let (found, furthest) = (figure("k with the least projection"), figure("the same, furthest from 11 of any seed"));
         assert_eq!((found.ours, found.sd.is_some(), furthest.ours, furthest.holds()), (11.5, true, 1.0, Some(true)));
         // A mean of 11 that no seed has found.
         let seen: Vec<Vec<Seen>> = tried(&Architecture::parse("batch-topk").unwrap()).unwrap().iter().map(|(k, _)| seen(*k, [9.0, 13.0])).collect();
