@@ -268,7 +268,7 @@ fn beaten_by(controls: &pipeline::Controls, l0: f64) -> Vec<String> {
     let names = [
         (random_decoder.ce_spliced, format!("a random decoder with {:.1} latents active", random_decoder.l0)),
         (largest_neurons.ce, {
-            let more = if largest_neurons.k as f64 > 1.5 * l0 { " (more than its active latents; --neurons says how many)" } else { "" };
+            let more = if largest_neurons.k as f64 > 1.5 * l0 { " (--neurons says how many)" } else { "" };
             format!("keeping the {} largest neurons{more}, {},", largest_neurons.k, largest_neurons.rest.in_words())
         }),
     ];
@@ -469,7 +469,8 @@ mod tests {
         };
         assert!(beaten_by(&controls(1.1, 2.0, 1.2), 12.0).is_empty());
         let said = beaten_by(&controls(1.5, 2.0, 1.2), 12.0);
-        assert!(said.len() == 1 && said[0].starts_with("keeping the 40 largest neurons, the rest zero, loses"), "{said:?}");
+        assert!(said.len() == 1 && said[0].starts_with("keeping the 40 largest neurons (--neurons says how many), the rest zero, loses"), "{said:?}");
+        assert!(beaten_by(&controls(1.5, 2.0, 1.2), 40.0)[0].starts_with("keeping the 40 largest neurons, the rest zero, loses"));
         assert_eq!(beaten_by(&controls(1.5, 1.4, 1.2), 12.0).len(), 2);
     }
 }
