@@ -252,10 +252,13 @@ fn of_another_model(dir: &Path) -> anyhow::Result<Vec<String>> {
     Ok(shuffled.then(|| said.to_string()).into_iter().collect())
 }
 
-/// Said of an SAE whose model is not the run's any more; `name` may be that of a snapshot.
+/// Said of an SAE whose model is not the run's any more; `name` may be that of a snapshot. Nothing is known of one from elsewhere, which has no manifest.
 fn of_a_model_of_before(run: &RunDir, name: &str) -> anyhow::Result<Option<String>> {
     let name = name.split('@').next().unwrap_or(name);
     let dir = run.sae(name);
+    if !dir.join("manifest.json").exists() {
+        return Ok(None);
+    }
     let rerun = train_command(run, name);
     let now = if run.lm().exists() { lm_manifest(run)? } else { return Ok(Some("its model is not there any more".into())) };
     let changed = Manifest::read(&dir, "sae", sae::SAE_FORMAT_VERSION)?.check_input(&dir, "lm", &now, &rerun).is_err();
