@@ -6,6 +6,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+/// What the names of folders of checkpoints begin with where they are of SAEs.
+const SAE_STAGE: &str = "sae-";
+
 /// Paths inside `runs/<run>`. Makes nothing by itself.
 #[derive(Debug, Clone)]
 pub struct RunDir {
@@ -84,6 +87,17 @@ impl RunDir {
     /// stays whole beside it.
     pub fn checkpoints(&self, stage: &str) -> PathBuf {
         self.root.join("checkpoints").join(stage)
+    }
+
+    /// [`Self::checkpoints`] of the training of an SAE.
+    pub fn sae_checkpoints(&self, name: &str) -> PathBuf {
+        self.checkpoints(&format!("{SAE_STAGE}{name}"))
+    }
+
+    /// Names of the SAEs that have a folder of checkpoints, in no order; a finished training leaves its own behind, empty.
+    pub fn saes_begun(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.root.join("checkpoints")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_prefix(SAE_STAGE)?.to_string())).collect()
     }
 
     /// The process that is writing to the run now, as it wrote itself into the lock.

@@ -53,7 +53,7 @@ impl App {
         };
         add("lm".into(), &self.run.lm(), &self.run.checkpoints("lm"));
         for sae in self.saes() {
-            add(format!("sae {sae}"), &self.run.sae(&sae), &self.run.checkpoints(&format!("sae-{sae}")));
+            add(format!("sae {sae}"), &self.run.sae(&sae), &self.run.sae_checkpoints(&sae));
         }
         // After the logs: a training that has ended by then has its last point.
         Ok(TrainingPage { logs, learning: self.learning() })

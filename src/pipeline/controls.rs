@@ -91,7 +91,7 @@ impl Known {
         inputs.insert("rows".into(), shuffle.rows(hook));
         inputs.remove("activations");
         let origin = read_origin(&dir)?;
-        let place = Place { out: dir, checkpoints: run.checkpoints(&format!("sae-{name}")), start: Start::Resume, origin, inputs };
+        let place = Place { out: dir, checkpoints: run.sae_checkpoints(name), start: Start::Resume, origin, inputs };
         // Nobody watches a control.
         Ok(Known { train: TrainConfig { snapshots: 0, ..train }, hook, shuffle, place })
     }
@@ -239,7 +239,7 @@ fn row(control: ControlKind, eval: &sae::Eval, ce: Option<&CeReport>, rows: u64)
 
 /// The place of a control of the SAE in `real`.
 fn beside(real: &Place, run: &RunDir, name: &str) -> Place {
-    Place { out: run.sae(name), checkpoints: run.checkpoints(&format!("sae-{name}")), ..real.clone() }
+    Place { out: run.sae(name), checkpoints: run.sae_checkpoints(name), ..real.clone() }
 }
 
 /// The controls whose decoder is held, in the order of [`ControlKind`].

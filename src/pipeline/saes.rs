@@ -14,7 +14,7 @@ pub fn saes(run: &RunDir) -> Vec<String> {
     let inside = |path: PathBuf| beside(&path);
     let named = |path: &Path| Some(path.file_name()?.to_str()?.to_string());
     let finished = inside(run.sae("x")).filter(|path| path.is_dir()).filter_map(|path| named(&path));
-    let making = inside(run.checkpoints("x")).filter(|path| is_full(path)).filter_map(|path| Some(named(&path)?.strip_prefix("sae-")?.to_string()));
+    let making = run.saes_begun().into_iter().filter(|name| is_full(&run.sae_checkpoints(name)));
     let dictionaries = inside(run.features("x")).filter_map(|path| Some(named(&path)?.strip_suffix(".sqlite")?.to_string()));
     let imported = dictionaries.filter(|name| name != NEURONS && !name.starts_with('.'));
     let mut names: Vec<String> = finished.chain(making).chain(imported).collect();
@@ -33,13 +33,9 @@ fn is_full(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
 }
 
-fn checkpoints(run: &RunDir, name: &str) -> PathBuf {
-    run.checkpoints(&format!("sae-{name}"))
-}
-
 /// Whether an SAE of the run was begun and is not there yet: its training goes on, or was interrupted.
 pub fn is_unfinished(run: &RunDir, name: &str) -> bool {
-    is_full(&checkpoints(run, name)) && !run.sae(name).join("cfg.json").is_file() && !run.features(name).is_file()
+    is_full(&run.sae_checkpoints(name)) && !run.sae(name).join("cfg.json").is_file() && !run.features(name).is_file()
 }
 
 /// [`saes`] but for `without`, as one line that tells which of them are unfinished; `none` where there are none.
@@ -52,7 +48,7 @@ pub fn saes_in_words(run: &RunDir, without: Option<&str>) -> String {
 }
 
 fn begun(run: &RunDir, name: &str) -> Option<Begun> {
-    Begun::read(&checkpoints(run, name), &run.sae(name)).ok().flatten()
+    Begun::read(&run.sae_checkpoints(name), &run.sae(name)).ok().flatten()
 }
 
 /// The SAE that `name` is the shuffled control of, if its training was begun as one.
@@ -90,19 +86,21 @@ pub fn train_command(run: &RunDir, name: &str) -> String {
     format!("monosem sae train --name {} {flags}{how}", shell_word(name))
 }
 
+/// The SAEs that a sweep of that name made or began.
+pub fn members(run: &RunDir, sweep: &str) -> Vec<String> {
+    let is_control = |name: &str| ["-frozen", "-shuffled"].iter().any(|word| name.ends_with(word));
+    saes(run).into_iter().filter(|name| name.starts_with(&format!("{sweep}-")) && !is_control(name)).collect()
+}
+
 /// What to do for an SAE that cannot be opened: go on with its training where that was begun, else train it, or name one of a sweep.
 pub fn train_it(run: &RunDir, name: &str) -> String {
     let train = train_command(run, name);
-    let is_control = |other: &str| ["-frozen", "-shuffled"].iter().any(|word| other.ends_with(word));
-    let of_sweep = |other: &String| other.starts_with(&format!("{name}-")) && !is_control(other);
+    let members = members(run, name);
     match (begun(run, name), is_unfinished(run, name)) {
         (Some(_), true) if can_go_on(run, name) || shuffled_control_of(run, name).is_some() => {
             format!("the training of {name} is not finished; go on with: {train}")
         }
-        (None, _) if !run.sae(name).exists() && saes(run).iter().any(of_sweep) => {
-            let all: Vec<String> = saes(run).into_iter().filter(of_sweep).collect();
-            format!("name one of {}, or train it with: {train}", all.join(", "))
-        }
+        (None, _) if !run.sae(name).exists() && !members.is_empty() => format!("name one of {}, or train it with: {train}", members.join(", ")),
         _ => format!("train it with: {train}"),
     }
 }
@@ -118,7 +116,7 @@ mod tests {
     fn interrupt(run: &RunDir, name: &str, inputs: serde_json::Value) {
         let config = TrainConfig::short(SaeConfig::new(4, 8, Recipe::topk(2, false)), 640, 64, 0);
         let identity = json!({ "config": config, "inputs": inputs }).to_string();
-        let path = checkpoints(run, name).join("step-0000000007.safetensors");
+        let path = run.sae_checkpoints(name).join("step-0000000007.safetensors");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         write_tensors(&path, &[Tensor::f32("x", &[1], &[0.0])], &[("run", identity)]).unwrap();
     }
@@ -143,7 +141,7 @@ mod tests {
         interrupt(&run, "main", json!({ "rows": "some" }));
         assert!(!is_unfinished(&run, "main"));
         // Deleted, with the empty folder that every finished training leaves.
-        fs::create_dir_all(checkpoints(&run, "gone")).unwrap();
+        fs::create_dir_all(run.sae_checkpoints("gone")).unwrap();
         assert!(!is_unfinished(&run, "gone") && train_it(&run, "gone").starts_with("train it with"));
     }
 

@@ -200,7 +200,7 @@ impl<'a> Stages<'a> {
         let lm = lm_manifest(self.run)?;
         Ok(Place {
             out: self.run.sae(&stage.name),
-            checkpoints: self.run.checkpoints(&format!("sae-{}", stage.name)),
+            checkpoints: self.run.sae_checkpoints(&stage.name),
             start: Start::Resume,
             origin: Origin {
                 hook_name_out: None,

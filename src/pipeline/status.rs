@@ -75,7 +75,7 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
         let name = if sae == "main" { String::new() } else { format!(" {flag} {}", shell_word(sae)) };
         with_run(&format!("{command}{name}"))
     };
-    let checkpoints = [run.checkpoints("lm"), run.checkpoints(&format!("sae-{sae}"))];
+    let checkpoints = [run.checkpoints("lm"), run.sae_checkpoints(sae)];
     let mut all = vec![
         ("tokens", made(manifest(run.tokens()), tokens_manifest, &[]), with_run("corpus build")),
         ("lm", made(manifest(run.lm()), lm, &[("tokens", &tokens_hash)]), with_run("lm train")),

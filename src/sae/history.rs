@@ -144,7 +144,7 @@ pub fn write(dir: &Path, sae: &Sae, moment: &Moment) -> Result<()> {
 
 /// Where the snapshots of an SAE lie: of the training that makes it anew, while that goes on, else of the one that made it.
 pub fn folder(run: &RunDir, name: &str) -> PathBuf {
-    let making = run.checkpoints(&format!("sae-{name}"));
+    let making = run.sae_checkpoints(name);
     if files(&making).is_empty() { run.sae(name) } else { making }
 }
 

@@ -14,6 +14,9 @@ const ULTRA_RARE: f64 = 1e-6;
 /// A direction with a larger cosine than this with another is nearly its double.
 const NEAR_DUPLICATE: f32 = 0.9;
 
+/// Rows whose variance is less than this of their mean square have none.
+pub(super) const NO_VARIANCE: f64 = 1e-12;
+
 /// Latents whose nearest direction is looked for.
 const GEOMETRY_LATENTS: usize = 1024;
 
@@ -168,9 +171,9 @@ impl Metrics {
         let f = sae.d_sae as f64;
         let variance = self.shifted_squares - self.sum.iter().map(|s| s * s).sum::<f64>() / n;
         // Rows that are all alike have no variance to explain: exact reconstruction explains all of it, anything else none.
-        let fvu = match variance > 1e-12 * self.squares.max(f64::MIN_POSITIVE) {
+        let fvu = match variance > NO_VARIANCE * self.squares.max(f64::MIN_POSITIVE) {
             true => self.squared_error / variance,
-            false => f64::from(u8::from(self.squared_error > 1e-12 * self.squares)),
+            false => f64::from(u8::from(self.squared_error > NO_VARIANCE * self.squares)),
         };
         let cosines = sae.encoder_decoder_cosines();
         let nearest = sae.nearest_directions(GEOMETRY_LATENTS);

@@ -406,8 +406,8 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// A line of train.jsonl: the figures of [`StepReport`] and `fvu`, of the last batch; `dead_frac` of the last `dead_window_rows`; `sparsity_factor` is what the recipe's coefficient is
-    /// multiplied by, without its schedule.
+    /// A line of train.jsonl: the figures of [`StepReport`], in the units of training, and `fvu`, of the last batch; `dead_frac` of the last
+    /// `dead_window_rows`; `sparsity_factor` is what the recipe's coefficient is multiplied by, without its schedule.
     pub fn log(&self, lr: f64, rows_per_s: f64) -> Result<()> {
         let StepReport { loss, mse, l0, penalty, aux, other, grad_norm, .. } = self.last;
         let (fvu, dead_frac) = (self.fvu(), self.dead_frac());

@@ -191,7 +191,9 @@ fn finished_work_of_other_settings_is_refused_with_both_values_and_nothing_is_to
         assert!(files(&dir.join("small")) == before, "{args:?} touched something");
     }
     // Said with --yes, it is done.
-    works(dir, &["run", other.to_str().unwrap(), "--yes", "--run", "small"]);
+    let done = call(dir, &["run", other.to_str().unwrap(), "--yes", "--run", "small"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stderr.contains("FLOP of products") && done.stderr.contains(" for its steps; the model's time"), "no forecast: {}", done.stderr);
     assert!(fs::read_to_string(dir.join("small/run.toml")).unwrap().contains("rows = 13000"));
 }
 

@@ -1,6 +1,7 @@
 //! `monosem sae compare`: the figures of several SAEs beside each other, and how much of their directions is the same.
 
 use super::super::{Global, refuse_missing};
+use super::figures::{OF_LATENTS, OF_PREDICTIONS, OF_ROWS, formula};
 use crate::artifact::{RunDir, grouped, read_json, shell_word};
 use crate::features::compare::{Named, cautions, compare, open};
 use crate::pipeline::{saes_in_words, train_it};
@@ -117,33 +118,6 @@ impl Side {
     }
 }
 
-/// Name, its value of an SAE, decimals.
-type Figure = (&'static str, fn(&Eval) -> Option<f64>, usize);
-
-const FIGURES: [Figure; 21] = [
-    ("l0", |e| Some(e.l0), 2),
-    ("l1", |e| Some(e.l1), 4),
-    ("mse", |e| Some(e.mse), 4),
-    ("fvu", |e| Some(e.fvu), 4),
-    ("explained_variance", |e| Some(e.explained_variance), 4),
-    ("nmse", |e| Some(e.nmse), 4),
-    ("cosine", |e| Some(e.cosine), 4),
-    ("l2_ratio", |e| Some(e.l2_ratio), 4),
-    ("relative_reconstruction_bias", |e| e.relative_reconstruction_bias, 4),
-    ("ce_spliced", |e| e.ce_spliced, 4),
-    ("gap_nats", |e| Some(e.ce_spliced? - e.ce_clean?), 4),
-    ("ce_recovered_zero", |e| e.ce_recovered_zero, 4),
-    ("ce_recovered_mean", |e| e.ce_recovered_mean, 4),
-    ("kl", |e| e.kl, 4),
-    ("dead_frac", |e| Some(e.dead_frac), 4),
-    ("ultra_rare_frac", |e| e.ultra_rare_frac, 4),
-    ("junk_frac", |e| e.junk_frac, 4),
-    ("mean_encoder_decoder_cosine", |e| e.mean_encoder_decoder_cosine, 4),
-    ("mean_max_decoder_cosine", |e| e.mean_max_decoder_cosine, 4),
-    ("near_duplicate_frac", |e| e.near_duplicate_frac, 4),
-    ("n_eval_tokens", |e| Some(e.n_eval_tokens as f64), 0),
-];
-
 fn table(sides: &[Side]) -> Vec<String> {
     let width = sides.iter().map(|side| side.name.len()).max().unwrap_or(0).max(11);
     let line = |name: &str, cell: &dyn Fn(&Side) -> String, formula: &str| {
@@ -153,12 +127,12 @@ fn table(sides: &[Side]) -> Vec<String> {
     let nothing = || "-".to_string();
     let mut lines = vec![line("", &|side| side.name.clone(), ""), line("latents", &|side| grouped(side.n_latents as u64), "")];
     if let Some(known) = sides.iter().find_map(|side| side.eval.as_ref()) {
-        lines.extend(FIGURES.iter().map(|(name, of, decimals)| {
-            let cell = |side: &Side| {
-                side.eval.as_ref().and_then(of).map_or_else(nothing, |v| if *decimals == 0 { grouped(v as u64) } else { format!("{v:.decimals$}") })
-            };
-            line(name, &cell, known.formulas.get(*name).map_or("", String::as_str))
+        lines.extend(OF_ROWS.iter().chain(&OF_PREDICTIONS).chain(&OF_LATENTS).map(|(name, of)| {
+            let cell = |side: &Side| side.eval.as_ref().and_then(of).map_or_else(nothing, |figure| format!("{figure:.4}"));
+            line(name, &cell, formula(known, name))
         }));
+        let tokens = |side: &Side| side.eval.as_ref().map_or_else(nothing, |eval| grouped(eval.n_eval_tokens));
+        lines.push(line("n_eval_tokens", &tokens, ""));
     }
     let mut shared = |name: &str, of: fn(&Consistency) -> Option<f64>| {
         let cell = |side: &Side| side.consistency.as_ref().and_then(of).map_or_else(nothing, |value| format!("{value:.4}"));

@@ -76,13 +76,13 @@ fn silent_for(windows: &[u64]) -> String {
 
 /// Where a training of that name has logged something, the one that goes on before the one that is finished, and what.
 fn logged(run: &RunDir, name: &str) -> Option<(PathBuf, TrainLog)> {
-    let folders = [run.checkpoints(&format!("sae-{name}")), run.sae(name)];
+    let folders = [run.sae_checkpoints(name), run.sae(name)];
     folders.into_iter().find_map(|dir| TrainLog::read(&dir.join(LOG)).filter(|log| !log.is_empty()).map(|log| (dir, log)))
 }
 
 /// Why there is nothing to draw, and what to do.
 fn without_log(run: &RunDir, name: &str) -> String {
-    if run.checkpoints(&format!("sae-{name}")).join(LOG).exists() {
+    if run.sae_checkpoints(name).join(LOG).exists() {
         return format!("the training of {name} has logged nothing yet\n  try again when it has made some steps");
     }
     if run.sae(name).join("manifest.json").exists() {
@@ -111,7 +111,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let run = RunDir::new(dir.path(), "r");
         assert!(without_log(&run, "a").contains("train it with: monosem sae train --name a "), "{}", without_log(&run, "a"));
-        let (making, done) = (run.checkpoints("sae-a"), run.sae("a"));
+        let (making, done) = (run.sae_checkpoints("a"), run.sae("a"));
         for dir in [&making, &done] {
             fs::create_dir_all(dir).unwrap();
         }

@@ -3,6 +3,7 @@
 mod compare;
 mod controls;
 mod curves;
+mod figures;
 mod train;
 
 use super::lm::lm_manifest;
@@ -13,6 +14,7 @@ use crate::lm::{self, HookPoint, Lm};
 use crate::pipeline::{self, EvalConfig, Evaluated, saes_in_words, shuffled_control_of, train_command, train_it};
 use crate::sae::{self, Eval, Recipe, Sae, Select, TrainConfig};
 use anyhow::{Context, bail};
+use figures::{OF_LATENTS, OF_PREDICTIONS, OF_ROWS, formula};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -56,7 +58,8 @@ enum Command {
     Compare(compare::Args),
     /// Draw how trainings went: variance left, active and dead latents, loss over rows, several SAEs in one plot
     ///
-    /// Reads train.jsonl, of a training that goes on too; writes an SVG.
+    /// Reads train.jsonl, of a training that goes on too; writes an SVG. There loss, mse and penalty are in the units that rows were brought to
+    /// for the training; fvu, l0 and dead_frac have none. What `sae eval` says is in the units of the activations.
     Curves(curves::Args),
     /// List the recipes with their settings, defaults and what each means
     Recipes,
@@ -209,25 +212,9 @@ fn say_next(name: &str, run: &RunDir) {
 /// The figures that need no model, with their formulas.
 fn say_figures(dir: &Path, eval: &Eval) -> anyhow::Result<()> {
     say!("{} on {} held-out tokens", dir.display(), grouped(eval.n_eval_tokens));
-    for (name, figure) in [
-        ("l0", Some(eval.l0)),
-        ("l1", Some(eval.l1)),
-        ("mse", Some(eval.mse)),
-        ("fvu", Some(eval.fvu)),
-        ("explained_variance", Some(eval.explained_variance)),
-        ("nmse", Some(eval.nmse)),
-        ("cosine", Some(eval.cosine)),
-        ("l2_ratio", Some(eval.l2_ratio)),
-        ("relative_reconstruction_bias", eval.relative_reconstruction_bias),
-        ("dead_frac", Some(eval.dead_frac)),
-        ("ultra_rare_frac", eval.ultra_rare_frac),
-        ("junk_frac", eval.junk_frac),
-        ("mean_encoder_decoder_cosine", eval.mean_encoder_decoder_cosine),
-        ("mean_max_decoder_cosine", eval.mean_max_decoder_cosine),
-        ("near_duplicate_frac", eval.near_duplicate_frac),
-    ] {
-        if let Some(figure) = figure {
-            say!("  {name:28} {figure:9.4}   {}", eval.formulas[name]);
+    for (name, of) in OF_ROWS.iter().chain(&OF_LATENTS) {
+        if let Some(figure) = of(eval) {
+            say!("  {name:28} {figure:9.4}   {}", formula(eval, name));
         }
     }
     Ok(())
@@ -287,19 +274,8 @@ fn say_transcoder(dir: &Path, eval: &Eval, global: &Global) -> anyhow::Result<()
     say_figures(dir, eval)?;
     let count = |n: Option<u64>| grouped(n.unwrap_or(0));
     say!("cross-entropies on {} held-out tokens, KL on {}", count(eval.n_ce_tokens), count(eval.n_kl_tokens));
-    let gap = eval.ce_spliced.zip(eval.ce_clean).map(|(spliced, clean)| spliced - clean);
-    for (name, figure) in [
-        ("ce_clean", eval.ce_clean),
-        ("ce_spliced", eval.ce_spliced),
-        ("gap_nats", gap),
-        ("ce_zero", eval.ce_zero),
-        ("ce_mean", eval.ce_mean),
-        ("ce_recovered_zero", eval.ce_recovered_zero),
-        ("ce_recovered_mean", eval.ce_recovered_mean),
-        ("kl", eval.kl),
-    ] {
-        let formula = eval.formulas.get(name).map_or("", String::as_str);
-        say!("  {name:28} {:>9}   {formula}", figure.map_or("-".into(), |f| format!("{f:.4}")));
+    for (name, of) in &OF_PREDICTIONS {
+        say!("  {name:28} {:>9}   {}", of(eval).map_or("-".into(), |figure| format!("{figure:.4}")), formula(eval, name));
     }
     cautions(eval).iter().for_each(|caution| tell!("note: {caution}"));
     Ok(())
@@ -448,6 +424,36 @@ fn open_lm(run: &RunDir, stream: &TokenStream) -> anyhow::Result<Lm> {
 mod tests {
     use super::*;
     use crate::intervene::{CeReport, NeuronsReport, Rest};
+    use std::fs;
+
+    #[test]
+    fn an_sae_of_a_model_that_was_replaced_is_said_to_be_of_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::new(dir.path(), "r");
+        fs::create_dir_all(run.sae("elsewhere")).unwrap();
+        assert_eq!(of_a_model_of_before(&run, "elsewhere").unwrap(), None, "nothing is known of its model");
+        let model = |seed: u64| Manifest::new("lm", lm::FORMAT_VERSION, serde_json::json!({ "lm": lm::LmConfig::tiny() }), seed);
+        let mut of_one = Manifest::new("sae", sae::SAE_FORMAT_VERSION, serde_json::Value::Null, 0);
+        of_one.inputs.insert("lm".into(), model(1).hash());
+        fs::create_dir_all(run.sae("main")).unwrap();
+        of_one.write(&run.sae("main")).unwrap();
+        assert_eq!(of_a_model_of_before(&run, "main").unwrap().unwrap(), "its model is not there any more");
+        fs::create_dir_all(run.lm()).unwrap();
+        model(1).write(&run.lm()).unwrap();
+        assert_eq!(of_a_model_of_before(&run, "main").unwrap(), None);
+        model(2).write(&run.lm()).unwrap();
+        for name in ["main", "main@100"] {
+            let said = of_a_model_of_before(&run, name).unwrap().unwrap();
+            assert!(said.contains("figures are of the one before") && said.contains("monosem sae train --name main "), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_not_measured_and_what_shows_it_is_said() {
+        let run = RunDir::new(Path::new("runs"), "r");
+        let said = Subject::open(&run, "main@100").err().unwrap().to_string();
+        assert!(said.contains("snapshot") && said.contains("monosem sae compare main main@100 --run r"), "{said}");
+    }
 
     #[test]
     fn controls_that_beat_the_sae_are_named() {

@@ -9,7 +9,7 @@ use crate::cli::lm::lm_manifest;
 use crate::cli::{Global, Interrupted, Terminal, again};
 use crate::corpus::{Split, TokenStream};
 use crate::lm::{self, HookPoint};
-use crate::pipeline::{saes_in_words, train_command};
+use crate::pipeline::{members, saes_in_words, train_command};
 use crate::sae::{self, Begun, Origin, Place, Target, TrainConfig};
 use anyhow::bail;
 use flags::{Asked, Choice, differ_in_what_is_steered};
@@ -27,21 +27,9 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
     let _lock = run.lock()?;
     let stream = open_stream(run)?;
     let lm = open_lm(run, &stream)?;
-    let begun = if args.only_resumes() { Begun::read(&run.checkpoints(&format!("sae-{}", args.name)), &run.sae(&args.name))? } else { None };
+    let begun = if args.only_resumes() { Begun::read(&run.sae_checkpoints(&args.name), &run.sae(&args.name))? } else { None };
     if args.only_resumes() && begun.is_none() {
-        let members: Vec<String> =
-            saes_in_words(run, None).split(", ").filter(|name| name.starts_with(&format!("{}-", args.name))).map(String::from).collect();
-        let next = match members.is_empty() {
-            true => format!(
-                "SAEs that are there: {}; to begin one: the same without --resume, and with the flags that it is to have",
-                saes_in_words(run, None)
-            ),
-            false => format!(
-                "of a sweep of that name: {}; each goes on by its own name, all together with the flags that they were begun with",
-                members.join(", ")
-            ),
-        };
-        bail!("there is no training of {} in {} to go on with\n  {next}", args.name, run.root.display());
+        bail!("{}", nothing_to_go_on_with(run, &args.name));
     }
     if begun.as_ref().is_some_and(|begun| begun.inputs.contains_key(sae::WEIGHTS)) {
         bail!(
@@ -77,7 +65,7 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
             dataset: run.name(),
         };
         let start = Start::from_flags(args.resume, args.yes);
-        Place { out: run.sae(&name), checkpoints: run.checkpoints(&format!("sae-{name}")), start, origin, inputs: inputs.clone() }
+        Place { out: run.sae(&name), checkpoints: run.sae_checkpoints(&name), start, origin, inputs: inputs.clone() }
     };
     if args.cached {
         let mut places = vec![];
@@ -104,6 +92,23 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
         let source = Streamed::open_both(&mut engine, &stream, args.hook, args.target, shuffle)?;
         train_on(source, "computed while they are read", Some(model), &jobs, args, global, run)
     }
+}
+
+/// Said where a name alone says what to train, and nothing was begun by that name.
+fn nothing_to_go_on_with(run: &RunDir, name: &str) -> String {
+    let next = match members(run, name) {
+        members if members.is_empty() => {
+            format!(
+                "SAEs that are there: {}; to begin one: the same without --resume, and with the flags that it is to have",
+                saes_in_words(run, None)
+            )
+        }
+        members => format!(
+            "of a sweep of that name: {}; each goes on by its own name, all together with the flags that they were begun with",
+            members.join(", ")
+        ),
+    };
+    format!("there is no training of {name} in {} to go on with\n  {next}", run.root.display())
 }
 
 /// What the model costs beside the SAEs, where it computes the rows.
@@ -174,16 +179,8 @@ fn train_on<S: WindowRows>(
             );
         }
         if done.fvu > 1.0 {
-            let (out, recipe) = (place.out.display(), &config.sae.recipe);
-            let next = match recipe.sparsity(config.sae.d_out()) {
-                Some(_) if done.l0 < 1.0 => format!(
-                    "its penalty leaves an L0 of {:.1}; lower the coefficient (--set {}=X), or steer it with --target-l0",
-                    done.l0,
-                    recipe.coefficient()
-                ),
-                _ => "train on more rows".into(),
-            };
-            tell!("note: {out} reconstructs worse than the mean of all rows does (fvu {:.2}): {next}", done.fvu);
+            let next = towards_a_better_reconstruction(config, done.l0);
+            tell!("note: {} reconstructs worse than the mean of all rows does (fvu {:.2}): {next}", place.out.display(), done.fvu);
         }
     }
     let mut lines = Vec::new();
@@ -295,10 +292,50 @@ fn towards_a_missed_target(config: &TrainConfig, (l0, dead_frac): (f64, f64), fa
     format!("train on more --rows, or begin with another coefficient{now} (--set {name}=X)")
 }
 
+/// What to try where the mean of all rows is nearer to them than reconstructions are.
+fn towards_a_better_reconstruction(config: &TrainConfig, l0: f64) -> String {
+    let recipe = &config.sae.recipe;
+    match recipe.sparsity(config.sae.d_out()) {
+        Some(_) if l0 < 1.0 => {
+            format!("its penalty leaves an L0 of {l0:.1}; lower the coefficient (--set {}=X), or steer it with --target-l0", recipe.coefficient())
+        }
+        _ => "train on more rows".into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sae::{Recipe, SaeConfig};
+    use std::fs;
+
+    #[test]
+    fn a_name_that_was_never_begun_is_told_from_that_of_a_sweep() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::new(dir.path(), "r");
+        let said = nothing_to_go_on_with(&run, "sweep");
+        assert!(said.contains("SAEs that are there: none") && said.contains("without --resume"), "{said}");
+        for name in ["sweep-k16", "sweep-k32", "sweep-k16-frozen", "other"] {
+            fs::create_dir_all(run.sae(name)).unwrap();
+        }
+        fs::create_dir_all(run.sae_checkpoints("sweep-k64")).unwrap();
+        fs::write(run.sae_checkpoints("sweep-k64").join("step"), "").unwrap();
+        let said = nothing_to_go_on_with(&run, "sweep");
+        assert!(said.contains("of a sweep of that name: sweep-k16, sweep-k32, sweep-k64; each"), "{said}");
+    }
+
+    #[test]
+    fn where_a_penalty_leaves_nothing_its_coefficient_is_named_not_more_rows() {
+        for recipe in Recipe::all() {
+            let config = TrainConfig::short(SaeConfig::new(8, 16, recipe.clone()), 640, 64, 0);
+            let (silent, active) = (towards_a_better_reconstruction(&config, 0.1), towards_a_better_reconstruction(&config, 8.0));
+            assert_eq!(active, "train on more rows");
+            match recipe.sparsity(8) {
+                None => assert_eq!(silent, active, "{}", recipe.name()),
+                Some(_) => assert!(silent.contains("L0 of 0.1") && silent.contains(&format!("--set {}=", recipe.coefficient())), "{silent}"),
+            }
+        }
+    }
 
     #[test]
     fn a_missed_target_names_what_can_be_changed() {

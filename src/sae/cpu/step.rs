@@ -10,6 +10,7 @@ use crate::kernels::screen::{Keep, MOST_ABOVE, ScreenCount, Wanted};
 use crate::kernels::sparse::{axpy, dot, error_row, gather_axpy, gather_dot, squared_distance};
 use crate::sae::architectures::{Architecture, Entries, Levels, Selection};
 use crate::sae::encode::{self, CHUNK, EncodeScratch, Pool, block_rows, encode_wanted, grow, subtract};
+use crate::sae::metrics::NO_VARIANCE;
 use crate::sae::transcoder::split;
 use crate::sae::{Decoder, Params, SparseRows, StepReport, StepSettings};
 use rayon::prelude::*;
@@ -528,7 +529,7 @@ pub(super) fn sum_rows(x: &[f32], d: usize, stride: usize, out: &mut [f32]) {
     parts.iter().for_each(|part| axpy(1.0, part, out));
 }
 
-/// Mean squared distance of the rows from their mean.
+/// Mean squared distance of the rows from their mean; 0 where it is nothing but rounding, as for [`crate::sae::Metrics`].
 fn variance(x: &[f32], d: usize) -> f64 {
     let n = x.len() / d;
     let mut mean = vec![0.0; d];
@@ -536,5 +537,7 @@ fn variance(x: &[f32], d: usize) -> f64 {
     mean.iter_mut().for_each(|sum| *sum /= n as f32);
     let of_rows = |rows: &[f32]| rows.chunks_exact(d).map(|row| squared_distance(row, &mean) as f64).sum();
     let squares: Vec<f64> = x.par_chunks(CHUNK * d).map(of_rows).collect();
-    squares.iter().sum::<f64>() / n as f64
+    let variance = squares.iter().sum::<f64>() / n as f64;
+    let around_zero = variance + mean.iter().map(|&m| f64::from(m).powi(2)).sum::<f64>();
+    if variance > NO_VARIANCE * around_zero { variance } else { 0.0 }
 }
