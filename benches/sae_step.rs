@@ -1,5 +1,6 @@
 //! One SAE training step at the real shapes, on random rows:
 //! `cargo bench --bench sae_step -- [--json] topk|relu|RECIPE [--batch N] [--d N] [--f N] [--k N] [--l0 N] [--reps N] [--dead N]`.
+//! `cargo bench --bench sae_step -- relu --switch`, of the same flags: both paths of a step beside each other by the share of active latents.
 //! RECIPE is any of `monosem sae recipes`; `--l0` gives the encoder a bias under which so many latents are active (else a ReLU begins with half).
 //!
 //! `--json` prints one object with `median_ms`. Without it: phases, GFLOP/s beside the measured peak of the encoder product, and PyTorch in the
@@ -13,7 +14,7 @@ use monosem::sae::{CpuEngine, Engine, Params, Recipe, Relu2023, SaeConfig, StepS
 use rand::RngExt;
 
 fn main() {
-    peer::knows(&["--json", "--batch", "--d", "--f", "--k", "--l0", "--reps", "--dead"]);
+    peer::knows(&["--json", "--batch", "--d", "--f", "--k", "--l0", "--reps", "--dead", "--switch"]);
     let known = |word: &str| word == "relu" || Recipe::NAMES.contains(&word);
     let words: Vec<String> = std::env::args().skip(1).filter(|a| a.starts_with(char::is_alphabetic)).collect();
     assert!(words.iter().all(|w| known(w)), "{words:?}: relu, or one of {}", Recipe::NAMES.join(", "));
@@ -32,16 +33,11 @@ fn main() {
     };
     let mut config = TrainConfig::short(SaeConfig::new(d, f, recipe), 1 << 30, batch, 0);
     config.clip = Some(1.0);
-    let mut w_dec = random(f * d, 1);
-    w_dec.chunks_exact_mut(d).for_each(|w| {
-        let norm = w.iter().map(|v| v * v).sum::<f32>().sqrt();
-        w.iter_mut().for_each(|v| *v /= norm);
-    });
+    if peer::has("--switch") {
+        return switch(&config, reps);
+    }
+    let mut engine = CpuEngine::new(&config, params(&config.sae, l0_asked as f64 / f as f64));
     let x = random(batch * d, 2);
-    let vectors = config.sae.recipe.vectors().iter().map(|&(_, first)| vec![first; f]).collect();
-    let b_dec = random(d, 3).iter().map(|v| v * 0.01).collect();
-    let b_enc = vec![if l0_asked > 0 { -exceeded_by(l0_asked as f64 / f as f64, &x, &w_dec, d) } else { 0.0 }; f];
-    let mut engine = CpuEngine::new(&config, Params { w_enc: w_dec.clone(), b_enc, w_dec, b_dec, vectors, ..Params::default() });
     // The first latents stand for dead ones where that is asked for.
     let dead: Vec<u32> = (0..n_dead as u32).collect();
     // Small, so that L0 stays where it is.
@@ -100,6 +96,52 @@ fn main() {
         if let Some(theirs) = peer::before("rows/s", &text) {
             println!("  ours / {name}: {:.1}", rows_per_s / theirs);
         }
+    }
+}
+
+/// Random directions, of whose latents `share` are active on Gaussian rows; half of them where it is 0.
+fn params(config: &SaeConfig, share: f64) -> Params {
+    let (d, f) = (config.d_in, config.d_sae);
+    let mut w_dec = random(f * d, 1);
+    w_dec.chunks_exact_mut(d).for_each(|w| {
+        let norm = w.iter().map(|v| v * v).sum::<f32>().sqrt();
+        w.iter_mut().for_each(|v| *v /= norm);
+    });
+    let vectors = config.recipe.vectors().iter().map(|&(_, first)| vec![first; f]).collect();
+    let b_dec = random(d, 3).iter().map(|v| v * 0.01).collect();
+    let b_enc = vec![if share > 0.0 { -exceeded_by(share, &random(16 * d, 2), &w_dec, d) } else { 0.0 }; f];
+    Params { w_enc: w_dec.clone(), b_enc, w_dec, b_dec, vectors, ..Params::default() }
+}
+
+/// Times the sparse and the dense path in turn, and says at which share of active latents they take equally long.
+fn switch(config: &TrainConfig, reps: usize) {
+    assert!(
+        config.sae.recipe.settings().iter().all(|(name, _)| name != "k"),
+        "where a k says how many latents are active there is nothing to switch"
+    );
+    const SHARES: [f64; 7] = [0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.16];
+    let x = random(config.batch * config.sae.d_in, 2);
+    let settings = StepSettings { lr: 1e-6, sparsity: 1e-3, dead: &[] };
+    println!("{} d_in {} d_sae {} batch {}", config.sae.recipe.name(), config.sae.d_in, config.sae.d_sae, config.batch);
+    let mut before: Option<(f64, f64)> = None;
+    for share in SHARES {
+        // No share is above 1, and all are above 0.
+        let mut engines = [1.0, 0.0].map(|above| (CpuEngine::forced(config, params(&config.sae, share), above), Vec::new()));
+        let mut l0 = 0.0;
+        for rep in 0..=reps {
+            for (engine, times) in &mut engines {
+                let seconds = peer::seconds(|| l0 = engine.step(&x, &settings).l0);
+                // The first step makes the buffers.
+                times.extend((rep > 0).then_some(seconds * 1e3));
+            }
+        }
+        let [sparse, dense] = engines.map(|(_, mut times)| peer::median(&mut times));
+        let (active, more) = (l0 / config.sae.d_sae as f64, sparse - dense);
+        println!("  {:5.1} % active: sparse {sparse:8.1} ms, dense {dense:8.1} ms", 100.0 * active);
+        if let Some((at, less)) = before.filter(|(_, less)| *less < 0.0 && more >= 0.0) {
+            println!("  equal at {:.1} %", 100.0 * (at + (active - at) * less / (less - more)));
+        }
+        before = Some((active, more));
     }
 }
 

@@ -4,11 +4,12 @@
 //! A harvest that is interrupted keeps its finished shards, and goes on with them when it is run again with the same inputs.
 
 use super::{Error, Result, ShuffleConfig, Shuffled, WindowRows, check};
-use crate::artifact::{self, Dtype, Manifest, Progress, Tensor, TensorFile, why_stale, write_tensors};
+use crate::artifact::{self, Dtype, Manifest, Progress, Tensor, TensorFile, settings, why_stale, write_tensors};
 use crate::corpus::{Split, TokenStream};
 use crate::lm::{Engine, HookPoint};
 use half::bf16;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -63,6 +64,8 @@ pub struct CacheConfig {
     pub dtype: CacheDtype,
     /// Refused above this size, GB of 10^9 bytes.
     pub max_gb: f64,
+    /// Whether rows that were cached with other settings may be deleted.
+    pub replace: bool,
 }
 
 /// What the manifest says of the cached rows.
@@ -127,8 +130,11 @@ pub fn cache_bytes(engine: &dyn Engine, stream: &TokenStream, config: CacheConfi
 /// Runs the training documents through the model and writes the rows at `config.hook` to `dir`. `lm` is the manifest of the model that
 /// `engine` runs.
 ///
+/// Shards that are there of the same rows are kept, as long as they are as the manifest has them; a longer cache goes on from a shorter one.
+///
 /// # Errors
-/// [`Error::TooLarge`] before anything is written; [`Error::Interrupted`] with the finished shards kept.
+/// [`Error::TooLarge`], [`artifact::Error::Finished`] and [`artifact::Error::Refused`] (rows of other settings are there) before anything is written;
+/// [`Error::Interrupted`] with the finished shards kept.
 pub fn cache(
     engine: &mut dyn Engine,
     lm: &Manifest,
@@ -159,10 +165,13 @@ pub(super) fn cache_in_shards(
     let mut manifest = Manifest::new(STAGE, FORMAT_VERSION, recorded, lm.seed);
     manifest.inputs.insert("lm".into(), lm.hash());
     manifest.inputs.insert("tokens".into(), stream.manifest().hash());
-    let made_from = manifest.hash();
+    // A shard is the same however many follow it.
+    let mut any_length = manifest.clone();
+    any_length.config["n_rows"] = serde_json::Value::Null;
+    let made_from = any_length.hash();
 
     fs::create_dir_all(dir).map_err(|e| artifact::Error::io("make", dir, e))?;
-    remove_other_shards(dir, &plan, &made_from)?;
+    remove_other_shards(dir, &plan, &made_from, what_is_kept(dir, &manifest, &made_from, config.replace)?)?;
     progress.begin("harvest", plan.n_rows, "tokens");
     for shard in 0..plan.n_shards() {
         let path = dir.join(shard_name(shard));
@@ -184,16 +193,69 @@ pub(super) fn cache_in_shards(
     Ok(manifest)
 }
 
-/// Deletes shards of another harvest, and the manifest, so that what is found later is finished and of this one.
-fn remove_other_shards(dir: &Path, plan: &Recorded, made_from: &str) -> Result<()> {
-    let io = |e| artifact::Error::io("clear", dir, e);
+/// Which shards in `dir` may be kept.
+enum Kept {
+    /// Those that were written from the same, by a harvest that was interrupted.
+    Whole,
+    /// Those of them whose bytes have the hash that the manifest of the finished cache has.
+    AsRecorded(BTreeMap<String, String>),
+}
+
+/// Refuses where rows of other settings would be deleted unasked; rows of a model or of tokens that are no more are worth nothing.
+fn what_is_kept(dir: &Path, here: &Manifest, made_from: &str, replace: bool) -> Result<Kept> {
+    let path = dir.join("manifest.json");
+    if !path.exists() {
+        let others = shards(dir)?.into_iter().filter(|(path, _)| made_from_of(path).is_some_and(|of| of != made_from)).count();
+        if others > 0 && !replace {
+            let what = format!("it holds {others} shards of a harvest with other settings, or of another model, that was not finished");
+            let next = "go on with that by the flags it was begun with, or delete them: the same command with --yes".to_string();
+            return Err(artifact::Error::Refused { path: dir.into(), what, next }.into());
+        }
+        return Ok(Kept::Whole);
+    }
+    // Nothing is known of the shards beside a damaged manifest.
+    let Ok(there) = Manifest::read(dir, STAGE, FORMAT_VERSION) else { return Ok(Kept::AsRecorded(BTreeMap::new())) };
+    if there.inputs == here.inputs && !replace {
+        let rows = |manifest: &Manifest| manifest.config["n_rows"].as_u64().unwrap_or(0);
+        let mut wanted = here.config.clone();
+        if rows(here) > rows(&there) {
+            wanted["n_rows"] = there.config["n_rows"].clone();
+        }
+        settings::refuse_finished(dir, &there.config, &wanted, "--run")?;
+    }
+    Ok(Kept::AsRecorded(there.files))
+}
+
+fn made_from_of(path: &Path) -> Option<String> {
+    TensorFile::open(path).ok()?.metadata().get("made_from").cloned()
+}
+
+/// The shards in `dir`, with their names.
+fn shards(dir: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let io = |e| artifact::Error::io("read", dir, e);
+    let mut found = vec![];
     for entry in fs::read_dir(dir).map_err(io)? {
         let path = entry.map_err(io)?.path();
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let is_shard = name.starts_with("rows-") && name.ends_with(".safetensors");
-        let keep = is_shard && (0..plan.n_shards()).any(|s| shard_name(s) == name && is_whole(&path, plan, s, made_from));
-        if name == "manifest.json" || (is_shard && !keep) {
-            fs::remove_file(&path).map_err(io)?;
+        if name.starts_with("rows-") && name.ends_with(".safetensors") {
+            found.push((path, name));
+        }
+    }
+    Ok(found)
+}
+
+/// Deletes shards that are not kept, and the manifest, so that what is found later is finished and of this harvest.
+fn remove_other_shards(dir: &Path, plan: &Recorded, made_from: &str, kept: Kept) -> Result<()> {
+    artifact::remove_if_there(&dir.join("manifest.json"))?;
+    for (path, name) in shards(dir)? {
+        let is_whole = (0..plan.n_shards()).any(|s| shard_name(s) == name && is_whole(&path, plan, s, made_from));
+        let keep = is_whole
+            && match &kept {
+                Kept::Whole => true,
+                Kept::AsRecorded(hashes) => hashes.get(&name).is_some_and(|hash| artifact::hash_file(&path).is_ok_and(|found| found == *hash)),
+            };
+        if !keep {
+            fs::remove_file(&path).map_err(|e| artifact::Error::io("delete", &path, e))?;
         }
     }
     Ok(())
@@ -380,6 +442,6 @@ impl<'a> Cached<'a> {
     /// [`Error::NoRows`]
     pub fn open(rows: CachedRows, stream: &'a TokenStream, config: ShuffleConfig) -> Result<Self> {
         let (windows, n_ctx) = (rows.windows(), rows.n_ctx());
-        Shuffled::over(rows, stream, config.windows(windows, n_ctx), n_ctx, config)
+        Shuffled::over(rows, stream, windows, n_ctx, config)
     }
 }

@@ -52,6 +52,6 @@ impl<'a> Paired<'a> {
         }
         let (a, b) = (input.windows(), target.windows());
         let both = a.start.max(b.start)..a.end.min(b.end);
-        Shuffled::over(PairedRows { input, target, window: vec![] }, stream, config.windows(both, n_ctx), n_ctx, config)
+        Shuffled::over(PairedRows { input, target, window: vec![] }, stream, both, n_ctx, config)
     }
 }

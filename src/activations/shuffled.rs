@@ -45,10 +45,17 @@ pub struct Shuffled<'a, S> {
 }
 
 impl<'a, S: WindowRows> Shuffled<'a, S> {
-    /// Plans an epoch over the given windows of the stream (reads their tokens once); the buffer is filled when the first row is asked for.
+    /// Plans an epoch over the given windows of the stream, the first so many that hold the rows that are asked for (reads their tokens once); the buffer is filled when
+    /// the first row is asked for.
     pub fn over(source: S, stream: &'a TokenStream, windows: Range<u64>, n_ctx: usize, config: ShuffleConfig) -> Result<Self> {
         let buffer_rows = (config.buffer_mib << 20) / (4 * source.d_in());
-        let plan = Plan::new(stream, windows, n_ctx, buffer_rows, config.seed, config.visits)?;
+        let mut taken = config.windows(windows.clone(), n_ctx);
+        let mut plan = Plan::new(stream, taken.clone(), n_ctx, buffer_rows, config.seed, config.visits)?;
+        // Where few tokens of a window count, its share of the rows is small.
+        while config.max_rows.is_some_and(|rows| plan.rows_per_epoch() < rows) && taken.end < windows.end {
+            taken.end = taken.end.saturating_add((taken.end - taken.start).div_ceil(8)).min(windows.end);
+            plan = Plan::new(stream, taken.clone(), n_ctx, buffer_rows, config.seed, config.visits)?;
+        }
         Ok(Self::with_plan(source, stream, plan))
     }
 

@@ -60,7 +60,7 @@ impl<'a> Streamed<'a> {
             }
         }
         let n_ctx = engine.config().n_ctx;
-        let windows = config.windows(stream.windows(Split::Train, n_ctx), n_ctx);
+        let windows = stream.windows(Split::Train, n_ctx);
         Shuffled::over(ModelRows { engine, hook, target }, stream, windows, n_ctx, config)
     }
 }

@@ -234,7 +234,7 @@ fn lm_manifest(seed: u64) -> Manifest {
 const RERUN: &str = "monosem harvest --run it";
 
 fn cache_config(dtype: CacheDtype) -> CacheConfig {
-    CacheConfig { hook: hook(), n_tokens: None, dtype, max_gb: 1.0 }
+    CacheConfig { hook: hook(), n_tokens: None, dtype, max_gb: 1.0, replace: false }
 }
 
 /// A token stream and a cache of its rows, each in its folder.
@@ -259,7 +259,7 @@ fn a_cache_in_f32_serves_the_same_rows_as_the_model_and_bf16_nearly() {
         for (dtype, tolerance) in [(CacheDtype::F32, 0.0), (CacheDtype::Bf16, 1.0 / 256.0)] {
             let mut engine = Fake::new(7);
             let d_in = hook.d_in(engine.config());
-            let made = CacheConfig { hook, ..cache_config(dtype) };
+            let made = CacheConfig { hook, replace: true, ..cache_config(dtype) };
             let manifest = cache(&mut engine, &lm_manifest(0), &stream, dir.path(), made, &mut Silent).unwrap();
             assert_eq!(manifest.counts["rows"] % 7, 0);
             let mut streamed = Streamed::open(&mut engine, &stream, hook, config).unwrap();
@@ -369,6 +369,58 @@ fn one_changed_bit_in_a_cache_is_found() {
     std::fs::write(&path, bytes).unwrap();
     let error = CachedRows::open(dir.path(), hook(), &lm_manifest(0), &stream, RERUN).err().unwrap().to_string();
     assert!(error.contains("rows-00000.safetensors is damaged"), "{error}");
+    // Harvesting again does not take it for its own.
+    cache(&mut Fake::new(7), &lm_manifest(0), &stream, dir.path(), cache_config(CacheDtype::F32), &mut Silent).unwrap();
+    let mut cached = Cached::open(rows_of(dir.path(), hook(), &stream).unwrap(), &stream, ShuffleConfig::default()).unwrap();
+    let (mut rows, mut t) = (vec![0.0; 300 * D_IN], Vec::new());
+    cached.next_rows_with_t(&mut rows, &mut t).unwrap();
+    assert!(rows.chunks(D_IN).zip(&t).all(|(row, &t)| row == row_of(&stream, 7, hook(), t)));
+}
+
+#[test]
+fn rows_that_were_cached_with_other_settings_are_not_deleted_unasked() {
+    let (_tokens, dir, stream) = cached(CacheDtype::F32);
+    let there = || {
+        let all = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        all.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let mut engine = Fake::new(7);
+    let before = there();
+    let other = |dtype, n_tokens, replace| CacheConfig { n_tokens, replace, ..cache_config(dtype) };
+    for (dtype, n_tokens, says) in [(CacheDtype::Bf16, None, "dtype is f32 there, bf16 here"), (CacheDtype::F32, Some(70), "n_rows is")] {
+        let error = cache(&mut engine, &lm_manifest(0), &stream, dir.path(), other(dtype, n_tokens, false), &mut Silent).unwrap_err().to_string();
+        assert!(error.contains(says) && error.contains("--yes"), "{error}");
+        assert!(there() == before, "{says}: something was touched");
+    }
+    assert_eq!(engine.n_tokens, 0);
+    cache(&mut engine, &lm_manifest(0), &stream, dir.path(), other(CacheDtype::F32, Some(70), true), &mut Silent).unwrap();
+    let fewer = engine.n_tokens;
+    assert_eq!(fewer, 70);
+    // A longer one goes on from a shorter one, unasked; of its last shard the rows are more.
+    cache(&mut engine, &lm_manifest(0), &stream, dir.path(), other(CacheDtype::F32, None, false), &mut Silent).unwrap();
+    assert!(there().iter().filter(|(path, _)| path.ends_with("rows-00000.safetensors")).all(|(path, bytes)| before[path] == *bytes));
+    // Of another model rows are worth nothing.
+    cache(&mut engine, &lm_manifest(3), &stream, dir.path(), other(CacheDtype::F32, None, false), &mut Silent).unwrap();
+    assert!(CachedRows::open(dir.path(), hook(), &lm_manifest(3), &stream, RERUN).is_ok());
+}
+
+#[test]
+fn a_longer_cache_goes_on_from_a_shorter_one() {
+    let (tokens, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stream = stream(tokens.path(), &lengths());
+    let mut engine = Fake::new(7);
+    // Shards of one window.
+    let harvest = |engine: &mut Fake, n_tokens: Option<u64>| {
+        let config = CacheConfig { n_tokens, ..cache_config(CacheDtype::F32) };
+        cached::cache_in_shards(engine, &lm_manifest(0), &stream, dir.path(), config, 1, &mut Silent).unwrap()
+    };
+    harvest(&mut engine, Some(140));
+    let all = harvest(&mut engine, None);
+    assert_eq!(engine.n_tokens, all.counts["rows"], "no window is run twice");
+    let fresh = tempfile::tempdir().unwrap();
+    let config = cache_config(CacheDtype::F32);
+    let anew = cached::cache_in_shards(&mut Fake::new(7), &lm_manifest(0), &stream, fresh.path(), config, 1, &mut Silent).unwrap();
+    assert_eq!(all.hash(), anew.hash(), "the same cache as in one go");
 }
 
 #[test]
@@ -430,12 +482,14 @@ fn a_harvest_does_not_go_on_with_the_shards_of_another_hook_of_the_same_width() 
     let mut engine = Fake::new(7);
     let (before, hook) = (hook(), HookPoint::mlp_post(1));
     // Shards of one window.
-    let harvest = |engine: &mut Fake, hook: HookPoint, progress: &mut dyn Progress| {
-        let config = CacheConfig { hook, ..cache_config(CacheDtype::F32) };
+    let harvest = |engine: &mut Fake, (hook, replace): (HookPoint, bool), progress: &mut dyn Progress| {
+        let config = CacheConfig { hook, replace, ..cache_config(CacheDtype::F32) };
         cached::cache_in_shards(engine, &lm_manifest(0), &stream, dir.path(), config, 1, progress)
     };
-    assert!(matches!(harvest(&mut engine, before, &mut StopAfter(70)), Err(Error::Interrupted)));
-    let manifest = harvest(&mut engine, hook, &mut Silent).unwrap();
+    assert!(matches!(harvest(&mut engine, (before, false), &mut StopAfter(70)), Err(Error::Interrupted)));
+    let refused = harvest(&mut engine, (hook, false), &mut Silent).unwrap_err().to_string();
+    assert!(refused.contains("10 shards of a harvest with other settings") && refused.contains("--yes"), "{refused}");
+    let manifest = harvest(&mut engine, (hook, true), &mut Silent).unwrap();
     assert_eq!(engine.n_tokens, 70 + manifest.counts["rows"], "every window is run again");
     let mut cached = Cached::open(rows_of(dir.path(), hook, &stream).unwrap(), &stream, ShuffleConfig::default()).unwrap();
     let (mut rows, mut t) = (vec![0.0; 300 * D_IN], Vec::new());
@@ -452,6 +506,17 @@ fn an_epoch_can_be_limited_to_the_rows_that_are_needed() {
     assert_eq!(config.windows(5..900, 64), 5..23);
     assert_eq!(config.windows(5..9, 64), 5..9);
     assert_eq!(ShuffleConfig::default().windows(5..900, 64), 5..900);
+    // Of windows of seven tokens more than a tenth does not count: more of them are taken.
+    let tokens = tempfile::tempdir().unwrap();
+    let (stream, mut engine) = (stream(tokens.path(), &lengths()), Fake::new(7));
+    for rows in [200, 300, 1 << 40] {
+        let config = ShuffleConfig { max_rows: Some(rows), ..Default::default() };
+        let streamed = Streamed::open(&mut engine, &stream, hook(), config).unwrap();
+        let (taken, all) = (streamed.plan().n_windows() as u64, stream.windows(Split::Train, 7));
+        let held = streamed.plan().rows_per_epoch();
+        assert!(held >= rows || taken == all.end - all.start, "{held} of {rows} rows in {taken} windows");
+        assert!(rows > 1000 || held < rows + rows / 4, "{held} for {rows}");
+    }
 }
 
 #[test]

@@ -12,7 +12,8 @@ use clap::ValueEnum;
 ///
 /// Runs the training documents through the model and writes the rows at the hook to DIR/RUN/activations/HOOK. `monosem sae train` needs
 /// no cache; with --cached it reads this one, which saves the model's work where several SAEs are trained on the same rows. bf16 rounds
-/// the rows to 8 bits; from f32 the SAE is the same bit for bit.
+/// the rows to 8 bits; from f32 the SAE is the same bit for bit. What was harvested before is kept where it is of the same rows: after Ctrl-C
+/// the same command goes on, and more --tokens go on from fewer.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where the activations are read, with TransformerLens' names
@@ -27,6 +28,9 @@ pub struct Args {
     /// Refuse to write more than this, GB of 10^9 bytes
     #[arg(long, default_value_t = 20.0, value_name = "GB")]
     max_gb: f64,
+    /// Delete rows at this hook that were cached with other settings
+    #[arg(long)]
+    yes: bool,
 }
 
 pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
@@ -36,7 +40,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let manifest = super::lm::lm_manifest(&run)?;
     manifest.check_input(&run.lm(), "tokens", stream.manifest(), &format!("monosem lm train {}", run.flags()))?;
     let mut engine = CpuEngine::new(super::lm::open_lm(&run)?);
-    let config = CacheConfig { hook: args.hook, n_tokens: args.tokens, dtype: args.dtype, max_gb: args.max_gb };
+    let config = CacheConfig { hook: args.hook, n_tokens: args.tokens, dtype: args.dtype, max_gb: args.max_gb, replace: args.yes };
     let (n_rows, n_bytes) = cache_bytes(&engine, &stream, config)?;
     let dir = run.activations(&args.hook.to_string());
     let format = args.dtype.to_possible_value().expect("no format is hidden");

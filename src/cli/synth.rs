@@ -24,8 +24,8 @@ pub struct Args {
     /// Rows to train each SAE on [default: the experiment's]
     #[arg(long, value_name = "N", value_parser = one_or_more::<u64>)]
     rows: Option<u64>,
-    /// Instead of the experiment's own SAEs, one of this recipe with these settings, such as topk:k=20; lr, lr_warmup, lr_decay,
-    /// dead_window_rows and units (raw, root-norm, centred) are those of the training; may be given more than once
+    /// Instead of the experiment's own SAEs, one of this recipe with these settings, such as topk:k=20; target_l0, lr, lr_warmup,
+    /// lr_decay, dead_window_rows and units (raw, root-norm, centred) are those of the training; may be given more than once
     #[arg(long, value_name = "RECIPE[:KEY=VALUE,...]", value_parser = Architecture::parse)]
     recipe: Vec<Architecture>,
     /// Exit with 1 unless every figure lies in its band, and where none has one

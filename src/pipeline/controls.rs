@@ -137,7 +137,7 @@ pub fn controls(
     let sample = first_rows(engine, stream, hook, SAMPLE_ROWS)?;
     let measured = reconstruction(engine, stream, hook, &[&sae], config.tokens, progress)?.remove(0);
     let random = sae::controls::random_decoder(&sae, measured.l0, &sample, config.seed);
-    let k = measured.l0.round() as usize;
+    let k = (measured.l0.round() as usize).min(sae.d_in);
     let pca = sae::controls::pca(&sample, sae.d_in, k);
     let baseline = Baseline::measure(engine, stream, Split::HeldOutB, hook, config.ce_tokens, progress)?;
     let subjects = [

@@ -7,7 +7,7 @@ use crate::artifact::{Manifest, Named, Progress, RunDir, write_json};
 use crate::corpus::{Split, TokenStream};
 use crate::intervene::{Baseline, CeReport, NeuronsReport};
 use crate::lm::{Engine, HookPoint};
-use crate::sae::{Encoder, Eval, Metrics, SAE_FORMAT_VERSION, Sae, SparseRows, controls};
+use crate::sae::{self, Encoder, Eval, Metrics, SAE_FORMAT_VERSION, Sae, SparseRows, controls, metric_formulas};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,10 +28,29 @@ pub struct Controls {
     /// Random unit decoder directions, as many active per token.
     pub random_decoder: CeReport,
     pub random_decoder_explained_variance: f64,
+    /// Held-out tokens that it was measured on, fewer than those of the SAE's. Absent in what an older program wrote, like the formulas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random_decoder_eval_tokens: Option<u64>,
+    /// Name of a number -> its formula.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub formulas: BTreeMap<String, String>,
 }
 
-/// A sparser SAE is put beside this many neurons all the same: too few of them are no opponent.
+/// Formulas of [`Controls`]: those of cross-entropies, which hold for all three.
+fn formulas_of_controls() -> BTreeMap<String, String> {
+    let mut formulas = metric_formulas();
+    formulas.retain(|name, _| name.starts_with("ce_") || ["l0", "fvu", "gap_nats", "kl"].contains(&&name[..]));
+    formulas.insert("random_decoder_explained_variance".into(), "1 - fvu of the random decoder on random_decoder_eval_tokens".into());
+    formulas.insert("ce".into(), "ce_spliced, with all but the k largest neurons of each token at rest in place of x_hat".into());
+    formulas
+}
+
+/// A sparser SAE is put beside this many neurons all the same, or half of them: too few of them are no opponent, and all of them are the model itself.
 const FEWEST_NEURONS: usize = 40;
+
+fn neurons_beside(l0: f64, d_in: usize) -> usize {
+    (l0.round() as usize).max(FEWEST_NEURONS.min(d_in / 2)).min(d_in).max(1)
+}
 
 /// How an SAE is measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,7 +60,7 @@ pub struct EvalConfig {
     pub tokens: u64,
     /// Tokens of half B for the cross-entropies, about.
     pub ce_tokens: u64,
-    /// How many of the largest neurons the control keeps; none: as many as latents are active, at least [`FEWEST_NEURONS`].
+    /// How many of the largest neurons the control keeps; none: as many as latents are active, at least [`FEWEST_NEURONS`] or half of them.
     pub neurons: Option<usize>,
     /// Of the random decoder.
     pub seed: u64,
@@ -130,6 +149,8 @@ pub fn evaluate_transcoder(
                 x.extend_from_slice(&row[..d]);
                 y.extend_from_slice(&row[d..]);
             }
+            check_finite(&x, d, config.tokens - left)?;
+            check_finite(&y, e, config.tokens - left)?;
             encoder.encode(&x, &mut acts);
             y_hat.resize(y.len(), 0.0);
             sae.reconstruct(&x, &acts, &mut y_hat);
@@ -174,10 +195,13 @@ pub fn evaluate(engine: &mut dyn Engine, stream: &TokenStream, sae: &Sae, config
         reconstruction(engine, stream, hook, &[&random], n_tokens.min(n_ce_tokens), &mut Named { name: of_random(), to: progress })?.remove(0);
     let baseline = Baseline::measure(engine, stream, Split::HeldOutB, hook, n_ce_tokens, progress)?;
     let ce = baseline.spliced(engine, stream, sae, progress)?;
+    let kept = neurons.unwrap_or_else(|| neurons_beside(eval.l0, sae.d_in));
     let controls = Controls {
-        largest_neurons: baseline.largest_neurons(engine, stream, neurons.unwrap_or((eval.l0.round() as usize).max(FEWEST_NEURONS)), progress)?,
+        largest_neurons: baseline.largest_neurons(engine, stream, kept, progress)?,
         random_decoder: baseline.spliced(engine, stream, &random, &mut Named { name: of_random(), to: progress })?,
         random_decoder_explained_variance: random_eval.explained_variance,
+        random_decoder_eval_tokens: Some(random_eval.n_eval_tokens),
+        formulas: formulas_of_controls(),
         sae: ce,
     };
     with_cross_entropies(&mut eval, &controls.sae);
@@ -227,6 +251,7 @@ pub(super) fn each_held_out(
             }
             let Some(batch) = windows.next() else { break };
             counted_rows(&batch, d_in, left, &mut x);
+            check_finite(&x, d_in, n_tokens - left)?;
             with(&x);
             let n = (x.len() / d_in) as u64;
             left -= n;
@@ -235,6 +260,14 @@ pub(super) fn each_held_out(
     }
     progress.end();
     Ok(())
+}
+
+/// Figures of numbers that are none would say nothing. x (n, d) begins at row `first`.
+fn check_finite(x: &[f32], d: usize, first: u64) -> Result<()> {
+    match x.iter().position(|v| !v.is_finite()) {
+        Some(i) => Err(sae::Error::NotFinite { row: first + (i / d) as u64, value: x[i] }.into()),
+        None => Ok(()),
+    }
 }
 
 /// The rows of a batch that count, at most `at_most`, into `x` (n, d_in).
@@ -255,4 +288,30 @@ pub(super) fn first_rows(engine: &mut dyn Engine, stream: &TokenStream, hook: Ho
         sample.extend_from_slice(&x);
     }
     Ok(sample)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_neurons_are_kept_as_latents_are_active_and_never_all_of_them_unasked() {
+        let kept = [(8.2, 512), (60.4, 512), (8.0, 50), (30.0, 50), (500.0, 128), (0.0, 1)].map(|(l0, d_in)| neurons_beside(l0, d_in));
+        assert_eq!(kept, [40, 60, 25, 30, 128, 1]);
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_named_with_its_row() {
+        assert!(check_finite(&[1.0; 6], 2, 10).is_ok());
+        let error = check_finite(&[1.0, 1.0, 1.0, f32::NAN], 2, 10).unwrap_err().to_string();
+        assert!(error.contains("row 11") && error.contains("NaN"), "{error}");
+    }
+
+    #[test]
+    fn every_figure_of_the_controls_has_a_formula() {
+        let formulas = formulas_of_controls();
+        for name in ["ce_clean", "ce_spliced", "ce_zero", "ce_mean", "ce_recovered_zero", "ce_recovered_mean", "gap_nats", "kl", "l0", "ce"] {
+            assert!(formulas.contains_key(name), "{name}");
+        }
+    }
 }

@@ -91,7 +91,7 @@ impl Recipe {
         Self::assemble(seed, planted(model.d_vocab, 2_000_000), LmStage { model, train }, sae, (200_000, 1024), 50_000, 50_000)
     }
 
-    /// The main job on the planted corpus, in less than six minutes on two cores: as many tokens and rows as that leaves time for (LOG.md compares them
+    /// The main job on the planted corpus, in some six minutes on two cores: as many tokens and rows as that leaves time for (LOG.md compares them
     /// with more).
     pub fn quickstart(seed: u64) -> Self {
         let train = lm::TrainConfig { tokens: 2_000_000, batch: 16, ..Default::default() };

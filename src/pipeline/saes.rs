@@ -66,8 +66,11 @@ fn can_go_on(run: &RunDir, name: &str) -> bool {
 /// Whether what was begun reads rows that are as wide as those of the model that the run has now.
 fn fits(run: &RunDir, begun: &Begun) -> bool {
     let lm = lm_manifest(run).ok().and_then(|lm| serde_json::from_value::<LmConfig>(lm.config["lm"].clone()).ok());
-    let hook = begun.inputs.get("rows").and_then(|rows| ShuffleConfig::of_rows(rows)).map(|(hook, _)| hook);
-    !matches!((lm, hook), (Some(lm), Some(hook)) if hook.d_in(&lm) != begun.config.sae.d_in)
+    let Some((lm, (hook, target))) = lm.zip(begun.inputs.get("rows").and_then(|rows| ShuffleConfig::hooks_of_rows(rows))) else { return true };
+    let sae = &begun.config.sae;
+    hook.layer < lm.n_layers
+        && hook.d_in(&lm) == sae.d_in
+        && target.is_none_or(|target| target.layer < lm.n_layers && target.d_in(&lm) == sae.d_out())
 }
 
 /// The command that makes an SAE from what the run holds now: with the settings of the one that is there or was begun, where that can be.
@@ -177,5 +180,12 @@ mod tests {
         interrupt(&run, "wider", rows("blocks.0.hook_resid_mid"));
         let said = train_command(&run, "wider");
         assert!(said.ends_with("--yes") && !said.contains("--resume"), "{said}");
+        // Of a transcoder both ends: it reads 4 neurons and comes to d_model numbers, not to 4.
+        assert_ne!(model.d_model, 4);
+        interrupt(&run, "across", json!({ "rows": "blocks.0.mlp.hook_post through 64 MiB, seed 0 to blocks.0.hook_mlp_out", "lm": "replaced" }));
+        let said = train_command(&run, "across");
+        assert!(said.ends_with("--yes") && !said.contains("--resume"), "{said}");
+        interrupt(&run, "along", json!({ "rows": "blocks.0.mlp.hook_post through 64 MiB, seed 0 to blocks.0.mlp.hook_post", "lm": "replaced" }));
+        assert!(train_command(&run, "along").ends_with("--resume --yes"));
     }
 }

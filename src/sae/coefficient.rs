@@ -30,6 +30,13 @@ impl Control {
     /// Between limits: shares of the limit that an error of one e-fold is answered with at once, and over a whole run.
     const AT_ONCE: f64 = 3.0;
     const IN_TIME: f64 = 20.0;
+    /// L0 stands still where, as it falls, it would not be at the target within so many runs: thresholds that take their time are not to raise the limit. Once it has risen,
+    /// it rises on until L0 would be there within the other.
+    const STANDS: f64 = 2.0;
+    const FOLLOWS: f64 = 0.1;
+    /// It rises with the error of the mean, with the first at least, until no more than the second is missing.
+    const LEAST_ERROR: f64 = 0.2;
+    const CLOSE: f64 = 0.02;
 
     /// After a step whose batch had `l0` active latents per row. `limit` is the factor beyond which more of the penalty does nothing
     /// ([`super::Architecture::saturates`]).
@@ -38,7 +45,7 @@ impl Control {
         let before = self.l0;
         self.l0 = if before == 0.0 { l0 } else { (1.0 - share) * before + share * l0 };
         match limit {
-            Some(limit) => self.between(l0, target, steps, limit),
+            Some(limit) => self.between((l0, before), target, steps, limit),
             None => self.by_factors((l0, before), target, steps, share),
         }
     }
@@ -66,16 +73,26 @@ impl Control {
     }
 
     /// A proportional and integral controller of the error log(l0 / target), between `-limit` and `limit`: below zero the penalty is a reward, without which
-    /// thresholds that rose too far hardly come down again, as the squared error alone wants fewer latents than there may be. No error is kept while the limit is reached.
+    /// thresholds that rose too far hardly come down again, as the squared error alone wants fewer latents than there may be. No error is kept while a limit is reached,
+    /// but where L0 stands still above the target: there the limit rises, since rows of which a latent explains more than others' need a higher coefficient.
     ///
     /// The sign is that of the slope of (l0 / target - 1)^2, the target-L0 loss of Gemma Scope 2.
-    fn between(&mut self, l0: f64, target: f64, steps: u64, limit: f64) {
+    fn between(&mut self, (l0, before): (f64, f64), target: f64, steps: u64, limit: f64) {
         let error = (l0 / target).ln().clamp(-1.0, 1.0);
+        let most = limit.max(self.level);
         let steered = self.level + Self::AT_ONCE * limit * error;
-        if steered.abs() < limit {
-            self.level = (self.level + Self::IN_TIME * limit * error / steps as f64).clamp(-limit, limit);
+        let in_time = Self::IN_TIME * limit / steps as f64;
+        if steered.abs() < most {
+            self.level = (self.level + in_time * error).clamp(-limit, most);
+        } else if steered >= most && before > 0.0 {
+            let falls = (before / self.l0).ln() * steps as f64;
+            let missing = (self.l0 / target).ln();
+            let within = if self.level < limit { Self::STANDS } else { Self::FOLLOWS };
+            if missing > Self::CLOSE && falls < missing / within {
+                self.level = (self.level + in_time * missing.clamp(Self::LEAST_ERROR, 1.0)).min(Self::MOST);
+            }
         }
-        self.factor = steered.clamp(-limit, limit);
+        self.factor = steered.clamp(-limit, limit.max(self.level));
     }
 
     /// The penalty of the same activations was `old` and is `new`. For a coefficient that is steered by factors: no penalty that saturates changes its shape.
@@ -138,17 +155,29 @@ mod tests {
                 control.steer(l0(threshold), 20.0, 4000, Some(1.0));
                 let wanted = control.factor + 0.3 * (2.0 - threshold);
                 threshold += 1e-3 * wanted.clamp(-1.0, 1.0);
-                assert!(control.factor.abs() <= 1.0);
             }
             assert!((l0(threshold) / 20.0 - 1.0).abs() < 0.05, "{} at {}", l0(threshold), control.factor);
             assert!(control.factor < 0.0, "{}", control.factor);
         }
-        // At the limit no error is kept, so that the way back is short.
+        // At the limit next to no error is kept while L0 falls, so that the way back is short.
         let mut control = Control::default();
-        (0..1000).for_each(|_| control.steer(500.0, 20.0, 1000, Some(0.5)));
-        assert_eq!((control.factor, control.level), (0.5, 0.0));
+        (0..1000).for_each(|step| control.steer(500.0 * (-4.0 * f64::from(step) / 1000.0).exp(), 5.0, 1000, Some(0.5)));
+        assert!(control.factor == 0.5 && control.level < 0.5, "{control:?}");
         // Nothing is active: as far below as it goes, and a number.
         control.steer(0.0, 20.0, 1000, Some(0.5));
         assert_eq!(control.factor, -0.5);
+    }
+
+    #[test]
+    fn where_l0_stands_still_above_the_target_the_limit_rises_until_it_does_not() {
+        // L0 is 27 at a coefficient of 1, and 20 at 1.82: 27 / coefficient^(1/2), with a lag of twenty steps.
+        let (mut control, mut l0) = (Control::default(), 400.0);
+        let mut highest = 0.0f64;
+        for _ in 0..4000 {
+            l0 += 0.05 * (27.0 / control.factor.max(0.05).sqrt() - l0);
+            control.steer(l0, 20.0, 4000, Some(1.0));
+            highest = highest.max(control.factor);
+        }
+        assert!((l0 / 20.0 - 1.0).abs() < 0.03 && (control.factor - 1.82).abs() < 0.15 && highest < 2.5, "{l0} at {}, {highest}", control.factor);
     }
 }

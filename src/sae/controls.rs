@@ -59,22 +59,20 @@ pub fn pca(sample: &[f32], d: usize, k: usize) -> Sae {
     let centred: Vec<f32> = sample.chunks_exact(d).flat_map(|x| x.iter().zip(&mean).map(|(x, m)| x - m)).collect();
     let mut covariance = vec![0.0; d * d];
     matmul_tn(d, d, centred.len() / d, &centred, &centred, &mut covariance, false);
-    // A few more than asked for: the last of a subspace comes slowest.
-    let wide = (2 * k).min(d);
     let mut rng = seed::rng(0, "sae/controls/pca", 0);
-    let mut basis: Vec<f32> = (0..wide * d).map(|_| gaussian(&mut rng)).collect();
+    let mut basis: Vec<f32> = (0..k * d).map(|_| gaussian(&mut rng)).collect();
     orthonormalise(&mut basis, d);
-    let mut next = vec![0.0; wide * d];
+    let mut next = vec![0.0; k * d];
     for _ in 0..MOST_ITERATIONS {
-        matmul_nn(wide, d, d, &basis, &covariance, &mut next, false);
+        matmul_nn(k, d, d, &basis, &covariance, &mut next, false);
         orthonormalise(&mut next, d);
-        let turned = basis.chunks_exact(d).zip(next.chunks_exact(d)).take(k).map(|(a, b)| 1.0 - dot(a, b).abs()).fold(0.0, f32::max);
+        let turned = basis.chunks_exact(d).zip(next.chunks_exact(d)).map(|(a, b)| 1.0 - dot(a, b).abs()).fold(0.0, f32::max);
         std::mem::swap(&mut basis, &mut next);
         if turned < 1e-6 {
             break;
         }
     }
-    let w_dec: Vec<f32> = basis.chunks_exact(d).take(k).flat_map(|v| v.iter().copied().chain(v.iter().map(|x| -x))).collect();
+    let w_dec: Vec<f32> = basis.chunks_exact(d).flat_map(|v| v.iter().copied().chain(v.iter().map(|x| -x))).collect();
     let zeros = vec![0.0; 2 * k];
     Sae {
         d_in: d,

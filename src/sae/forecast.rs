@@ -1,6 +1,7 @@
 //! What a training will cost, told before it begins.
 
 use super::architectures::Selection;
+use super::format::SELFTEST_ROWS;
 use super::{Sae, Select, SparseRows, TrainConfig, history};
 use crate::artifact::{seed, size, time};
 use crate::kernels::gemm::matmul_nt;
@@ -57,7 +58,8 @@ impl Forecast {
             flop: 2.0 * (encodes * (d * f) as f64 + if config.sae.skip() { 2.0 * (d * e) as f64 } else { 0.0 }) * rows,
             dense_flop: 2.0 * dense * (d * f) as f64 * rows,
             ram_bytes: 4 * weights + folded + encoder + block + batch,
-            disk_bytes: weights + snapshots,
+            // With the rows of the self-test and what becomes of them.
+            disk_bytes: weights + 4 * SELFTEST_ROWS as u64 * (d + e + f) + snapshots,
             snapshot_bytes: snapshots,
             checkpoint_bytes: 3 * weights,
             l0,

@@ -116,22 +116,27 @@ impl Sae {
             n.map(|n| n as usize).ok_or_else(|| corrupt(format!("{key} is {}, expected a positive whole number", cfg[key])))
         };
         let (d_in, d_sae) = (size("d_in")?, size("d_sae")?);
-        for key in ["normalize_activations", "reshape_activations"] {
+        // As it should be, and not what is read here.
+        let refused = |what: String, next: &str| Error::Refused { path: path.clone(), what, next: next.into() };
+        let with_sae_lens = |with: &str| format!("load it with SAELens, call {with} and save it again");
+        for (key, with) in [("normalize_activations", Some("fold_activation_norm_scaling_factor")), ("reshape_activations", None)] {
             if !matches!(cfg[key].as_str(), None | Some("none")) {
-                return Err(corrupt(format!(
-                    "{key} is {}, only none is read; fold it with SAELens first (fold_activation_norm_scaling_factor)",
-                    cfg[key]
-                )));
+                let next = with.map_or("use an SAE that reads rows as they are".into(), with_sae_lens);
+                return Err(refused(format!("its {key} is {}, only none is read", cfg[key]), &next));
             }
         }
         if cfg["rescale_acts_by_decoder_norm"] == Value::Bool(true) {
-            return Err(corrupt(
-                "rescale_acts_by_decoder_norm is true, only folded weights are read; fold them with SAELens first (fold_W_dec_norm)".into(),
-            ));
+            let what = "its rescale_acts_by_decoder_norm is true, only folded weights are read".into();
+            return Err(refused(what, &with_sae_lens("fold_W_dec_norm")));
         }
         let apply_b_dec_to_input =
             cfg["apply_b_dec_to_input"].as_bool().ok_or_else(|| corrupt(format!("apply_b_dec_to_input is {}", cfg["apply_b_dec_to_input"])))?;
         let file = TensorFile::open(&dir.join("sae_weights.safetensors"))?;
+        let floats = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
+            let values = file.f32(name, shape)?;
+            let what = || format!("{name} holds a value that is not finite");
+            if values.iter().all(|v| v.is_finite()) { Ok(values) } else { Err(Error::Corrupt { path: file.path().into(), what: what() }) }
+        };
         let architecture = cfg["architecture"].as_str().unwrap_or_default();
         // `skip_transcoder` and `transcoder` alone keep what is above zero.
         let (rule, skip) = match architecture.strip_suffix("transcoder") {
@@ -148,18 +153,19 @@ impl Sae {
             "topk" => {
                 Select::TopK { k: size("k").and_then(|k| if k <= d_sae { Ok(k) } else { Err(corrupt(format!("k is {k} of {d_sae} latents"))) })? }
             }
-            "jumprelu" => Select::JumpRelu { threshold: file.f32("threshold", &[d_sae])? },
+            "jumprelu" => Select::JumpRelu { threshold: floats("threshold", &[d_sae])? },
             "refined_jumprelu" if skip.is_none() => {
                 let step = cfg["refine_step"].as_f64().filter(|step| (0.0..=1.0).contains(step));
                 let step = step.ok_or_else(|| corrupt(format!("refine_step is {}", cfg["refine_step"])))? as f32;
-                Select::Refined { step, first: file.f32("first_threshold", &[d_sae])?, threshold: file.f32("threshold", &[d_sae])? }
+                Select::Refined { step, first: floats("first_threshold", &[d_sae])?, threshold: floats("threshold", &[d_sae])? }
             }
-            "gated" if skip.is_none() => Select::Gated { b_mag: file.f32("b_mag", &[d_sae])?, r_mag: file.f32("r_mag", &[d_sae])? },
+            "gated" if skip.is_none() => Select::Gated { b_mag: floats("b_mag", &[d_sae])?, r_mag: floats("r_mag", &[d_sae])? },
             "matching_pursuit" if skip.is_none() => {
                 let least = cfg["residual_threshold"].as_f64().filter(|least| *least >= 0.0);
                 let least = least.ok_or_else(|| corrupt(format!("residual_threshold is {}", cfg["residual_threshold"])))?;
                 if cfg["stop_on_duplicate_support"] != Value::Bool(true) {
-                    return Err(corrupt(format!("stop_on_duplicate_support is {}, only true is read", cfg["stop_on_duplicate_support"])));
+                    let what = format!("its stop_on_duplicate_support is {}, only true is read", cfg["stop_on_duplicate_support"]);
+                    return Err(refused(what, "train it with stop_on_duplicate_support"));
                 }
                 let k = size("max_iterations")?;
                 Select::Pursuit {
@@ -169,24 +175,15 @@ impl Sae {
             }
             _ => {
                 let known = "standard, topk, jumprelu, refined_jumprelu, gated, matching_pursuit or a transcoder";
-                return Err(corrupt(format!("architecture is {}, expected {known}", cfg["architecture"])));
+                return Err(refused(format!("its architecture is {}, known are {known}", cfg["architecture"]), "use an SAE of one of these"));
             }
         };
         let b_enc_name = if matches!(select, Select::Gated { .. }) { "b_gate" } else { "b_enc" };
         let tied = matches!(select, Select::Pursuit { .. });
-        let w_enc = if tied { file.f32("W_dec", &[d_sae, d_in])? } else { transpose(d_in, d_sae, &file.f32("W_enc", &[d_in, d_sae])?) };
-        let (b_enc, w_dec, b_dec) = (
-            if tied { vec![0.0; d_sae] } else { file.f32(b_enc_name, &[d_sae])? },
-            file.f32("W_dec", &[d_sae, d_out])?,
-            file.f32("b_dec", &[d_out])?,
-        );
-        let w_skip = if skip == Some(true) { file.f32("W_skip", &[d_out, d_in])? } else { Vec::new() };
-        if let Some((name, _)) = [("W_enc", &w_enc), ("b_enc", &b_enc), ("W_dec", &w_dec), ("b_dec", &b_dec), ("W_skip", &w_skip)]
-            .iter()
-            .find(|(_, t)| t.iter().any(|v| !v.is_finite()))
-        {
-            return Err(Error::Corrupt { path: dir.join("sae_weights.safetensors"), what: format!("{name} holds a value that is not finite") });
-        }
+        let w_enc = if tied { floats("W_dec", &[d_sae, d_in])? } else { transpose(d_in, d_sae, &floats("W_enc", &[d_in, d_sae])?) };
+        let (b_enc, w_dec, b_dec) =
+            (if tied { vec![0.0; d_sae] } else { floats(b_enc_name, &[d_sae])? }, floats("W_dec", &[d_sae, d_out])?, floats("b_dec", &[d_out])?);
+        let w_skip = if skip == Some(true) { floats("W_skip", &[d_out, d_in])? } else { Vec::new() };
         if skip.is_some() && apply_b_dec_to_input {
             return Err(corrupt("apply_b_dec_to_input is true, but a transcoder's b_dec belongs to what it writes".into()));
         }

@@ -177,7 +177,11 @@ pub fn load(dir: &Path, step: u64) -> Result<Sae> {
         None => Err(corrupt(format!("its rule is {rule:?}, and it has no k"))),
     };
     let number = |name: &str, value: Option<f32>| value.ok_or_else(|| corrupt(format!("its rule is {rule:?}, and it has no {name}")));
-    let of_each = |name: &str| file.f32(name, &[d_sae]);
+    let floats = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
+        let values = file.f32(name, shape)?;
+        if values.iter().all(|v| v.is_finite()) { Ok(values) } else { Err(corrupt(format!("{name} holds a value that is not finite"))) }
+    };
+    let of_each = |name: &str| floats(name, &[d_sae]);
     let select = match rule {
         Rule::Relu => Select::Relu,
         Rule::Topk => Select::TopK { k: kept()? },
@@ -185,10 +189,6 @@ pub fn load(dir: &Path, step: u64) -> Result<Sae> {
         Rule::Refined => Select::Refined { step: number("refine", refine)?, first: of_each("first_threshold")?, threshold: of_each("threshold")? },
         Rule::Pursuit => Select::Pursuit { k: kept()?, least: number("least", least)? },
         Rule::Gated => Select::Gated { b_mag: of_each("b_mag")?, r_mag: of_each("r_mag")? },
-    };
-    let floats = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
-        let values = file.f32(name, shape)?;
-        if values.iter().all(|v| v.is_finite()) { Ok(values) } else { Err(corrupt(format!("{name} holds a value that is not finite"))) }
     };
     let (w_enc, w_dec) = (floats("w_enc", &[d_sae, d_in])?, floats("w_dec", &[d_sae, d_out])?);
     let transcoder = match transcoder {

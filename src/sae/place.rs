@@ -164,9 +164,10 @@ fn finished(config: &TrainConfig, place: &Place) -> Result<Option<TrainedSae>> {
     }
     let there = Manifest::read(&place.out, "sae", SAE_FORMAT_VERSION)?;
     let figure = |key: &str| {
-        let lacks = || artifact::Error::Corrupt {
+        let lacks = || artifact::Error::Refused {
             path: place.out.join("manifest.json"),
-            what: format!("its {key} is {}, not a number: an older program wrote it; train it anew, with --yes", there.details[key]),
+            what: format!("its {key} is {}, not a number: an older program wrote it", there.details[key]),
+            next: "train it anew: the same command with --yes".into(),
         };
         there.details[key].as_f64().ok_or_else(lacks)
     };

@@ -110,7 +110,7 @@ impl Whole {
     /// Its activations in two shards; the manifest of the model that they are of.
     pub fn cache(&self) -> Manifest {
         let (lm, stream) = (Manifest::new("lm", 1, serde_json::json!({}), 0), TokenStream::open(&self.run().tokens()).unwrap());
-        let config = CacheConfig { hook: HookPoint::mlp_post(0), n_tokens: Some(12), dtype: CacheDtype::F32, max_gb: 1.0 };
+        let config = CacheConfig { hook: HookPoint::mlp_post(0), n_tokens: Some(12), dtype: CacheDtype::F32, max_gb: 1.0, replace: false };
         cache(&mut CpuEngine::new(self.lm()), &lm, &stream, &self.run().activations("main"), config, &mut Silent).unwrap();
         lm
     }

@@ -20,7 +20,7 @@ fn weights_are_the_same_bits_whatever_instructions_the_kernels_are_held_to() {
         let weights = ["", "avx2", "baseline"].map(|level| {
             let name = format!("{recipe}-{level}");
             let train =
-                ["sae", "train", "--recipe", recipe, "--set", set, "--d-sae", "64", "--rows", "3000", "--batch", "256", "--run", "small", "--name"];
+                ["sae", "train", "--recipe", recipe, "--set", set, "--d-sae", "512", "--rows", "3000", "--batch", "256", "--run", "small", "--name"];
             let mut command = monosem();
             let held = if level.is_empty() { command.env_remove("MONOSEM_SIMD") } else { command.env("MONOSEM_SIMD", level) };
             let output = held.args(train).arg(&name).arg("--dir").arg(dir).output().unwrap();
@@ -31,6 +31,33 @@ fn weights_are_the_same_bits_whatever_instructions_the_kernels_are_held_to() {
     }
     let odd = monosem().env("MONOSEM_SIMD", "avx9").args(["sae", "train", "--d-sae", "64", "--run", "small", "--dir"]).arg(dir).output().unwrap();
     assert!(!odd.status.success() && String::from_utf8_lossy(&odd.stderr).contains("avx2 or baseline"));
+}
+
+#[test]
+fn weights_are_the_same_bits_at_one_thread_and_at_two() {
+    let copied = copied();
+    let dir = copied.path();
+    let across = ["--hook", "blocks.0.ln2.hook_normalized", "--target", "blocks.0.hook_mlp_out", "--skip"];
+    for (recipe, more) in [("topk", &[][..]), ("relu-2023", &[]), ("p-anneal", &[]), ("jump-relu", &["--target-l0", "8"]), ("batch-topk", &across)] {
+        let weights = ["1", "2"].map(|threads| {
+            let name = format!("{recipe}-{threads}");
+            let train = ["sae", "train", "--recipe", recipe, "--d-sae", "256", "--rows", "6000", "--batch", "256", "--run", "small", "--name", &name];
+            works(dir, &[&train[..], more, &["--threads", threads]].concat());
+            fs::read(dir.join("small/sae").join(name).join("sae_weights.safetensors")).unwrap()
+        });
+        assert!(weights[0] == weights[1], "{recipe}");
+    }
+}
+
+#[test]
+fn a_control_is_not_put_beside_controls_of_its_own() {
+    let copied = copied();
+    let dir = copied.path();
+    works(dir, &["sae", "train", "--d-sae", "64", "--k", "4", "--rows", "3000", "--batch", "256", "--run", "small", "--name", "a"]);
+    works(dir, &["sae", "controls", "--name", "a", "--tokens", "3000", "--ce-tokens", "1000", "--run", "small"]);
+    let refused = fails(dir, &["sae", "controls", "--name", "a-shuffled", "--run", "small"]);
+    assert!(refused.contains("a-shuffled is a control itself"), "{refused}");
+    assert!(!dir.join("small/sae/a-shuffled-frozen").exists());
 }
 
 #[test]

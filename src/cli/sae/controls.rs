@@ -6,7 +6,6 @@ use crate::artifact::{Manifest, RunDir, grouped, settings, write_json};
 use crate::pipeline::{self, ControlKind, ControlRow, EvalConfig, controls};
 use crate::sae::{Forecast, SAE_FORMAT_VERSION, Speed, metric_formulas, seconds_in_words};
 use anyhow::bail;
-use std::collections::BTreeMap;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -34,6 +33,10 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     if target.is_some() {
         bail!("{} is a transcoder: its controls would have to reconstruct another place than they read\n  name an SAE", args.name);
     }
+    let manifest = Manifest::read(&dir, "sae", SAE_FORMAT_VERSION)?;
+    if pipeline::shuffled_by(&manifest).is_some() {
+        bail!("{} is a control itself, of the model with its weights shuffled\n  name the SAE that it is a control of", args.name);
+    }
     tell!("trains {0}-frozen, {0}-soft-frozen and {0}-shuffled where they are not there, each on as many rows as {0}", args.name);
     let to_train = pipeline::controls_to_train(run, &args.name)?;
     for (train, place) in to_train.iter().filter(|_| !args.yes) {
@@ -47,7 +50,7 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
             );
         }
     }
-    if Manifest::read(&dir, "sae", SAE_FORMAT_VERSION)?.inputs.contains_key("activations") {
+    if manifest.inputs.contains_key("activations") {
         tell!(
             "  note: {} was trained on cached rows, in their precision and some perhaps more than once; its controls are trained on rows as the model computes them",
             args.name
@@ -55,8 +58,8 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     }
     if !to_train.is_empty() {
         let speed = Speed::measure();
-        let each = to_train.iter().map(|(train, _)| Forecast::of(train).seconds(speed));
-        let all = each.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let each = to_train.iter().map(|(train, place)| (place.left(train), Forecast::of(train).seconds(speed)));
+        let all = each.fold((0.0, 0.0), |sum, (left, one)| (sum.0 + left * one.0, sum.1 + left * one.1));
         tell!(
             "  some {} for the steps of {} trainings, by what was measured just now; the model's time comes on top",
             seconds_in_words(all),
@@ -68,7 +71,7 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         Err(pipeline::Error::Interrupted) => return Err(Interrupted { resume: again("") }.into()),
         done => done?,
     };
-    let figures = serde_json::json!({ "controls": rows, "formulas": formulas() });
+    let figures = serde_json::json!({ "controls": rows, "formulas": metric_formulas(), "measured": config });
     write_json(&dir.join("all_controls.json"), &figures)?;
     if global.json {
         say!("{figures}");
@@ -82,14 +85,11 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         tell!("note: {}: L0 is {:.1}, that of the SAE {l0:.1}, so the two are not compared at equal sparsity", name(row.control), row.l0);
     }
     tell!("ev, l0 and dead on up to {} held-out tokens, rows: what was trained on", grouped(args.tokens));
-    tell!("recovered: of the cross-entropy lost by zeroing the activations; the same in {}", dir.join("all_controls.json").display());
+    tell!(
+        "recovered: of the cross-entropy lost where all activations are zero, and where they are their mean; the same with formulas in {}",
+        dir.join("all_controls.json").display()
+    );
     Ok(())
-}
-
-/// Of the figures of a [`ControlRow`].
-fn formulas() -> BTreeMap<String, String> {
-    let figures = ["l0", "explained_variance", "gap_nats", "ce_recovered_zero", "ce_recovered_mean", "dead_frac"];
-    metric_formulas().into_iter().filter(|(name, _)| figures.contains(&name.as_str())).collect()
 }
 
 fn name(control: ControlKind) -> &'static str {

@@ -76,7 +76,7 @@ struct Evaluate {
     /// Held-out tokens to measure cross-entropies on, rounded up to whole windows
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = one_or_more::<u64>)]
     ce_tokens: u64,
-    /// Neurons that the control of largest neurons keeps [default: as many as latents are active, at least 40]
+    /// Neurons that the control of largest neurons keeps [default: as many as latents are active, at least 40 or half of them]
     #[arg(long, value_name = "N")]
     neurons: Option<usize>,
     /// Seed of the random control
@@ -361,13 +361,8 @@ fn info(args: &Info, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         let units = config.units.map_or(String::new(), |units| format!(", rows {}", units.in_words()));
         say!("  learning rate {}, batch {}, dead after {} rows{steered}{units}", config.lr as f32, config.batch, grouped(config.dead_window_rows));
     }
-    say!(
-        "  trained on {} rows in {} steps, seed {}, {:.0} s",
-        grouped(manifest.counts["rows"]),
-        grouped(manifest.counts["steps"]),
-        manifest.seed,
-        manifest.wall_seconds
-    );
+    let count = |of: &str| manifest.counts.get(of).map_or("an unknown number of".into(), |&n| grouped(n));
+    say!("  trained on {} rows in {} steps, seed {}, {:.0} s", count("rows"), count("steps"), manifest.seed, manifest.wall_seconds);
     say!("  self-test replayed: agrees");
     match eval {
         Some(eval) => say!(
@@ -475,6 +470,8 @@ mod tests {
             largest_neurons: NeuronsReport { k: 40, rest: Rest::Zero, ce: neurons, gap_nats: 0.0, ce_recovered_zero: None, ce_recovered_mean: None },
             random_decoder: at(random),
             random_decoder_explained_variance: 0.0,
+            random_decoder_eval_tokens: None,
+            formulas: BTreeMap::new(),
         };
         assert!(beaten_by(&controls(1.1, 2.0, 1.2), 12.0).is_empty());
         let said = beaten_by(&controls(1.5, 2.0, 1.2), 12.0);

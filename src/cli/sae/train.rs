@@ -38,11 +38,16 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
             train_command(run, &args.name)
         );
     }
-    let (args, asked) = match begun.and_then(|begun| args.as_begun(begun)) {
-        Some((args, asked)) => {
+    let (args, asked) = match begun.map(|begun| args.as_begun(begun)) {
+        Some(Some((args, asked))) => {
             tell!("{} as it was begun: with the settings and the rows that were saved", args.name);
             (args, asked)
         }
+        // Settings of its own would be those of another SAE.
+        Some(None) => bail!(
+            "which rows {} reads is not recorded in a way that this program knows: an older one began it\n  go on by the flags it was begun with and --resume, or begin anew by the flags it is to have and --yes",
+            args.name
+        ),
         None => (args.clone(), args.asked(&lm.config)?),
     };
     let args = &args;
@@ -215,7 +220,8 @@ fn tell_plan<S: WindowRows>(source: &Shuffled<S>, rows_are: &str, model: Option<
     tell!("  {}", source.describe());
     let epochs = args.n_rows() as f64 / source.plan().rows_per_epoch() as f64;
     if epochs > 1.5 {
-        tell!("  note: every row is read {epochs:.1} times, for the text has {} of them", grouped(source.plan().rows_per_epoch()));
+        let (holder, more) = if args.cached { ("the cache", "; monosem harvest --tokens says how many it holds") } else { ("the text", "") };
+        tell!("  note: every row is read {epochs:.1} times, for {holder} has {} of them{more}", grouped(source.plan().rows_per_epoch()));
     }
     if source.plan().adjacency_ratio() > 2.0 {
         tell!("  note: this buffer is too small for its promise of a ratio below 2; give more with --buffer-mib");
@@ -240,7 +246,7 @@ fn tell_plan<S: WindowRows>(source: &Shuffled<S>, rows_are: &str, model: Option<
         tell!("  {}{auxk}", forecast.in_words());
         let checkpoints = size(forecast.checkpoint_bytes);
         tell!(
-            "  writes {} ({}, of which snapshots {}) and checkpoints of {checkpoints}",
+            "  writes {} ({}, of which snapshots {}) and two checkpoints of {checkpoints} each",
             place.out.display(),
             size(forecast.disk_bytes),
             size(forecast.snapshot_bytes)
@@ -269,9 +275,14 @@ fn towards_a_missed_target(config: &TrainConfig, (l0, dead_frac): (f64, f64), fa
     let factor = factor.unwrap_or(1.0);
     let most = config.factor_limit().unwrap_or(sae::Control::MOST);
     if factor.abs() >= 0.999 * most {
-        let far = if factor < 0.0 { "a reward for active latents is as high" } else { "the coefficient is as high" };
+        let far = match (factor < 0.0, config.factor_limit()) {
+            (true, _) => "a reward for active latents is as high as it goes",
+            (false, None) => "the coefficient is as high as it goes",
+            // There it rises slowly on.
+            (false, Some(_)) => "the coefficient is where thresholds hardly follow it",
+        };
         return format!(
-            "{far} as it goes, {:.3} times the recipe's, and what is missing is steps: more --rows, a smaller --batch or a higher --lr",
+            "{far}, {:.3} times the recipe's, and what is missing is steps: more --rows, a smaller --batch or a higher --lr",
             factor.abs()
         );
     }
@@ -344,7 +355,7 @@ mod tests {
             if let Some(most) = config.factor_limit() {
                 assert!(!towards_a_missed_target(&config, (30.0, 0.0), Some(0.1 * most)).contains("--set"));
                 let far = [most, -most].map(|factor| towards_a_missed_target(&config, (30.0, 0.0), Some(factor)));
-                assert!(far[0].contains("coefficient is as high") && far[1].contains("a reward"), "{far:?}");
+                assert!(far[0].contains("coefficient is where thresholds") && far[1].contains("a reward"), "{far:?}");
             } else if recipe.sparsity(8).is_some() {
                 let said = towards_a_missed_target(&config, (30.0, 0.0), Some(3.0));
                 let name = said.split("--set ").nth(1).and_then(|rest| rest.split('=').next()).unwrap_or_default();

@@ -30,7 +30,8 @@ use std::borrow::Cow;
 use std::time::Instant;
 use step::Work;
 
-/// Share of active latents above which a batch goes through dense products: where both take equally long (measured at 7.9 % with the screen, 8-9 % without).
+/// Share of active latents above which a batch goes through dense products: where both take equally long (`cargo bench --bench sae_step -- relu --switch`; LOG.md has it by
+/// machine and shape).
 const DENSE_ABOVE: f64 = 0.08;
 
 /// Latents that one thread updates at a time.
@@ -143,9 +144,8 @@ impl CpuEngine {
         }
     }
 
-    /// An engine that takes the dense path above this share of active latents, for tests.
-    #[cfg(test)]
-    pub(in crate::sae) fn forced(config: &TrainConfig, params: Params, dense_above: f64) -> Self {
+    /// An engine that takes the dense path above this share of active latents and not above what was measured, for tests and benchmarks.
+    pub fn forced(config: &TrainConfig, params: Params, dense_above: f64) -> Self {
         CpuEngine { dense_above, ..Self::new(config, params) }
     }
 

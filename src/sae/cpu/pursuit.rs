@@ -7,7 +7,7 @@ use super::step::sum_rows;
 use super::{LATENTS, Params};
 use crate::kernels::sparse::{axpy, dot, gather_axpy};
 use crate::sae::encode::grow;
-use crate::sae::pursuit::{BACK, Picks, pursue, rows_at_once};
+use crate::sae::pursuit::{BACK, Picks, pursue, repeated, rows_at_once};
 use rayon::prelude::*;
 
 /// What a step of matching pursuit found.
@@ -44,9 +44,10 @@ pub(super) fn backward(
         squared_error += residual.chunks_exact(d).map(|r| dot(r, r) as f64).sum::<f64>();
         let mut first: Vec<usize> = vec![0];
         picks.iter().for_each(|picks| first.push(first[first.len() - 1] + picks.len()));
-        let n_active = first[picks.len()];
-        active += n_active as u64;
-        let pulls = grow(&mut pulls, n_active * d);
+        let n_picks = first[picks.len()];
+        let n_repeated = picks.iter().filter_map(repeated).count();
+        active += (n_picks - n_repeated) as u64;
+        let pulls = grow(&mut pulls, n_picks * d);
         back(params, &picks, residual, scale, pulls);
         sum_rows(residual, d, d, &mut part);
         axpy(-1.0, &part, &mut gradient.b_dec);
@@ -103,6 +104,8 @@ fn gather(picks: &[Picks], first: &[usize], pulls: &[f32], d: usize, d_w_dec: &m
         fires[j] += start[j + 1] as u32;
         start[j + 1] += start[j];
     }
+    // Active once, however often it was taken.
+    picks.iter().filter_map(repeated).for_each(|j| fires[j as usize] -= 1);
     let mut entry = vec![0u32; start[fires.len()]];
     let mut at = start.clone();
     for (row, picks) in picks.iter().enumerate() {

@@ -22,7 +22,7 @@ pub const BENCH_16K: Experiment = Experiment {
     about: "SynthSAEBench-16k: 16,384 features in trees, 768 dimensions, 4,096 latents",
     source: "Chanin and Garriga-Alonso 2026, SynthSAEBench",
     rows: 200_000_000,
-    takes: "3 hours an SAE",
+    takes: "5 hours an SAE",
     run: |ask, progress| run(&BENCH_16K, &ForestConfig::bench_16k(), &SIZE_16K, ask, progress),
 };
 
@@ -31,7 +31,7 @@ pub const BENCH_16K_V1: Experiment = Experiment {
     about: "the benchmark as first uploaded, children not scaled by their parents: the data of the 50M-row ladder",
     source: "Chanin 2026, claude-auto-research-synthsaebench; ladder and best recipe: researchRalph 2026, sae-bench-v3",
     rows: LADDER_ROWS,
-    takes: "1 hour an SAE",
+    takes: "1 to 2 hours an SAE",
     run: |ask, progress| run(&BENCH_16K_V1, &ForestConfig::bench_16k_v1(), &SIZE_16K_V1, ask, progress),
 };
 

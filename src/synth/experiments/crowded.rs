@@ -23,7 +23,7 @@ pub const CROWDED: Experiment = Experiment {
     about: "3,200 features in 100 dimensions, constant and log-uniform rates",
     source: "Sanity checks of SAEs 2026",
     rows: 50_000_000,
-    takes: "20 minutes an SAE",
+    takes: "40 minutes an SAE",
     run,
 };
 

@@ -26,7 +26,7 @@ pub(in crate::cli::sae) struct Train {
     #[arg(long, default_value = "blocks.0.mlp.hook_post", value_name = "HOOK")]
     pub hook: HookPoint,
     /// Train a transcoder: read at --hook, reconstruct what the model computes here, later. E.g. what the MLP does:
-    /// --hook blocks.0.ln2.hook_normalized --target blocks.0.hook_mlp_out
+    /// --hook blocks.0.ln2.hook_normalized --target blocks.0.hook_mlp_out; gated, aligned and matching-pursuit cannot
     #[arg(long, value_name = "HOOK")]
     pub target: Option<HookPoint>,
     /// Give the transcoder a linear path beside its latents
