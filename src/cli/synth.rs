@@ -83,11 +83,12 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         Err(e) if e.is_interruption() => return Err(Interrupted { resume: again("--resume") }.into()),
         done => done?,
     };
+    let json = outcome.with_formulas();
     if experiment.rows > 0 {
-        artifact::write_json(&ask.folder.join("outcome.json"), &outcome)?;
+        artifact::write_json(&ask.folder.join("outcome.json"), &json)?;
     }
     if global.json {
-        say!("{}", serde_json::to_string(&outcome)?);
+        say!("{json}");
     } else {
         figures::table(&outcome.figures)?;
         say!("{}", outcome.says);

@@ -11,8 +11,10 @@ use crate::kernels::assignment::assign;
 use crate::kernels::gemm::matmul_nt;
 use crate::kernels::sparse::dot;
 use crate::sae::{Metrics, Sae, SparseRows};
+use documented::DocumentedFields;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A feature is recovered where a latent's direction has a larger cosine with its own than this (Sanity checks, 2026).
 pub const RECOVERED: f32 = 0.8;
@@ -21,7 +23,7 @@ pub const RECOVERED: f32 = 0.8;
 const BATCH: usize = 2048;
 
 /// The figures of one SAE on one generator.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, DocumentedFields)]
 pub struct Scores {
     /// Mean |cos(w_j, v_i)| over the pairs (j, i) of the one-to-one matching with the largest sum; min(F, N) pairs.
     pub mcc: f64,
@@ -39,21 +41,41 @@ pub struct Scores {
     pub recovered: u64,
     /// 1 - sum |x - x_hat|^2 / sum |x - mean(x)|^2.
     pub explained_variance: f64,
-    /// Mean number of latents, and of features, that fire in a row.
+    /// Mean number of latents that fire in a row.
     pub l0: f64,
+    /// Mean number of features that fire in a row.
     pub true_l0: f64,
     /// Latents that fired in none of `rows`.
     pub dead: u64,
     /// Mean |x_hat| / |x| over rows with x != 0.
     pub shrinkage: f64,
+    /// Mean |x - x_hat|^2, summed over d_in.
     pub mse: f64,
+    /// F.
     pub n_latents: u64,
+    /// N.
     pub n_features: u64,
     /// Rows that everything but the cosines was measured on.
     pub rows: u64,
     /// With latents left out that a row can do without ([`super::prune`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruned: Option<Pruned>,
+}
+
+impl Scores {
+    /// The formula of a score, as its field has it.
+    pub fn formula(name: &str) -> Option<&'static str> {
+        Self::get_field_docs(name).ok()
+    }
+
+    /// The scores with their formulas.
+    pub fn with_formulas(&self) -> serde_json::Value {
+        let mut json = serde_json::to_value(self).expect("plain data");
+        let formulas: BTreeMap<String, &str> =
+            json.as_object().expect("a struct").keys().filter_map(|name| Some((name.clone(), Self::formula(name)?))).collect();
+        json["formulas"] = serde_json::json!(formulas);
+        json
+    }
 }
 
 /// [`Scores`], and what they are means of.
@@ -296,6 +318,15 @@ mod tests {
             apply_b_dec_to_input: true,
             transcoder: None,
         }
+    }
+
+    #[test]
+    fn every_score_is_written_with_its_formula() {
+        let json = Scores { f1: 0.5, ..Scores::default() }.with_formulas();
+        let (scores, formulas) = (json.as_object().unwrap(), json["formulas"].as_object().unwrap());
+        assert_eq!(formulas.len(), scores.len() - 1, "{json}");
+        assert!(formulas["f1"].as_str().unwrap().contains("2 precision_j recall_j") && json["f1"] == 0.5, "{json}");
+        assert_eq!(serde_json::from_value::<Scores>(json).unwrap().f1, 0.5);
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod tree;
 mod wrong_l0;
 
 use super::prune;
-use super::scores::{self, Scored};
+use super::scores::{self, Scored, Scores};
 use super::source::{Generator, Rows};
 use super::{Error, Result};
 use crate::artifact::{self, Figure, Progress, Start};
@@ -218,6 +218,16 @@ pub struct Outcome {
     pub figures: Vec<Figure>,
 }
 
+impl Outcome {
+    /// With the formulas of those figures that are scores.
+    pub fn with_formulas(&self) -> Value {
+        let mut json = serde_json::to_value(self).expect("plain data");
+        let known = self.figures.iter().filter_map(|figure| Some((figure.what.clone(), Scores::formula(&figure.what)?.into())));
+        json["formulas"] = Value::Object(known.collect());
+        json
+    }
+}
+
 impl Ask {
     pub fn rows(&self, experiment: &Experiment) -> u64 {
         self.rows.unwrap_or(experiment.rows)
@@ -295,7 +305,7 @@ impl Ask {
         for (trained, place) in trained.iter().zip(&places) {
             let mut of = scores::score(&trained.sae, generator, first.seed, eval_rows, progress)?;
             of.scores.pruned = Some(prune::pruned(&trained.sae, generator, first.seed, eval_rows, &of.geometry, progress)?);
-            artifact::write_json(&place.out.join("scores.json"), &of.scores)?;
+            artifact::write_json(&place.out.join("scores.json"), &of.scores.with_formulas())?;
             scored.push(of);
         }
         Ok(scored)
