@@ -171,7 +171,8 @@ pub(super) fn cache_in_shards(
     let made_from = any_length.hash();
 
     fs::create_dir_all(dir).map_err(|e| artifact::Error::io("make", dir, e))?;
-    remove_other_shards(dir, &plan, &made_from, what_is_kept(dir, &manifest, &made_from, config.replace)?)?;
+    let kept = what_is_kept(dir, &plan, &manifest, &made_from, config.replace)?;
+    remove_other_shards(dir, &plan, kept)?;
     progress.begin("harvest", plan.n_rows, "tokens");
     for shard in 0..plan.n_shards() {
         let path = dir.join(shard_name(shard));
@@ -194,27 +195,45 @@ pub(super) fn cache_in_shards(
 }
 
 /// Which shards in `dir` may be kept.
-enum Kept {
-    /// Those that were written from the same, by a harvest that was interrupted.
-    Whole,
-    /// Those of them whose bytes have the hash that the manifest of the finished cache has.
-    AsRecorded(BTreeMap<String, String>),
+struct Kept {
+    /// What they may say that they were made from; a former version had the number of rows in it.
+    made_from: Vec<String>,
+    /// The hashes of a finished cache; none where a harvest was interrupted.
+    recorded: Option<BTreeMap<String, String>>,
+}
+
+impl Kept {
+    fn includes(&self, path: &Path, name: &str, plan: &Recorded) -> bool {
+        let is_recorded = || match &self.recorded {
+            None => true,
+            Some(hashes) => hashes.get(name).is_some_and(|hash| artifact::hash_file(path).is_ok_and(|found| found == *hash)),
+        };
+        (0..plan.n_shards()).any(|s| shard_name(s) == name && is_whole(path, plan, s, &self.made_from)) && is_recorded()
+    }
 }
 
 /// Refuses where rows of other settings would be deleted unasked; rows of a model or of tokens that are no more are worth nothing.
-fn what_is_kept(dir: &Path, here: &Manifest, made_from: &str, replace: bool) -> Result<Kept> {
+fn what_is_kept(dir: &Path, plan: &Recorded, here: &Manifest, made_from: &str, replace: bool) -> Result<Kept> {
+    let mut made_from = vec![made_from.to_string(), here.hash()];
     let path = dir.join("manifest.json");
     if !path.exists() {
-        let others = shards(dir)?.into_iter().filter(|(path, _)| made_from_of(path).is_some_and(|of| of != made_from)).count();
+        let within = |name: &str| (0..plan.n_shards()).any(|s| shard_name(s) == name);
+        let is_other = |path: &Path, name: &str| made_from_of(path).is_some_and(|of| !made_from.contains(&of) || !within(name));
+        let others = shards(dir)?.iter().filter(|(path, name)| is_other(path, name)).count();
         if others > 0 && !replace {
-            let what = format!("it holds {others} shards of a harvest with other settings, or of another model, that was not finished");
+            let what =
+                format!("it holds {others} shards of a harvest with other settings, of more tokens or of another model, that was not finished");
             let next = "go on with that by the flags it was begun with, or delete them: the same command with --yes".to_string();
             return Err(artifact::Error::Refused { path: dir.into(), what, next }.into());
         }
-        return Ok(Kept::Whole);
+        return Ok(Kept { made_from, recorded: None });
     }
-    // Nothing is known of the shards beside a damaged manifest.
-    let Ok(there) = Manifest::read(dir, STAGE, FORMAT_VERSION) else { return Ok(Kept::AsRecorded(BTreeMap::new())) };
+    let there = match Manifest::read(dir, STAGE, FORMAT_VERSION) {
+        Ok(there) => there,
+        // Nothing is known of the shards beside a manifest that cannot be read.
+        Err(_) if replace => return Ok(Kept { made_from, recorded: Some(BTreeMap::new()) }),
+        Err(unread) => return Err(unread.into()),
+    };
     if there.inputs == here.inputs && !replace {
         let rows = |manifest: &Manifest| manifest.config["n_rows"].as_u64().unwrap_or(0);
         let mut wanted = here.config.clone();
@@ -223,7 +242,10 @@ fn what_is_kept(dir: &Path, here: &Manifest, made_from: &str, replace: bool) -> 
         }
         settings::refuse_finished(dir, &there.config, &wanted, "--run")?;
     }
-    Ok(Kept::AsRecorded(there.files))
+    let mut of_their_length = here.clone();
+    of_their_length.config["n_rows"] = there.config["n_rows"].clone();
+    made_from.push(of_their_length.hash());
+    Ok(Kept { made_from, recorded: Some(there.files) })
 }
 
 fn made_from_of(path: &Path) -> Option<String> {
@@ -244,26 +266,20 @@ fn shards(dir: &Path) -> Result<Vec<(PathBuf, String)>> {
     Ok(found)
 }
 
-/// Deletes shards that are not kept, and the manifest, so that what is found later is finished and of this harvest.
-fn remove_other_shards(dir: &Path, plan: &Recorded, made_from: &str, kept: Kept) -> Result<()> {
-    artifact::remove_if_there(&dir.join("manifest.json"))?;
+/// Deletes shards that are not kept, then the manifest, so that what is found later is finished and of this harvest: whoever is stopped before leaves a manifest that
+/// what is missing does not agree with.
+fn remove_other_shards(dir: &Path, plan: &Recorded, kept: Kept) -> Result<()> {
     for (path, name) in shards(dir)? {
-        let is_whole = (0..plan.n_shards()).any(|s| shard_name(s) == name && is_whole(&path, plan, s, made_from));
-        let keep = is_whole
-            && match &kept {
-                Kept::Whole => true,
-                Kept::AsRecorded(hashes) => hashes.get(&name).is_some_and(|hash| artifact::hash_file(&path).is_ok_and(|found| found == *hash)),
-            };
-        if !keep {
+        if !kept.includes(&path, &name, plan) {
             fs::remove_file(&path).map_err(|e| artifact::Error::io("delete", &path, e))?;
         }
     }
-    Ok(())
+    Ok(artifact::remove_if_there(&dir.join("manifest.json"))?)
 }
 
-fn is_whole(path: &Path, plan: &Recorded, shard: u64, made_from: &str) -> bool {
+fn is_whole(path: &Path, plan: &Recorded, shard: u64, made_from: &[String]) -> bool {
     TensorFile::open(path).is_ok_and(|file| {
-        file.metadata().get("made_from").is_some_and(|m| m == made_from)
+        file.metadata().get("made_from").is_some_and(|of| made_from.contains(of))
             && file.shape("rows").is_ok_and(|s| s == [plan.rows_of_shard(shard) as usize, plan.d_in])
     })
 }

@@ -22,7 +22,7 @@ mod tests;
 
 pub use cached::{CacheConfig, CacheDtype, CacheSummary, Cached, CachedRows, cache, cache_bytes};
 pub use paired::{Paired, PairedRows};
-pub use plan::{Plan, ShuffleConfig};
+pub use plan::{Plan, ReadRows, ShuffleConfig};
 pub use sequential::{Batch, Sequential};
 pub use shuffled::{Shuffled, WindowRows};
 pub use streamed::{ModelRows, Streamed};

@@ -68,17 +68,29 @@ impl ShuffleConfig {
         Some((hook.parse().ok()?, ShuffleConfig { seed: seed.parse().ok()?, buffer_mib: buffer.parse().ok()?, visits, max_rows: None }))
     }
 
-    /// Where the rows of such words are read, and of a transcoder's (`... to HOOK`) where they are to come to.
-    pub fn hooks_of_rows(rows: &str) -> Option<(crate::lm::HookPoint, Option<crate::lm::HookPoint>)> {
-        let rows = rows.strip_suffix(", cached").unwrap_or(rows);
-        let (rows, target) = rows.rsplit_once(" to ").map_or((rows, None), |(rows, target)| (rows, Some(target)));
-        Some((Self::of_rows(rows)?.0, target.map(str::parse).transpose().ok()?))
-    }
-
     /// The windows of an epoch, out of `all`. Some rows of a window do not count, so a tenth more windows are taken than would hold `max_rows`.
     pub(super) fn windows(&self, all: Range<u64>, n_ctx: usize) -> Range<u64> {
         let wanted = self.max_rows.map_or(u64::MAX, |rows| (rows.saturating_add(rows / 10)).div_ceil(n_ctx as u64).max(1));
         all.start..all.start.saturating_add(wanted).min(all.end)
+    }
+}
+
+/// What an SAE's record says of its rows: those of [`ShuffleConfig::rows`], of a transcoder with where they are to come to behind them (`... to HOOK`), of a cache with `, cached`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ReadRows {
+    pub hook: crate::lm::HookPoint,
+    pub target: Option<crate::lm::HookPoint>,
+    pub cached: bool,
+    pub shuffle: ShuffleConfig,
+}
+
+impl ReadRows {
+    /// None for words that this program does not write.
+    pub fn parse(rows: &str) -> Option<Self> {
+        let (rows, cached) = rows.strip_suffix(", cached").map_or((rows, false), |rows| (rows, true));
+        let (rows, target) = rows.rsplit_once(" to ").map_or((rows, None), |(rows, target)| (rows, Some(target)));
+        let (hook, shuffle) = ShuffleConfig::of_rows(rows)?;
+        Some(ReadRows { hook, target: target.map(str::parse).transpose().ok()?, cached, shuffle })
     }
 }
 

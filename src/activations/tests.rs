@@ -399,6 +399,13 @@ fn rows_that_were_cached_with_other_settings_are_not_deleted_unasked() {
     // A longer one goes on from a shorter one, unasked; of its last shard the rows are more.
     cache(&mut engine, &lm_manifest(0), &stream, dir.path(), other(CacheDtype::F32, None, false), &mut Silent).unwrap();
     assert!(there().iter().filter(|(path, _)| path.ends_with("rows-00000.safetensors")).all(|(path, bytes)| before[path] == *bytes));
+    // A manifest that cannot be read says nothing of whose rows these are.
+    let (path, manifest) = (dir.path().join("manifest.json"), std::fs::read(dir.path().join("manifest.json")).unwrap());
+    std::fs::write(&path, "{").unwrap();
+    let before = there();
+    assert!(cache(&mut engine, &lm_manifest(0), &stream, dir.path(), other(CacheDtype::F32, None, false), &mut Silent).is_err());
+    assert!(there() == before);
+    std::fs::write(&path, manifest).unwrap();
     // Of another model rows are worth nothing.
     cache(&mut engine, &lm_manifest(3), &stream, dir.path(), other(CacheDtype::F32, None, false), &mut Silent).unwrap();
     assert!(CachedRows::open(dir.path(), hook(), &lm_manifest(3), &stream, RERUN).is_ok());
@@ -415,6 +422,10 @@ fn a_longer_cache_goes_on_from_a_shorter_one() {
         cached::cache_in_shards(engine, &lm_manifest(0), &stream, dir.path(), config, 1, &mut Silent).unwrap()
     };
     harvest(&mut engine, Some(140));
+    std::fs::remove_file(dir.path().join("manifest.json")).unwrap();
+    let fewer = CacheConfig { n_tokens: Some(70), ..cache_config(CacheDtype::F32) };
+    let refused = cached::cache_in_shards(&mut engine, &lm_manifest(0), &stream, dir.path(), fewer, 1, &mut Silent).unwrap_err().to_string();
+    assert!(refused.contains("10 shards") && refused.contains("of more tokens"), "{refused}");
     let all = harvest(&mut engine, None);
     assert_eq!(engine.n_tokens, all.counts["rows"], "no window is run twice");
     let fresh = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! The SAEs of a run: their names, which of them are unfinished, and the command that makes one.
 
 use super::stages::lm_manifest;
-use crate::activations::ShuffleConfig;
+use crate::activations::ReadRows;
 use crate::artifact::{RunDir, shell_word};
 use crate::features::NEURONS;
 use crate::lm::LmConfig;
@@ -63,11 +63,11 @@ fn can_go_on(run: &RunDir, name: &str) -> bool {
     begun(run, name).is_some_and(|begun| begun.step == begun.config.steps() || begun.inputs.get("lm") == lm().as_ref())
 }
 
-/// Whether what was begun reads rows that are as wide as those of the model that the run has now.
+/// Whether what was begun reads rows that are as wide as those of the model that the run has now; of rows that are not known nothing can be gone on with.
 fn fits(run: &RunDir, begun: &Begun) -> bool {
     let lm = lm_manifest(run).ok().and_then(|lm| serde_json::from_value::<LmConfig>(lm.config["lm"].clone()).ok());
-    let Some((lm, (hook, target))) = lm.zip(begun.inputs.get("rows").and_then(|rows| ShuffleConfig::hooks_of_rows(rows))) else { return true };
-    let sae = &begun.config.sae;
+    let Some(ReadRows { hook, target, .. }) = begun.inputs.get("rows").and_then(|rows| ReadRows::parse(rows)) else { return false };
+    let (Some(lm), sae) = (lm, &begun.config.sae) else { return true };
     hook.layer < lm.n_layers
         && hook.d_in(&lm) == sae.d_in
         && target.is_none_or(|target| target.layer < lm.n_layers && target.d_in(&lm) == sae.d_out())
@@ -115,6 +115,8 @@ mod tests {
     use crate::sae::{Recipe, SAE_FORMAT_VERSION, SaeConfig, TrainConfig};
     use serde_json::json;
 
+    const ROWS: &str = "blocks.0.mlp.hook_post through 64 MiB, seed 0";
+
     /// What is there of a training that was interrupted after seven steps.
     fn interrupt(run: &RunDir, name: &str, inputs: serde_json::Value) {
         let config = TrainConfig::short(SaeConfig::new(4, 8, Recipe::topk(2, false)), 640, 64, 0);
@@ -132,7 +134,7 @@ mod tests {
         let main = run.sae("main").join("cfg.json");
         fs::create_dir_all(main.parent().unwrap()).unwrap();
         fs::write(main, "").unwrap();
-        interrupt(&run, "wide", json!({ "rows": "some" }));
+        interrupt(&run, "wide", json!({ "rows": ROWS }));
         assert_eq!(saes_in_words(&run, None), "main, wide (unfinished)");
         assert_eq!(saes_in_words(&run, Some("main")), "wide (unfinished)");
         let said = train_it(&run, "wide");
@@ -141,7 +143,7 @@ mod tests {
         assert!(said.starts_with("train it with: monosem sae train --name other") && !said.contains("--resume"), "{said}");
         assert!(!is_unfinished(&run, "other"), "nothing was begun");
         // One that is there and trained anew can be opened all the while.
-        interrupt(&run, "main", json!({ "rows": "some" }));
+        interrupt(&run, "main", json!({ "rows": ROWS }));
         assert!(!is_unfinished(&run, "main"));
         // Deleted, with the empty folder that every finished training leaves.
         fs::create_dir_all(run.sae_checkpoints("gone")).unwrap();
@@ -156,19 +158,19 @@ mod tests {
         fs::create_dir_all(run.sae("main")).unwrap();
         Manifest::new("sae", SAE_FORMAT_VERSION, serde_json::to_value(&config).unwrap(), 0).write(&run.sae("main")).unwrap();
         assert!(train_command(&run, "main").ends_with("--resume"), "a finished one has its settings in its manifest");
-        interrupt(&run, "main-shuffled", json!({ "rows": "some", WEIGHTS: "shuffled, seed 0" }));
+        interrupt(&run, "main-shuffled", json!({ "rows": ROWS, WEIGHTS: "shuffled, seed 0" }));
         assert!(train_it(&run, "main-shuffled").contains("go on with: monosem sae controls --name main "), "{}", train_it(&run, "main-shuffled"));
-        interrupt(&run, "mine-shuffled", json!({ "rows": "some" }));
+        interrupt(&run, "mine-shuffled", json!({ "rows": ROWS }));
         assert!(train_command(&run, "mine-shuffled").contains("sae train --name mine-shuffled"), "a name alone makes no control");
         for k in [16, 32] {
-            interrupt(&run, &format!("sweep-k{k}"), json!({ "rows": "some" }));
+            interrupt(&run, &format!("sweep-k{k}"), json!({ "rows": ROWS }));
         }
         assert!(train_it(&run, "sweep").starts_with("name one of sweep-k16, sweep-k32, or train it with: "), "{}", train_it(&run, "sweep"));
         // A damaged one is trained, whatever else has a name that begins so.
-        interrupt(&run, "main-k2", json!({ "rows": "some" }));
+        interrupt(&run, "main-k2", json!({ "rows": ROWS }));
         assert!(train_it(&run, "main").starts_with("train it with: "), "{}", train_it(&run, "main"));
         // What was begun on a model that is no more cannot go on: it is made anew with its settings, if they are of any use.
-        interrupt(&run, "older", json!({ "rows": "some", "lm": "replaced" }));
+        interrupt(&run, "older", json!({ "rows": ROWS, "lm": "replaced" }));
         let said = train_it(&run, "older");
         assert!(said.starts_with("train it with: ") && said.ends_with("--resume --yes"), "{said}");
         let model = LmConfig { d_mlp: 4, ..LmConfig::tiny() };
@@ -184,6 +186,9 @@ mod tests {
         assert_ne!(model.d_model, 4);
         interrupt(&run, "across", json!({ "rows": "blocks.0.mlp.hook_post through 64 MiB, seed 0 to blocks.0.hook_mlp_out", "lm": "replaced" }));
         let said = train_command(&run, "across");
+        assert!(said.ends_with("--yes") && !said.contains("--resume"), "{said}");
+        interrupt(&run, "unknown", json!({ "rows": "those of a former program", "lm": "replaced" }));
+        let said = train_command(&run, "unknown");
         assert!(said.ends_with("--yes") && !said.contains("--resume"), "{said}");
         interrupt(&run, "along", json!({ "rows": "blocks.0.mlp.hook_post through 64 MiB, seed 0 to blocks.0.mlp.hook_post", "lm": "replaced" }));
         assert!(train_command(&run, "along").ends_with("--resume --yes"));

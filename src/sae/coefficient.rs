@@ -34,14 +34,18 @@ impl Control {
     /// it rises on until L0 would be there within the other.
     const STANDS: f64 = 2.0;
     const FOLLOWS: f64 = 0.1;
-    /// It rises with the error of the mean, with the first at least, until no more than the second is missing.
+    /// It rises with the error of the mean, with the first at least, until no more than the second is missing; not where more than the third is, since L0 stands still there
+    /// before it begins to fall; and to so many limits.
     const LEAST_ERROR: f64 = 0.2;
     const CLOSE: f64 = 0.02;
+    const FAR: f64 = 1.0;
+    const MOST_LIMITS: f64 = 4.0;
 
     /// After a step whose batch had `l0` active latents per row. `limit` is the factor beyond which more of the penalty does nothing
     /// ([`super::Architecture::saturates`]).
     pub fn steer(&mut self, l0: f64, target: f64, steps: u64, limit: Option<f64>) {
-        let share = Self::SHARE.max(Self::RENEWALS / steps as f64).min(0.5);
+        let least = if limit.is_some() { 0.0 } else { Self::SHARE };
+        let share = least.max(Self::RENEWALS / steps as f64).min(0.5);
         let before = self.l0;
         self.l0 = if before == 0.0 { l0 } else { (1.0 - share) * before + share * l0 };
         match limit {
@@ -80,16 +84,19 @@ impl Control {
     fn between(&mut self, (l0, before): (f64, f64), target: f64, steps: u64, limit: f64) {
         let error = (l0 / target).ln().clamp(-1.0, 1.0);
         let most = limit.max(self.level);
-        let steered = self.level + Self::AT_ONCE * limit * error;
+        // What rose past the limit comes down as fast as it would from there.
+        let times = if error < 0.0 { most / limit } else { 1.0 };
+        let steered = self.level + Self::AT_ONCE * limit * times * error;
         let in_time = Self::IN_TIME * limit / steps as f64;
         if steered.abs() < most {
-            self.level = (self.level + in_time * error).clamp(-limit, most);
+            self.level = (self.level + in_time * times * error).clamp(-limit, most);
         } else if steered >= most && before > 0.0 {
             let falls = (before / self.l0).ln() * steps as f64;
             let missing = (self.l0 / target).ln();
             let within = if self.level < limit { Self::STANDS } else { Self::FOLLOWS };
-            if missing > Self::CLOSE && falls < missing / within {
-                self.level = (self.level + in_time * missing.clamp(Self::LEAST_ERROR, 1.0)).min(Self::MOST);
+            if missing > Self::CLOSE && missing < Self::FAR && falls < missing / within {
+                let highest = (Self::MOST_LIMITS * limit).max(self.level);
+                self.level = (self.level + in_time * missing.max(Self::LEAST_ERROR)).min(highest);
             }
         }
         self.factor = steered.clamp(-limit, limit.max(self.level));
@@ -159,25 +166,45 @@ mod tests {
             assert!((l0(threshold) / 20.0 - 1.0).abs() < 0.05, "{} at {}", l0(threshold), control.factor);
             assert!(control.factor < 0.0, "{}", control.factor);
         }
-        // At the limit next to no error is kept while L0 falls, so that the way back is short.
+        // At the limit no error is kept while L0 falls, nor while it is far above, so that the way back is short.
         let mut control = Control::default();
         (0..1000).for_each(|step| control.steer(500.0 * (-4.0 * f64::from(step) / 1000.0).exp(), 5.0, 1000, Some(0.5)));
-        assert!(control.factor == 0.5 && control.level < 0.5, "{control:?}");
+        assert_eq!((control.factor, control.level), (0.5, 0.0));
+        let mut control = Control::default();
+        (0..1000).for_each(|_| control.steer(500.0, 20.0, 1000, Some(0.5)));
+        assert_eq!((control.factor, control.level), (0.5, 0.0));
         // Nothing is active: as far below as it goes, and a number.
         control.steer(0.0, 20.0, 1000, Some(0.5));
         assert_eq!(control.factor, -0.5);
     }
 
     #[test]
+    fn thresholds_that_take_long_before_l0_falls_do_not_raise_the_limit() {
+        // L0 as it follows thresholds that can cover four units in the run: first not at all, then fast.
+        for l0 in [|t: f64| 400.0 * (-t * t / 3.0).exp(), |t: f64| 400.0 * (-2.0 * (t - 1.0).max(0.0)).exp()] {
+            for steps in [2_000, 20_000] {
+                let (mut control, mut threshold, mut lowest) = (Control::default(), 0.0f64, f64::INFINITY);
+                for _ in 0..steps {
+                    control.steer(l0(threshold), 20.0, steps, Some(1.0));
+                    threshold = (threshold + 4.0 / steps as f64 * control.factor.clamp(-1.0, 1.0)).max(0.0);
+                    lowest = lowest.min(l0(threshold));
+                }
+                assert!(lowest > 18.0 && (l0(threshold) / 20.0 - 1.0).abs() < 0.05 && control.level < 0.5, "{lowest} to {}", l0(threshold));
+            }
+        }
+    }
+
+    #[test]
     fn where_l0_stands_still_above_the_target_the_limit_rises_until_it_does_not() {
         // L0 is 27 at a coefficient of 1, and 20 at 1.82: 27 / coefficient^(1/2), with a lag of twenty steps.
-        let (mut control, mut l0) = (Control::default(), 400.0);
-        let mut highest = 0.0f64;
-        for _ in 0..4000 {
-            l0 += 0.05 * (27.0 / control.factor.max(0.05).sqrt() - l0);
-            control.steer(l0, 20.0, 4000, Some(1.0));
-            highest = highest.max(control.factor);
+        for steps in [2_000, 50_000] {
+            let (mut control, mut l0, mut highest) = (Control::default(), 400.0, 0.0f64);
+            for _ in 0..steps {
+                l0 += 0.05 * (27.0 / control.factor.max(0.05).sqrt() - l0);
+                control.steer(l0, 20.0, steps, Some(1.0));
+                highest = highest.max(control.factor);
+            }
+            assert!((l0 / 20.0 - 1.0).abs() < 0.03 && (control.factor - 1.82).abs() < 0.15 && highest < 2.0, "{l0} at {}, {highest}", control.factor);
         }
-        assert!((l0 / 20.0 - 1.0).abs() < 0.03 && (control.factor - 1.82).abs() < 0.15 && highest < 2.5, "{l0} at {}, {highest}", control.factor);
     }
 }

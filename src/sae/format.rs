@@ -98,9 +98,13 @@ impl Sae {
             // Two latents that tie to the last bit may change places on another CPU; x_hat then stays the same, so it is the judge of ties.
             let swapped = name == "acts" && matches!(sae.select, Select::TopK { .. }) && mostly_equal(&got, &want, most * SELFTEST_TOLERANCE);
             if (off.is_nan() || off > SELFTEST_TOLERANCE * most) && !swapped {
-                let what = format!(
-                    "its self-test disagrees: {name} is off by {off:.3e} where values reach {most:.3e}; weights and self-test are not of one SAE"
-                );
+                let why = match sae.select {
+                    Select::Pursuit { .. } => {
+                        "weights and self-test are not of one SAE, or of a former program, whose pursuit ended before a latent came twice"
+                    }
+                    _ => "weights and self-test are not of one SAE",
+                };
+                let what = format!("its self-test disagrees: {name} is off by {off:.3e} where values reach {most:.3e}; {why}");
                 return Err(Error::Corrupt { path, what });
             }
         }
@@ -137,6 +141,12 @@ impl Sae {
             let what = || format!("{name} holds a value that is not finite");
             if values.iter().all(|v| v.is_finite()) { Ok(values) } else { Err(Error::Corrupt { path: file.path().into(), what: what() }) }
         };
+        // A latent may be switched off by a threshold that nothing exceeds.
+        let thresholds = |name: &str| -> Result<Vec<f32>> {
+            let values = file.f32(name, &[d_sae])?;
+            let what = || format!("{name} holds a value that is no threshold");
+            if values.iter().all(|v| *v > f32::NEG_INFINITY) { Ok(values) } else { Err(Error::Corrupt { path: file.path().into(), what: what() }) }
+        };
         let architecture = cfg["architecture"].as_str().unwrap_or_default();
         // `skip_transcoder` and `transcoder` alone keep what is above zero.
         let (rule, skip) = match architecture.strip_suffix("transcoder") {
@@ -153,11 +163,11 @@ impl Sae {
             "topk" => {
                 Select::TopK { k: size("k").and_then(|k| if k <= d_sae { Ok(k) } else { Err(corrupt(format!("k is {k} of {d_sae} latents"))) })? }
             }
-            "jumprelu" => Select::JumpRelu { threshold: floats("threshold", &[d_sae])? },
+            "jumprelu" => Select::JumpRelu { threshold: thresholds("threshold")? },
             "refined_jumprelu" if skip.is_none() => {
                 let step = cfg["refine_step"].as_f64().filter(|step| (0.0..=1.0).contains(step));
                 let step = step.ok_or_else(|| corrupt(format!("refine_step is {}", cfg["refine_step"])))? as f32;
-                Select::Refined { step, first: floats("first_threshold", &[d_sae])?, threshold: floats("threshold", &[d_sae])? }
+                Select::Refined { step, first: thresholds("first_threshold")?, threshold: thresholds("threshold")? }
             }
             "gated" if skip.is_none() => Select::Gated { b_mag: floats("b_mag", &[d_sae])?, r_mag: floats("r_mag", &[d_sae])? },
             "matching_pursuit" if skip.is_none() => {

@@ -182,11 +182,18 @@ pub fn load(dir: &Path, step: u64) -> Result<Sae> {
         if values.iter().all(|v| v.is_finite()) { Ok(values) } else { Err(corrupt(format!("{name} holds a value that is not finite"))) }
     };
     let of_each = |name: &str| floats(name, &[d_sae]);
+    // A latent may be switched off by a threshold that nothing exceeds.
+    let thresholds = |name: &str| {
+        let values = file.f32(name, &[d_sae])?;
+        if values.iter().all(|v| *v > f32::NEG_INFINITY) { Ok(values) } else { Err(corrupt(format!("{name} holds a value that is no threshold"))) }
+    };
     let select = match rule {
         Rule::Relu => Select::Relu,
         Rule::Topk => Select::TopK { k: kept()? },
-        Rule::JumpRelu => Select::JumpRelu { threshold: of_each("threshold")? },
-        Rule::Refined => Select::Refined { step: number("refine", refine)?, first: of_each("first_threshold")?, threshold: of_each("threshold")? },
+        Rule::JumpRelu => Select::JumpRelu { threshold: thresholds("threshold")? },
+        Rule::Refined => {
+            Select::Refined { step: number("refine", refine)?, first: thresholds("first_threshold")?, threshold: thresholds("threshold")? }
+        }
         Rule::Pursuit => Select::Pursuit { k: kept()?, least: number("least", least)? },
         Rule::Gated => Select::Gated { b_mag: of_each("b_mag")?, r_mag: of_each("r_mag")? },
     };

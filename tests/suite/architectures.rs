@@ -55,9 +55,11 @@ fn a_control_is_not_put_beside_controls_of_its_own() {
     let dir = copied.path();
     works(dir, &["sae", "train", "--d-sae", "64", "--k", "4", "--rows", "3000", "--batch", "256", "--run", "small", "--name", "a"]);
     works(dir, &["sae", "controls", "--name", "a", "--tokens", "3000", "--ce-tokens", "1000", "--run", "small"]);
-    let refused = fails(dir, &["sae", "controls", "--name", "a-shuffled", "--run", "small"]);
-    assert!(refused.contains("a-shuffled is a control itself"), "{refused}");
-    assert!(!dir.join("small/sae/a-shuffled-frozen").exists());
+    for control in ["a-shuffled", "a-frozen", "a-soft-frozen"] {
+        let refused = fails(dir, &["sae", "controls", "--name", control, "--run", "small"]);
+        assert!(refused.contains(&format!("{control} is a control itself")), "{refused}");
+        assert!(!dir.join(format!("small/sae/{control}-frozen")).exists());
+    }
 }
 
 #[test]

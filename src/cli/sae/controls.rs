@@ -4,7 +4,7 @@ use super::super::{Global, Interrupted, Terminal, again, one_or_more};
 use super::{Subject, is_missed};
 use crate::artifact::{Manifest, RunDir, grouped, settings, write_json};
 use crate::pipeline::{self, ControlKind, ControlRow, EvalConfig, controls};
-use crate::sae::{Forecast, SAE_FORMAT_VERSION, Speed, metric_formulas, seconds_in_words};
+use crate::sae::{Decoder, Forecast, SAE_FORMAT_VERSION, Speed, TrainConfig, metric_formulas, seconds_in_words};
 use anyhow::bail;
 
 #[derive(Debug, clap::Args)]
@@ -34,8 +34,9 @@ pub fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         bail!("{} is a transcoder: its controls would have to reconstruct another place than they read\n  name an SAE", args.name);
     }
     let manifest = Manifest::read(&dir, "sae", SAE_FORMAT_VERSION)?;
-    if pipeline::shuffled_by(&manifest).is_some() {
-        bail!("{} is a control itself, of the model with its weights shuffled\n  name the SAE that it is a control of", args.name);
+    let holds_its_decoder = serde_json::from_value::<TrainConfig>(manifest.config.clone()).is_ok_and(|config| config.decoder != Decoder::Free);
+    if pipeline::shuffled_by(&manifest).is_some() || holds_its_decoder {
+        bail!("{} is a control itself\n  name the SAE that it is a control of", args.name);
     }
     tell!("trains {0}-frozen, {0}-soft-frozen and {0}-shuffled where they are not there, each on as many rows as {0}", args.name);
     let to_train = pipeline::controls_to_train(run, &args.name)?;

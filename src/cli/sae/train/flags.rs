@@ -1,6 +1,6 @@
 //! The flags of `monosem sae train`, and the SAEs that they ask for.
 
-use crate::activations::ShuffleConfig;
+use crate::activations::{ReadRows, ShuffleConfig};
 use crate::cli::{one_or_more, sae_name};
 use crate::lm::{self, HookPoint};
 use crate::sae::{Begun, Decoder, Recipe, Resample, SaeConfig, Target, TrainConfig};
@@ -170,14 +170,11 @@ impl Train {
     /// The flags as which `begun` was begun, and what they ask for; none where its rows are not of a kind that flags ask for.
     pub fn as_begun(&self, begun: Begun) -> Option<(Train, Asked)> {
         let Begun { config, inputs, .. } = begun;
-        let rows = inputs.get("rows")?;
-        let (rows, cached) = rows.strip_suffix(", cached").map_or((&rows[..], false), |rows| (rows, true));
-        let (rows, target) = rows.rsplit_once(" to ").map_or((rows, None), |(rows, target)| (rows, Some(target)));
-        let (hook, shuffle) = ShuffleConfig::of_rows(rows)?;
+        let ReadRows { hook, target, cached, shuffle } = ReadRows::parse(inputs.get("rows")?)?;
         let shuffle = ShuffleConfig { max_rows: Some(config.rows), ..shuffle };
         let train = Train {
             hook,
-            target: target.map(str::parse).transpose().ok()?,
+            target,
             cached,
             rows: config.rows,
             batch: config.batch,
