@@ -430,7 +430,9 @@ fn saes_trained_from_a_cache_are_those_that_streaming_gives() {
     assert!(streamed[0] != streamed[1]);
     works(dir, &["sae", "eval", "--name", "cached-0", "--tokens", "5000", "--ce-tokens", "1000", "--run", "small"]);
     // From rounded rows come other weights: the rows are those of the cache.
-    works(dir, &["harvest", "--run", "small"]);
+    let refused = fails(dir, &["harvest", "--run", "small"]);
+    assert!(refused.contains("dtype is f32 there, bf16 here") && refused.contains("--yes"), "{refused}");
+    works(dir, &["harvest", "--yes", "--run", "small"]);
     assert!(train("rounded", &["--k", "4", "--cached"]).0 != streamed[0]);
 }
 
