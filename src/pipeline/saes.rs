@@ -156,7 +156,9 @@ mod tests {
         let run = RunDir::new(dir.path(), "mine");
         let config = TrainConfig::short(SaeConfig::new(4, 8, Recipe::topk(2, false)), 640, 64, 0);
         fs::create_dir_all(run.sae("main")).unwrap();
-        Manifest::new("sae", SAE_FORMAT_VERSION, serde_json::to_value(&config).unwrap(), 0).write(&run.sae("main")).unwrap();
+        let mut made = Manifest::new("sae", SAE_FORMAT_VERSION, serde_json::to_value(&config).unwrap(), 0);
+        made.inputs.insert("rows".into(), ROWS.into());
+        made.write(&run.sae("main")).unwrap();
         assert!(train_command(&run, "main").ends_with("--resume"), "a finished one has its settings in its manifest");
         interrupt(&run, "main-shuffled", json!({ "rows": ROWS, WEIGHTS: "shuffled, seed 0" }));
         assert!(train_it(&run, "main-shuffled").contains("go on with: monosem sae controls --name main "), "{}", train_it(&run, "main-shuffled"));
