@@ -10,7 +10,7 @@ use std::io;
 use std::ops::Range;
 
 /// Where the rows of windows come from: a model, or a cache on disk.
-pub trait WindowRows {
+pub trait WindowRows: Send {
     fn d_in(&self) -> usize;
 
     /// Rows of the given windows of the stream, one after another: `ids` (windows.len() n_ctx,) are their tokens, `rows`

@@ -53,7 +53,7 @@ pub struct StepReport {
 }
 
 /// One language model on one device. `ids` holds whole windows of `window` tokens each, one after another; attention stays inside a window.
-pub trait Engine {
+pub trait Engine: Send {
     fn config(&self) -> &LmConfig;
 
     /// Activations at `hook`, shape rows (ids.len(), d_in). Does no work above the hook.

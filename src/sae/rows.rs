@@ -2,8 +2,9 @@
 
 use std::io;
 
-/// A source of activation rows, (n, width), already shuffled where it matters. A pure function of its seed and position.
-pub trait RowSource {
+/// A source of activation rows, (n, width), already shuffled where it matters. A pure function of its seed and position. Training reads it from another
+/// thread than its own.
+pub trait RowSource: Send {
     /// Numbers to a row: d_in, and behind them d_out for a transcoder ([`super::SaeConfig::d_row`]).
     fn width(&self) -> usize;
 

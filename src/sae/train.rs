@@ -136,19 +136,33 @@ fn begin<'a>(source: &mut dyn RowSource, jobs: &[(&'a TrainConfig, &'a Place)], 
     }
 }
 
+/// Steps until all are done. The next batch is read while a step is taken, by the same pool of threads: what either leaves idle the other uses.
 fn run(source: &mut dyn RowSource, trainings: &mut [Training], progress: &mut dyn Progress) -> Result<()> {
-    let config = trainings[0].config;
+    let (config, start, n) = (trainings[0].config, trainings[0].start, trainings.len());
     let (mut since, mut rows_since) = (Instant::now(), 0);
     let mut rows = vec![0.0; config.batch * config.sae.d_row()];
+    let mut next_rows = vec![0.0; rows.len()];
+    let mut read = read_batch(source, start, &mut rows);
     while trainings[0].step < config.steps() {
-        read_batch(source, trainings[0].start, &mut rows, progress)?;
+        read?.iter().for_each(|note| progress.note(note));
+        // Of the rows that follow: where a resampling draws from and a checkpoint goes on.
+        let position = source.position();
+        let ahead = trainings[0].step + 1 < config.steps() && !trainings.iter().any(Training::resamples_next);
+        read = Ok(Vec::new());
+        let mut steps = Ok(Vec::new());
+        rayon::in_place_scope(|scope| {
+            if ahead {
+                scope.spawn(|_| read = read_batch(source, start, &mut next_rows));
+            }
+            let step = |training: &mut Training| training.one_step(&rows, &mut Named { name: training.place.name(n), to: progress });
+            steps = trainings.iter_mut().map(step).collect::<Result<Vec<_>>>();
+        });
         rows_since += config.batch as u64;
-        let n = trainings.len();
-        for training in trainings.iter_mut() {
-            let lr = training.one_step(&rows, source, &mut Named { name: training.place.name(n), to: progress })?;
+        for (training, taken) in trainings.iter_mut().zip(steps?) {
+            training.resample_if_due(taken, source, &mut Named { name: training.place.name(n), to: progress })?;
             let (config, step) = (training.config, training.step);
             if step.is_multiple_of(config.log_every) || step == config.steps() {
-                training.log(lr, rows_since as f64 / since.elapsed().as_secs_f64().max(1e-9))?;
+                training.log(taken.lr, rows_since as f64 / since.elapsed().as_secs_f64().max(1e-9))?;
             }
             if config.snapshot_steps().contains(&step)
                 && let Err(error) = training.snapshot()
@@ -168,11 +182,16 @@ fn run(source: &mut dyn RowSource, trainings: &mut [Training], progress: &mut dy
         let interrupted = progress.interrupted() && step < config.steps();
         if interrupted || (step.is_multiple_of(config.checkpoint_every) && step < config.steps()) {
             for training in trainings.iter() {
-                let path = training.checkpoint(source.position()).write(&training.place.checkpoints)?;
+                let path = training.checkpoint(position).write(&training.place.checkpoints)?;
                 if interrupted && std::ptr::eq(training, &trainings[trainings.len() - 1]) {
                     return Err(Error::Interrupted { step, path });
                 }
             }
+        }
+        if ahead {
+            std::mem::swap(&mut rows, &mut next_rows);
+        } else if step < config.steps() {
+            read = read_batch(source, start, &mut rows);
         }
     }
     Ok(())
@@ -185,12 +204,13 @@ fn figures(trainings: &[Training]) -> String {
     format!("fvu {fvu}  l0 {l0}  dead {} %", of_each(&|t| format!("{:.1}", 100.0 * t.dead_frac())))
 }
 
-/// Fills `rows` (B, D), from `start` again where the rows end.
-fn read_batch(source: &mut dyn RowSource, start: u64, rows: &mut [f32], progress: &mut dyn Progress) -> Result<()> {
+/// Fills `rows` (B, D), from `start` again where the rows end; returns what there is to say of it.
+fn read_batch(source: &mut dyn RowSource, start: u64, rows: &mut [f32]) -> Result<Vec<String>> {
     let d = source.width();
     let batch = rows.len() / d;
     let mut filled = 0;
     let mut wrapped = false;
+    let mut notes = Vec::new();
     while filled < batch {
         let position = source.position();
         let n = source.next_rows(&mut rows[filled * d..]).map_err(|source| Error::Source { position, source })?;
@@ -201,11 +221,11 @@ fn read_batch(source: &mut dyn RowSource, start: u64, rows: &mut [f32], progress
                 return Err(Error::TooFewRows { found: filled as u64, expected: batch as u64 });
             }
             wrapped = n == 0 || wrapped;
-            progress.note(&format!("the rows ended after {}; starting over", position + n as u64 - start));
+            notes.push(format!("the rows ended after {}; starting over", position + n as u64 - start));
             source.seek(start).map_err(|source| Error::Source { position: start, source })?;
         }
     }
-    Ok(())
+    Ok(notes)
 }
 
 /// Writes the finished SAE with its manifest.
@@ -227,6 +247,9 @@ fn keep(training: Training, source: &mut dyn RowSource) -> Result<TrainedSae> {
     Ok(trained)
 }
 
+#[cfg(test)]
+#[path = "ahead_tests.rs"]
+mod ahead;
 #[cfg(test)]
 #[path = "known_bugs_tests.rs"]
 mod known_bugs;

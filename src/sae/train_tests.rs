@@ -120,8 +120,9 @@ pub(crate) fn place(dir: &Path) -> Place {
 /// One step of a training on the rows that come next.
 fn next(training: &mut Training, source: &mut Synthetic, watch: &mut Watch) {
     let mut rows = vec![0.0; training.config.batch * source.d];
-    read_batch(source, training.start, &mut rows, watch).unwrap();
-    training.one_step(&rows, source, watch).unwrap();
+    read_batch(source, training.start, &mut rows).unwrap();
+    let taken = training.one_step(&rows, watch).unwrap();
+    training.resample_if_due(taken, source, watch).unwrap();
 }
 
 pub(crate) fn small(recipe: Recipe, rows: u64) -> TrainConfig {

@@ -50,6 +50,13 @@ enum Stuck {
     Said,
 }
 
+/// What a step was taken with: the learning rate, and the coefficient of the penalty.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taken {
+    pub lr: f64,
+    pub sparsity: f64,
+}
+
 /// One training in progress.
 pub(super) struct Training<'a> {
     pub config: &'a TrainConfig,
@@ -178,9 +185,8 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// One step on raw rows (B, D) or (B, D + E): trains, counts, resamples where it is due (from the rows that come next in `source`, which is put back); returns the
-    /// learning rate.
-    pub fn one_step(&mut self, rows: &[f32], source: &mut dyn RowSource, progress: &mut dyn Progress) -> Result<f64> {
+    /// One step on raw rows (B, D) or (B, D + E): trains and counts.
+    pub fn one_step(&mut self, rows: &[f32], progress: &mut dyn Progress) -> Result<Taken> {
         let config = self.config;
         self.batch.copy_from_slice(rows);
         self.scales.apply(&mut self.batch);
@@ -216,12 +222,26 @@ impl<'a> Training<'a> {
             self.say_if_inert(sparsity, progress);
         }
         self.sort_latents();
-        let due = config.resample.as_ref().is_some_and(|r| r.at.iter().any(|&at| (at * config.steps() as f64) as u64 == self.step));
-        if due {
-            // A reward for latents that are active says nothing of which rows are badly explained.
-            self.resample(sparsity.max(0.0), source, progress)?;
+        Ok(Taken { lr, sparsity })
+    }
+
+    /// Whether dead latents are to be resampled after the next step.
+    pub fn resamples_next(&self) -> bool {
+        self.resamples_after(self.step + 1)
+    }
+
+    fn resamples_after(&self, step: u64) -> bool {
+        let steps = self.config.steps() as f64;
+        self.config.resample.as_ref().is_some_and(|r| r.at.iter().any(|&at| (at * steps) as u64 == step))
+    }
+
+    /// After a step: resamples where it is due, from the rows that come next in `source`, which is put back.
+    pub fn resample_if_due(&mut self, taken: Taken, source: &mut dyn RowSource, progress: &mut dyn Progress) -> Result<()> {
+        if !self.resamples_after(self.step) {
+            return Ok(());
         }
-        Ok(lr)
+        // A reward for latents that are active says nothing of which rows are badly explained.
+        self.resample(taken.sparsity.max(0.0), source, progress)
     }
 
     /// Says once that the coefficient is changed at full speed, or is as far as it goes, and L0 does not follow.
