@@ -34,8 +34,9 @@ pub use terminal::Terminal;
 use crate::artifact::{RERUN, RunDir, shell_word};
 use crate::corpus::Tokenizer;
 use anyhow::bail;
-use clap::{Args, Parser, Subcommand};
-use std::num::NonZeroUsize;
+use clap::error::{ContextKind, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::num::{IntErrorKind, NonZeroUsize, ParseFloatError, ParseIntError};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -97,7 +98,7 @@ enum Command {
 
 /// Parses the command line and runs it. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted after saving.
 pub fn main() -> ExitCode {
-    let Cli { mut global, command } = Cli::parse();
+    let Cli { mut global, command } = Cli::try_parse().unwrap_or_else(|error| in_our_words(error).exit());
     if let Command::Info(info::Args { name: Some(name), .. }) = &command {
         global.run.clone_from(name);
     }
@@ -123,6 +124,20 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&error),
     }
+}
+
+/// The same error, where a value is no number with what is expected in place of how the standard library puts it.
+fn in_our_words(error: clap::Error) -> clap::Error {
+    let source = std::error::Error::source(&error);
+    let expected = match (source.and_then(|s| s.downcast_ref::<ParseIntError>()).map(ParseIntError::kind), source) {
+        (Some(IntErrorKind::PosOverflow | IntErrorKind::NegOverflow), _) => "the number is too large",
+        (Some(_), _) => "a whole number is expected",
+        (None, Some(source)) if source.is::<ParseFloatError>() => "a number is expected, such as 12, 0.05 or 3e-4",
+        _ => return error,
+    };
+    let (Some(argument), Some(value)) = (error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidValue)) else { return error };
+    let what = format!("invalid value '{value}' for '{argument}': {expected}");
+    Cli::command().error(ErrorKind::ValueValidation, what)
 }
 
 /// Refuses a run that is not there, unless the command makes it or needs none.
@@ -283,7 +298,6 @@ fn pattern(regex: &str) -> anyhow::Result<regex::bytes::Regex> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
     use std::collections::BTreeSet;
 
     /// Calls `check` on the program and every subcommand.
@@ -302,6 +316,27 @@ mod tests {
         }
         for text in ["", "0", "0k", "-3", "k", ".5M", "1.5", "1.2345k", "1.5MM", "1e6", "99999999999G", "+", "µ"] {
             assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused_in_our_words_and_everything_else_as_it_was() {
+        let refused = |line: &str| {
+            let error = Cli::try_parse_from(line.split(' ')).err().unwrap();
+            let before = error.to_string();
+            (in_our_words(error).to_string(), before)
+        };
+        for (line, what) in [
+            ("monosem sae train --lr x", "invalid value 'x' for '--lr <X>': a number is expected, such as 12"),
+            ("monosem sae train --k 16,y", "invalid value 'y' for '--k <N,...>': a number is expected"),
+            ("monosem features find --kind prose --n-tokens 1.5", "invalid value '1.5' for '--n-tokens <N>': a whole number is expected"),
+            ("monosem features find --kind prose --n-tokens 99999999999999999999", "the number is too large"),
+        ] {
+            assert!(refused(line).0.contains(what), "{}", refused(line).0);
+        }
+        for line in ["monosem sae train --rows x", "monosem sae train --recipe none", "monosem sae tain"] {
+            let (now, before) = refused(line);
+            assert_eq!(now, before);
         }
     }
 

@@ -219,6 +219,11 @@ pub trait Architecture: fmt::Debug + Sync {
     fn finish_latent(&self, _latent: &mut LatentStep) {}
 }
 
+/// An error of reading a setting, without names of types.
+fn in_words(error: &serde_json::Error) -> String {
+    ["usize", "u64"].iter().fold(error.to_string(), |text, kind| text.replace(kind, "a whole number")).replace("f64", "a number")
+}
+
 impl Recipe {
     /// The architecture of this name with these settings in place of its defaults.
     ///
@@ -245,8 +250,8 @@ impl Recipe {
         // Said of the first setting that cannot be read alone.
         let alone = |key: &str, setting: &Value| serde_json::from_value::<Recipe>(serde_json::json!({ "name": default.name(), key: setting })).err();
         serde_json::from_value(value).or_else(|e| match settings.iter().find_map(|(key, setting)| Some((key, setting, alone(key, setting)?))) {
-            Some((key, setting, e)) => refuse(format!("{key} of {name} is {setting}: {e}")),
-            None => refuse(format!("{name}: {e}")),
+            Some((key, setting, e)) => refuse(format!("{key} of {name} is {setting}: {}", in_words(&e))),
+            None => refuse(format!("{name}: {}", in_words(&e))),
         })
     }
 
@@ -342,5 +347,7 @@ mod tests {
         // Which of two values is meant cannot be told.
         let twice = Recipe::named("topk", &[("k", 16.into()), ("k", 8.into())]).unwrap_err().to_string();
         assert!(twice.contains("k of topk is given twice, as 16 and as 8"), "{twice}");
+        let half = Recipe::named("topk", &[("k", 1.5.into())]).unwrap_err().to_string();
+        assert!(half.contains("k of topk is 1.5") && half.ends_with("expected a whole number"), "{half}");
     }
 }

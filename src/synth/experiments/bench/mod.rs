@@ -5,9 +5,10 @@
 //! - bench-16k-v1: a ladder of what was added to BatchTopK and to Matryoshka, at 50M rows, and the best recipe at 200M, one seed each, the rate falling over the last third
 //!   (researchRalph 2026, sae-bench-v3, which takes up Chanin's claude-auto-research-synthsaebench).
 //!
-//! Which published figure stands beside which SAE is told by `published`. L0 is that which was asked for: one that was not
+//! Which published figure stands beside which SAE is told by `published`; what the small one had from us before, by `baseline`. L0 is that which was asked for: one that was not
 //! reached is a miss. Where the published training is known to differ from ours in what no recipe says (units, controllers, AuxK), that is said.
 
+mod baseline;
 mod published;
 
 use self::published::{LADDER_ROWS, Published, differs};
@@ -134,6 +135,9 @@ fn run(experiment: &Experiment, data: &ForestConfig, size: &Size, ask: &Ask, pro
     let published: Vec<Option<Published>> = chosen.iter().map(|chosen| Published::of(experiment.name, rows, chosen)).collect();
     let mut list: Vec<Figure> = all.iter().zip(&published).flat_map(|((chosen, scores), beside)| figures(chosen, scores, *beside)).collect();
     let (as_it_is, small) = (ask.recipes.is_empty() && rows == experiment.rows, experiment.name == BENCH_SMALL.name);
+    if as_it_is && small {
+        list = list.into_iter().map(baseline::held).collect();
+    }
     if as_it_is {
         list.extend(ranking(&list));
     }
