@@ -139,6 +139,14 @@ impl Browser {
         self.client.find(Locator::Css(css)).await?.send_keys(text).await
     }
 
+    /// Adds text to a field as pasting does: drivers type no characters beyond the first plane.
+    async fn paste_in(&self, css: &str, text: &str) -> Visit {
+        let field = self.client.find(Locator::Css(css)).await?;
+        let script = "arguments[0].value += arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))";
+        self.client.execute(script, vec![serde_json::to_value(&field)?, text.into()]).await?;
+        Ok(())
+    }
+
     async fn count(&self, css: &str) -> Result<usize, fantoccini::error::CmdError> {
         Ok(self.client.find_all(Locator::Css(css)).await?.len())
     }

@@ -78,7 +78,7 @@ fn the_slider_over_checkpoints_changes_the_table_and_follows_the_training() {
             browser.hover("h1").await?;
             browser.is_true("by all", "document.querySelector('.learning .livetext').classList.contains('all')").await?;
             // Other text, other features; what is typed never becomes markup.
-            browser.type_in(".learning textarea", " <b>Nobody</b> 🦉").await?;
+            browser.paste_in(".learning textarea", " <b>Nobody</b> 🦉").await?;
             browser.until(".learning .livetext", "the text", |t| t.contains("<b>Nobody</b>") && t.contains("🦉")).await?;
             // The end of the training comes by itself; the slider stays where it was put, and goes to the new end.
             demo::finish(&run);
