@@ -50,7 +50,7 @@ pub enum Error {
     Refused { path: PathBuf, what: String, next: String },
     #[error("{path} is finished and was made with other settings: {differs}\n  choose another {other}, or replace it: the same command with --yes")]
     Finished { path: PathBuf, differs: String, other: &'static str },
-    #[error("{path} holds work that is not finished\n  go on with it: the same command with --resume; or discard it: with --yes")]
+    #[error("{path} holds work that is not finished\n  go on with it: the command that began it, with --resume; or discard it: with --yes")]
     Unfinished { path: PathBuf },
     #[error("{path} is in use by process {owner}\n  wait for it to end, or choose another --run")]
     Locked { path: PathBuf, owner: String },

@@ -59,6 +59,8 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         say!("{}", dir.display());
     }
     let hook = if args.hook == HookPoint::mlp_post(0) { String::new() } else { format!("--hook {} ", args.hook) };
-    tell!("{} rows in {:.1} s\n  next: monosem sae train --cached {hook}{}", grouped(n_rows), done.wall_seconds, run.flags());
+    // One that is there is of other settings.
+    let name = if run.sae("main").exists() { "--name cached " } else { "" };
+    tell!("{} rows in {:.1} s\n  next: monosem sae train --cached {name}{hook}{}", grouped(n_rows), done.wall_seconds, run.flags());
     Ok(())
 }

@@ -198,6 +198,18 @@ fn finished_work_of_other_settings_is_refused_with_both_values_and_nothing_is_to
 }
 
 #[test]
+fn a_damaged_dictionary_is_refused_with_the_command_that_makes_it_again() {
+    let dir = copied();
+    let dir = dir.path();
+    fs::write(dir.join("small/features/main.sqlite"), "no database").unwrap();
+    for args in [["features", "show", "3"], ["features", "token", " the"]] {
+        let error = fails(dir, &[&args[..], &["--run", "small"]].concat());
+        assert!(error.contains("main.sqlite"), "{args:?}: {error}");
+        assert!(error.contains("monosem features build --sae main --dir DIR --run small"), "{args:?}: {error}");
+    }
+}
+
+#[test]
 fn a_dictionary_of_a_model_or_sae_that_was_replaced_is_refused_and_its_labels_are_not_lost() {
     let dir = copied();
     let dir = dir.path();

@@ -417,7 +417,8 @@ fn saes_trained_from_a_cache_are_those_that_streaming_gives() {
     };
     let harvested = call(dir, &["harvest", "--dtype", "f32", "--run", "small"]);
     assert!(harvested.stderr.contains("in f32, ") && !harvested.stderr.contains("0.00"), "{}", harvested.stderr);
-    let next = format!("next: monosem sae train --cached --dir {} --run small", dir.display());
+    // The run has an SAE main, of other settings.
+    let next = format!("next: monosem sae train --cached --name cached --dir {} --run small", dir.display());
     assert!(harvested.stderr.contains(&next), "{}", harvested.stderr);
     // Several SAEs from one cache; 64 MiB hold all rows, 1 MiB does not.
     let cases = [&["--k", "4"][..], &["--k", "8", "--seed", "3"], &["--recipe", "relu-2023", "--no-resample"], &["--buffer-mib", "1"]];

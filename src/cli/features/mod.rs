@@ -107,7 +107,9 @@ impl Which {
             Err(features::Error::Missing { path }) => {
                 bail!("there is no dictionary {}\n  build it with: monosem features build {which} {}", path.display(), run.flags())
             }
-            opened => Ok(opened?),
+            // It knows a file, not whose it is.
+            Err(error) => bail!(error.to_string().replace("monosem features build", &format!("monosem features build {which} {}", run.flags()))),
+            Ok(dictionary) => Ok(dictionary),
         }
     }
 
