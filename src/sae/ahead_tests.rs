@@ -51,7 +51,7 @@ fn config(recipe: Recipe) -> TrainConfig {
 fn every_batch_is_read_once_and_a_resampling_draws_from_the_rows_that_follow_its_step() {
     let mut config = config(Recipe::topk(3, false));
     config.sae.d_sae = 400;
-    // After step 8, of which a batch hardly makes all of 400 latents fire: the window is one step.
+    // After step 8: with a window of one step whatever its batch did not make fire is dead.
     config.resample = Some(Resample { at: vec![0.4], window: 0.05, sample_rows: 100, centred: true, random: false });
     let dir = tempfile::tempdir().unwrap();
     let (mut source, mut watch) = (Remembering::new(u64::MAX), Watch::default());
