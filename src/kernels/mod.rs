@@ -1,5 +1,5 @@
 //! CPU numerics for everyone, as plain functions over slices: products, normalisation, attention, activations, fused cross-entropy,
-//! optimisers, sparse rows, the assignment problem. Forward and backward side by side, each beside its naive twin (the oracle of its tests).
+//! optimisers, sparse rows, matrices with zeros, the assignment problem. Forward and backward side by side, each beside its naive twin (the oracle of its tests).
 //!
 //! Rules: all matrices are row-major; a wrong shape panics with both numbers; no allocation in hot loops, no I/O, no configuration;
 //! work is split into fixed blocks and reductions have a fixed order, so results do not depend on the number of threads.
@@ -16,6 +16,7 @@ pub mod layer_norm;
 pub mod screen;
 pub mod select;
 pub mod simd;
+pub mod skip;
 pub mod small;
 pub mod softmax;
 pub mod sparse;

@@ -1,8 +1,10 @@
-//! A block of rows through dense products: the first steps of a ReLU SAE, where every second latent is active.
+//! A block of rows through whole matrices (n, F): the first steps of a ReLU SAE, where every second latent is active. Four of the five products leave out what is not
+//! active, where that pays.
 
 use super::Clock;
 use super::step::{StepContext, Sums};
 use crate::kernels::gemm::{matmul_nn, matmul_nt, matmul_tn};
+use crate::kernels::skip;
 use crate::kernels::sparse::{axpy, dot, error_row, relu_backward_row, relu_row};
 use crate::sae::Params;
 use crate::sae::architectures::Entries;
@@ -50,6 +52,8 @@ pub(super) struct DensePass<'a> {
     pub context: StepContext<'a>,
     /// Overwrites the gradients instead of adding to them.
     pub first: bool,
+    /// Whether products leave out what is not active.
+    pub skips: bool,
 }
 
 impl DensePass<'_> {
@@ -75,15 +79,25 @@ impl DensePass<'_> {
             if self.context.params.w_skip.is_empty() {
                 g.chunks_exact_mut(e).for_each(|g| g.copy_from_slice(b_dec));
             }
-            matmul_nn(n, e, f, acts, w_dec, g, true);
+            match self.skips {
+                true => skip::matmul_nn((n, e, f), acts, w_dec, g, true),
+                false => matmul_nn(n, e, f, acts, w_dec, g, true),
+            }
             (g.par_chunks_mut(CHUNK * e), self.target.par_chunks(CHUNK * e))
                 .into_par_iter()
                 .map(|(g, y)| g.chunks_exact_mut(e).zip(y.chunks_exact(e)).map(|(g, y)| error_row(y, self.context.scale, g)).sum())
                 .collect()
         });
         let mut done = Sums { squared_error: errors.iter().sum(), ..Sums::default() };
+        if self.skips && self.is_plain(z) {
+            return done.plus(self.back_skipping(acts, d_acts, g, sums, gradient, clock));
+        }
         clock.phase("dense backward", || {
-            matmul_nt(n, f, e, g, w_dec, d_acts, false);
+            // A shaped activation may have a gradient where it is zero.
+            match self.skips && z.is_empty() {
+                true => skip::matmul_nt_where((n, f, e), g, w_dec, acts, &vec![0.0; f], d_acts),
+                false => matmul_nt(n, f, e, g, w_dec, d_acts, false),
+            }
             let z: Vec<&[f32]> = if z.is_empty() { vec![&[]; n.div_ceil(CHUNK)] } else { z.chunks(CHUNK * f).collect() };
             let parts: Vec<(DenseSums, Sums)> =
                 (d_acts.par_chunks_mut(CHUNK * f), acts.par_chunks_mut(CHUNK * f), z, self.target.par_chunks(CHUNK * e))
@@ -96,10 +110,43 @@ impl DensePass<'_> {
             }
         });
         clock.phase("dense gradients", || {
-            matmul_tn(f, e, n, acts, g, &mut gradient.w_dec, !self.first);
-            matmul_tn(f, d, n, d_acts, self.centred, &mut gradient.w_enc, !self.first);
+            for (coef, rows, width, out) in [(&*acts, &*g, e, &mut gradient.w_dec), (&*d_acts, self.centred, d, &mut gradient.w_enc)] {
+                match self.skips {
+                    true => skip::matmul_tn((f, width, n), coef, rows, out, !self.first, &mut vec![0.0; f], &mut vec![0; f]),
+                    false => matmul_tn(f, width, n, coef, rows, out, !self.first),
+                }
+            }
         });
         done
+    }
+
+    /// Whether activations are ReLU's and the penalty is their sum.
+    fn is_plain(&self, z: &[f32]) -> bool {
+        z.is_empty() && self.context.recipe.penalty(&mut []).is_none()
+    }
+
+    /// From `g` (n, E) back to the gradients, of a plain ReLU with L1: what is not active is left out, and sums over rows are taken while the products read them.
+    fn back_skipping(&self, acts: &[f32], d_acts: &mut [f32], g: &[f32], sums: &mut DenseSums, gradient: &mut Params, clock: &mut Clock) -> Sums {
+        let StepContext { params, norms, sparsity, .. } = self.context;
+        let (e, f) = (params.b_dec.len(), norms.len());
+        let n = g.len() / e;
+        let d = self.centred.len() / n;
+        clock.phase("dense backward", || {
+            let pull: Vec<f32> = norms.iter().map(|norm| sparsity * norm).collect();
+            skip::matmul_nt_where((n, f, e), g, &params.w_dec, acts, &pull, d_acts);
+        });
+        clock.phase("dense gradients", || {
+            let (mut act_sums, mut fires) = (vec![0.0; f], vec![0; f]);
+            skip::matmul_tn((f, e, n), acts, g, &mut gradient.w_dec, !self.first, &mut act_sums, &mut fires);
+            // A gradient may be zero by chance where the latent is active: these are not counted.
+            skip::matmul_tn((f, d, n), d_acts, self.centred, &mut gradient.w_enc, !self.first, &mut sums.d_pre, &mut vec![0; f]);
+            sums.fires.iter_mut().zip(&fires).for_each(|(n, m)| *n += m);
+            if self.context.pulls() {
+                axpy(sparsity, &act_sums, &mut sums.pull);
+            }
+            let penalty = if sparsity == 0.0 { 0.0 } else { act_sums.iter().zip(norms).map(|(&a, &norm)| f64::from(a) * f64::from(norm)).sum() };
+            Sums { penalty, active: fires.iter().map(|&n| f64::from(n)).sum(), ..Sums::default() }
+        })
     }
 
     fn activate(&self, acts: &mut [f32], z: &mut [f32]) {
@@ -129,7 +176,7 @@ impl DensePass<'_> {
         let mut sums = DenseSums::default();
         sums.clear(f, params.vectors.len(), self.context.pulls());
         let mut done = Sums::default();
-        let plain = z.is_empty() && recipe.penalty(&mut []).is_none();
+        let plain = self.is_plain(z);
         let latent: Vec<u32> = if z.is_empty() { Vec::new() } else { (0..f as u32).collect() };
         let mut slopes = vec![0.0; PENALTY_CHUNK];
         let mut d_vectors = vec![vec![0.0; f]; params.vectors.len()];

@@ -24,6 +24,7 @@ use super::init::first_directions;
 use super::{Decoder, Engine, Params, Recipe, Replacement, SaeConfig, Select, SparseRows, State, StepReport, StepSettings, TrainConfig};
 use crate::kernels::gemm::matmul_nt;
 use crate::kernels::screen::{Screen, ScreenCount};
+use crate::kernels::skip;
 use crate::kernels::sparse::{AdamStep, adam, axpy, dot};
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -33,6 +34,9 @@ use step::Work;
 /// Share of active latents above which a batch goes through dense products: where both take equally long (`cargo bench --bench sae_step -- relu --switch`; LOG.md has it by
 /// machine and shape).
 const DENSE_ABOVE: f64 = 0.08;
+
+/// The same where most of the products of such a batch leave out what is not active (`skip`).
+const DENSE_ABOVE_SKIPPING: f64 = 0.04;
 
 /// Latents that one thread updates at a time.
 const LATENTS: usize = 32;
@@ -136,7 +140,7 @@ impl CpuEngine {
             gradient: zeros(),
             state: State { first: zeros(), second: zeros(), params, steps: 0, kept: 0.0, kept_first: 0.0, kept_since: 0 },
             fires: vec![0; d_sae],
-            dense_above: DENSE_ABOVE,
+            dense_above: if skip::pays(0.0) && !config.sae.recipe.shapes_activations() { DENSE_ABOVE_SKIPPING } else { DENSE_ABOVE },
             encoder: PreparedEncoder::default(),
             screened: ScreenCount::default(),
             work: Work::default(),

@@ -7,6 +7,7 @@ use super::nested::{LevelScratch, nested, own_gradient};
 use super::{Clock, CpuEngine, PreparedScreen, batch_topk, pursuit};
 use crate::kernels::gemm::{matmul_nt, matmul_tn};
 use crate::kernels::screen::{Keep, MOST_ABOVE, ScreenCount, Wanted};
+use crate::kernels::skip;
 use crate::kernels::sparse::{axpy, dot, error_row, gather_axpy, gather_dot, squared_distance};
 use crate::sae::architectures::{Architecture, Entries, Levels, Selection};
 use crate::sae::encode::{self, CHUNK, EncodeScratch, Pool, block_rows, encode_wanted, grow, subtract};
@@ -315,7 +316,7 @@ struct Buffers<'a> {
     pool: &'a Pool,
 }
 
-/// Rows whose latents are selected one by one: through dense products, block after block, where much is active, else sparse. Returns the sums of the former.
+/// Rows whose latents are selected one by one: through whole matrices, block after block, where much is active, else sparse. Returns the sums of the former.
 #[allow(clippy::too_many_arguments)]
 fn elementwise(
     context: StepContext,
@@ -361,7 +362,7 @@ fn elementwise(
         clock.phase("encode", || matmul_nt(n, f, d, centred, context.w_enc, pre, false));
         let d_pre = grow(d_pre, n * f);
         let z = if context.recipe.shapes_activations() { grow(z, n * f) } else { &mut [] };
-        let pass = DensePass { target, centred, context, first: block == 0 };
+        let pass = DensePass { target, centred, context, first: block == 0, skips: skip::pays(share) };
         sums = sums.plus(pass.run(pre, z, d_pre, &mut g[block * rows * e..][..n * e], dense, gradient, clock));
     }
     Some(sums)

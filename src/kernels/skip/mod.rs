@@ -1,0 +1,297 @@
+//! Matrix products that leave out the zeros of one factor: for matrices that are zero to a third or more, but not nearly all, which is what `sparse` is for.
+//!
+//! A block of the other factor is packed so that it stays in the first-level cache. A row of the result is summed in registers: the zeros of its factor are found as
+//! a bit mask, and each row of the block that is named by a bit is added. That is a load from the cache for each multiply-add, which a core does in the same time; a dense
+//! product does without, but for every element. The blocks and the order of every sum are fixed, so results do not depend on the number of threads.
+//!
+//! m, n = rows and columns of the result, k = summed dimension, as in `gemm`.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(test)]
+mod tests;
+
+use super::simd::{Level, dispatch, level};
+use rayon::prelude::*;
+
+/// Rows of a block that is added: the bits of a mask that are used.
+const DEPTH: usize = 48;
+/// Its columns, whose sums are in registers at once. 24 KiB, of 32 or 48 that a first-level cache has.
+const STRIP: usize = 128;
+/// Rows and columns of a block for inner products, a row of whose other factor is in registers: 24 KiB too. Two to a mask.
+const FEW: usize = 24;
+const WIDE: usize = 256;
+/// Rows of the result that one task does.
+const TILE: usize = 256;
+/// Masks to a row of a tile: what is read at once of a large matrix should be more than a few lines of the cache.
+const MASKS: usize = 4;
+const SPAN: usize = MASKS * DEPTH;
+
+/// Share of elements that are not zero up to which these products are the faster ones (LOG.md); never where the machine has no instructions that they are written for.
+const PAYS_BELOW: f64 = 0.7;
+
+/// Whether these products are faster than dense ones where that share of the factor is not zero.
+pub fn pays(share: f64) -> bool {
+    share < PAYS_BELOW && level() == Level::Avx512
+}
+
+/// c = a b, or c += a b, without the zeros of a. Shapes: a (m, k), b (k, n), c (m, n).
+pub fn matmul_nn((m, n, k): (usize, usize, usize), a: &[f32], b: &[f32], c: &mut [f32], accumulate: bool) {
+    assert_shapes((m, n, k), [a.len(), b.len(), c.len()]);
+    if m == 0 || n == 0 || k == 0 {
+        if !accumulate {
+            c.fill(0.0);
+        }
+        return;
+    }
+    (c.par_chunks_mut(TILE * n), a.par_chunks(TILE * k)).into_par_iter().for_each_init(Work::default, |work, (c, a)| {
+        if !accumulate {
+            c.fill(0.0);
+        }
+        for first in (0..k).step_by(SPAN) {
+            let depth = SPAN.min(k - first);
+            work.tile.read(&a[first..], k, (c.len() / n, depth));
+            work.add(&b[first * n..][..depth * n], c, n);
+        }
+    });
+}
+
+/// As [`matmul_nn`], with a (k, m) read as its transpose; to the sums and counts of what is not zero in each of its columns, (m,) each, those of a are added.
+pub fn matmul_tn((m, n, k): (usize, usize, usize), a: &[f32], b: &[f32], c: &mut [f32], accumulate: bool, sums: &mut [f32], counts: &mut [u32]) {
+    assert_shapes((m, n, k), [a.len(), b.len(), c.len()]);
+    assert!(sums.len() == m && counts.len() == m, "{} sums and {} counts of {m} columns", sums.len(), counts.len());
+    if m == 0 || n == 0 || k == 0 {
+        if !accumulate {
+            c.fill(0.0);
+        }
+        return;
+    }
+    (c.par_chunks_mut(TILE * n), sums.par_chunks_mut(TILE), counts.par_chunks_mut(TILE)).into_par_iter().enumerate().for_each_init(
+        Work::default,
+        |work, (task, (c, sums, counts))| {
+            if !accumulate {
+                c.fill(0.0);
+            }
+            for first in (0..k).step_by(SPAN) {
+                let depth = SPAN.min(k - first);
+                work.tile.read_transposed(&a[first * m + task * TILE..], m, (c.len() / n, depth));
+                work.tile.count(depth, sums, counts);
+                work.add(&b[first * n..][..depth * n], c, n);
+            }
+        },
+    );
+}
+
+/// c = a b^T + shift where `on` is not zero, and 0 where it is. Shapes: a (m, k), b (n, k), on and c (m, n), shift (n,).
+pub fn matmul_nt_where((m, n, k): (usize, usize, usize), a: &[f32], b: &[f32], on: &[f32], shift: &[f32], c: &mut [f32]) {
+    assert_shapes((m, n, k), [a.len(), b.len(), c.len()]);
+    assert!(on.len() == c.len() && shift.len() == n, "{} elements of a mask and {} of a row for ({m}, {n})", on.len(), shift.len());
+    assert!(k > 0, "inner products of no elements");
+    if m == 0 || n == 0 {
+        return;
+    }
+    (c.par_chunks_mut(TILE * n), a.par_chunks(TILE * k), on.par_chunks(TILE * n)).into_par_iter().for_each_init(Work::default, |work, (c, a, on)| {
+        for first in (0..n).step_by(SPAN) {
+            let some = SPAN.min(n - first);
+            work.tile.look(&on[first..], n, (c.len() / n, some));
+            work.dot(&b[first * k..][..some * k], a, k);
+            for ((c, on), sums) in c.chunks_exact_mut(n).zip(on.chunks_exact(n)).zip(work.sums.chunks_exact(SPAN)) {
+                shifted(&mut c[first..first + some], &on[first..], sums, &shift[first..]);
+            }
+        }
+    });
+}
+
+fn assert_shapes((m, n, k): (usize, usize, usize), got: [usize; 3]) {
+    let [a, b, c] = got;
+    assert!(got == [m * k, k * n, m * n], "product of ({m}, {k}) and ({k}, {n}): got {a}, {b} and {c} elements");
+}
+
+/// What a task works in.
+#[derive(Default)]
+struct Work {
+    tile: Tile,
+    /// (DEPTH, STRIP), or (FEW, WIDE): rows of the factor that is read whole, zeros behind its last column.
+    block: Vec<f32>,
+    /// (rows of the tile, SPAN)
+    sums: Vec<f32>,
+}
+
+impl Work {
+    /// c (rows of the tile, n) += tile b, with b (depth, n), depth up to SPAN.
+    fn add(&mut self, b: &[f32], c: &mut [f32], n: usize) {
+        for (part, b) in b.chunks(DEPTH * n).enumerate() {
+            for column in (0..n).step_by(STRIP) {
+                pack::<STRIP>(&mut self.block, b, n, column);
+                let width = STRIP.min(n - column);
+                #[cfg(target_arch = "x86_64")]
+                if level() == Level::Avx512 {
+                    // SAFETY: the CPU has AVX-512; columns column..column + width are inside of each row of c.
+                    unsafe { avx512::add(&self.tile, part, &self.block, &mut c[column..], n, width) };
+                    continue;
+                }
+                add(&self.tile, part, &self.block, &mut c[column..], n, width);
+            }
+        }
+    }
+
+    /// sums (rows of the tile, SPAN) = a b^T where the tile has a bit, else 0. Shapes: a (rows, k), b (_, k), up to SPAN.
+    fn dot(&mut self, b: &[f32], a: &[f32], k: usize) {
+        self.sums.clear();
+        self.sums.resize(self.tile.rows() * SPAN, 0.0);
+        for (part, b) in b.chunks(FEW * k).enumerate() {
+            for column in (0..k).step_by(WIDE) {
+                pack::<WIDE>(&mut self.block, b, k, column);
+                let width = WIDE.min(k - column);
+                #[cfg(target_arch = "x86_64")]
+                if level() == Level::Avx512 {
+                    // SAFETY: as above.
+                    unsafe { avx512::dot(&self.tile, part, &self.block, &a[column..], k, width, &mut self.sums) };
+                    continue;
+                }
+                dot(&self.tile, part, &self.block, &a[column..], k, width, &mut self.sums);
+            }
+        }
+    }
+}
+
+/// Columns column..column + W of b (_, n), one row after the other; zeros where there are fewer.
+fn pack<const W: usize>(block: &mut Vec<f32>, b: &[f32], n: usize, column: usize) {
+    block.resize(DEPTH * STRIP, 0.0);
+    let width = W.min(n - column);
+    for (to, from) in block.chunks_exact_mut(W).zip(b.chunks_exact(n)) {
+        to[..width].copy_from_slice(&from[column..][..width]);
+        to[width..].fill(0.0);
+    }
+}
+
+/// Part of the factor with zeros in it: of some rows of the result up to [`SPAN`] coefficients.
+#[derive(Default)]
+struct Tile {
+    /// (TILE, SPAN); what is behind the last row or column is not read.
+    coef: Vec<f32>,
+    /// (rows, MASKS): bit t of mask p says that coefficient p DEPTH + t is not zero.
+    masks: Vec<[u64; MASKS]>,
+}
+
+impl Tile {
+    fn rows(&self) -> usize {
+        self.masks.len()
+    }
+
+    /// Of the FEW coefficients from part FEW on in row r: which are not zero.
+    #[inline]
+    fn few(&self, r: usize, part: usize) -> u64 {
+        self.masks[r][part / 2] >> (part % 2 * FEW) & ((1 << FEW) - 1)
+    }
+
+    /// The first `width` elements of each row of a (rows, stride).
+    fn read(&mut self, a: &[f32], stride: usize, (rows, width): (usize, usize)) {
+        self.coef.resize(TILE * SPAN, 0.0);
+        for (to, from) in self.coef.chunks_exact_mut(SPAN).zip(a.chunks(stride)).take(rows) {
+            to[..width].copy_from_slice(&from[..width]);
+        }
+        let coef = std::mem::take(&mut self.coef);
+        self.look(&coef, SPAN, (rows, width));
+        self.coef = coef;
+    }
+
+    /// The first `rows` elements of each of `width` rows of a (width, stride): column r of them becomes row r.
+    fn read_transposed(&mut self, a: &[f32], stride: usize, (rows, width): (usize, usize)) {
+        self.coef.resize(TILE * SPAN, 0.0);
+        let (mut whole_rows, mut whole_width) = (0, 0);
+        #[cfg(target_arch = "x86_64")]
+        if level() == Level::Avx512 {
+            (whole_rows, whole_width) = (rows / 16 * 16, width / 16 * 16);
+            // SAFETY: the CPU has AVX-512; rows of `a` have `rows` elements at least, and there are `width` of them.
+            unsafe { avx512::transpose(a, stride, (whole_rows, whole_width), &mut self.coef) };
+        }
+        for t in 0..width {
+            let from = &a[t * stride..][..rows];
+            let done = if t < whole_width { whole_rows } else { 0 };
+            for r in done..rows {
+                self.coef[r * SPAN + t] = from[r];
+            }
+        }
+        let coef = std::mem::take(&mut self.coef);
+        self.look(&coef, SPAN, (rows, width));
+        self.coef = coef;
+    }
+
+    /// Adds the sum of each row's `width` coefficients to `sums`, and how many of them are not zero to `counts`.
+    fn count(&self, width: usize, sums: &mut [f32], counts: &mut [u32]) {
+        for ((coef, masks), (sum, count)) in self.coef.chunks_exact(SPAN).zip(&self.masks).zip(sums.iter_mut().zip(counts)) {
+            *sum += total(&coef[..width]);
+            *count += masks.iter().map(|mask| mask.count_ones()).sum::<u32>();
+        }
+    }
+
+    /// Finds what is not zero among the first `width` elements of each row of a (rows, stride); coefficients stay as they are.
+    fn look(&mut self, a: &[f32], stride: usize, (rows, width): (usize, usize)) {
+        self.masks.clear();
+        self.masks.extend(a.chunks(stride).take(rows).map(|a| {
+            let mut masks = [0; MASKS];
+            for (mask, a) in masks.iter_mut().zip(a[..width].chunks(DEPTH)) {
+                #[cfg(target_arch = "x86_64")]
+                if level() == Level::Avx512 {
+                    // SAFETY: the CPU has AVX-512.
+                    *mask = unsafe { avx512::not_zero(a) };
+                    continue;
+                }
+                *mask = a.iter().enumerate().fold(0, |mask, (t, &c)| mask | u64::from(c != 0.0) << t);
+            }
+            masks
+        }));
+    }
+}
+
+dispatch! {
+    /// c = sums + shift where `on` is not zero, and 0 where it is, for as many elements as c has.
+    fn shifted(c: &mut [f32], on: &[f32], sums: &[f32], shift: &[f32]) {
+        let n = c.len();
+        let (on, sums, shift) = (&on[..n], &sums[..n], &shift[..n]);
+        for i in 0..n {
+            c[i] = if on[i] != 0.0 { sums[i] + shift[i] } else { 0.0 };
+        }
+    }
+}
+
+dispatch! {
+    /// Sum of all elements.
+    fn total(x: &[f32]) -> f32 {
+        super::simd::sum(x)
+    }
+}
+
+dispatch! {
+    /// The first `width` columns of c (rows, stride) += the part of the tile that has that mask, times the block.
+    fn add(tile: &Tile, part: usize, block: &[f32], c: &mut [f32], stride: usize, width: usize) {
+        for (r, masks) in tile.masks.iter().enumerate() {
+            let mut sums = [0.0f32; STRIP];
+            let mut left = masks[part];
+            while left != 0 {
+                let t = left.trailing_zeros() as usize;
+                left &= left - 1;
+                let (x, row) = (tile.coef[r * SPAN + part * DEPTH + t], &block[t * STRIP..][..STRIP]);
+                for i in 0..STRIP {
+                    sums[i] = x.mul_add(row[i], sums[i]);
+                }
+            }
+            c[r * stride..][..width].iter_mut().zip(&sums).for_each(|(c, sum)| *c += sum);
+        }
+    }
+}
+
+dispatch! {
+    /// FEW columns of sums (rows, SPAN) += the first `width` columns of a (rows, stride) times rows of the block, where the tile is not zero.
+    fn dot(tile: &Tile, part: usize, block: &[f32], a: &[f32], stride: usize, width: usize, sums: &mut [f32]) {
+        for r in 0..tile.rows() {
+            let mut left = tile.few(r, part);
+            while left != 0 {
+                let t = left.trailing_zeros() as usize;
+                left &= left - 1;
+                sums[r * SPAN + part * FEW + t] += super::simd::dot(&a[r * stride..][..width], &block[t * WIDE..][..width]);
+            }
+        }
+    }
+}
