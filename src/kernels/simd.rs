@@ -2,7 +2,7 @@
 //!
 //! `dispatch!` compiles the body of a function for AVX-512, AVX2 + FMA and the target's baseline (NEON on ARM), and calls the widest that
 //! the machine has. `MONOSEM_SIMD=avx2` or `=baseline` in the environment holds it to less, to see what machines that have less do; the products of
-//! `gemm` take what the machine has whatever it says, and their last bits may differ between machines. Bodies are
+//! `gemm` take what the machine has whatever it says, `skip` is used where the machine is one that it pays on, and last bits may differ between machines. Bodies are
 //! loops over slices that the compiler turns into vector code; sums keep [`LANES`] running values, so their order is the same at every width.
 
 use std::sync::OnceLock;
@@ -37,7 +37,7 @@ pub fn level() -> Level {
 }
 
 /// What the machine has.
-fn widest() -> Level {
+pub fn widest() -> Level {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f")

@@ -25,7 +25,19 @@ pub unsafe fn not_zero(a: &[f32]) -> u64 {
 /// The CPU has AVX-512 F; `width` is at most STRIP, and each row of c (rows, stride) has so many elements.
 #[target_feature(enable = "avx512f")]
 pub unsafe fn add(tile: &Tile, part: usize, block: &[f32], c: &mut [f32], stride: usize, width: usize) {
-    const N: usize = STRIP / LANES;
+    // SAFETY: as promised; N registers hold `width` columns.
+    unsafe {
+        match width.div_ceil(LANES) {
+            0..=4 => add_columns::<4>(tile, part, block, c, stride, width),
+            _ => add_columns::<{ STRIP / LANES }>(tile, part, block, c, stride, width),
+        }
+    }
+}
+
+/// # Safety
+/// As [`add`], and `width` is at most 16 N, N at most STRIP / 16.
+#[target_feature(enable = "avx512f")]
+unsafe fn add_columns<const N: usize>(tile: &Tile, part: usize, block: &[f32], c: &mut [f32], stride: usize, width: usize) {
     let rows = tile.rows();
     assert!(rows == 0 || c.len() >= (rows - 1) * stride + width);
     assert!(block.len() >= DEPTH * STRIP && tile.coef.len() >= rows * SPAN);
@@ -49,8 +61,9 @@ pub unsafe fn add(tile: &Tile, part: usize, block: &[f32], c: &mut [f32], stride
             }
             let to = c.as_mut_ptr().add(r * stride);
             for (i, &sum) in sums.iter().enumerate() {
-                let to = to.add(LANES * i);
-                if width == STRIP {
+                // Behind the last column nothing is read or written.
+                let to = to.wrapping_add(LANES * i);
+                if width == LANES * N {
                     _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), sum));
                 } else {
                     let columns = first_columns(width, i);
@@ -67,7 +80,20 @@ pub unsafe fn add(tile: &Tile, part: usize, block: &[f32], c: &mut [f32], stride
 /// The CPU has AVX-512 F; `width` is at most WIDE, and each row of a (rows, stride) has so many elements.
 #[target_feature(enable = "avx512f")]
 pub unsafe fn dot(tile: &Tile, part: usize, block: &[f32], a: &[f32], stride: usize, width: usize, sums: &mut [f32]) {
-    const N: usize = WIDE / LANES;
+    // SAFETY: as promised; N registers hold `width` columns.
+    unsafe {
+        match width.div_ceil(LANES) {
+            0..=4 => dot_columns::<4>(tile, part, block, a, stride, width, sums),
+            5..=8 => dot_columns::<8>(tile, part, block, a, stride, width, sums),
+            _ => dot_columns::<{ WIDE / LANES }>(tile, part, block, a, stride, width, sums),
+        }
+    }
+}
+
+/// # Safety
+/// As [`dot`], and `width` is at most 16 N, N at most WIDE / 16.
+#[target_feature(enable = "avx512f")]
+unsafe fn dot_columns<const N: usize>(tile: &Tile, part: usize, block: &[f32], a: &[f32], stride: usize, width: usize, sums: &mut [f32]) {
     let rows = tile.rows();
     assert!(rows == 0 || a.len() >= (rows - 1) * stride + width);
     assert!(block.len() >= FEW * WIDE && sums.len() >= rows * SPAN);
@@ -85,11 +111,9 @@ pub unsafe fn dot(tile: &Tile, part: usize, block: &[f32], a: &[f32], stride: us
             let from = a.as_ptr().add(r * stride);
             let mut x = [_mm512_setzero_ps(); N];
             for (i, x) in x.iter_mut().enumerate() {
-                *x = if width == WIDE {
-                    _mm512_loadu_ps(from.add(LANES * i))
-                } else {
-                    _mm512_maskz_loadu_ps(first_columns(width, i), from.add(LANES * i))
-                };
+                // Behind the last column nothing is read.
+                let from = from.wrapping_add(LANES * i);
+                *x = if width == LANES * N { _mm512_loadu_ps(from) } else { _mm512_maskz_loadu_ps(first_columns(width, i), from) };
             }
             while left != 0 {
                 let t = left.trailing_zeros() as usize;

@@ -11,7 +11,7 @@ mod avx512;
 #[cfg(test)]
 mod tests;
 
-use super::simd::{Level, dispatch, level};
+use super::simd::{Level, dispatch, level, widest};
 use rayon::prelude::*;
 
 /// Rows of a block that is added: the bits of a mask that are used.
@@ -21,18 +21,22 @@ const STRIP: usize = 128;
 /// Rows and columns of a block for inner products, a row of whose other factor is in registers: 24 KiB too. Two to a mask.
 const FEW: usize = 24;
 const WIDE: usize = 256;
-/// Rows of the result that one task does.
+/// Rows of the result that one task does at most; fewer than [`TILE_LEAST`] would have it pack the other factor too often.
 const TILE: usize = 256;
+const TILE_LEAST: usize = 64;
 /// Masks to a row of a tile: what is read at once of a large matrix should be more than a few lines of the cache.
 const MASKS: usize = 4;
 const SPAN: usize = MASKS * DEPTH;
 
-/// Share of elements that are not zero up to which these products are the faster ones (LOG.md); never where the machine has no instructions that they are written for.
-const PAYS_BELOW: f64 = 0.7;
+/// Share of elements that are not zero below which these products are faster than dense ones (LOG.md): 0 on a machine without AVX-512, for which they are written.
+/// Of the machine, not of what `MONOSEM_SIMD` holds it to, as with `gemm`: the loops for less give the same bits.
+pub fn pays_below() -> f64 {
+    if widest() == Level::Avx512 { 0.7 } else { 0.0 }
+}
 
-/// Whether these products are faster than dense ones where that share of the factor is not zero.
-pub fn pays(share: f64) -> bool {
-    share < PAYS_BELOW && level() == Level::Avx512
+/// Rows of the result in a task of those that have few: no sum depends on it.
+fn tile_rows(m: usize) -> usize {
+    m.div_ceil(rayon::current_num_threads()).clamp(TILE_LEAST, TILE)
 }
 
 /// c = a b, or c += a b, without the zeros of a. Shapes: a (m, k), b (k, n), c (m, n).
@@ -44,7 +48,8 @@ pub fn matmul_nn((m, n, k): (usize, usize, usize), a: &[f32], b: &[f32], c: &mut
         }
         return;
     }
-    (c.par_chunks_mut(TILE * n), a.par_chunks(TILE * k)).into_par_iter().for_each_init(Work::default, |work, (c, a)| {
+    let tile = tile_rows(m);
+    (c.par_chunks_mut(tile * n), a.par_chunks(tile * k)).into_par_iter().for_each_init(Work::default, |work, (c, a)| {
         if !accumulate {
             c.fill(0.0);
         }
@@ -56,30 +61,33 @@ pub fn matmul_nn((m, n, k): (usize, usize, usize), a: &[f32], b: &[f32], c: &mut
     });
 }
 
-/// As [`matmul_nn`], with a (k, m) read as its transpose; to the sums and counts of what is not zero in each of its columns, (m,) each, those of a are added.
-pub fn matmul_tn((m, n, k): (usize, usize, usize), a: &[f32], b: &[f32], c: &mut [f32], accumulate: bool, sums: &mut [f32], counts: &mut [u32]) {
+/// As [`matmul_nn`], with a (k, m) read as its transpose. What its columns sum to, and how many elements of them are not zero, is added to `tally`, (m,) each.
+pub fn matmul_tn((m, n, k): (usize, usize, usize), a: &[f32], b: &[f32], c: &mut [f32], accumulate: bool, tally: Option<(&mut [f32], &mut [u32])>) {
     assert_shapes((m, n, k), [a.len(), b.len(), c.len()]);
-    assert!(sums.len() == m && counts.len() == m, "{} sums and {} counts of {m} columns", sums.len(), counts.len());
+    if let Some((sums, counts)) = &tally {
+        assert!(sums.len() == m && counts.len() == m, "{} sums and {} counts of {m} columns", sums.len(), counts.len());
+    }
     if m == 0 || n == 0 || k == 0 {
         if !accumulate {
             c.fill(0.0);
         }
         return;
     }
-    (c.par_chunks_mut(TILE * n), sums.par_chunks_mut(TILE), counts.par_chunks_mut(TILE)).into_par_iter().enumerate().for_each_init(
-        Work::default,
-        |work, (task, (c, sums, counts))| {
-            if !accumulate {
-                c.fill(0.0);
-            }
-            for first in (0..k).step_by(SPAN) {
-                let depth = SPAN.min(k - first);
-                work.tile.read_transposed(&a[first * m + task * TILE..], m, (c.len() / n, depth));
+    let mut tally = tally.map(|(sums, counts)| sums.chunks_mut(TILE).zip(counts.chunks_mut(TILE)));
+    let tasks: Vec<_> = c.chunks_mut(TILE * n).map(|c| (c, tally.as_mut().and_then(Iterator::next))).collect();
+    tasks.into_par_iter().enumerate().for_each_init(Work::default, |work, (task, (c, mut tally))| {
+        if !accumulate {
+            c.fill(0.0);
+        }
+        for first in (0..k).step_by(SPAN) {
+            let depth = SPAN.min(k - first);
+            work.tile.read_transposed(&a[first * m + task * TILE..], m, (c.len() / n, depth));
+            if let Some((sums, counts)) = &mut tally {
                 work.tile.count(depth, sums, counts);
-                work.add(&b[first * n..][..depth * n], c, n);
             }
-        },
-    );
+            work.add(&b[first * n..][..depth * n], c, n);
+        }
+    });
 }
 
 /// c = a b^T + shift where `on` is not zero, and 0 where it is. Shapes: a (m, k), b (n, k), on and c (m, n), shift (n,).
@@ -90,7 +98,8 @@ pub fn matmul_nt_where((m, n, k): (usize, usize, usize), a: &[f32], b: &[f32], o
     if m == 0 || n == 0 {
         return;
     }
-    (c.par_chunks_mut(TILE * n), a.par_chunks(TILE * k), on.par_chunks(TILE * n)).into_par_iter().for_each_init(Work::default, |work, (c, a, on)| {
+    let tile = tile_rows(m);
+    (c.par_chunks_mut(tile * n), a.par_chunks(tile * k), on.par_chunks(tile * n)).into_par_iter().for_each_init(Work::default, |work, (c, a, on)| {
         for first in (0..n).step_by(SPAN) {
             let some = SPAN.min(n - first);
             work.tile.look(&on[first..], n, (c.len() / n, some));
@@ -107,7 +116,7 @@ fn assert_shapes((m, n, k): (usize, usize, usize), got: [usize; 3]) {
     assert!(got == [m * k, k * n, m * n], "product of ({m}, {k}) and ({k}, {n}): got {a}, {b} and {c} elements");
 }
 
-/// What a task works in.
+/// What a task works in; a thread keeps it for its next one.
 #[derive(Default)]
 struct Work {
     tile: Tile,
@@ -285,12 +294,24 @@ dispatch! {
 dispatch! {
     /// FEW columns of sums (rows, SPAN) += the first `width` columns of a (rows, stride) times rows of the block, where the tile is not zero.
     fn dot(tile: &Tile, part: usize, block: &[f32], a: &[f32], stride: usize, width: usize, sums: &mut [f32]) {
+        let mut x = [0.0f32; WIDE];
         for r in 0..tile.rows() {
+            x[..width].copy_from_slice(&a[r * stride..][..width]);
             let mut left = tile.few(r, part);
             while left != 0 {
                 let t = left.trailing_zeros() as usize;
                 left &= left - 1;
-                sums[r * SPAN + part * FEW + t] += super::simd::dot(&a[r * stride..][..width], &block[t * WIDE..][..width]);
+                let row = &block[t * WIDE..][..WIDE];
+                // In the order of the registers of AVX-512: the same bits.
+                let mut chains = [[0.0f32; 16]; 4];
+                for i in 0..WIDE / 16 {
+                    for l in 0..16 {
+                        chains[i % 4][l] = x[16 * i + l].mul_add(row[16 * i + l], chains[i % 4][l]);
+                    }
+                }
+                let lanes: [f32; 16] = std::array::from_fn(|l| (chains[0][l] + chains[1][l]) + (chains[2][l] + chains[3][l]));
+                let quarter = |q: usize| (lanes[4 * q] + lanes[4 * q + 2]) + (lanes[4 * q + 1] + lanes[4 * q + 3]);
+                sums[r * SPAN + part * FEW + t] += (quarter(0) + quarter(1)) + (quarter(2) + quarter(3));
             }
         }
     }

@@ -205,7 +205,8 @@ pub trait Architecture: fmt::Debug + Sync {
     /// leaves out must come out with zeros.
     fn backward(&self, _entries: &mut Entries, _vectors: &[Vec<f32>]) {}
 
-    /// What a step costs while many latents are active, in products of rows (B, D) with weights (D, F): the encoder's, the decoder's, and the gradients of activations and of both weights.
+    /// What a step costs while many latents are active, in products of rows (B, D) with weights (D, F): the encoder's, the decoder's, and the gradients of activations and of both weights. What
+    /// may be left out of them is not taken off: it is less and less of a batch that is.
     fn dense_products(&self) -> f64 {
         5.0
     }

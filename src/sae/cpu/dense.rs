@@ -1,5 +1,5 @@
 //! A block of rows through whole matrices (n, F): the first steps of a ReLU SAE, where every second latent is active. Four of the five products leave out what is not
-//! active, where that pays.
+//! active, where that pays (three where activations are shaped).
 
 use super::Clock;
 use super::step::{StepContext, Sums};
@@ -7,12 +7,17 @@ use crate::kernels::gemm::{matmul_nn, matmul_nt, matmul_tn};
 use crate::kernels::skip;
 use crate::kernels::sparse::{axpy, dot, error_row, relu_backward_row, relu_row};
 use crate::sae::Params;
-use crate::sae::architectures::Entries;
+use crate::sae::architectures::{Architecture, Entries};
 use crate::sae::encode::CHUNK;
 use rayon::prelude::*;
 
 /// Latents whose penalty is computed at a time.
 const PENALTY_CHUNK: usize = 1024;
+
+/// Whether activations are ReLU's and the penalty is their sum.
+pub(super) fn is_plain(recipe: &dyn Architecture) -> bool {
+    !recipe.shapes_activations() && recipe.penalty(&mut []).is_none()
+}
 
 /// Sums over the rows of dense blocks, (F,) each.
 #[derive(Default)]
@@ -89,7 +94,7 @@ impl DensePass<'_> {
                 .collect()
         });
         let mut done = Sums { squared_error: errors.iter().sum(), ..Sums::default() };
-        if self.skips && self.is_plain(z) {
+        if self.skips && is_plain(self.context.recipe) {
             return done.plus(self.back_skipping(acts, d_acts, g, sums, gradient, clock));
         }
         clock.phase("dense backward", || {
@@ -112,17 +117,12 @@ impl DensePass<'_> {
         clock.phase("dense gradients", || {
             for (coef, rows, width, out) in [(&*acts, &*g, e, &mut gradient.w_dec), (&*d_acts, self.centred, d, &mut gradient.w_enc)] {
                 match self.skips {
-                    true => skip::matmul_tn((f, width, n), coef, rows, out, !self.first, &mut vec![0.0; f], &mut vec![0; f]),
+                    true => skip::matmul_tn((f, width, n), coef, rows, out, !self.first, None),
                     false => matmul_tn(f, width, n, coef, rows, out, !self.first),
                 }
             }
         });
         done
-    }
-
-    /// Whether activations are ReLU's and the penalty is their sum.
-    fn is_plain(&self, z: &[f32]) -> bool {
-        z.is_empty() && self.context.recipe.penalty(&mut []).is_none()
     }
 
     /// From `g` (n, E) back to the gradients, of a plain ReLU with L1: what is not active is left out, and sums over rows are taken while the products read them.
@@ -137,9 +137,9 @@ impl DensePass<'_> {
         });
         clock.phase("dense gradients", || {
             let (mut act_sums, mut fires) = (vec![0.0; f], vec![0; f]);
-            skip::matmul_tn((f, e, n), acts, g, &mut gradient.w_dec, !self.first, &mut act_sums, &mut fires);
+            skip::matmul_tn((f, e, n), acts, g, &mut gradient.w_dec, !self.first, Some((&mut act_sums, &mut fires)));
             // A gradient may be zero by chance where the latent is active: these are not counted.
-            skip::matmul_tn((f, d, n), d_acts, self.centred, &mut gradient.w_enc, !self.first, &mut sums.d_pre, &mut vec![0; f]);
+            skip::matmul_tn((f, d, n), d_acts, self.centred, &mut gradient.w_enc, !self.first, Some((&mut sums.d_pre, &mut vec![0; f])));
             sums.fires.iter_mut().zip(&fires).for_each(|(n, m)| *n += m);
             if self.context.pulls() {
                 axpy(sparsity, &act_sums, &mut sums.pull);
@@ -176,7 +176,7 @@ impl DensePass<'_> {
         let mut sums = DenseSums::default();
         sums.clear(f, params.vectors.len(), self.context.pulls());
         let mut done = Sums::default();
-        let plain = self.is_plain(z);
+        let plain = is_plain(recipe);
         let latent: Vec<u32> = if z.is_empty() { Vec::new() } else { (0..f as u32).collect() };
         let mut slopes = vec![0.0; PENALTY_CHUNK];
         let mut d_vectors = vec![vec![0.0; f]; params.vectors.len()];

@@ -26,6 +26,7 @@ use crate::kernels::gemm::matmul_nt;
 use crate::kernels::screen::{Screen, ScreenCount};
 use crate::kernels::skip;
 use crate::kernels::sparse::{AdamStep, adam, axpy, dot};
+use dense::is_plain;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::time::Instant;
@@ -35,7 +36,7 @@ use step::Work;
 /// machine and shape).
 const DENSE_ABOVE: f64 = 0.08;
 
-/// The same where most of the products of such a batch leave out what is not active (`skip`).
+/// The same for plain ReLU with L1 where the products of such a batch leave out what is not active (`skip`).
 const DENSE_ABOVE_SKIPPING: f64 = 0.04;
 
 /// Latents that one thread updates at a time.
@@ -57,8 +58,10 @@ pub struct CpuEngine {
     /// Gradient of the last step; decoder rows projected where the recipe projects.
     gradient: Params,
     fires: Vec<u32>,
-    /// See [`DENSE_ABOVE`]; tests force either path with it.
+    /// [`DENSE_ABOVE`] or [`DENSE_ABOVE_SKIPPING`]; tests force either path with it.
     dense_above: f64,
+    /// Share of active latents below which dense products leave out the others; tests force either with it.
+    skip_below: f64,
     encoder: PreparedEncoder,
     screened: ScreenCount,
     work: Work,
@@ -128,6 +131,7 @@ impl CpuEngine {
             vectors: vec![vec![0.0; d_sae]; params.vectors.len()],
         };
         assert_shapes(&params, &config.sae);
+        let skips = skip::pays_below() > 0.0;
         CpuEngine {
             config: config.sae.clone(),
             seed: config.seed,
@@ -140,7 +144,8 @@ impl CpuEngine {
             gradient: zeros(),
             state: State { first: zeros(), second: zeros(), params, steps: 0, kept: 0.0, kept_first: 0.0, kept_since: 0 },
             fires: vec![0; d_sae],
-            dense_above: if skip::pays(0.0) && !config.sae.recipe.shapes_activations() { DENSE_ABOVE_SKIPPING } else { DENSE_ABOVE },
+            dense_above: if skips && is_plain(&*config.sae.recipe) { DENSE_ABOVE_SKIPPING } else { DENSE_ABOVE },
+            skip_below: skip::pays_below(),
             encoder: PreparedEncoder::default(),
             screened: ScreenCount::default(),
             work: Work::default(),

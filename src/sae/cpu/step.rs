@@ -7,7 +7,6 @@ use super::nested::{LevelScratch, nested, own_gradient};
 use super::{Clock, CpuEngine, PreparedScreen, batch_topk, pursuit};
 use crate::kernels::gemm::{matmul_nt, matmul_tn};
 use crate::kernels::screen::{Keep, MOST_ABOVE, ScreenCount, Wanted};
-use crate::kernels::skip;
 use crate::kernels::sparse::{axpy, dot, error_row, gather_axpy, gather_dot, squared_distance};
 use crate::sae::architectures::{Architecture, Entries, Levels, Selection};
 use crate::sae::encode::{self, CHUNK, EncodeScratch, Pool, block_rows, encode_wanted, grow, subtract};
@@ -123,7 +122,7 @@ impl StepContext<'_> {
 impl CpuEngine {
     /// Fills `self.gradient`; returns its squared norm over everything that is trained but b_dec and w_skip.
     pub(super) fn backward(&mut self, rows: &[f32], settings: &StepSettings, project: bool, clock: &mut Clock) -> (StepReport, f64) {
-        let CpuEngine { config, seed, decoder, dense_above, screened, state, encoder, work, gradient, fires, .. } = self;
+        let CpuEngine { config, seed, decoder, dense_above, skip_below, screened, state, encoder, work, gradient, fires, .. } = self;
         let (d, e, f) = (config.d_in, config.d_out(), config.d_sae);
         let width = config.d_row();
         assert!(!rows.is_empty() && rows.len().is_multiple_of(width), "{} elements are not rows of width {width}", rows.len());
@@ -209,7 +208,8 @@ impl CpuEngine {
             Selection::Pursuit { .. } => unreachable!("it has a step of its own"),
             Selection::Positive | Selection::Above { .. } => {
                 let buffers = Buffers { pre, d_pre, z, g, pool: screens };
-                dense_sums = elementwise(context, (target, centred), *dense_above, (screen, screened), buffers, chunks, gradient, dense, clock);
+                dense_sums =
+                    elementwise(context, (target, centred), (*dense_above, *skip_below), (screen, screened), buffers, chunks, gradient, dense, clock);
             }
         }
         if matches!(recipe.selection(), Selection::TopK { .. } | Selection::BatchTopK { .. }) {
@@ -321,7 +321,7 @@ struct Buffers<'a> {
 fn elementwise(
     context: StepContext,
     (target, centred): (&[f32], &[f32]),
-    dense_above: f64,
+    (dense_above, skip_below): (f64, f64),
     (screen, screened): (&mut PreparedScreen, &mut ScreenCount),
     Buffers { pre, d_pre, z, g, pool }: Buffers,
     chunks: &mut [Chunk],
@@ -362,7 +362,7 @@ fn elementwise(
         clock.phase("encode", || matmul_nt(n, f, d, centred, context.w_enc, pre, false));
         let d_pre = grow(d_pre, n * f);
         let z = if context.recipe.shapes_activations() { grow(z, n * f) } else { &mut [] };
-        let pass = DensePass { target, centred, context, first: block == 0, skips: skip::pays(share) };
+        let pass = DensePass { target, centred, context, first: block == 0, skips: share < skip_below };
         sums = sums.plus(pass.run(pre, z, d_pre, &mut g[block * rows * e..][..n * e], dense, gradient, clock));
     }
     Some(sums)
