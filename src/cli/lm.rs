@@ -1,9 +1,10 @@
 //! `monosem lm`: the language model.
 
 use super::{Global, Interrupted, Terminal, again, one_or_more};
-use crate::artifact::{Manifest, RunDir, Start, grouped, shell_word, size};
+use crate::artifact::{Manifest, RunDir, Start, grouped, size};
 use crate::corpus::{Split, TokenStream, Tokenizer};
 use crate::lm::{self, Activation, CpuEngine, Engine, Error, Lm, LmConfig, Sampling, TrainConfig};
+use crate::pipeline::lm_command;
 use anyhow::{Context, bail};
 use std::path::PathBuf;
 
@@ -366,13 +367,11 @@ pub(super) fn lm_manifest(run: &RunDir) -> anyhow::Result<Manifest> {
     Manifest::read(&run.lm(), "lm", lm::FORMAT_VERSION).with_context(|| without_lm(run))
 }
 
-/// What to do where the run's model cannot be read: as the run was made, for a model of other settings is another one.
+/// What to do where the run's model cannot be read.
 fn without_lm(run: &RunDir) -> String {
-    let again = match run.config() {
-        recipe if recipe.exists() => format!("put it back, or train it again with: monosem run {}", shell_word(&recipe.display().to_string())),
-        _ => "make it with: monosem lm train".to_string(),
-    };
-    format!("cannot read the model of {}\n  {again} {}", run.root.display(), run.flags())
+    let was_there = run.lm().exists() || run.config().exists();
+    let again = if was_there { "put it back, or train it again with" } else { "make it with" };
+    format!("cannot read the model of {}\n  {again}: {}", run.root.display(), lm_command(run))
 }
 
 /// The tokenizer beside the model, or the run's.

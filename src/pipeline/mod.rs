@@ -26,7 +26,7 @@ pub use recipe::{DictionaryStage, ExamStage, LmStage, Recipe, SaeStage};
 pub use report::Report;
 pub use saes::{is_unfinished, members, saes, saes_in_words, shuffled_control_of, train_command, train_it};
 pub use stages::{Stage, Stages};
-pub use status::{Status, caches, status};
+pub use status::{Status, caches, lm_command, status};
 
 use crate::{activations, artifact, corpus, features, intervene, lm, sae};
 use std::path::PathBuf;

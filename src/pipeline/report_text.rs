@@ -77,7 +77,7 @@ impl Report {
         )?;
         for (name, census) in [("latents", &self.dictionary.census), ("neurons", &self.neuron_census)] {
             if !census.is_empty() {
-                writeln!(out, "            {name}: {}", census_line(census))?;
+                writeln!(out, "            {name}, each once, by the first that holds: {}", census_line(census))?;
             }
         }
         writeln!(
@@ -112,8 +112,8 @@ impl Report {
         )?;
         writeln!(
             out,
-            "  F1 >= {FOUND}: {} by one latent, {} by a union ({} of these decided by context); the best neuron is lower by {WORSE} for {}",
-            summary.by_one_latent, summary.by_union, summary.by_union_from_context, summary.neuron_clearly_worse
+            "  F1 >= {FOUND}: {} by one latent (the best neuron lower by {WORSE} for {} of these), {} by a union ({} of these decided by context)",
+            summary.by_one_latent, summary.neuron_clearly_worse, summary.by_union, summary.by_union_from_context
         )?;
         if summary.n_negatives > 0 {
             writeln!(

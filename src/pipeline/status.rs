@@ -6,7 +6,7 @@ use super::saes::{beside, train_command};
 use super::stages::{lm_manifest, refuse_other_settings};
 use crate::activations::CacheSummary;
 use crate::artifact::{Manifest, RunDir, TensorFile, settings, shell_word, why_stale};
-use crate::corpus::{TokenStream, sources_changed};
+use crate::corpus::{FORMAT_VERSION, TokenStream, sources_changed};
 use crate::features::{self, Checkpoint, Dictionary, NEURONS, exam};
 use crate::sae::SAE_FORMAT_VERSION;
 use serde::Serialize;
@@ -78,7 +78,7 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
     let checkpoints = [run.checkpoints("lm"), run.sae_checkpoints(sae)];
     let mut all = vec![
         ("tokens", made(manifest(run.tokens()), tokens_manifest, &[]), with_run("corpus build")),
-        ("lm", made(manifest(run.lm()), lm, &[("tokens", &tokens_hash)]), with_run("lm train")),
+        ("lm", made(manifest(run.lm()), lm, &[("tokens", &tokens_hash)]), lm_command(run)),
         ("sae", made(manifest(run.sae(sae)), sae_manifest, &[("lm", &lm_hash), ("tokens", &tokens_hash)]), train_command(run, sae)),
         (
             "eval",
@@ -114,7 +114,7 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
             true => run_again(run),
             // It says so already.
             false if stage == "sae" => continue,
-            false => format!("{} --resume   (and the flags that it was started with)", entry.2),
+            false => format!("{} --resume   (and the flags that it was started with)", with_run("lm train")),
         };
     }
     all
@@ -133,6 +133,16 @@ pub fn caches(run: &RunDir) -> Vec<CacheSummary> {
 fn run_again(run: &RunDir) -> String {
     let refused = Recipe::read(&run.config()).is_ok_and(|recipe| refuse_other_settings(&recipe, run).is_err());
     format!("monosem run {} {}{}", shell_word(&run.config().to_string_lossy()), run.flags(), if refused { " --yes" } else { "" })
+}
+
+/// The command that makes the run's model: as `run.toml` has it, for a model of other settings is another one, unless the text is no more what that says.
+pub fn lm_command(run: &RunDir) -> String {
+    let tokens = Manifest::read(&run.tokens(), "tokens", FORMAT_VERSION);
+    let is_of_it = |recipe: Recipe| {
+        let wanted = serde_json::to_value(&recipe.corpus).expect("a config is plain data");
+        tokens.map_or(true, |tokens| settings::differences(&tokens.config, &wanted).is_empty())
+    };
+    if Recipe::read(&run.config()).is_ok_and(is_of_it) { run_again(run) } else { format!("monosem lm train {}", run.flags()) }
 }
 
 /// Step and file of the newest checkpoint in a folder.

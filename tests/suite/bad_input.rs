@@ -95,6 +95,8 @@ fn a_config_that_was_edited_is_refused() {
     let error = fails(dir.path(), &["lm", "generate", "--run", "small"]);
     assert!(error.contains("lm/config.json is damaged") && error.contains("train it again with: monosem run"), "{error}");
     assert!(!error.contains("rerun the stage that writes it"), "one remedy, the one that names the command: {error}");
+    let info = works(dir.path(), &["info", "--run", "small"]);
+    assert!(info.contains("next: monosem run ") && !info.contains("monosem lm train"), "the same remedy, not a model of other sizes: {info}");
 }
 
 #[test]

@@ -59,9 +59,9 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
             writeln!(out, "{}: {}", category.name(), category.rule())?;
         }
         writeln!(out, "tokens   {}", top_tokens(f, 10))?;
-        let shares = card(&detail, &stream).line();
-        if !shares.is_empty() {
-            writeln!(out, "falls on {shares}")?;
+        let card = card(&detail, &stream);
+        if !card.classes.is_empty() {
+            writeln!(out, "falls on {} (by {} sampled firings)", card.line(), card.n)?;
         }
         let effects = |effects: &[features::store::LogitEffect]| {
             effects.iter().map(|e| format!("{} {:+.2}", quoted_bytes(&e.token.bytes), e.effect)).collect::<Vec<_>>().join("  ")
