@@ -11,7 +11,9 @@ mod avx512;
 #[cfg(test)]
 mod tests;
 
-use super::simd::{Level, dispatch, level, widest};
+#[cfg(target_arch = "x86_64")]
+use super::simd::level;
+use super::simd::{Level, dispatch, widest};
 use rayon::prelude::*;
 
 /// Rows of a block that is added: the bits of a mask that are used.
@@ -208,18 +210,22 @@ impl Tile {
     /// The first `rows` elements of each of `width` rows of a (width, stride): column r of them becomes row r.
     fn read_transposed(&mut self, a: &[f32], stride: usize, (rows, width): (usize, usize)) {
         self.coef.resize(TILE * SPAN, 0.0);
-        let (mut whole_rows, mut whole_width) = (0, 0);
+        let squares = (0, 0);
         #[cfg(target_arch = "x86_64")]
-        if level() == Level::Avx512 {
-            (whole_rows, whole_width) = (rows / 16 * 16, width / 16 * 16);
-            // SAFETY: the CPU has AVX-512; rows of `a` have `rows` elements at least, and there are `width` of them.
-            unsafe { avx512::transpose(a, stride, (whole_rows, whole_width), &mut self.coef) };
-        }
+        let squares = match level() {
+            Level::Avx512 => {
+                let squares = (rows / 16 * 16, width / 16 * 16);
+                // SAFETY: the CPU has AVX-512; rows of `a` have `rows` elements at least, and there are `width` of them.
+                unsafe { avx512::transpose(a, stride, squares, &mut self.coef) };
+                squares
+            }
+            _ => squares,
+        };
         for t in 0..width {
             let from = &a[t * stride..][..rows];
-            let done = if t < whole_width { whole_rows } else { 0 };
-            for r in done..rows {
-                self.coef[r * SPAN + t] = from[r];
+            let done = if t < squares.1 { squares.0 } else { 0 };
+            for (r, &x) in from.iter().enumerate().skip(done) {
+                self.coef[r * SPAN + t] = x;
             }
         }
         let coef = std::mem::take(&mut self.coef);
