@@ -157,7 +157,7 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
     };
     pipeline::write_evaluated(&dir, &evaluated, record)?;
     let Evaluated { eval, controls } = evaluated;
-    let said = [of_another_model(&dir)?, cautions(&eval), beaten_by(&controls, eval.l0)].concat();
+    let said = [of_another_model(&dir)?, cautions(&eval), beaten_by(&controls, eval.l0, sae.d_in)].concat();
     if global.json {
         say!("{}", serde_json::json!({"eval": eval, "controls": controls, "cautions": said}));
         return Ok(());
@@ -252,9 +252,10 @@ fn of_a_model_of_before(run: &RunDir, name: &str) -> anyhow::Result<Option<Strin
     Ok(changed.then(|| format!("the model has changed since it was trained, and its figures are of the one before; train it anew with: {rerun}")))
 }
 
-/// The controls that lose less cross-entropy than the SAE does.
-fn beaten_by(controls: &pipeline::Controls, l0: f64) -> Vec<String> {
+/// The controls that lose less cross-entropy than the SAE does, and the one that is the model itself.
+fn beaten_by(controls: &pipeline::Controls, l0: f64, d_in: usize) -> Vec<String> {
     let pipeline::Controls { sae, largest_neurons, random_decoder, .. } = controls;
+    let is_the_model = largest_neurons.k >= d_in;
     let names = [
         (random_decoder.ce_spliced, format!("a random decoder with {:.1} latents active", random_decoder.l0)),
         (largest_neurons.ce, {
@@ -262,8 +263,14 @@ fn beaten_by(controls: &pipeline::Controls, l0: f64) -> Vec<String> {
             format!("keeping the {} largest neurons{more}, {},", largest_neurons.k, largest_neurons.rest.in_words())
         }),
     ];
-    let better = names.into_iter().filter(|(ce, _)| *ce < sae.ce_spliced);
-    better.map(|(_, name)| format!("{name} loses less cross-entropy than this SAE with {l0:.1} active: by this figure alone it is no gain")).collect()
+    let better = names.into_iter().take(if is_the_model { 1 } else { 2 }).filter(|(ce, _)| *ce < sae.ce_spliced);
+    let said =
+        better.map(|(_, name)| format!("{name} loses less cross-entropy than this SAE with {l0:.1} active: by this figure alone it is no gain"));
+    let nothing = format!(
+        "keeping the {} largest of {d_in} neurons is the model as it is, a control that says nothing; --neurons N keeps fewer",
+        largest_neurons.k
+    );
+    said.chain(is_the_model.then_some(nothing)).collect()
 }
 
 fn say_transcoder(dir: &Path, eval: &Eval, global: &Global) -> anyhow::Result<()> {
@@ -473,10 +480,11 @@ mod tests {
             random_decoder_eval_tokens: None,
             formulas: BTreeMap::new(),
         };
-        assert!(beaten_by(&controls(1.1, 2.0, 1.2), 12.0).is_empty());
-        let said = beaten_by(&controls(1.5, 2.0, 1.2), 12.0);
+        assert!(beaten_by(&controls(1.1, 2.0, 1.2), 12.0, 512).is_empty());
+        let said = beaten_by(&controls(1.5, 2.0, 1.2), 12.0, 512);
         assert!(said.len() == 1 && said[0].starts_with("keeping the 40 largest neurons (--neurons says how many), the rest zero, loses"), "{said:?}");
-        assert!(beaten_by(&controls(1.5, 2.0, 1.2), 40.0)[0].starts_with("keeping the 40 largest neurons, the rest zero, loses"));
-        assert_eq!(beaten_by(&controls(1.5, 1.4, 1.2), 12.0).len(), 2);
+        assert!(beaten_by(&controls(1.5, 2.0, 1.2), 40.0, 512)[0].starts_with("keeping the 40 largest neurons, the rest zero, loses"));
+        assert_eq!(beaten_by(&controls(1.5, 1.4, 1.2), 12.0, 512).len(), 2);
+        assert!(beaten_by(&controls(1.5, 2.0, 1.0), 40.0, 40)[0].starts_with("keeping the 40 largest of 40 neurons is the model as it is"));
     }
 }

@@ -1,8 +1,9 @@
 //! Matrix products that leave out the zeros of one factor: for matrices that are zero to a third or more, but not nearly all, which is what `sparse` is for.
 //!
-//! A block of the other factor is packed so that it stays in the first-level cache. A row of the result is summed in registers: the zeros of its factor are found as
-//! a bit mask, and each row of the block that is named by a bit is added. That is a load from the cache for each multiply-add, which a core does in the same time; a dense
-//! product does without, but for every element. The blocks and the order of every sum are fixed, so results do not depend on the number of threads.
+//! A block of the other factor is packed so that it stays in the first-level cache. Two rows of the result are summed in registers: the zeros of their factor are found as
+//! bit masks, and each row of the block that is named by a bit is added, first to both what both name, then to each what it alone does. Alone, a row of the result costs a load
+//! from the cache for each multiply-add, which a core does in the same time; the two share a third of them. A dense product does with few loads, but for every element. The blocks and
+//! the order of every sum are fixed, so results do not depend on the number of threads.
 //!
 //! m, n = rows and columns of the result, k = summed dimension, as in `gemm`.
 
@@ -36,9 +37,9 @@ pub fn pays_below() -> f64 {
     if widest() == Level::Avx512 { 0.7 } else { 0.0 }
 }
 
-/// Rows of the result in a task of those that have few: no sum depends on it.
+/// Rows of the result in a task of those that have few. No sum depends on it, as it is even: rows 2 i and 2 i + 1 are always added together.
 fn tile_rows(m: usize) -> usize {
-    m.div_ceil(rayon::current_num_threads()).clamp(TILE_LEAST, TILE)
+    m.div_ceil(rayon::current_num_threads()).next_multiple_of(2).clamp(TILE_LEAST, TILE)
 }
 
 /// c = a b, or c += a b, without the zeros of a. Shapes: a (m, k), b (k, n), c (m, n).
@@ -283,13 +284,15 @@ dispatch! {
     fn add(tile: &Tile, part: usize, block: &[f32], c: &mut [f32], stride: usize, width: usize) {
         for (r, masks) in tile.masks.iter().enumerate() {
             let mut sums = [0.0f32; STRIP];
-            let mut left = masks[part];
-            while left != 0 {
-                let t = left.trailing_zeros() as usize;
-                left &= left - 1;
-                let (x, row) = (tile.coef[r * SPAN + part * DEPTH + t], &block[t * STRIP..][..STRIP]);
-                for i in 0..STRIP {
-                    sums[i] = x.mul_add(row[i], sums[i]);
+            let other = tile.masks.get(r ^ 1).map_or(0, |other| other[part]);
+            for mut left in [masks[part] & other, masks[part] & !other] {
+                while left != 0 {
+                    let t = left.trailing_zeros() as usize;
+                    left &= left - 1;
+                    let (x, row) = (tile.coef[r * SPAN + part * DEPTH + t], &block[t * STRIP..][..STRIP]);
+                    for i in 0..STRIP {
+                        sums[i] = x.mul_add(row[i], sums[i]);
+                    }
                 }
             }
             c[r * stride..][..width].iter_mut().zip(&sums).for_each(|(c, sum)| *c += sum);
