@@ -34,6 +34,23 @@ pub unsafe fn add(tile: &Tile, part: usize, block: &[f32], c: &mut [f32], stride
     }
 }
 
+/// The rows of the block that `left` names, bits below DEPTH, are added to each sum times its coefficient. A macro: as a function it is not always inlined, and sums
+/// that are in memory cost three times as much.
+macro_rules! add_rows {
+    ($left:expr, $block:expr, $($coef:expr => $sums:expr),+) => {
+        let mut left: u64 = $left;
+        while left != 0 {
+            let t = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let row = $block.as_ptr().add(t * STRIP);
+            for i in 0..N {
+                let row = _mm512_loadu_ps(row.add(LANES * i));
+                $($sums[i] = _mm512_fmadd_ps(_mm512_set1_ps(*$coef.add(t)), row, $sums[i]);)+
+            }
+        }
+    };
+}
+
 /// # Safety
 /// As [`add`], and `width` is at most 16 N, N at most STRIP / 16.
 #[target_feature(enable = "avx512f")]
@@ -50,12 +67,11 @@ unsafe fn add_columns<const N: usize>(tile: &Tile, part: usize, block: &[f32], c
         // SAFETY: bits are below DEPTH, so they name rows of the block and coefficients of the tile; row r of c has `width` elements (asserted above).
         unsafe {
             let coef = [2 * pair, 2 * pair + 1].map(|r| tile.coef.as_ptr().wrapping_add(r * SPAN + part * DEPTH));
-            let mut sums = [[_mm512_setzero_ps(); N]; 2];
-            add_rows(one & two, coef, block, sums.each_mut());
-            let [first, second] = &mut sums;
-            add_rows(one & !two, [coef[0]], block, [first]);
-            add_rows(two & !one, [coef[1]], block, [second]);
-            for (r, sums) in sums.iter().take(masks.len()).enumerate() {
+            let [mut first, mut second] = [[_mm512_setzero_ps(); N]; 2];
+            add_rows!(one & two, block, coef[0] => first, coef[1] => second);
+            add_rows!(one & !two, block, coef[0] => first);
+            add_rows!(two & !one, block, coef[1] => second);
+            for (r, sums) in [first, second].iter().take(masks.len()).enumerate() {
                 let to = c.as_mut_ptr().add((2 * pair + r) * stride);
                 for (i, &sum) in sums.iter().enumerate() {
                     // Behind the last column nothing is read or written.
@@ -66,30 +82,6 @@ unsafe fn add_columns<const N: usize>(tile: &Tile, part: usize, block: &[f32], c
                         let columns = first_columns(width, i);
                         _mm512_mask_storeu_ps(to, columns, _mm512_add_ps(_mm512_maskz_loadu_ps(columns, to), sum));
                     }
-                }
-            }
-        }
-    }
-}
-
-/// The rows of the block that `left` names are added to each sum, times its coefficient.
-///
-/// # Safety
-/// The CPU has AVX-512 F; bits of `left` are below DEPTH, of which the block (DEPTH, STRIP) has the rows and each `coef` the elements; N is at most STRIP / 16.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn add_rows<const N: usize, const R: usize>(mut left: u64, coef: [*const f32; R], block: &[f32], sums: [&mut [__m512; N]; R]) {
-    while left != 0 {
-        let t = left.trailing_zeros() as usize;
-        left &= left - 1;
-        // SAFETY: as promised.
-        unsafe {
-            let x = coef.map(|coef| _mm512_set1_ps(*coef.add(t)));
-            let row = block.as_ptr().add(t * STRIP);
-            for i in 0..N {
-                let row = _mm512_loadu_ps(row.add(LANES * i));
-                for r in 0..R {
-                    sums[r][i] = _mm512_fmadd_ps(x[r], row, sums[r][i]);
                 }
             }
         }
