@@ -19,7 +19,7 @@ pub use progress::{Named, Progress, Silent};
 pub use run::{RunDir, RunLock};
 pub use settings::Start;
 pub use spell::{grouped, shell_word, size, time};
-pub use tensors::{Dtype, Tensor, TensorFile, write_tensors};
+pub use tensors::{Dtype, Tensor, TensorFile, write_sealed, write_tensors};
 pub use train_log::TrainLog;
 
 use std::path::{Path, PathBuf};

@@ -58,6 +58,31 @@ pub fn write_tensors(path: &Path, tensors: &[Tensor], metadata: &[(&str, String)
     })
 }
 
+/// The metadata of a sealed file that hold the hash of the others and of all tensors.
+const SEAL: &str = "blake3";
+
+/// As [`write_tensors`], with a hash of all that is in it, for a file that no manifest has the hash of.
+///
+/// # Errors
+/// As [`write_tensors`].
+pub fn write_sealed(path: &Path, tensors: &[Tensor], metadata: &[(&str, String)]) -> Result<()> {
+    let mut sorted: Vec<&Tensor> = tensors.iter().collect();
+    sorted.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
+    let said = metadata.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let hash = seal(&said, sorted.iter().map(|t| &t.bytes[..]));
+    write_tensors(path, tensors, &[metadata, &[(SEAL, hash)]].concat())
+}
+
+/// blake3 of metadata and of the bytes of tensors in the order of the file, hex.
+fn seal<'a>(metadata: &BTreeMap<&str, &str>, data: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(serde_json::json!(metadata).to_string().as_bytes());
+    data.for_each(|bytes| {
+        hasher.update(bytes);
+    });
+    hasher.finalize().to_hex().to_string()
+}
+
 /// The JSON header of a file with these tensors in this order, padded with blanks to whole groups of eight bytes.
 fn header(tensors: &[&Tensor], metadata: &[(&str, String)]) -> std::result::Result<Vec<u8>, String> {
     let mut header = serde_json::Map::new();
@@ -123,6 +148,22 @@ impl TensorFile {
         let tensors = parsed.iter().map(|(name, view)| (name.to_string(), entry(&view))).collect();
         let metadata = header.metadata().clone().unwrap_or_default();
         Ok(TensorFile { path: path.into(), tensors, metadata, map })
+    }
+
+    /// Compares what is in the file with the hash that it was written with; a file without one passes.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] with the beginnings of both.
+    pub fn check_seal(&self) -> Result<()> {
+        let Some(expected) = self.metadata.get(SEAL) else { return Ok(()) };
+        let said = self.metadata.iter().filter(|(key, _)| *key != SEAL).map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let header = u64::from_le_bytes(self.map[..8].try_into().expect("eight bytes"));
+        let found = seal(&said, std::iter::once(&self.map[8 + header as usize..]));
+        if found == *expected {
+            return Ok(());
+        }
+        let brief = |hash: &str| hash.chars().take(16).collect::<String>();
+        Err(Error::Corrupt { path: self.path.clone(), what: format!("its blake3 is {}, it was written with {}", brief(&found), brief(expected)) })
     }
 
     pub fn path(&self) -> &Path {
@@ -210,6 +251,25 @@ mod tests {
         let path = dir.join("t.safetensors");
         write_tensors(&path, &[Tensor::f32("a", &[2, 3], &[1., 2., 3., 4., 5., 6.]), Tensor::u64("n", &[2], &[7, 8])], &[("k", "v".into())]).unwrap();
         path
+    }
+
+    #[test]
+    fn a_flipped_bit_of_a_sealed_file_is_found_wherever_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.safetensors");
+        let tensors = [Tensor::u64("n", &[2], &[7, 8]), Tensor::f32("a", &[2, 3], &[1., 2., 3., 4., 5., 6.])];
+        write_sealed(&path, &tensors, &[("run", "settings".into())]).unwrap();
+        TensorFile::open(&path).unwrap().check_seal().unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let settings = whole.windows(8).position(|w| w == b"settings").unwrap();
+        for at in [settings, whole.len() - 30, whole.len() - 1] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            std::fs::write(&path, damaged).unwrap();
+            let error = TensorFile::open(&path).unwrap().check_seal().unwrap_err().to_string();
+            assert!(error.contains("is damaged: its blake3 is"), "{error}");
+        }
+        TensorFile::open(&sample(dir.path())).unwrap().check_seal().unwrap();
     }
 
     #[test]

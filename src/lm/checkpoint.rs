@@ -2,7 +2,7 @@
 
 use super::train::Standing;
 use super::{Engine, Error, Lm, Moments, Result, Weights, tensor_specs};
-use crate::artifact::{Error as FileError, Tensor, TensorFile, settings, write_tensors};
+use crate::artifact::{Error as FileError, Tensor, TensorFile, settings, write_sealed};
 use std::fs;
 use std::path::PathBuf;
 
@@ -30,7 +30,7 @@ impl Checkpoints {
         for (prefix, weights) in [("w", &lm.weights), ("m", &moments.first), ("v", &moments.second)] {
             tensors.extend(specs.iter().zip(weights.tensors()).map(|(spec, data)| Tensor::f32(format!("{prefix}.{}", spec.name), &spec.shape, data)));
         }
-        write_tensors(&self.dir.join(format!("step-{:012}.safetensors", at.step)), &tensors, &[("run", self.identity.clone())])?;
+        write_sealed(&self.dir.join(format!("step-{:012}.safetensors", at.step)), &tensors, &[("run", self.identity.clone())])?;
         let files = self.files();
         for old in &files[..files.len().saturating_sub(KEPT)] {
             fs::remove_file(old).map_err(|e| FileError::io("remove", old, e))?;
@@ -46,6 +46,7 @@ impl Checkpoints {
         if let Some((what, settings)) = settings::other_identity(&found, &self.identity) {
             return Err(Error::OtherRun { path, what, settings });
         }
+        file.check_seal()?;
         let counts = file.u64s("counts")?;
         let figures = file.bytes("figures", crate::artifact::Dtype::F64, &[Some(4)])?;
         let figures: Vec<f64> = figures.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("chunks of eight"))).collect();

@@ -3,7 +3,7 @@
 use super::coefficient::Control;
 use super::init::{Normaliser, Scales};
 use super::{Error, Params, Result, SAE_FORMAT_VERSION, SaeConfig, State, TrainConfig};
-use crate::artifact::{self, Manifest, Tensor, TensorFile, settings, write_tensors};
+use crate::artifact::{self, Manifest, Tensor, TensorFile, settings, write_sealed};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,10 +45,11 @@ impl Begun {
     /// Of the training with these checkpoints, or of the SAE that is finished in `out`; none where there is neither, or where an older program wrote other settings.
     ///
     /// # Errors
-    /// A folder that cannot be read.
+    /// A folder that cannot be read; the newest checkpoint where none can be opened and nothing is finished.
     pub fn read(checkpoints: &Path, out: &Path) -> Result<Option<Self>> {
-        let of = |path: &PathBuf| {
-            let file = TensorFile::open(path).ok()?;
+        let mut damaged = None;
+        let mut of = |path: &PathBuf| {
+            let file = TensorFile::open(path).map_err(|error| damaged = damaged.take().or(Some(error))).ok()?;
             let run: serde_json::Value = serde_json::from_str(file.metadata().get("run")?).ok()?;
             let config = serde_json::from_value(run["config"].clone()).ok()?;
             let inputs = serde_json::from_value(run["inputs"].clone()).ok()?;
@@ -59,7 +60,10 @@ impl Begun {
             let config: TrainConfig = serde_json::from_value(made.config).ok()?;
             Some(Begun { inputs: made.inputs, step: config.steps(), config })
         };
-        Ok(all(checkpoints)?.iter().rev().find_map(of).or_else(finished))
+        match all(checkpoints)?.iter().rev().find_map(&mut of).or_else(finished) {
+            None => damaged.map_or(Ok(None), |error| Err(error.into())),
+            begun => Ok(begun),
+        }
     }
 }
 
@@ -105,7 +109,7 @@ impl Checkpoint<'_> {
         let later = [self.control.level.to_bits(), self.seconds.to_bits()];
         tensors.push(Tensor::u64("control_level", &[1], &later[..1]));
         tensors.push(Tensor::u64("seconds", &[1], &later[1..]));
-        write_tensors(&path, &tensors, &[("run", self.run.clone())])?;
+        write_sealed(&path, &tensors, &[("run", self.run.clone())])?;
         delete(all(dir)?.iter().rev().skip(2))?;
         delete(&halves(dir)?)?;
         Ok(path)
@@ -127,6 +131,14 @@ impl Checkpoint<'_> {
         damaged.map_or(Ok(None), |error| Err(error.into()))
     }
 
+    /// A checkpoint of `dir` that is newer than `step`; where that is the newest that can be read, it is damaged.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn after(dir: &Path, step: u64) -> Result<Option<PathBuf>> {
+        Ok(all(dir)?.pop().filter(|path| step_of(path) > step))
+    }
+
     fn read(path: &Path, config: &SaeConfig, run: &str) -> Result<Self> {
         let (d, e, f) = (config.d_in, config.d_out(), config.d_sae);
         let file = TensorFile::open(path)?;
@@ -134,6 +146,7 @@ impl Checkpoint<'_> {
         if let Some((what, settings)) = settings::other_identity(&found, run) {
             return Err(Error::OtherRun { path: path.into(), what, settings });
         }
+        file.check_seal()?;
         let names = file.names();
         let vectors = |part: &str| -> Result<Vec<Vec<f32>>> {
             let named = (0..).map(|i| format!("{part}/vector-{i}")).take_while(|name| names.iter().any(|n| n == name));

@@ -11,6 +11,9 @@ use crate::artifact::{Error, Manifest, Result, Tensor, TensorFile, read_json, wr
 use serde_json::{Value, json};
 use std::path::Path;
 
+/// The weights of a saved SAE.
+pub const WEIGHTS_FILE: &str = "sae_weights.safetensors";
+
 /// Rows of the self-test.
 pub const SELFTEST_ROWS: usize = 64;
 
@@ -50,7 +53,7 @@ impl Sae {
             // Encoder and decoder are one.
             Select::Pursuit { .. } => tensors.retain(|tensor| tensor.name == "W_dec" || tensor.name == "b_dec"),
         }
-        write_tensors(&dir.join("sae_weights.safetensors"), &tensors, &[("format", "pt".into())])?;
+        write_tensors(&dir.join(WEIGHTS_FILE), &tensors, &[("format", "pt".into())])?;
         let n = (sample.len() / d).min(SELFTEST_ROWS);
         let x = &sample[..n * d];
         let (acts, x_hat) = self.replay(x);
@@ -135,7 +138,7 @@ impl Sae {
         }
         let apply_b_dec_to_input =
             cfg["apply_b_dec_to_input"].as_bool().ok_or_else(|| corrupt(format!("apply_b_dec_to_input is {}", cfg["apply_b_dec_to_input"])))?;
-        let file = TensorFile::open(&dir.join("sae_weights.safetensors"))?;
+        let file = TensorFile::open(&dir.join(WEIGHTS_FILE))?;
         let floats = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
             let values = file.f32(name, shape)?;
             let what = || format!("{name} holds a value that is not finite");

@@ -37,7 +37,7 @@ pub use cpu::CpuEngine;
 pub use engine::{Engine, Params, Replacement, State, StepReport, StepSettings};
 pub use error::{Error, Result};
 pub use forecast::{Forecast, Speed, seconds_in_words};
-pub use format::{SELFTEST_ROWS, read_origin};
+pub use format::{SELFTEST_ROWS, WEIGHTS_FILE, read_origin};
 pub use metrics::{Eval, JUNK_COSINE, Metrics, metric_formulas};
 pub use model::{Encoder, Sae, Select, SparseRows};
 pub use place::{LOG, Origin, PLOT, Place, WEIGHTS};

@@ -1,6 +1,7 @@
 //! The place of an SAE on disk, and what may become of the work that is there already.
 
 use super::checkpoint::{Begun, Checkpoint};
+use super::format::WEIGHTS_FILE;
 use super::history;
 use super::train::{SAE_FORMAT_VERSION, TrainedSae};
 use super::{Error, Result, Sae, TrainConfig};
@@ -91,7 +92,14 @@ impl Place {
         if !self.out.join("manifest.json").exists() {
             return Ok(Vec::new());
         }
-        let there = Manifest::read(&self.out, "sae", SAE_FORMAT_VERSION)?;
+        let there = Manifest::read(&self.out, "sae", SAE_FORMAT_VERSION).map_err(|error| match error {
+            artifact::Error::Json { path, source } => artifact::Error::Refused {
+                path,
+                what: format!("it is not the JSON that was expected: {source}"),
+                next: "choose another --name, or replace the SAE: the same command with --yes".into(),
+            },
+            other => other,
+        })?;
         let all = |config: &serde_json::Value, inputs: &BTreeMap<String, String>| json!({ "train": config, "rows": inputs.get("rows"), WEIGHTS: inputs.get(WEIGHTS) });
         let here = serde_json::to_value(config).expect("plain data");
         Ok(settings::differences(&all(&there.config, &there.inputs), &all(&here, &self.inputs)))
@@ -131,7 +139,19 @@ pub(super) fn already(config: &TrainConfig, place: &Place) -> Result<Option<Trai
         return Ok(Some(done));
     }
     Checkpoint::refuse_any(&place.checkpoints)?;
+    refuse_unknown(place)?;
     Ok(None)
+}
+
+/// Refuses where there are weights that no manifest tells anything of: those of another program, or what is left of a damaged SAE.
+fn refuse_unknown(place: &Place) -> Result<()> {
+    let there = place.out.join(WEIGHTS_FILE).exists() && !place.out.join("manifest.json").exists();
+    let refused = || artifact::Error::Refused {
+        path: place.out.clone(),
+        what: format!("it holds {WEIGHTS_FILE}, and no manifest.json that says how they were made"),
+        next: "choose another --name, or replace them: the same command with --yes".into(),
+    };
+    if there { Err(refused().into()) } else { Ok(()) }
 }
 
 /// Whether the log beside the checkpoints is that of a whole training, or was handed over already.

@@ -53,6 +53,65 @@ fn a_finished_sae_and_a_checkpoint_are_replaced_only_when_that_is_asked_for() {
 }
 
 #[test]
+fn weights_whose_manifest_is_gone_or_damaged_are_replaced_only_when_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(Recipe::topk(3, true), 64 * 8);
+    train(&mut rows(), &config, &place(dir.path()), &mut Silent).unwrap();
+    let (weights, manifest) = (dir.path().join("sae").join(WEIGHTS_FILE), dir.path().join("sae/manifest.json"));
+    let made = fs::read(&weights).unwrap();
+    let other = small(Recipe::topk(4, true), 64 * 8);
+    let damage: [fn(&Path); 2] = [|path| fs::write(path, "{").unwrap(), |path| fs::remove_file(path).unwrap()];
+    for damage in damage {
+        damage(&manifest);
+        for start in [Start::New, Start::Resume] {
+            let error = train(&mut rows(), &other, &Place { start, ..place(dir.path()) }, &mut Silent).unwrap_err().to_string();
+            assert!(error.contains("--name") && error.contains("--yes"), "{error}");
+        }
+        assert!(fs::read(&weights).unwrap() == made);
+    }
+    train(&mut rows(), &other, &Place { start: Start::Replace, ..place(dir.path()) }, &mut Silent).unwrap();
+    assert!(fs::read(&weights).unwrap() != made);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_and_the_one_before_it_gone_on_with() {
+    let (whole, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config = small(Recipe::topk(3, true), 64 * 30);
+    train(&mut rows(), &config, &place(whole.path()), &mut Silent).unwrap();
+    let going = Place { start: Start::Resume, ..place(dir.path()) };
+    let flip = |path: &Path| {
+        let mut bytes = fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(path, bytes).unwrap();
+    };
+    let cut = |path: &Path| fs::write(path, &fs::read(path).unwrap()[..1000]).unwrap();
+    for (damage, stop) in [(&flip as &dyn Fn(&Path), 14), (&cut, 23)] {
+        interrupted(&config, &going, stop);
+        let newest = Checkpoint::after(&going.checkpoints, 0).unwrap().unwrap();
+        damage(&newest);
+        let mut watch = Watch { stop_after_rows: Some(64), ..Watch::default() };
+        train(&mut rows(), &config, &going, &mut watch).unwrap_err();
+        assert!(watch.notes.iter().any(|note| note.contains(&format!("{} is damaged", newest.display()))), "{:?}", watch.notes);
+    }
+    train(&mut rows(), &config, &going, &mut Silent).unwrap();
+    let weights = |dir: &Path| fs::read(dir.join("sae").join(WEIGHTS_FILE)).unwrap();
+    assert!(weights(whole.path()) == weights(dir.path()));
+    // With no other to go on from, it is what is said.
+    let dir = tempfile::tempdir().unwrap();
+    let going = Place { start: Start::Resume, ..place(dir.path()) };
+    interrupted(&config, &going, 9);
+    for path in fs::read_dir(&going.checkpoints).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "safetensors")) {
+        cut(&path);
+    }
+    let errors = [
+        Begun::read(&going.checkpoints, &going.out).unwrap_err().to_string(),
+        train(&mut rows(), &config, &going, &mut Silent).unwrap_err().to_string(),
+    ];
+    assert!(errors.iter().all(|error| error.contains("step-") && error.contains("is damaged")), "{errors:?}");
+}
+
+#[test]
 fn an_sae_of_an_older_program_that_knew_fewer_settings_is_of_the_same() {
     let matryoshka = Matryoshka { k: 3.0, ..Default::default() };
     for (recipe, later) in [

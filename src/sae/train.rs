@@ -96,6 +96,12 @@ fn begin<'a>(source: &mut dyn RowSource, jobs: &[(&'a TrainConfig, &'a Place)], 
             _ => Ok(None),
         };
         let found = jobs.iter().map(newest).collect::<Result<Vec<_>>>()?;
+        for ((_, place), checkpoint) in jobs.iter().zip(&found).filter(|_| limit == u64::MAX) {
+            let Some(checkpoint) = checkpoint else { continue };
+            if let Some(path) = Checkpoint::after(&place.checkpoints, checkpoint.step)? {
+                progress.note(&format!("{} is damaged and passed over", path.display()));
+            }
+        }
         let steps: Vec<u64> = found.iter().flatten().map(|checkpoint| checkpoint.step).collect();
         let without: Vec<&Place> = jobs.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|((_, place), _)| *place).collect();
         // A kill while the first checkpoints were written leaves some of them without one, but all with a log: little is lost by beginning again.
