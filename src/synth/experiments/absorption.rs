@@ -39,6 +39,9 @@ const ALONE: &str = "hierarchical: share of rows of the parent alone in which it
 const ELSEWHERE: &str = "hierarchical: share of rows without the parent in which it fires";
 const PARENT: &str = "hierarchical: cosine of the parent's latent with the parent";
 const OTHERS: &str = "hierarchical: smallest cosine of the two others";
+/// Of a latent that detects the parent: its cosine with the parent and its share of rows of the parent alone at least, that of rows without the parent at most.
+const MOSTLY: f64 = 0.95;
+const HARDLY: f64 = 0.05;
 
 fn groups(hierarchical: bool) -> Vec<Group> {
     let group = |parent, members: &[(u32, f64)]| Group { parent, exclusive: false, members: members.to_vec() };
@@ -90,7 +93,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         }
         figures.extend(figures_of(&chosen.label, (is_plain, is_nested), &seen));
     }
-    let says = says(&figures);
+    let says = says(&figures, &ask.on_rows(&ABSORPTION));
     Ok(Outcome { experiment: ABSORPTION.name, says, figures })
 }
 
@@ -113,25 +116,48 @@ fn figures_of(label: &str, (is_plain, is_nested): (bool, bool), seen: &[[f64; 8]
             false => expect(figure(HOLE, 4), 0.0, 0.0, 0.05),
         },
         // A latent that is dead, or always on, has no hole either.
-        asserted(figure(ALONE, 5), 0.95, 1.0),
-        asserted(figure(ELSEWHERE, 6), 0.0, 0.05),
-        asserted(figure(PARENT, 7), 0.95, 1.001),
+        asserted(figure(ALONE, 5), MOSTLY, 1.0),
+        asserted(figure(ELSEWHERE, 6), 0.0, HARDLY),
+        asserted(figure(PARENT, 7), MOSTLY, 1.001),
     ]
 }
 
-/// What one sees: who has the hole.
-fn says(figures: &[Figure]) -> String {
+/// What one sees: who has the hole, of those that found the parent. `rows` says on how many.
+fn says(figures: &[Figure], rows: &str) -> String {
     let of = |figure: &Figure| match figure.ours {
         share if share < 0.05 => format!("{} is silent there", figure.of),
         share if share > 0.95 => format!("{} fires there", figure.of),
         share => format!("{} fires in {:.0} % of such rows", figure.of, 100.0 * share),
     };
-    let holes: Vec<String> = figures.iter().filter(|figure| figure.what == HOLE).map(of).collect();
+    let (mut holes, mut lost) = (Vec::new(), Vec::new());
+    for figure in figures.iter().filter(|figure| figure.what == HOLE) {
+        match no_detector(figures, &figure.of) {
+            None => holes.push(of(figure)),
+            Some(why) => lost.push(format!("{} ({why})", figure.of)),
+        }
+    }
+    let seen = if holes.is_empty() { String::new() } else { format!(" The parent's latent of {}.", holes.join(", that of ")) };
+    let unseen = match lost.is_empty() {
+        true => String::new(),
+        false => {
+            format!(" No latent for the parent was found on {rows} by {}, so nothing follows from where its latents fire.", lost.join(", nor by "))
+        }
+    };
     format!(
         "Where the child implies the parent, one latent may take both directions and the parent's latent fall silent exactly there: read as a detector of the parent it has a hole \
-         then. The parent's latent of {}. Published of plain SAEs: the hole; of a latent that has to reconstruct alone: none.",
-        holes.join(", that of ")
+         then.{seen}{unseen} Published of plain SAEs: the hole; of a latent that has to reconstruct alone: none."
     )
+}
+
+/// Why the latent of an SAE that is nearest to the parent does not detect it, so that its silence is no hole; none: it detects the parent.
+fn no_detector(figures: &[Figure], of: &str) -> Option<String> {
+    let at = |what: &str| figures.iter().find(|figure| figure.of == of && figure.what == what).map_or(0.0, |figure| figure.ours);
+    match (at(PARENT), at(ALONE), at(ELSEWHERE)) {
+        (cosine, ..) if cosine < MOSTLY => Some(format!("the nearest has a cosine of {cosine:.2} with it")),
+        (_, alone, _) if alone < MOSTLY => Some(format!("the nearest fires in {:.0} % of the rows of the parent alone", 100.0 * alone)),
+        (_, _, elsewhere) if elsewhere > HARDLY => Some(format!("the nearest fires in {:.0} % of the rows without it", 100.0 * elsewhere)),
+        _ => None,
+    }
 }
 
 /// The latent with the largest cosine with a feature.
@@ -192,6 +218,25 @@ mod tests {
     }
 
     #[test]
+    fn where_the_parent_was_not_found_nothing_is_concluded() {
+        // Hole, parent alone, without the parent, cosine.
+        let figures = |of: &str, seen: [f64; 4]| {
+            [HOLE, ALONE, ELSEWHERE, PARENT].into_iter().zip(seen).map(|(what, ours)| Figure::new(of, what, &[ours])).collect::<Vec<Figure>>()
+        };
+        let said = |all: &[Vec<Figure>]| says(&all.concat(), "7 rows");
+        let hole = |ours: f64| said(&[figures("a", [ours, 1.0, 0.0, 0.99])]);
+        assert!(hole(0.0).contains("latent of a is silent there.") && hole(1.0).contains("of a fires there."), "{}", hole(0.0));
+        assert!(hole(0.4).contains("fires in 40 %") && !hole(0.4).contains("nothing follows"), "{}", hole(0.4));
+        // A newcomer's 100,000 rows: a latent with a cosine of 0.31 was called the parent's.
+        let lost = said(&[figures("a", [1.0, 1.0, 0.0, 0.31])]);
+        assert!(lost.contains("was found on 7 rows by a (the nearest has a cosine of 0.31 with it)") && !lost.contains("fires there"), "{lost}");
+        // Dead, and always on.
+        let both = said(&[figures("a", [0.0, 0.0, 0.0, 0.99]), figures("b", [1.0, 1.0, 0.8, 0.99]), figures("c", [1.0, 1.0, 0.0, 0.99])]);
+        assert!(both.contains("by a (the nearest fires in 0 % of the rows of the parent alone), nor by b (the nearest fires in 80 %"), "{both}");
+        assert!(both.contains("latent of c fires there.") && !both.contains("a is silent"), "{both}");
+    }
+
+    #[test]
     fn the_data_are_named_by_what_their_rows_follow_from() {
         let (independent, hierarchical) = (identity(false), identity(true));
         assert_eq!((&independent["groups"][0]["members"][1], &independent["case"]), (&json!([1, 0.05]), &json!("independent")));
@@ -209,12 +254,6 @@ mod tests {
             let manifest = manifest(&format!("{case}-matryoshka-k=0.4-prefixes=[1]-auxk=false-lr=0.123-s0"));
             assert!(manifest.contains("\"lr\": 0.123"), "{manifest}");
         }
-        let hole = |ours: f64| says(&[Figure::new("a", HOLE, &[ours]), Figure::new("b", OTHERS, &[0.0])]);
-        assert!(
-            hole(0.0).contains("latent of a is silent there.") && hole(1.0).contains("of a fires there.") && hole(0.4).contains("fires in 40 %"),
-            "{}",
-            hole(0.4)
-        );
         let others = outcome.figures.iter().find(|f| f.what == OTHERS).unwrap();
         assert_eq!((others.band, others.published), (Some((0.99, f64::INFINITY)), None));
     }

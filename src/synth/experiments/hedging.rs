@@ -67,11 +67,26 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
             figure("largest cosine with a child", 2).published(BY_HAND[1]).within(0.11, 0.22),
         ]);
     }
-    let says = "A single latent does not point to the parent, the strongest feature: it leans towards each of its children, because they are part of \
-                what it can reconstruct. Worked out by hand, as the leading eigenvector of E[x x^T], the cosines are 0.959 with the parent and 0.163 with each child. \
-                It comes of reconstruction alone: with a penalty and with a fixed number of latents it is the same."
-        .into();
+    let says = says(&figures, &ask.on_rows(&HEDGING));
     Ok(Outcome { experiment: HEDGING.name, says, figures })
+}
+
+/// What one sees, unless a latent has not come to it. `rows` says on how many.
+fn says(figures: &[Figure], rows: &str) -> String {
+    let by_hand = "Worked out by hand, as the leading eigenvector of E[x x^T], the cosines are 0.959 with the parent and 0.163 with each child.";
+    let mut missed: Vec<&str> = figures.iter().filter(|figure| figure.holds() == Some(false)).map(|figure| figure.of.as_str()).collect();
+    missed.dedup();
+    if missed.is_empty() {
+        format!(
+            "A single latent does not point to the parent, the strongest feature: it leans towards each of its children, because they are part of \
+             what it can reconstruct. {by_hand} It comes of reconstruction alone: with a penalty and with a fixed number of latents it is the same."
+        )
+    } else {
+        format!(
+            "{by_hand} The single latent of {} did not come to these on {rows}, so nothing follows from where it points.",
+            missed.join(", nor that of ")
+        )
+    }
 }
 
 #[cfg(test)]
@@ -98,6 +113,15 @@ mod tests {
         let first = 1.0 + 3.0 * c * b;
         let second = c + c * b + 2.0 * c * c * b;
         assert!((second - first * b).abs() < 1e-12);
+    }
+
+    #[test]
+    fn where_the_latent_is_elsewhere_nothing_is_concluded() {
+        let parent = |of: &str, ours: f64| Figure::new(of, "cosine of the latent with the parent", &[ours]).within(0.93, 0.98);
+        let found = says(&[parent("a", 0.96), parent("b", 0.95)], "7 rows");
+        assert!(found.contains("leans towards each") && found.contains("0.959") && !found.contains("nothing follows"), "{found}");
+        let lost = says(&[parent("a", 0.96), parent("b", 0.3), parent("b", 0.4)], "7 rows");
+        assert!(lost.contains("The single latent of b did not come to these on 7 rows, so nothing follows") && !lost.contains("leans"), "{lost}");
     }
 
     #[test]

@@ -233,6 +233,15 @@ impl Ask {
         self.rows.unwrap_or(experiment.rows)
     }
 
+    /// On how many rows, as it stands beside what was not found on them.
+    fn on_rows(&self, experiment: &Experiment) -> String {
+        let rows = artifact::grouped(self.rows(experiment));
+        match self.rows(experiment) < experiment.rows {
+            true => format!("{rows} rows (the experiment has {} by itself)", artifact::grouped(experiment.rows)),
+            false => format!("{rows} rows"),
+        }
+    }
+
     /// The folder of the SAE `label` of one seed.
     fn place(&self, label: &str, seed: u64) -> PathBuf {
         self.folder.join(format!("{}-s{seed}", label.replace(' ', "-")))
@@ -374,6 +383,13 @@ mod tests {
         assert!(refused.contains("two of the SAEs are called topk k=2") && refused.contains("--recipe once"), "{refused}");
         assert!(!ask.folder.exists());
         assert_eq!(ask.trained(&forest, &json!({}), &jobs[..2], 10, &mut Silent).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn fewer_rows_than_the_experiments_own_are_told_beside_them() {
+        let on = |rows: Option<u64>| Ask { rows, ..Ask::default() }.on_rows(&absorption::ABSORPTION);
+        assert_eq!([on(None), on(Some(7_000_000))], ["5,000,000 rows", "7,000,000 rows"]);
+        assert_eq!(on(Some(100_000)), "100,000 rows (the experiment has 5,000,000 by itself)");
     }
 
     #[test]

@@ -36,6 +36,9 @@ const TRUE_L0: f64 = 3.0 * 0.15 * 1.6 + 8.0 * 0.05;
 /// Of an SAE that loses nothing and has a latent for each parent alone, each parent with one of its children, and each free feature.
 const ABSORBED_L0: f64 = 3.0 * 0.15 + 8.0 * 0.05;
 
+/// Mean F1 of children below which features were not found at all: absorbed parents leave it above 0.8.
+const FOUND: f64 = 0.5;
+
 /// Deviation of the magnitudes.
 const SPREAD: f32 = 0.05;
 
@@ -62,7 +65,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         ask.architectures(&[("relu-april-2024", json!({})), ("batch-topk", json!({})), ("matryoshka", json!({ "random": 9, "sort_every": 1 }))]);
     let chosen = asked.iter().map(|a| a.at_l0(TARGET_L0)).collect::<Result<Vec<Chosen>>>()?;
     let data = data();
-    let (mut figures, mut says, mut true_l0) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut figures, mut says, mut lost, mut true_l0) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for chosen in chosen {
         let label = &chosen.label;
         let mut seen: Vec<[f64; 4]> = Vec::new();
@@ -91,11 +94,16 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
         }
         let of_saes = figures_of(&chosen, &seen);
         says.push(format!("{label} {:.2}", of_saes[0].ours));
+        lost.extend(unfounded(&of_saes).map(|why| format!("{label} ({why})")));
         figures.extend(of_saes);
     }
     figures.push(Figure::new("generator", "true l0", &true_l0).published(1.12).within(1.10, 1.14));
+    let lost = match lost.is_empty() {
+        true => String::new(),
+        false => format!(" On {} nothing follows from that of {}.", ask.on_rows(&TREE), lost.join(", nor from that of ")),
+    };
     let says = format!(
-        "F1 of the latents of parents: {}. As published, a plain SAE saves activity by putting the parent's direction into each child's latent, so that the parent's \
+        "F1 of the latents of parents: {}.{lost} As published, a plain SAE saves activity by putting the parent's direction into each child's latent, so that the parent's \
          own latent only means \"none of the children\", and where inner parts of the dictionary have to reconstruct alone the parents come back. An SAE that loses nothing has an \
          L0 of 1.12 where it finds the features, and of {ABSORBED_L0:.2} where it absorbs every parent, whatever above that is asked for: so these SAEs have not one L0.",
         says.join(", ")
@@ -122,6 +130,15 @@ fn figures_of(chosen: &Chosen, seen: &[[f64; 4]]) -> [Figure; 4] {
     [parents, children, figure("mcc", 2), l0]
 }
 
+/// Why the F1 of parents says nothing of an SAE with these figures ([`figures_of`]); none: it does.
+fn unfounded([_, children, _, l0]: &[Figure; 4]) -> Option<String> {
+    match (children.ours, l0.holds()) {
+        (f1, _) if f1 < FOUND => Some(format!("children are not found: their mean F1 is {f1:.2}")),
+        (_, Some(false)) => Some(format!("its L0 is {:.2}, not what was asked for", l0.ours)),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +162,14 @@ mod tests {
         assert_eq!(holds("batch-topk", [0.8, 0.9, 0.9, 1.3]), [None, None, None, Some(false)]);
         // Where another k is asked for, L0 is to be that.
         assert_eq!(["0.9", "2"].map(|k| holds(&format!("batch-topk:k={k}"), [0.8, 0.9, 0.9, 1.0])[3]), [Some(false), Some(true)]);
+    }
+
+    #[test]
+    fn where_children_are_lost_or_l0_was_missed_nothing_is_concluded() {
+        let why = |seen: [f64; 4]| unfounded(&figures_of(&Architecture::parse("relu-april-2024").unwrap().at_l0(TARGET_L0).unwrap(), &[seen]));
+        assert_eq!(why([0.6, 0.9, 0.9, 1.2]), None);
+        assert!(why([0.0, 0.1, 0.1, 1.2]).unwrap().contains("mean F1 is 0.10"));
+        assert!(why([0.6, 0.9, 0.9, 3.0]).unwrap().contains("L0 is 3.00"));
     }
 
     #[test]

@@ -119,9 +119,28 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     let says = format!(
         "As published: with as many latents per row as features fire, directions are the true ones; with fewer the SAE does better than the truth could at the same mean \
          number, for it mixes features that fire together; and which k is right shows without the truth in what latents that are not used still see of the rows, the {NTH}th \
-         largest product per row in the order of a whole batch, which is least there. What of it holds here is beside each figure."
+         largest product per row in the order of a whole batch, which is least there. What of it holds here is beside each figure.{}",
+        not_clean(&figures, &ask.on_rows(&WRONG_L0))
     );
     Ok(Outcome { experiment: WRONG_L0.name, says, figures })
+}
+
+/// The name of the figure that the others rest on: whether directions are the true ones where k is right.
+fn cosine_where_right() -> String {
+    format!("matched cosine, k = {RIGHT}")
+}
+
+/// What to say behind all else where features were not found even at the right k: no k tells anything then. `rows` says on how many.
+fn not_clean(figures: &[Figure], rows: &str) -> String {
+    let missed = figures.iter().filter(|figure| figure.what == cosine_where_right() && figure.holds() == Some(false));
+    let missed: Vec<String> = missed.map(|figure| format!("{} ({:.2}, below {CLEAN})", figure.of, figure.ours)).collect();
+    match missed.is_empty() {
+        true => String::new(),
+        false => format!(
+            " On {rows} directions are not the true ones even at k = {RIGHT}, by the matched cosine of {}: nothing follows from its figures.",
+            missed.join(", nor by that of ")
+        ),
+    }
 }
 
 /// The k that are tried, each with its SAE: the one that the settings have, or all.
@@ -147,7 +166,7 @@ fn conclusions(label: &str, tried: &[(f64, Chosen)], seen: &[Vec<Seen>], truth: 
         figures.extend(seen.map(|seen| figure(&format!("l0, k = {k}"), &column(seen, |s| s.l0)).within(near.0, near.1)));
     }
     if let Some(right) = right {
-        figures.push(figure(&format!("matched cosine, k = {RIGHT}"), &column(right, |s| s.mcc)).published(1.0).at_least(CLEAN));
+        figures.push(figure(&cosine_where_right(), &column(right, |s| s.mcc)).published(1.0).at_least(CLEAN));
     }
     if let Some(small) = small {
         figures.push(figure(&format!("matched cosine, k = {SMALL}"), &column(small, |s| s.mcc)));
@@ -292,6 +311,16 @@ mod tests {
         assert_eq!(whats("batch-topk:k=11"), ["l0, k = 11", "matched cosine, k = 11"]);
         assert_eq!(whats("batch-topk:k=9").len(), 5);
         assert_eq!(whats("batch-topk:k=10").len(), 0);
+    }
+
+    #[test]
+    fn where_the_right_k_does_not_find_the_features_nothing_is_concluded() {
+        let at = |mcc: f64| {
+            let tried = tried(&Architecture::parse("batch-topk:k=11").unwrap()).unwrap();
+            not_clean(&conclusions("x", &tried, &[vec![Seen { l0: 11.0, mcc, mse: 1.0, projection: 0.1 }]], &[]), "7 rows")
+        };
+        assert_eq!(at(0.99), "");
+        assert!(at(0.6).contains("On 7 rows") && at(0.6).contains("k = 11, by the matched cosine of x (0.60, below 0.98)"), "{}", at(0.6));
     }
 
     #[test]
