@@ -17,6 +17,8 @@
     rows_per_s: () => ["speed", "rows per second"],
   };
   const text = (x) => x === null || x === undefined ? "-" : Number(x.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 });
+  // Steps and tokens are counted, and written to the last digit.
+  const count = (x) => x === null || x === undefined ? "-" : x.toLocaleString("en");
   const brief = (x) => Math.abs(x) >= 1e4 || (x !== 0 && Math.abs(x) < 1e-3) ? x.toLocaleString("en", { notation: Math.abs(x) < 1 ? "scientific" : "compact", maximumSignificantDigits: 3 }) : String(Number(x.toPrecision(3)));
   const sections = new Map();
 
@@ -64,7 +66,7 @@
       const x = (i) => L + (W - L - 4) * along[i] / end, y = (v) => H - 4 - (H - 12) * (high > low ? (v - low) / (high - low) : 0.5);
       const points = column.map((v, i) => v === null ? null : x(i).toFixed(1) + "," + y(v).toFixed(1)).filter(Boolean);
       const figure = document.createElement("figure");
-      const plot = svg("svg", { viewBox: `0 0 ${W} ${H + BELOW}`, role: "img", "aria-label": `${title}, ${unit}: ${text(low)} to ${text(high)} over ${text(end)} ${counted}` });
+      const plot = svg("svg", { viewBox: `0 0 ${W} ${H + BELOW}`, role: "img", "aria-label": `${title}, ${unit}: ${text(low)} to ${text(high)} over ${count(end)} ${counted}` });
       for (const value of high > low ? [low, high] : [low]) {
         plot.append(svg("line", { x1: L, x2: W - 4, y1: y(value), y2: y(value), class: "grid" }), svg("text", { x: L - 4, y: y(value) + 3, "text-anchor": "end" }, brief(value)));
       }
@@ -89,7 +91,7 @@
     const { log, slider, said, plots } = made, i = Number(slider.value);
     const column = (field) => { const c = log.columns[log.fields.indexOf(field)]; return c ? c[i] : null; };
     const counted = ["tokens", "rows"].find((field) => log.fields.includes(field));
-    said.textContent = "step " + text(column("step")) + (counted ? ", " + text(column(counted)) + " " + counted : "") + (log.finished ? "; finished" : log.running ? "; not finished" : "; interrupted");
+    said.textContent = "step " + count(column("step")) + (counted ? ", " + count(column(counted)) + " " + counted : "") + (log.finished ? "; finished" : log.running ? "; not finished" : "; interrupted");
     for (const figure of plots.children) figure.at(i);
   }
 

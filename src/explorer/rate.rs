@@ -200,6 +200,7 @@ impl App {
         let dictionary = self.dictionary(units)?;
         let detail = dictionary.feature(id, &self.stream, &self.tokenizer)?;
         let mut groups = view::groups(&detail, "");
+        groups.iter_mut().for_each(|g| g.parts.retain(|p| !p.contexts.is_empty()));
         let contexts = groups.iter_mut().flat_map(|g| &mut g.parts).flat_map(|p| &mut p.contexts);
         contexts.for_each(|c| c.in_shares_of(detail.summary.max_act));
         // Intervals of activation would tell a latent's scale from a neuron's.

@@ -190,8 +190,7 @@ impl App {
             figures.push(Fact::new("explained variance", percent_of_one(eval.explained_variance), ""));
             let of = format!("of {} on {} held-out tokens", grouped(eval.n_latents), grouped(eval.n_eval_tokens));
             figures.push(Fact::new("dead", percent(eval.dead_frac), &of));
-            let rare = format!("{}, {}", eval.ultra_rare_frac.map_or("-".into(), percent), eval.junk_frac.map_or("-".into(), percent));
-            figures.push(Fact::new("ultra-rare, junk", rare, "of features"));
+            figures.push(rare_and_junk(&eval));
         } else if let Some(meta) = dictionary.map(Dictionary::meta) {
             let dead = meta.n_dead as f64 / f64::from(meta.n_units.max(1));
             let of = format!("of {} on {} tokens of {}", grouped(u64::from(meta.n_units)), grouped(meta.n_tokens), text_of(meta));
@@ -205,6 +204,16 @@ impl App {
         }
         figures
     }
+}
+
+/// Ultra-rare and junk features. On so few tokens that one firing is not rare it says so in place of the share.
+fn rare_and_junk(eval: &crate::sae::Eval) -> Fact {
+    let note = match eval.ultra_rare_frac {
+        Some(_) => "of features",
+        None => "of features; ultra-rare is told on more than a million held-out tokens",
+    };
+    let rare = eval.ultra_rare_frac.map_or("not told".into(), percent);
+    Fact::new("ultra-rare, junk", format!("{rare}, {}", eval.junk_frac.map_or("-".into(), percent)), note)
 }
 
 /// Every regular expression that was found, then a concept of each other kind in turn; within a kind by the lead over the best neuron or over
@@ -285,6 +294,15 @@ mod tests {
             n_forms_found: 3,
             effective_forms: 3.0,
         }
+    }
+
+    #[test]
+    fn on_few_tokens_it_is_said_why_no_feature_is_ultra_rare() {
+        let few = crate::sae::Eval { junk_frac: Some(0.0), ..Default::default() };
+        let fact = rare_and_junk(&few);
+        assert!(fact.value == "not told, 0 %" && fact.note.contains("more than a million"), "{fact:?}");
+        let fact = rare_and_junk(&crate::sae::Eval { ultra_rare_frac: Some(0.25), ..few });
+        assert_eq!((fact.value.as_str(), fact.note.as_str()), ("25 %, 0 %", "of features"));
     }
 
     #[test]

@@ -232,6 +232,7 @@ pub struct GroupView {
 #[derive(Debug, Clone, Serialize)]
 pub struct PartView {
     pub title: String,
+    /// Empty where no sample was kept of the firings that the part stands for.
     pub contexts: Vec<ContextView>,
 }
 
@@ -251,17 +252,19 @@ pub fn groups(detail: &FeatureDetail, href: &str) -> Vec<GroupView> {
     };
     let mut groups: Vec<GroupView> = [
         (Random, "random", "Random", "a uniform sample of every firing: what it mostly does"),
-        (Quantile, "ranks", "By rank", "samples of each tenth of its firings, from the strongest down"),
+        (Quantile, "ranks", "By rank", "samples of its firings by tenths, as near as bins of activation allow, from the strongest down"),
         (Interval, "range", "Across its range", "samples within each interval of activation"),
         (Top, "top", "Strongest", "at most one per document: what it does at its clearest"),
         (Zero, "silent", "Silent", "its own tokens in places where it does not fire"),
     ]
     .into_iter()
     .map(|(kind, id, title, note)| {
-        let parts = detail.groups.iter().filter(|g| g.kind == kind && !g.examples.is_empty()).map(part).collect();
+        // A part without a sample is one all the same: few are kept at each strength, and they may all lie beside it.
+        let is_part = |g: &&ExampleGroup| g.kind == kind && (!g.examples.is_empty() || matches!(kind, Interval | Quantile));
+        let parts = detail.groups.iter().filter(is_part).map(part).collect();
         GroupView { id, title, note, parts }
     })
-    .filter(|g: &GroupView| !g.parts.is_empty())
+    .filter(|g: &GroupView| g.parts.iter().any(|p| !p.contexts.is_empty()))
     .collect();
     let mut seen = HashSet::new();
     let contexts = groups.iter_mut().flat_map(|g| &mut g.parts).flat_map(|p| &mut p.contexts);
@@ -494,7 +497,7 @@ pub fn text_of(meta: &Meta) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::features::store::TokenText;
+    use crate::features::store::{GroupKind, TokenText};
 
     #[test]
     fn numbers_are_written_for_reading() {
@@ -530,6 +533,50 @@ mod tests {
         assert_eq!(view.at.iter().map(TokenView::class).collect::<Vec<_>>(), ["t a10 fires down2"]);
         assert_eq!(view.after.iter().map(TokenView::class).collect::<Vec<_>>(), ["t a4 up3"]);
         assert_eq!((view.why().as_str(), view.corpus().as_str()), ("/features/7/why?t=42", "/corpus?t=42&feature=7"));
+    }
+
+    #[test]
+    fn a_tenth_of_whose_firings_no_sample_was_kept_is_not_passed_over() {
+        let example =
+            Example { act: 1.0, tokens: vec![TokenText::new(1, b" do")], acts: vec![1.0], loss: vec![None], window: (0, 1), ..Default::default() };
+        let group = |kind: GroupKind, examples: Vec<Example>| ExampleGroup {
+            kind,
+            name: kind.name().into(),
+            low: 0.0,
+            high: 1.0,
+            n_firings: 5,
+            share_firings: 0.5,
+            share_mass: None,
+            examples,
+        };
+        let summary = serde_json::json!({
+            "id": 7, "neuron": null, "positive": true, "density": 0.1, "n_active": 10, "max_act": 2.0, "mean_act": 1.0, "flags": [],
+            "top_tokens": [], "effective_tokens": 1.0, "tokens_exact": true, "polysemantic": 1.0, "enc_dec_cosine": null, "concept": null,
+            "category": null,
+        });
+        let detail = FeatureDetail {
+            summary: serde_json::from_value(summary).unwrap(),
+            histogram: Histogram::default(),
+            groups: vec![
+                group(GroupKind::Random, vec![]),
+                group(GroupKind::Interval, vec![]),
+                group(GroupKind::Quantile, vec![example]),
+                group(GroupKind::Quantile, vec![]),
+            ],
+            over_time: vec![],
+            over_position: vec![],
+            coactive: vec![],
+            similar: vec![],
+            correlated: vec![],
+            neurons: vec![],
+            alignment: vec![],
+            logits_up: vec![],
+            logits_down: vec![],
+        };
+        let shown = groups(&detail, "/features/7");
+        assert_eq!(shown.iter().map(|g| g.id).collect::<Vec<_>>(), ["ranks"], "of the others there is nothing to show");
+        assert_eq!(shown[0].parts.iter().map(|p| p.contexts.len()).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(shown[0].parts[1].title, "quantile: 50 % of its firings");
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl<'a> Series<'a> {
 }
 
 /// How many times as high as the lowest point of some curves the highest is where their axis is logarithmic.
-const WIDE: f64 = 50.0;
+const WIDE: f64 = 10.0;
 
 /// Numbers at an axis, at most.
 const N_MARKS: usize = 6;
@@ -49,8 +49,17 @@ const N_DECADES: usize = 8;
 const INK: &str = "<style>svg{color:#23211e}@media(prefers-color-scheme:dark){svg{color:#dcdad5}}</style>";
 
 /// Curves over a common axis, e.g. loss over tokens. Points that are not finite are left out; no points at all give an empty plot. Where all are above 0 and far apart the
-/// y axis is logarithmic, with marks at whole decades, and says so.
+/// y axis is logarithmic, with marks at whole decades, and says so. Several have their names in a corner.
 pub fn lines(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> String {
+    curves(title, x_label, y_label, series, series.len() > 1)
+}
+
+/// The same without names: for plots that stand [`side_by_side`] and have them in common.
+pub fn nameless(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> String {
+    curves(title, x_label, y_label, series, false)
+}
+
+fn curves(title: &str, x_label: &str, y_label: &str, series: &[Series], named: bool) -> String {
     let mut finite: Vec<Vec<(f64, f64)>> =
         series.iter().map(|s| s.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect()).collect();
     let heights = || finite.iter().flatten().map(|p| p.1);
@@ -62,19 +71,15 @@ pub fn lines(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> St
     let y_label = if logarithmic { format!("{y_label}, logarithmic") } else { y_label.to_string() };
     let write_y = |v: f64| if logarithmic { short(10f64.powf(v)) } else { short(v) };
     let (x, mut y) = bounds(finite.iter().flatten().copied());
-    if logarithmic && high < 100.0 * low {
-        // So short an axis may have no two whole decades on it.
-        y = (low.log10().floor(), high.log10().ceil());
+    if logarithmic && y.1.floor() - y.0.ceil() < 1.0 {
+        // There is one whole decade on so short an axis: it goes on to the nearer of the two beside it.
+        let (below, above) = (y.0.floor(), y.1.ceil());
+        y = if y.0 - below < above - y.1 { (below, y.1) } else { (y.0, above) };
     }
     let n_y = if logarithmic { n_decades(y) } else { N_MARKS };
     plot_as(title, x_label, &y_label, x, y, ((N_MARKS, &short), (n_y, &write_y)), |chart| {
-        let mut curves = 0;
-        for (points, Series { name, is_level, .. }) in finite.iter().zip(series) {
-            let colour = if *is_level { GREY } else { COLOURS[curves % COLOURS.len()] };
-            let style = colour.stroke_width(if *is_level { 1 } else { 2 });
-            // Once every colour is taken they come again, dashed.
-            let dashed = *is_level || curves >= COLOURS.len();
-            curves += usize::from(!is_level);
+        for ((points, Series { name, .. }), (colour, width, dashed)) in finite.iter().zip(series).zip(signs(series)) {
+            let style = colour.stroke_width(width);
             let drawn = if dashed {
                 chart.draw_series(DashedLineSeries::new(points.clone(), 6, 4, style))?
             } else {
@@ -83,11 +88,25 @@ pub fn lines(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> St
             let dash = if dashed { 5 } else { 14 };
             drawn.label(*name).legend(move |(x, y)| DashedPathElement::new([(x, y), (x + 14, y)], dash, 4, style));
         }
-        if series.len() > 1 {
+        if named {
             chart.configure_series_labels().position(emptiest(&finite, x, y)).border_style(TRANSPARENT).draw()?;
         }
         Ok(())
     })
+}
+
+/// Colour and width of the line of each, and whether it is dashed.
+fn signs(series: &[Series]) -> Vec<(RGBColor, u32, bool)> {
+    let mut n_curves = 0;
+    let sign = |s: &Series| {
+        if s.is_level {
+            return (GREY, 1, true);
+        }
+        n_curves += 1;
+        // Once every colour is taken they come again, dashed.
+        (COLOURS[(n_curves - 1) % COLOURS.len()], 2, n_curves > COLOURS.len())
+    };
+    series.iter().map(sign).collect()
 }
 
 /// How many marks to ask for on a logarithmic axis of at least two decades so that each is a whole one: half decades would be more.
@@ -156,8 +175,8 @@ pub fn bars(title: &str, x_label: &str, bars: &[(String, f64)]) -> String {
     })
 }
 
-/// Plots in rows of so many, as one picture for a file.
-pub fn side_by_side(plots: &[String], in_a_row: usize) -> String {
+/// Plots in rows of so many, as one picture for a file. `series` are the curves that they have in common: several are named once, below all.
+pub fn side_by_side(plots: &[String], in_a_row: usize, series: &[Series]) -> String {
     let (width, height) = SIZE;
     let place = |(i, plot): (usize, &String)| {
         let (x, y) = ((i % in_a_row) as u32 * width, (i / in_a_row) as u32 * height);
@@ -165,7 +184,34 @@ pub fn side_by_side(plots: &[String], in_a_row: usize) -> String {
     };
     let (w, h) = (width * in_a_row.min(plots.len()) as u32, height * plots.len().div_ceil(in_a_row) as u32);
     let inside: String = plots.iter().enumerate().map(place).collect();
-    format!("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{w}\" height=\"{h}\" viewBox=\"0 0 {w} {h}\">{INK}\n{inside}</svg>\n")
+    let (names, below) = if series.len() > 1 { names(series, w, h) } else { Default::default() };
+    let h = h + below;
+    format!("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{w}\" height=\"{h}\" viewBox=\"0 0 {w} {h}\">{INK}\n{inside}{names}</svg>\n")
+}
+
+/// Names of curves beside their signs, from `top` down in rows of this width, and how high they are together.
+fn names(series: &[Series], width: u32, top: u32) -> (String, u32) {
+    const LEFT: u32 = 20;
+    const ROW: u32 = 20;
+    let (mut drawn, mut x, mut y) = (String::new(), LEFT, top + ROW / 2);
+    for (s, (RGBColor(r, g, b), line, dashed)) in series.iter().zip(signs(series)) {
+        // The sign, the letters at this size or somewhat less, air.
+        let wide = 20 + 7 * s.name.chars().count() as u32 + 24;
+        if x > LEFT && x + wide > width {
+            (x, y) = (LEFT, y + ROW);
+        }
+        let dash = if dashed { " stroke-dasharray=\"5 4\"" } else { "" };
+        let name = s.name.replace('&', "&amp;").replace('<', "&lt;");
+        drawn += &format!(
+            "<line x1=\"{x}\" y1=\"{y}\" x2=\"{}\" y2=\"{y}\" stroke=\"#{r:02X}{g:02X}{b:02X}\" stroke-width=\"{line}\"{dash}/>\n\
+             <text x=\"{}\" y=\"{}\" font-family=\"sans-serif\" font-size=\"12\" fill=\"currentColor\">{name}</text>\n",
+            x + 14,
+            x + 20,
+            y + 4
+        );
+        x += wide;
+    }
+    (drawn, y + ROW / 2 - top)
 }
 
 /// Bars of a histogram: `edges` has one element more than `counts`.
@@ -291,10 +337,14 @@ mod tests {
     #[test]
     fn a_logarithmic_axis_is_marked_at_whole_decades_and_at_two_of_them_at_least() {
         let plot = |low: f64, high: f64| lines("t", "x", "loss", &[Series::new("a", vec![(0.0, high), (7e5, low)])]);
-        // From 0.30 to 2.04 in decades, from -2.70 to -0.82, from 0.10 to 2.89, and twelve of them.
+        // From 0.30 to 2.04 in decades, from -2.70 to -0.82, from -1.30 to 0.24, then one whole decade alone, nearer to that below and to that
+        // above; from 0.10 to 2.89, and twelve of them.
         for (low, high, marks) in [
-            (2.0, 110.0, &["1", "10", "100", "1000"][..]),
-            (0.002, 0.15, &["0.01", "0.1", "1"]),
+            (2.0, 110.0, &["10", "100"][..]),
+            (0.002, 0.15, &["0.01", "0.1"]),
+            (0.05, 1.75, &["0.1", "1"]),
+            (0.15, 1.75, &["0.1", "1"]),
+            (0.6, 7.5, &["1", "10"]),
             (1.25, 780.0, &["10", "100"]),
             (1.0, 1e12, &["1", "100", "1M"]),
         ] {
@@ -343,13 +393,27 @@ mod tests {
     #[test]
     fn plots_side_by_side_are_one_picture_with_each_in_its_place() {
         let one = lines("t", "x", "y", &[Series::new("a", vec![(0.0, 1.0), (1.0, 2.0)])]);
-        let all = side_by_side(&[one.clone(), one.clone(), one], 2);
+        let all = side_by_side(&[one.clone(), one.clone(), one], 2, &[]);
         assert!(
             all.contains("viewBox=\"0 0 1120 520\"") && all.contains("<svg x=\"560\" y=\"0\"") && all.contains("<svg x=\"0\" y=\"260\""),
             "{all}"
         );
         assert_eq!((all.matches("<svg ").count(), all.matches("</svg>").count()), (4, 4));
         assert!(all.contains("prefers-color-scheme:dark"), "a file has no page to take its ink from");
+    }
+
+    #[test]
+    fn plots_side_by_side_name_their_curves_once_below_all() {
+        let curve = |name| Series::new(name, vec![(0.0, 1.0), (1.0, 2.0)]);
+        let series = [curve("a & b"), Series::level("target 8", vec![(0.0, 1.5), (1.0, 1.5)])];
+        let bare = nameless("t", "x", "y", &series);
+        let all = side_by_side(&[bare.clone(), bare.clone()], 2, &series);
+        assert_eq!(["a &amp; b", "target 8"].map(|name| (bare.matches(name).count(), all.matches(name).count())), [(0, 1), (0, 1)], "{all}");
+        // A row of 20 below the 260 of the plots; with ten names of ten letters, 114 wide each, two rows.
+        assert!(all.contains("viewBox=\"0 0 1120 280\""), "{all}");
+        let ten: Vec<Series> = (0..10).map(|_| curve("abcdefghij")).collect();
+        assert!(side_by_side(&[bare.clone(), bare.clone()], 2, &ten).contains("viewBox=\"0 0 1120 300\""));
+        assert!(!side_by_side(&[bare], 2, &series[..1]).contains("a &amp; b"), "one curve needs no name");
     }
 
     #[test]

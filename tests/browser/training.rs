@@ -21,13 +21,14 @@ fn a_training_that_goes_on_is_followed_and_its_slider_goes_back() {
             browser.until(".training summary small", "the last line", |t| t.starts_with("step 20") && t.contains("interrupted")).await?;
             browser.until(".training figcaption", "its loss", |t| t == "loss 7.5 nats per token").await?;
             let mut log = std::fs::OpenOptions::new().append(true).open(lm.borrow().join("train.jsonl")).unwrap();
-            writeln!(log, "{{\"step\":30,\"tokens\":300,\"loss\":6.125}}").unwrap();
+            writeln!(log, "{{\"step\":30,\"tokens\":2000896,\"loss\":6.125}}").unwrap();
             browser.until(".training figcaption", "the new line comes by itself", |t| t.starts_with("loss 6.125 ")).await?;
+            browser.until(".training summary small", "counts are exact", |t| t.starts_with("step 30, 2,000,896 tokens")).await?;
             browser.client.find(fantoccini::Locator::Css(".training input")).await?.send_keys(&(fantoccini::key::Key::Home + "")).await?;
             browser.until(".training figcaption", "the slider goes back", |t| t.starts_with("loss 8.25 ")).await?;
             // Axes have their ends and what they count.
             let axes = browser.client.find(fantoccini::Locator::Css(".plots svg")).await?.prop("textContent").await?.unwrap_or_default();
-            assert!(axes.contains("tokens trained on") && axes.contains("8.25") && axes.contains("300"), "{axes}");
+            assert!(axes.contains("tokens trained on") && axes.contains("8.25") && axes.contains("2M"), "{axes}");
             // While a process is at work on the run it is not interrupted.
             let run = monosem::artifact::RunDir { root: lm.borrow().parent().unwrap().parent().unwrap().into() };
             let lock = run.lock().unwrap();

@@ -112,6 +112,8 @@ fn several_values_train_several_saes_on_one_pass_each_as_if_alone() {
     assert!(std::path::Path::new(curves["plot"].as_str().unwrap()).is_file(), "{curves}");
     assert!(curves["saes"][0]["curves"]["fvu"].as_array().unwrap().len() > 3, "{curves}");
     assert!(fails(dir, &["sae", "curves", "nosuch", "--run", "small"]).contains("no log of a training of nosuch"));
+    let error = fails(dir, &["sae", "curves", "alone", "--out", "c.png", "--run", "small"]);
+    assert!(error.contains("c.png") && error.contains("--out c.svg"), "{error}");
     let error = fails(dir, &["sae", "compare", "alone", "nosuch", "--run", "small"]);
     assert!(error.contains("cannot open the SAE nosuch") && error.contains("s-k4-s1"), "{error}");
     assert!(fails(dir, &["sae", "compare", "alone", "alone", "--run", "small"]).contains("twice"));

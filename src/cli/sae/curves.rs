@@ -7,7 +7,7 @@ use crate::pipeline::train_it;
 use crate::sae::{Begun, LOG, PLOT};
 use anyhow::bail;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is drawn: the field of train.jsonl, title, label.
 const PANELS: [(&str, &str, &str); 4] = [
@@ -28,6 +28,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<()> {
+    args.out.as_deref().map_or(Ok(()), ends_in_svg)?;
     let (mut logs, mut targets, mut windows, mut folders) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for name in &args.names {
         let Some((dir, log)) = logged(run, name) else { bail!(without_log(run, name)) };
@@ -47,10 +48,12 @@ pub(super) fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<
             series.extend(targets.iter().map(|(name, points)| Series::level(name, points.to_vec())));
         }
         let title = if field == "dead_frac" { format!("{title}{}", silent_for(&windows)) } else { title.into() };
-        plot::lines(&title, "rows", label, &series)
+        plot::nameless(&title, "rows", label, &series)
     });
+    let mut named: Vec<Series> = logs.iter().map(|(name, _)| Series::new(name, vec![])).collect();
+    named.extend(targets.iter().map(|(name, _)| Series::level(name, vec![])));
     let out = args.out.clone().unwrap_or_else(|| folders[0].join(PLOT));
-    write_atomic(&out, |file| file.write_all(plot::side_by_side(&panels, 2).as_bytes()))?;
+    write_atomic(&out, |file| file.write_all(plot::side_by_side(&panels, 2, &named).as_bytes()))?;
     if global.json {
         let curve = |log: &TrainLog| PANELS.map(|(field, ..)| (field.to_string(), serde_json::json!(log.curve("rows", field))));
         let saes = logs.iter().map(|(name, log)| serde_json::json!({ "sae": name, "curves": serde_json::Map::from_iter(curve(log)) }));
@@ -65,6 +68,14 @@ pub(super) fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<
     }
     say!("curves in {}", out.display());
     Ok(())
+}
+
+/// Refuses a file that another program would take for something else.
+fn ends_in_svg(out: &Path) -> anyhow::Result<()> {
+    if out.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("svg")) {
+        return Ok(());
+    }
+    bail!("cannot draw into {}: pictures are SVG\n  e.g. --out {}", out.display(), out.with_extension("svg").display())
 }
 
 /// After how many rows without a firing a latent counts as dead, where that is known.
@@ -129,6 +140,15 @@ mod tests {
         fs::remove_file(making.join(LOG)).unwrap();
         fs::write(done.join("manifest.json"), "{}").unwrap();
         assert!(without_log(&run, "a").contains("is gone") && without_log(&run, "a").contains("under another --name"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_svg_by_its_name_is_refused() {
+        assert!(["c.svg", "plots/C.SVG"].iter().all(|out| ends_in_svg(Path::new(out)).is_ok()));
+        for (out, instead) in [("c.png", "--out c.svg"), ("plots/c", "--out plots/c.svg")] {
+            let error = ends_in_svg(Path::new(out)).unwrap_err().to_string();
+            assert!(error.contains(&format!("draw into {out}: ")) && error.ends_with(instead), "{error}");
+        }
     }
 
     #[test]
