@@ -40,7 +40,7 @@ pub enum Error {
     Artifact(#[from] artifact::Error),
     #[error("{n_windows} windows of {n_ctx} tokens hold no row that counts\n  build a larger corpus, or use a model with a smaller n_ctx")]
     NoRows { n_windows: u64, n_ctx: usize },
-    #[error("hook {hook} is not in a model of {n_layers} layers\n  choose blocks.0 to blocks.{}", n_layers - 1)]
+    #[error("hook {hook} is not in a model of {}\n  choose {}", crate::lm::layers(*n_layers), blocks(*n_layers))]
     NoSuchLayer { hook: crate::lm::HookPoint, n_layers: usize },
     #[error(
         "{target} is not computed after {hook}\n  a transcoder reads what comes first: e.g. blocks.0.ln2.hook_normalized and the target blocks.0.hook_mlp_out"
@@ -61,6 +61,11 @@ pub enum Error {
     Vocabulary { d_vocab: usize, stream: usize },
     #[error("interrupted")]
     Interrupted,
+}
+
+/// The blocks that there are: `blocks.0 to blocks.2`.
+fn blocks(n_layers: usize) -> String {
+    if n_layers == 1 { "blocks.0".into() } else { format!("blocks.0 to blocks.{}", n_layers - 1) }
 }
 
 pub(crate) fn check(config: &crate::lm::LmConfig, hook: crate::lm::HookPoint, stream: &crate::corpus::TokenStream) -> Result<()> {

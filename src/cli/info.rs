@@ -2,7 +2,7 @@
 
 use super::Global;
 use crate::artifact::{RunDir, grouped, size};
-use crate::pipeline::{Status, caches, saes, saes_in_words, status, train_it};
+use crate::pipeline::{Status, caches, in_a_line, saes, saes_in_words, status, train_it};
 use anyhow::bail;
 use std::collections::BTreeMap;
 
@@ -46,8 +46,13 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         let stale = cache.stale.map_or(String::new(), |why| format!("; stale: {why}"));
         say!("  cache     {}: {} rows in {}, {}{stale}", cache.hook, grouped(cache.n_rows), cache.dtype, size(cache.bytes));
     }
-    if saes(&run).iter().any(|name| *name != sae) {
-        say!("  this is of the SAE {sae}; --sae shows another: {}", saes_in_words(&run, Some(&sae)));
+    let others: Vec<String> = saes(&run).into_iter().filter(|name| *name != sae).collect();
+    if !others.is_empty() {
+        say!("  this is of the SAE {sae} ({}); --sae shows another:", in_a_line(&run, &sae));
+        let width = others.iter().map(String::len).max().unwrap_or(0);
+        for name in &others {
+            say!("    {name:<width$}  {}", in_a_line(&run, name));
+        }
     }
     if let Some(process) = run.in_use_by() {
         say!("process {process} is at work on it; look again when that has ended");

@@ -237,14 +237,14 @@ fn train(args: Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
     let bytes = |per_parameter: usize| size((per_parameter * n) as u64);
     tell!("reads {} ({} tokens, vocabulary {}), seed {}", run.tokens().display(), grouped(stream.len()), stream.d_vocab(), settings.seed);
     tell!(
-        "writes {} ({}; checkpoints up to {}): {} parameters, d_model {}, d_mlp {}, {} layers, context {}",
+        "writes {} ({}; checkpoints up to {}): {} parameters, d_model {}, d_mlp {}, {}, context {}",
         run.lm().display(),
         bytes(4),
         bytes(2 * 12),
         grouped(n as u64),
         config.d_model,
         config.d_mlp,
-        config.n_layers,
+        lm::layers(config.n_layers),
         config.n_ctx
     );
     let step_tokens = settings.batch * settings.accumulate * config.n_ctx;
@@ -265,9 +265,23 @@ fn train(args: Train, global: &Global, run: &RunDir) -> anyhow::Result<()> {
         say!("held-out loss {:.4} nats after {} tokens (training {:.4})", report.held_out_loss, report.tokens, report.train_loss);
         say!("{} parameters, {:.0} tokens/s, {:.0} s", report.n_params, report.tokens_per_s, report.wall_seconds);
     }
+    if let Some(note) = worse_than_a_guess(report.held_out_loss, config.d_vocab) {
+        tell!("note: {note}\n  train again with a lower --lr than {} or more --tokens than {}", settings.lr, grouped(report.tokens));
+    }
     let flags = run.flags();
     tell!("{}\n  next: monosem lm generate {flags}   or: monosem sae train {flags}", run.lm().display());
     Ok(())
+}
+
+/// What to say of a model whose loss is above that of a uniform guess over the vocabulary: it has learnt nothing, or its training diverged.
+fn worse_than_a_guess(loss: f64, d_vocab: usize) -> Option<String> {
+    let uniform = (d_vocab as f64).ln();
+    (loss > uniform).then(|| {
+        format!(
+            "the model is worse than a uniform guess: {loss:.4} nats on held-out text, where ln({}) = {uniform:.4} is chance",
+            grouped(d_vocab as u64)
+        )
+    })
 }
 
 /// What `lm eval` prints.
@@ -379,4 +393,17 @@ fn open_tokenizer(run: &RunDir) -> anyhow::Result<Tokenizer> {
     let path = [run.lm(), run.tokens()].map(|d| d.join("tokenizer.json")).into_iter().find(|p: &PathBuf| p.exists());
     let path = path.with_context(|| format!("there is no tokenizer.json in {} or {}", run.lm().display(), run.tokens().display()))?;
     Ok(Tokenizer::load(&path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_is_worse_than_a_uniform_guess_is_told_with_both_numbers() {
+        // ln 4096 = 12 ln 2 = 8.3178; a newcomer's --lr 5 ended far above it, and nothing was said.
+        let note = worse_than_a_guess(2449.73, 4096).unwrap();
+        assert!(note.contains("2449.7300 nats") && note.contains("ln(4,096) = 8.3178"), "{note}");
+        assert_eq!(worse_than_a_guess(8.3, 4096), None);
+    }
 }

@@ -131,6 +131,7 @@ fn in_our_words(error: clap::Error) -> clap::Error {
     let source = std::error::Error::source(&error);
     let expected = match (source.and_then(|s| s.downcast_ref::<ParseIntError>()).map(ParseIntError::kind), source) {
         (Some(IntErrorKind::PosOverflow | IntErrorKind::NegOverflow), _) => "the number is too large",
+        (Some(IntErrorKind::Zero), _) => "a whole number above 0 is expected",
         (Some(_), _) => "a whole number is expected",
         (None, Some(source)) if source.is::<ParseFloatError>() => "a number is expected, such as 12, 0.05 or 3e-4",
         _ => return error,
@@ -331,6 +332,8 @@ mod tests {
             ("monosem sae train --k 16,y", "invalid value 'y' for '--k <N,...>': a number is expected"),
             ("monosem features find --kind prose --n-tokens 1.5", "invalid value '1.5' for '--n-tokens <N>': a whole number is expected"),
             ("monosem features find --kind prose --n-tokens 99999999999999999999", "the number is too large"),
+            ("monosem info --threads 0", "invalid value '0' for '--threads <N>': a whole number above 0 is expected"),
+            ("monosem info --threads two", "invalid value 'two' for '--threads <N>': a whole number is expected"),
         ] {
             assert!(refused(line).0.contains(what), "{}", refused(line).0);
         }

@@ -15,7 +15,7 @@ use super::source::{Input, Inputs};
 use super::sources_record::SourcesRecord;
 use super::spill::Buckets;
 use super::stream::{FORMAT_VERSION, Split};
-use super::{Document, Error, OnError, RecordError, Result, Tokenizer};
+use super::{Document, END_OF_TEXT, Error, OnError, RecordError, Result, Tokenizer};
 use crate::artifact::{self, Manifest, Progress, RunDir, seed};
 use rand::Rng;
 use rayon::prelude::*;
@@ -91,7 +91,8 @@ fn build_in(dir: &Path, config: &CorpusConfig, progress: &mut dyn Progress, max_
     let concepts = reader.concepts()?;
     let mut writer = ShardWriter::create(dir, tokenizer.d_vocab(), tokenizer.end_of_text(), &concepts, shard_tokens)?;
     tokenizer.save(&dir.join("tokenizer.json"))?;
-    let mut written = Written { max_tokens: config.max_tokens.unwrap_or(u64::MAX), kinds: BTreeMap::new(), n_bytes: 0, bayes_nats: [0.0; 3] };
+    let mut written =
+        Written { max_tokens: config.max_tokens.unwrap_or(u64::MAX), past: None, kinds: BTreeMap::new(), n_bytes: 0, bayes_nats: [0.0; 3] };
     let n_bytes: u64 = order.iter().map(|&i| scan.infos[i].n_bytes).sum();
     progress.begin("encode", n_bytes, "bytes");
     if reader.kept.is_some() {
@@ -101,6 +102,14 @@ fn build_in(dir: &Path, config: &CorpusConfig, progress: &mut dyn Progress, max_
         encode_spilled(&mut reader, &scan.infos, &order, &tokenizer, buckets, &mut writer, &mut written, progress)?;
     }
     progress.end();
+    if let (0, Some(first)) = (writer.n_tokens(), written.past) {
+        return Err(Error::Config {
+            what: format!(
+                "--max-tokens (max_tokens) is {}, but the first document has {first} tokens, its {END_OF_TEXT} included\n  raise the limit to that at least, or leave it out",
+                written.max_tokens
+            ),
+        });
+    }
 
     let mut manifest = Manifest::new("tokens", FORMAT_VERSION, serde_json::to_value(config).expect("a config is plain data"), config.seed);
     manifest.record_file(dir, "tokenizer.json")?;
@@ -337,6 +346,8 @@ fn encode(tokenizer: &Tokenizer, document: &Document) -> EncodedDocument {
 /// What went into the stream, and when it is full.
 struct Written {
     max_tokens: u64,
+    /// Tokens of the document that would have passed the limit, its `<|endoftext|>` included.
+    past: Option<u64>,
     kinds: BTreeMap<String, u64>,
     n_bytes: u64,
     bayes_nats: [f64; 3],
@@ -345,7 +356,9 @@ struct Written {
 impl Written {
     /// Writes the document unless it would pass the limit of tokens; says whether it was written.
     fn push(&mut self, writer: &mut ShardWriter, info: &Info, document: EncodedDocument) -> Result<bool> {
-        if writer.n_tokens() + document.ids.len() as u64 + 1 > self.max_tokens {
+        let n_tokens = document.ids.len() as u64 + 1;
+        if writer.n_tokens() + n_tokens > self.max_tokens {
+            self.past = Some(n_tokens);
             return Ok(false);
         }
         *self.kinds.entry(document.kind.clone().unwrap_or_else(|| "none".into())).or_default() += info.n_bytes;

@@ -96,6 +96,21 @@ fn limits_hold_and_are_nearly_reached() {
 }
 
 #[test]
+fn a_limit_below_the_first_document_is_refused_with_both_lengths() {
+    let source = tempfile::tempdir().unwrap();
+    write_sources(source.path());
+    let limit = |n: u64, kept: u64| built(&CorpusConfig { max_tokens: Some(n), ..config(source.path()) }, kept, 700);
+    let refused = |kept: u64| limit(3, kept).err().unwrap().to_string();
+    let said = refused(u64::MAX);
+    assert_eq!(said, refused(500), "spilled to disk");
+    let first = said.split("--max-tokens (max_tokens) is 3, but the first document has ").nth(1).unwrap();
+    // With as many tokens as it says there is a stream, with one less there is none.
+    let n: u64 = first.split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(limit(n, u64::MAX).unwrap().1.len(), n);
+    assert!(limit(n - 1, u64::MAX).is_err());
+}
+
+#[test]
 fn a_mix_gives_each_key_its_share_and_divides_the_star() {
     let source = tempfile::tempdir().unwrap();
     write_sources(source.path());

@@ -88,7 +88,7 @@ pub(crate) fn check_width(config: &crate::lm::LmConfig, hook: HookPoint, sae: &c
 pub(crate) fn check_widths(config: &crate::lm::LmConfig, (from, to): (HookPoint, HookPoint), sae: &crate::sae::Sae) -> Result<()> {
     for (hook, sae) in [(from, sae.d_in), (to, sae.d_out())] {
         if hook.layer >= config.n_layers {
-            return Err(Error::Check { hook, what: format!("it has {} layers", config.n_layers) });
+            return Err(Error::Check { hook, what: format!("it has {}", crate::lm::layers(config.n_layers)) });
         }
         let model = hook.d_in(config);
         if sae != model {

@@ -1,7 +1,8 @@
 //! What it costs the model to see the SAE's reconstruction in place of its own activations.
 //!
 //! Every cross-entropy is a mean in nats over the same held-out tokens, those that count, and changes are made at those positions only.
-//! ce_clean: nothing changed. ce_spliced: x becomes x_hat. ce_zero: x becomes 0. ce_mean: x becomes its mean over training text.
+//! ce_clean: nothing changed. ce_spliced: x becomes x_hat. ce_zero: x becomes 0. ce_mean: x becomes its mean over training text: over the rows that
+//! count in about `MEAN_TOKENS` tokens of it, whole windows at even distances; all of it where there is less.
 //!
 //! > ce_recovered_zero = (ce_zero - ce_spliced) / (ce_zero - ce_clean), ce_recovered_mean likewise with ce_mean.
 //!
@@ -17,7 +18,7 @@ use crate::lm::{Edit, Engine, HookPoint};
 use crate::sae::{Encoder, Sae, SparseRows};
 use serde::{Deserialize, Serialize};
 
-/// Tokens of training text that the mean activation is taken over.
+/// Tokens of training text that the mean activation is taken over, about: whole windows at even distances, and of these the rows that count.
 pub const MEAN_TOKENS: u64 = 100_000;
 /// Tokens that the KL divergence is averaged over, at most.
 pub const KL_TOKENS: usize = 2048;
@@ -33,6 +34,7 @@ pub struct CeReport {
     pub ce_clean: f64,
     pub ce_spliced: f64,
     pub ce_zero: f64,
+    /// With the mean over some `MEAN_TOKENS` tokens of training text in place of each row.
     pub ce_mean: f64,
     /// `None` where ablation does not hurt, so that there is nothing to recover.
     pub ce_recovered_zero: Option<f64>,

@@ -333,6 +333,13 @@ fn report(sae: &Sae) -> CeReport {
 }
 
 #[test]
+fn the_formula_of_the_mean_ablation_says_how_much_text_the_mean_is_of() {
+    let formulas = crate::sae::metric_formulas();
+    let tokens = crate::artifact::grouped(splice::MEAN_TOKENS);
+    assert!(formulas["ce_mean"].contains(&format!("{tokens} tokens of training text")), "{}", formulas["ce_mean"]);
+}
+
+#[test]
 fn a_perfect_reconstruction_recovers_everything() {
     let report = report(&perfect(D_IN));
     assert!((report.ce_spliced - report.ce_clean).abs() < 1e-6 && report.kl.abs() < 1e-6, "{report:?}");

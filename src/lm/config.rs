@@ -218,6 +218,11 @@ impl TrainConfig {
     }
 }
 
+/// How deep a model is: `1 layer`, `2 layers`.
+pub fn layers(n: usize) -> String {
+    if n == 1 { "1 layer".into() } else { format!("{n} layers") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,6 +242,11 @@ mod tests {
             LmConfig::preset(name).unwrap().check().unwrap();
         }
         assert!(LmConfig::preset("huge").unwrap_err().to_string().contains("laptop"));
+    }
+
+    #[test]
+    fn one_layer_is_one() {
+        assert_eq!([layers(1), layers(12)], ["1 layer", "12 layers"]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod train;
 mod train_tests;
 
 pub use checkpoint::Checkpoints;
-pub use config::{Activation, LmConfig, TrainConfig};
+pub use config::{Activation, LmConfig, TrainConfig, layers};
 pub use cpu::CpuEngine;
 pub use engine::{Edit, Engine, Moments, StepReport, StepSettings};
 pub use error::{Error, Result};

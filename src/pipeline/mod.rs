@@ -24,7 +24,7 @@ pub use exam::{ExamSummary, concepts, planted, summarise};
 pub use gap::{ConceptGap, gaps};
 pub use recipe::{DictionaryStage, ExamStage, LmStage, Recipe, SaeStage};
 pub use report::Report;
-pub use saes::{is_unfinished, members, saes, saes_in_words, shuffled_control_of, train_command, train_it};
+pub use saes::{in_a_line, is_unfinished, members, saes, saes_in_words, shuffled_control_of, train_command, train_it};
 pub use stages::{Stage, Stages};
 pub use status::{Status, caches, lm_command, status};
 

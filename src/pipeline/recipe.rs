@@ -4,7 +4,7 @@ use super::{Error, Result};
 use crate::activations::ShuffleConfig;
 use crate::corpus::{CorpusConfig, OnError, Source};
 use crate::features::NEURONS;
-use crate::lm::{self, HookPoint, LmConfig};
+use crate::lm::{self, HookPoint, LmConfig, layers};
 use crate::sae;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -243,7 +243,7 @@ impl Recipe {
             )));
         }
         if self.sae.hook.layer >= self.lm.model.n_layers {
-            return Err(Error::Recipe(format!("{} does not exist in a model of {} layers", self.sae.hook, self.lm.model.n_layers)));
+            return Err(Error::Recipe(format!("{} does not exist in a model of {}", self.sae.hook, layers(self.lm.model.n_layers))));
         }
         Ok(())
     }

@@ -2,10 +2,10 @@
 
 use super::stages::lm_manifest;
 use crate::activations::ReadRows;
-use crate::artifact::{RunDir, shell_word};
+use crate::artifact::{Manifest, RunDir, grouped, shell_word};
 use crate::features::NEURONS;
 use crate::lm::LmConfig;
-use crate::sae::{Begun, WEIGHTS};
+use crate::sae::{Begun, SAE_FORMAT_VERSION, TrainConfig, WEIGHTS, WEIGHTS_FILE};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -47,6 +47,31 @@ pub fn saes_in_words(run: &RunDir, without: Option<&str>) -> String {
     }
 }
 
+/// What an SAE of the run is, in a line: kind, width and figures of the last batch, or why there are none.
+pub fn in_a_line(run: &RunDir, name: &str) -> String {
+    let dir = run.sae(name);
+    if is_unfinished(run, name) {
+        let saved = |begun: Begun| format!("{}; unfinished, saved after step {} of {}", kind(&begun.config), begun.step, begun.config.steps());
+        return begun(run, name).map_or("unfinished, and its checkpoint cannot be read".into(), saved);
+    }
+    match Manifest::read(&dir, "sae", SAE_FORMAT_VERSION) {
+        Ok(made) => {
+            let figure = |key: &str, decimals: usize| made.details[key].as_f64().map_or("-".into(), |x| format!("{x:.decimals$}"));
+            let of = serde_json::from_value::<TrainConfig>(made.config.clone()).map_or("of an older program".into(), |config| kind(&config));
+            let stale = if lm_manifest(run).ok().is_some_and(|lm| made.inputs.get("lm") == Some(&lm.hash())) { "" } else { "; of another model" };
+            let damaged =
+                made.check_files(&dir).err().map_or(String::new(), |error| format!("; {}", error.to_string().lines().next().unwrap_or_default()));
+            format!("{of}; fvu {}, L0 {}{stale}{damaged}", figure("fvu", 4), figure("l0", 1))
+        }
+        Err(_) if !dir.join(WEIGHTS_FILE).exists() => "a dictionary alone".into(),
+        Err(_) => "its manifest.json is not there or cannot be read".into(),
+    }
+}
+
+fn kind(config: &TrainConfig) -> String {
+    format!("{}, {} latents", config.sae.recipe.in_words(), grouped(config.sae.d_sae as u64))
+}
+
 fn begun(run: &RunDir, name: &str) -> Option<Begun> {
     Begun::read(&run.sae_checkpoints(name), &run.sae(name)).ok().flatten()
 }
@@ -80,6 +105,8 @@ pub fn train_command(run: &RunDir, name: &str) -> String {
         return format!("monosem sae controls --name {} {flags}", shell_word(&of));
     }
     let how = match begun(run, name) {
+        // What is there was made in a way that nothing tells.
+        None if run.sae(name).join(WEIGHTS_FILE).exists() => " --yes   (and the flags that it is to have)",
         None => "",
         // Its settings are of no use.
         Some(begun) if !fits(run, &begun) => " --yes",
@@ -111,8 +138,8 @@ pub fn train_it(run: &RunDir, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::artifact::{Manifest, Tensor, write_tensors};
-    use crate::sae::{Recipe, SAE_FORMAT_VERSION, SaeConfig, TrainConfig};
+    use crate::artifact::{Tensor, write_tensors};
+    use crate::sae::{Recipe, SaeConfig};
     use serde_json::json;
 
     const ROWS: &str = "blocks.0.mlp.hook_post through 64 MiB, seed 0";
@@ -137,6 +164,9 @@ mod tests {
         interrupt(&run, "wide", json!({ "rows": ROWS }));
         assert_eq!(saes_in_words(&run, None), "main, wide (unfinished)");
         assert_eq!(saes_in_words(&run, Some("main")), "wide (unfinished)");
+        let said = in_a_line(&run, "wide");
+        assert_eq!(said, "TopK (k 2), 8 latents; unfinished, saved after step 7 of 10");
+        assert_eq!(in_a_line(&run, "main"), "a dictionary alone");
         let said = train_it(&run, "wide");
         assert!(said.contains("go on with: monosem sae train --name wide") && said.ends_with("--resume"), "{said}");
         let said = train_it(&run, "other");
@@ -158,7 +188,9 @@ mod tests {
         fs::create_dir_all(run.sae("main")).unwrap();
         let mut made = Manifest::new("sae", SAE_FORMAT_VERSION, serde_json::to_value(&config).unwrap(), 0);
         made.inputs.insert("rows".into(), ROWS.into());
+        made.details = json!({ "fvu": 0.25, "l0": 2.0 });
         made.write(&run.sae("main")).unwrap();
+        assert_eq!(in_a_line(&run, "main"), "TopK (k 2), 8 latents; fvu 0.2500, L0 2.0; of another model");
         assert!(train_command(&run, "main").ends_with("--resume"), "a finished one has its settings in its manifest");
         interrupt(&run, "main-shuffled", json!({ "rows": ROWS, WEIGHTS: "shuffled, seed 0" }));
         assert!(train_it(&run, "main-shuffled").contains("go on with: monosem sae controls --name main "), "{}", train_it(&run, "main-shuffled"));

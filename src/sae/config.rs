@@ -284,6 +284,13 @@ impl TrainConfig {
                 return refuse(format!("{name} is {fraction}; it is a fraction of the run, from 0 to 1"));
             }
         }
+        // A hair of slack, so that shares of 1 in all are taken in spite of rounding.
+        if self.lr_warmup + self.lr_decay > 1.0 + 1e-9 {
+            return refuse(format!(
+                "lr_warmup is {} and lr_decay {}: together more than the whole run, so that the rate would fall before it has risen to lr; lower one of them",
+                self.lr_warmup, self.lr_decay
+            ));
+        }
         if !(self.lr > 0.0 && self.lr.is_finite()) {
             return refuse(format!("lr is {}; it must be positive", self.lr));
         }
@@ -432,6 +439,11 @@ mod tests {
         assert!(refused(&TrainConfig { eps: 0.0, ..base.clone() }).contains("0 / 0"));
         assert!(refused(&TrainConfig { eps: 1e-60, ..base.clone() }).contains("0 / 0"));
         assert!(refused(&TrainConfig { beta2: 0.999_999_99, ..base.clone() }).contains("beta2"));
+        let rate = |lr_warmup: f64, lr_decay: f64| TrainConfig { lr_warmup, lr_decay, ..base.clone() };
+        assert!(refused(&rate(0.6, 0.5)).contains("lr_warmup is 0.6 and lr_decay 0.5"), "{}", refused(&rate(0.6, 0.5)));
+        for (up, down) in [(0.3, 0.7), (1.0, 0.0), (0.0, 1.0), (1.0 / 3.0, 2.0 / 3.0), (0.1 + 0.2, 0.7)] {
+            rate(up, down).check().unwrap();
+        }
         let of_batches = |k| short(BatchTopK { k, ..Default::default() }.into(), 100);
         assert!(refused(&of_batches(0.01)).contains("less than one latent"));
         of_batches(1.0 / 64.0).check().unwrap();

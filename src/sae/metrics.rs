@@ -45,6 +45,7 @@ pub struct Eval {
     pub ce_spliced: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ce_zero: Option<f64>,
+    /// With the mean over training text in place of each row; over which rows, [`metric_formulas`] says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ce_mean: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,7 +234,10 @@ pub fn metric_formulas() -> BTreeMap<String, String> {
         ),
         ("ce_spliced", "the same with x replaced by x_hat"),
         ("ce_zero", "the same with x replaced by zero"),
-        ("ce_mean", "the same with x replaced by its mean"),
+        (
+            "ce_mean",
+            "the same with x replaced by its mean over the rows that count (neither at the first position of a window nor at <|endoftext|>) in about 100,000 tokens of training text, whole windows at even distances",
+        ),
         ("gap_nats", "ce_spliced - ce_clean"),
         ("ce_recovered_zero", "(ce_zero - ce_spliced) / (ce_zero - ce_clean)"),
         ("ce_recovered_mean", "(ce_mean - ce_spliced) / (ce_mean - ce_clean)"),

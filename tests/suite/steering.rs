@@ -398,7 +398,7 @@ fn a_prediction_is_attributed_and_a_profile_says_what_is_left() {
     }
     for hook in [["--hook", "blocks.7.hook_resid_post"], ["--target", "blocks.3.hook_mlp_out"]] {
         let layer = fails(dir, &[&["sae", "train", "--name", "deep", "--run", "small"][..], &hook].concat());
-        assert!(layer.contains("is not in a model of 1 layers"), "{layer}");
+        assert!(layer.contains("is not in a model of 1 layer\n") && layer.contains("choose blocks.0\n"), "{layer}");
     }
     let unit = fails(dir, &["steer", "run", "--latent", &latent, "--zero", "--unit", "act", "--run", "small"]);
     assert!(unit.contains("--zero takes no unit"), "{unit}");

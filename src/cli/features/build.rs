@@ -5,7 +5,7 @@ use super::{Loaded, OpenedSae, Which, open_model, open_sae, print};
 use crate::artifact::{RunDir, Start};
 use crate::features::store::Meta;
 use crate::features::{self, BuildConfig, Checkpoint, Units};
-use crate::lm::{CpuEngine, HookPoint};
+use crate::lm::{CpuEngine, HookPoint, layers};
 use anyhow::bail;
 
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub fn run(args: Args, which: &Which, global: &Global, run: &RunDir) -> anyhow::
         (None, asked) => asked.unwrap_or(HookPoint::mlp_post(0)),
     };
     if hook.layer >= lm.config.n_layers {
-        bail!("{hook} is not in a model of {} layers", lm.config.n_layers);
+        bail!("{hook} is not in a model of {}", layers(lm.config.n_layers));
     }
     let sae_hash = sae.as_ref().map(|opened| opened.manifest.hash()).unwrap_or_default();
     let units = match &sae {

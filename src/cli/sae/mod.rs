@@ -128,7 +128,11 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
     let dir = run.sae(&args.name);
     let Subject { sae, hook, target, stream, mut engine } = Subject::open(run, &args.name)?;
     let config = EvalConfig { hook, tokens: args.tokens, ce_tokens: args.ce_tokens, neurons: args.neurons, seed: args.seed };
+    if let Some(n) = args.neurons.filter(|n| *n > sae.d_in) {
+        bail!("--neurons is {n}, and there are {} at {hook}\n  keep fewer", sae.d_in);
+    }
     let record = config.record(run, &args.name, &stream)?;
+    let before = read_json::<Eval>(&dir.join("eval.json")).ok().map(|eval| eval.n_eval_tokens);
     tell!(
         "reads   {} held-out tokens, fewer where there are no more; of half B {} in whole windows for the cross-entropies of the model with the SAE{}",
         grouped(args.tokens),
@@ -147,6 +151,7 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
         pipeline::write_eval(&dir, &eval, record)?;
         say_transcoder(&dir, &eval, global)?;
         if !global.json {
+            fewer_than_before(before, &eval).iter().for_each(|note| tell!("note: {note}"));
             say_next(&args.name, run);
         }
         return Ok(());
@@ -157,7 +162,7 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
     };
     pipeline::write_evaluated(&dir, &evaluated, record)?;
     let Evaluated { eval, controls } = evaluated;
-    let said = [of_another_model(&dir)?, cautions(&eval), beaten_by(&controls, eval.l0, sae.d_in)].concat();
+    let said = [of_another_model(&dir)?, cautions(&eval), beaten_by(&controls, eval.l0, sae.d_in), fewer_than_before(before, &eval)].concat();
     if global.json {
         say!("{}", serde_json::json!({"eval": eval, "controls": controls, "cautions": said}));
         return Ok(());
@@ -220,6 +225,9 @@ fn say_figures(dir: &Path, eval: &Eval) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Tokens below which cross-entropies are called rough: the next token's varies by some 3 nats, a share of a gap of one or two nats by percents then.
+const FEW_CE_TOKENS: u64 = 10_000;
+
 /// Share of latents with a near duplicate above which that is said.
 const MANY_ALIKE: f64 = 0.25;
 
@@ -229,7 +237,22 @@ fn cautions(eval: &Eval) -> Vec<String> {
     let said = "the mean is a worse stand-in than zeros here, so ce_recovered_mean flatters: read ce_recovered_zero";
     let alike = eval.near_duplicate_frac.filter(|share| *share > MANY_ALIKE);
     let alike = alike.map(|share| format!("{:.0} % of the latents have a near duplicate: many numbers for few features", 100.0 * share));
-    flatters.then(|| said.to_string()).into_iter().chain(alike).collect()
+    let few = eval.n_ce_tokens.filter(|&n| n < FEW_CE_TOKENS);
+    let few = few.map(|n| format!("cross-entropies on {} tokens are rough: shares of one are off by percents, and above 1 by chance", grouped(n)));
+    flatters.then(|| said.to_string()).into_iter().chain(alike).chain(few).collect()
+}
+
+/// Said where figures of more tokens were there before.
+fn fewer_than_before(before: Option<u64>, eval: &Eval) -> Vec<String> {
+    let more = before.filter(|&before| before > eval.n_eval_tokens);
+    let said = |before| {
+        format!(
+            "replaces figures on {} tokens by figures on {}; without --tokens they are on up to a million",
+            grouped(before),
+            grouped(eval.n_eval_tokens)
+        )
+    };
+    more.map(said).into_iter().collect()
 }
 
 /// Said of a control that was trained on the model with its weights shuffled.
@@ -258,14 +281,17 @@ fn beaten_by(controls: &pipeline::Controls, l0: f64, d_in: usize) -> Vec<String>
     let is_the_model = largest_neurons.k >= d_in;
     let names = [
         (random_decoder.ce_spliced, format!("a random decoder with {:.1} latents active", random_decoder.l0)),
-        (largest_neurons.ce, {
-            let more = if largest_neurons.k as f64 > 1.5 * l0 { " (--neurons says how many)" } else { "" };
-            format!("keeping the {} largest neurons{more}, {},", largest_neurons.k, largest_neurons.rest.in_words())
-        }),
+        (largest_neurons.ce, format!("keeping the {} largest neurons, {},", largest_neurons.k, largest_neurons.rest.in_words())),
     ];
-    let better = names.into_iter().take(if is_the_model { 1 } else { 2 }).filter(|(ce, _)| *ce < sae.ce_spliced);
-    let said =
-        better.map(|(_, name)| format!("{name} loses less cross-entropy than this SAE with {l0:.1} active: by this figure alone it is no gain"));
+    let numbers = [random_decoder.l0, largest_neurons.k as f64];
+    let better = names.into_iter().zip(numbers).take(if is_the_model { 1 } else { 2 }).filter(|((ce, _), _)| *ce < sae.ce_spliced);
+    let said = better.map(|((_, name), numbers)| match numbers / l0.max(1.0) {
+        times if times > 1.5 => format!(
+            "{name} loses less cross-entropy than this SAE, with {times:.1} times as many numbers as it has active latents ({l0:.1}); compare with --neurons {:.0}",
+            l0.max(1.0)
+        ),
+        _ => format!("{name} loses less cross-entropy than this SAE with {l0:.1} active: by this figure alone it is no gain"),
+    });
     let nothing = format!(
         "keeping the {} largest of {d_in} neurons is the model as it is, a control that says nothing; --neurons N keeps fewer",
         largest_neurons.k
@@ -482,8 +508,8 @@ mod tests {
         };
         assert!(beaten_by(&controls(1.1, 2.0, 1.2), 12.0, 512).is_empty());
         let said = beaten_by(&controls(1.5, 2.0, 1.2), 12.0, 512);
-        assert!(said.len() == 1 && said[0].starts_with("keeping the 40 largest neurons (--neurons says how many), the rest zero, loses"), "{said:?}");
-        assert!(beaten_by(&controls(1.5, 2.0, 1.2), 40.0, 512)[0].starts_with("keeping the 40 largest neurons, the rest zero, loses"));
+        assert!(said.len() == 1 && said[0].contains("with 3.3 times as many numbers") && said[0].ends_with("--neurons 12"), "{said:?}");
+        assert!(beaten_by(&controls(1.5, 2.0, 1.2), 40.0, 512)[0].ends_with("it is no gain"));
         assert_eq!(beaten_by(&controls(1.5, 1.4, 1.2), 12.0, 512).len(), 2);
         assert!(beaten_by(&controls(1.5, 2.0, 1.0), 40.0, 40)[0].starts_with("keeping the 40 largest of 40 neurons is the model as it is"));
     }

@@ -54,7 +54,8 @@ pub(in crate::cli::sae) struct Train {
     /// Any other setting of the recipe, as in a recipe file: --set detached=true --set prefixes=[128,512]; several values too: --set bandwidth=0.5,1
     #[arg(long = "set", value_name = "KEY=VALUE,...")]
     set: Vec<String>,
-    /// Active latents per token that the penalty is steered to, in recipes with a penalty; then its coefficient is only where the search begins
+    /// Active latents per token that the penalty is steered to, in recipes with a penalty; then its coefficient is only where the search begins. A run of a
+    /// few hundred steps may end off it
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     target_l0: Vec<f64>,
     /// Rows (tokens) to train on, rounded down to whole batches
@@ -220,9 +221,30 @@ impl Train {
         let mut suffixes: Vec<&str> = choices.iter().map(|choice| &choice.suffix[..]).collect();
         suffixes.sort_unstable();
         if let Some(twice) = suffixes.windows(2).find(|two| two[0] == two[1]) {
-            bail!("{}{} would be trained twice: a value is given twice\n  give each value once", self.name, twice[0]);
+            let which = self.given_twice().map_or("a value is given twice".into(), |(flag, value)| format!("{flag} has {value} twice"));
+            bail!("{}{} would be trained twice: {which}\n  give each value once", self.name, twice[0]);
         }
         Ok(choices)
+    }
+
+    /// The first flag with a value that it has twice, and that value.
+    fn given_twice(&self) -> Option<(String, String)> {
+        fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+            values.iter().map(T::to_string).collect()
+        }
+        let mut flags: Vec<(String, Vec<String>)> = vec![
+            ("--d-sae".into(), texts(&self.d_sae)),
+            ("--k".into(), texts(&self.k)),
+            ("--l1".into(), texts(&self.l1)),
+            ("--target-l0".into(), texts(&self.target_l0)),
+            ("--seed".into(), texts(&self.seed)),
+        ];
+        let sets = self.set.iter().filter_map(|set| set.split_once('='));
+        flags.extend(sets.map(|(key, values)| (format!("--set {key}"), texts(&parts(values)))));
+        flags.into_iter().find_map(|(flag, values)| {
+            let twice = values.iter().enumerate().find(|(i, value)| values[..*i].contains(*value))?.1.clone();
+            Some((flag, twice))
+        })
     }
 
     /// The named recipe with its settings.
@@ -278,9 +300,10 @@ impl Train {
         }
         for set in &self.train {
             let (key, value) = key_and_value("--train", set)?;
-            if !SETTINGS.contains(&key) {
-                bail!("--train {set}: there is no {key}; there are {}\n  others have a flag of their own", SETTINGS.join(", "));
-            }
+            let Some((_, is)) = SETTINGS.iter().find(|(name, _)| *name == key) else {
+                let names = SETTINGS.map(|(name, _)| name).join(", ");
+                bail!("--train {set}: there is no {key}; there are {names}\n  others have a flag of their own");
+            };
             if key == "units" && value == "null" {
                 bail!("--train {set}: rows are in the recipe's own units by themselves, so this would do nothing\n  leave it out");
             }
@@ -298,7 +321,7 @@ impl Train {
             }
             let mut all = serde_json::to_value(&config)?;
             all[key] = json_or_word(value);
-            config = serde_json::from_value(all).with_context(|| format!("--train {set}"))?;
+            config = serde_json::from_value(all).with_context(|| format!("--train {set}: {key} cannot be {value}\n  {key} is {is}"))?;
             if key == "l1_warmup" && config.l1_warmup != config.sparsity_warmup() {
                 bail!(
                     "--train {set}: where L0 is steered (--target-l0) the coefficient may rise over half of the run at most, or no time is left for that"
@@ -310,21 +333,21 @@ impl Train {
     }
 }
 
-/// Settings of a training without a flag of their own.
-const SETTINGS: [&str; 13] = [
-    "lr_warmup",
-    "lr_decay",
-    "l1_warmup",
-    "l1_decay",
-    "clip",
-    "beta1",
-    "beta2",
-    "eps",
-    "units",
-    "init_rows",
-    "log_every",
-    "checkpoint_every",
-    "resample",
+/// Settings of a training without a flag of their own, and what each of them is.
+const SETTINGS: [(&str, &str); 13] = [
+    ("lr_warmup", "a fraction of the run, from 0 to 1"),
+    ("lr_decay", "a fraction of the run, from 0 to 1"),
+    ("l1_warmup", "a fraction of the run, from 0 to 1"),
+    ("l1_decay", "a fraction of the run, from 0 to 1"),
+    ("clip", "the largest norm of the gradient, a number above 0, or null"),
+    ("beta1", "a number from 0 to below 1"),
+    ("beta2", "a number from 0 to below 1"),
+    ("eps", "a number above 0, such as 1e-8"),
+    ("units", "raw, root-norm or centred"),
+    ("init_rows", "a whole number of rows"),
+    ("log_every", "a whole number of steps, at least 1"),
+    ("checkpoint_every", "a whole number of steps, at least 1"),
+    ("resample", r#"an object such as {"at":[0.1,0.3],"window":0.05,"sample_rows":10000,"centred":true}, or null"#),
 ];
 
 fn key_and_value<'a>(flag: &str, set: &'a str) -> anyhow::Result<(&'a str, &'a str)> {
@@ -383,9 +406,14 @@ mod tests {
         assert_eq!(names(&["--set", "prefixes=[4,8]", "--set", "detached=true"]), ["main"]);
         assert_eq!(names(&["--set", "prefixes=[4,8],[16]"]), ["main-prefixes-[4,8]", "main-prefixes-[16]"]);
         // One folder for two.
-        for twice in [&["--k", "8,8"][..], &["--seed", "1,2,1"], &["--target-l0", "8,8.0"]] {
-            let error = Line::parse_from([&["monosem"], twice].concat()).train.choices().unwrap_err().to_string();
-            assert!(error.contains("twice"), "{twice:?}: {error}");
+        for (twice, said) in [
+            (["--k", "8,8"], "main-k8 would be trained twice: --k has 8 twice"),
+            (["--seed", "1,2,1"], "--seed has 1 twice"),
+            (["--target-l0", "8,8.0"], "--target-l0 has 8 twice"),
+            (["--set", "bandwidth=0.5,1,1"], "--set bandwidth has 1 twice"),
+        ] {
+            let error = Line::parse_from([&["monosem"], &twice[..]].concat()).train.choices().unwrap_err().to_string();
+            assert!(error.contains(said), "{twice:?}: {error}");
         }
     }
 
@@ -462,7 +490,10 @@ mod tests {
         for (line, named) in [
             ("lr_warm=1", "there is no lr_warm"),
             ("lr_warmup", "KEY=VALUE"),
-            ("lr_warmup=fast", "lr_warmup=fast"),
+            ("lr_warmup=fast", "--train lr_warmup=fast: lr_warmup cannot be fast\n  lr_warmup is a fraction of the run"),
+            ("clip=abc", "clip is the largest norm of the gradient, a number above 0, or null"),
+            ("log_every=2.5", "log_every is a whole number of steps"),
+            ("resample=often", r#"resample is an object such as {"at""#),
             ("lr_warmup=2", "lr_warmup is 2"),
             ("l1_warmup=0.1", "no penalty"),
         ] {
@@ -479,6 +510,7 @@ mod tests {
             (&["--train", "checkpoint_every=0"], "checkpoint_every is 0"),
             (&["--train", "units=metres"], "units=metres"),
             (&["--train", "units=null"], "would do nothing"),
+            (&["--train", "lr_warmup=0.6", "--train", "lr_decay=0.6"], "lr_warmup is 0.6 and lr_decay 0.6"),
             (&["--train", "units=centred"], "rows are centred"),
             (&["--recipe", "jump-relu", "--target-l0", "8", "--train", "units=raw"], "in its own units alone"),
             (&["--set", "auxk=false", "--no-auxk"], "auxk of topk is given twice"),
