@@ -77,7 +77,7 @@ pub fn status(run: &RunDir, sae: &str) -> Vec<(&'static str, Status, String)> {
     };
     let checkpoints = [run.checkpoints("lm"), run.sae_checkpoints(sae)];
     let mut all = vec![
-        ("tokens", made(manifest(run.tokens()), tokens_manifest, &[]), with_run("corpus build")),
+        ("tokens", made(manifest(run.tokens()), tokens_manifest, &[]), tokens_command(run)),
         ("lm", made(manifest(run.lm()), lm, &[("tokens", &tokens_hash)]), lm_command(run)),
         ("sae", made(manifest(run.sae(sae)), sae_manifest, &[("lm", &lm_hash), ("tokens", &tokens_hash)]), train_command(run, sae)),
         (
@@ -135,14 +135,25 @@ fn run_again(run: &RunDir) -> String {
     format!("monosem run {} {}{}", shell_word(&run.config().to_string_lossy()), run.flags(), if refused { " --yes" } else { "" })
 }
 
-/// The command that makes the run's model: as `run.toml` has it, for a model of other settings is another one, unless the text is no more what that says.
-pub fn lm_command(run: &RunDir) -> String {
+/// Whether the run's text is that of `run.toml`, or is not there to tell.
+fn is_of_run_toml(run: &RunDir) -> bool {
     let tokens = Manifest::read(&run.tokens(), "tokens", FORMAT_VERSION);
     let is_of_it = |recipe: Recipe| {
         let wanted = serde_json::to_value(&recipe.corpus).expect("a config is plain data");
         tokens.map_or(true, |tokens| settings::differences(&tokens.config, &wanted).is_empty())
     };
-    if Recipe::read(&run.config()).is_ok_and(is_of_it) { run_again(run) } else { format!("monosem lm train {}", run.flags()) }
+    Recipe::read(&run.config()).is_ok_and(is_of_it)
+}
+
+/// The command that makes the run's text: as `run.toml` has it, unless that is no more what it says.
+fn tokens_command(run: &RunDir) -> String {
+    let made = if run.tokens().join("manifest.json").exists() { "   (and the text and flags that it was made from)" } else { "" };
+    if is_of_run_toml(run) { run_again(run) } else { format!("monosem corpus build {}{made}", run.flags()) }
+}
+
+/// The command that makes the run's model: as `run.toml` has it, for a model of other settings is another one, unless the text is no more what that says.
+pub fn lm_command(run: &RunDir) -> String {
+    if is_of_run_toml(run) { run_again(run) } else { format!("monosem lm train {}", run.flags()) }
 }
 
 /// Step and file of the newest checkpoint in a folder.

@@ -114,6 +114,12 @@ fn a_killed_sae_goes_on_by_its_name_alone() {
 }
 
 #[test]
+fn a_killed_sweep_goes_on_by_its_name_alone() {
+    let sweep: Vec<&str> = SAE.into_iter().chain(["--seed", "1,2"]).collect();
+    killed_equals_unkilled(&sweep, &["sae", "train", "--name", "second"], "sae-second-s2", "sae/second-s2/sae_weights.safetensors");
+}
+
+#[test]
 fn a_killed_sae_of_a_model_that_is_no_more_is_made_anew_with_its_settings_by_the_command_that_is_told() {
     let dir = copied();
     let dir = dir.path();

@@ -9,7 +9,7 @@ use crate::cli::lm::lm_manifest;
 use crate::cli::{Global, Interrupted, Terminal, again};
 use crate::corpus::{Split, TokenStream};
 use crate::lm::{self, HookPoint};
-use crate::pipeline::{members, saes_in_words, train_command};
+use crate::pipeline::{is_unfinished, members, saes_in_words, train_command};
 use crate::sae::{self, Begun, Origin, Place, Target, TrainConfig};
 use anyhow::bail;
 use flags::{Asked, Choice, differ_in_what_is_steered};
@@ -27,23 +27,30 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
     let _lock = run.lock()?;
     let stream = open_stream(run)?;
     let lm = open_lm(run, &stream)?;
-    let begun = if args.only_resumes() { Begun::read(&run.sae_checkpoints(&args.name), &run.sae(&args.name))? } else { None };
-    if args.only_resumes() && begun.is_none() {
+    let begun = if args.only_resumes() { begun_as(run, &args.name)? } else { vec![] };
+    if args.only_resumes() && begun.is_empty() {
         bail!("{}", nothing_to_go_on_with(run, &args.name));
     }
-    if begun.as_ref().is_some_and(|begun| begun.inputs.contains_key(sae::WEIGHTS)) {
+    if begun.iter().any(|(_, begun)| begun.inputs.contains_key(sae::WEIGHTS)) {
         bail!(
             "{} is of a model whose weights were shuffled, which is trained as a control\n  go on with: {}",
             args.name,
             train_command(run, &args.name)
         );
     }
-    let (args, asked) = match begun.map(|begun| args.as_begun(begun)) {
+    let together = begun.len();
+    let (args, asked) = match (!begun.is_empty()).then(|| args.as_begun(begun)) {
         Some(Some((args, asked))) => {
-            tell!("{} as it was begun: with the settings and the rows that were saved", args.name);
+            let names: Vec<String> = asked.choices.iter().map(|choice| format!("{}{}", args.name, choice.suffix)).collect();
+            tell!("{} as begun: with the settings and the rows that were saved", names.join(", "));
             (args, asked)
         }
         // Settings of its own would be those of another SAE.
+        Some(None) if together > 1 => bail!(
+            "the {together} unfinished SAEs of {}- do not read the same rows\n  each goes on by its own name: {}",
+            args.name,
+            members(run, &args.name).join(", ")
+        ),
         Some(None) => bail!(
             "which rows {} reads is not recorded in a way that this program knows: an older one began it\n  go on by the flags it was begun with and --resume, or begin anew by the flags it is to have and --yes",
             args.name
@@ -99,6 +106,24 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
     }
 }
 
+/// What was begun by that name, or the unfinished SAEs of a sweep of that name, each with what stands behind the name.
+fn begun_as(run: &RunDir, name: &str) -> anyhow::Result<Vec<(String, Begun)>> {
+    let read = |name: &str| Begun::read(&run.sae_checkpoints(name), &run.sae(name));
+    if let Some(begun) = read(name)? {
+        return Ok(vec![(String::new(), begun)]);
+    }
+    let mut begun = vec![];
+    for member in members(run, name).into_iter().filter(|member| is_unfinished(run, member)) {
+        let Some(one) = read(&member)? else {
+            bail!(
+                "{member} was begun and has no checkpoint yet, so that nothing tells its settings\n  go on by the flags that all were begun with and --resume"
+            );
+        };
+        begun.push((member[name.len()..].to_string(), one));
+    }
+    Ok(begun)
+}
+
 /// Said where a name alone says what to train, and nothing was begun by that name.
 fn nothing_to_go_on_with(run: &RunDir, name: &str) -> String {
     let next = match members(run, name) {
@@ -108,10 +133,7 @@ fn nothing_to_go_on_with(run: &RunDir, name: &str) -> String {
                 saes_in_words(run, None)
             )
         }
-        members => format!(
-            "of a sweep of that name: {}; each goes on by its own name, all together with the flags that they were begun with",
-            members.join(", ")
-        ),
+        members => format!("there are those of a sweep of that name: {}; each goes on by its own name", members.join(", ")),
     };
     format!("there is no training of {name} in {} to go on with\n  {next}", run.root.display())
 }
@@ -183,9 +205,11 @@ fn train_on<S: WindowRows>(
                 towards_a_missed_target(config, (done.l0, done.dead_frac), done.sparsity_factor)
             );
         }
-        if done.fvu > 1.0 {
+        if done.fvu > POOR {
             let next = towards_a_better_reconstruction(config, done.l0);
-            tell!("note: {} reconstructs worse than the mean of all rows does (fvu {:.2}): {next}", place.out.display(), done.fvu);
+            let how =
+                if done.fvu > 1.0 { "reconstructs worse than the mean of all rows does" } else { "has learned little: most of the variance is left" };
+            tell!("note: {} {how} (fvu {:.2}): {next}", place.out.display(), done.fvu);
         }
     }
     let mut lines = Vec::new();
@@ -266,6 +290,9 @@ fn tell_plan<S: WindowRows>(source: &Shuffled<S>, rows_are: &str, model: Option<
     );
 }
 
+/// Fraction of variance unexplained above which an SAE is said to have learned little.
+const POOR: f64 = 0.5;
+
 /// Share of dead latents that explains why L0 is low.
 const MANY_DEAD: f64 = 0.25;
 
@@ -333,6 +360,8 @@ mod tests {
         fs::write(run.sae_checkpoints("sweep-k64").join("step"), "").unwrap();
         let said = nothing_to_go_on_with(&run, "sweep");
         assert!(said.contains("of a sweep of that name: sweep-k16, sweep-k32, sweep-k64; each"), "{said}");
+        let error = begun_as(&run, "sweep").unwrap_err().to_string();
+        assert!(error.starts_with("sweep-k64 was begun and has no checkpoint yet"), "{error}");
     }
 
     #[test]

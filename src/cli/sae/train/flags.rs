@@ -43,20 +43,20 @@ pub(in crate::cli::sae) struct Train {
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     d_sae: Vec<usize>,
     /// Latents kept per token, of recipes with a k [default: 32]
-    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', allow_negative_numbers = true)]
     k: Vec<f64>,
     /// Leave dead latents dead, in recipes with AuxK
     #[arg(long)]
     no_auxk: bool,
     /// L1 coefficient in the recipe's own units [default: the recipe's]
-    #[arg(long, value_name = "X,...", value_delimiter = ',')]
+    #[arg(long, value_name = "X,...", value_delimiter = ',', allow_negative_numbers = true)]
     l1: Vec<f64>,
     /// Any other setting of the recipe, as in a recipe file: --set detached=true --set prefixes=[128,512]; several values too: --set bandwidth=0.5,1
     #[arg(long = "set", value_name = "KEY=VALUE,...")]
     set: Vec<String>,
     /// Active latents per token that the penalty is steered to, in recipes with a penalty; then its coefficient is only where the search begins. A run of a
     /// few hundred steps may end off it
-    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', allow_negative_numbers = true)]
     target_l0: Vec<f64>,
     /// Rows (tokens) to train on, rounded down to whole batches
     #[arg(long, value_name = "N", default_value_t = 4_000_000, value_parser = one_or_more::<u64>)]
@@ -72,7 +72,7 @@ pub(in crate::cli::sae) struct Train {
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = one_or_more::<usize>)]
     pub batch: usize,
     /// Highest learning rate [default: the recipe's]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Rows without firing after which a latent is dead, for AuxK, which begins after three times as many, and for what is told; resampling has a window of its own
     /// (--train resample=...) [default: 200,000, at most a fifth of the rows]
@@ -168,10 +168,15 @@ impl Train {
         self.resume && Train { yes: self.yes, ..bare } == *self
     }
 
-    /// The flags as which `begun` was begun, and what they ask for; none where its rows are not of a kind that flags ask for.
-    pub fn as_begun(&self, begun: Begun) -> Option<(Train, Asked)> {
-        let Begun { config, inputs, .. } = begun;
+    /// The flags as which SAEs were begun together, each with what stands behind the name, and what they ask for; none where their rows are not the same, or
+    /// not of a kind that flags ask for.
+    pub fn as_begun(&self, begun: Vec<(String, Begun)>) -> Option<(Train, Asked)> {
+        let (_, Begun { config, inputs, .. }) = begun.first()?;
         let ReadRows { hook, target, cached, shuffle } = ReadRows::parse(inputs.get("rows")?)?;
+        let together = |(_, other): &(String, Begun)| (&other.inputs, other.config.rows, other.config.batch) == (inputs, config.rows, config.batch);
+        if !begun.iter().all(together) {
+            return None;
+        }
         let shuffle = ShuffleConfig { max_rows: Some(config.rows), ..shuffle };
         let train = Train {
             hook,
@@ -183,7 +188,9 @@ impl Train {
             buffer_mib: shuffle.buffer_mib,
             ..self.clone()
         };
-        Some((train, Asked { choices: vec![Choice::default()], configs: vec![config], shuffle }))
+        let (suffixes, configs): (Vec<_>, Vec<_>) = begun.into_iter().map(|(suffix, begun)| (suffix, begun.config)).unzip();
+        let choices = suffixes.into_iter().map(|suffix| Choice { suffix, ..Choice::default() }).collect();
+        Some((train, Asked { choices, configs, shuffle }))
     }
 
     /// Rows to train on.
@@ -456,11 +463,16 @@ mod tests {
         assert!(bare.only_resumes() && !begun_as.only_resumes() && !parsed(&["--name", "wide", "--resume", "--k", "8"]).only_resumes());
         for cached in ["", ", cached"] {
             let rows = format!("{} to blocks.0.hook_mlp_out{cached}", shuffle.rows(begun_as.hook));
-            let (train, asked) = bare.as_begun(begun(rows)).unwrap();
+            let (train, asked) = bare.as_begun(vec![(String::new(), begun(rows.clone()))]).unwrap();
             assert_eq!((train.hook, train.target, train.cached), (begun_as.hook, begun_as.target, !cached.is_empty()));
             assert_eq!((&asked.configs, asked.shuffle, asked.choices[0].suffix.as_str()), (&configs, shuffle, ""));
+            // Those of a sweep go on together, if they read the same rows.
+            let sweep = |other: String| bare.as_begun(vec![("-k5".into(), begun(rows.clone())), ("-k6".into(), begun(other))]);
+            let (_, asked) = sweep(rows.clone()).unwrap();
+            assert_eq!(asked.choices.iter().map(|choice| choice.suffix.as_str()).collect::<Vec<_>>(), ["-k5", "-k6"]);
+            assert!(asked.configs.len() == 2 && sweep(format!("{rows}, cached")).is_none());
         }
-        assert!(bare.as_begun(begun("drawn".into())).is_none());
+        assert!(bare.as_begun(vec![(String::new(), begun("drawn".into()))]).is_none());
     }
 
     #[test]
