@@ -25,6 +25,8 @@ pub mod measure;
 pub mod quality;
 pub mod saved;
 pub mod splice;
+#[cfg(test)]
+mod splice_tests;
 pub mod steer;
 pub mod strength;
 #[cfg(test)]
