@@ -58,10 +58,11 @@ pub fn write_tensors(path: &Path, tensors: &[Tensor], metadata: &[(&str, String)
     })
 }
 
-/// The metadata of a sealed file that hold the hash of the others and of all tensors.
+/// The metadata of a sealed file that hold two hashes, with a colon between: of its header, that is of the other metadata and of names, types and shapes, and of the
+/// bytes of all tensors.
 const SEAL: &str = "blake3";
 
-/// As [`write_tensors`], with a hash of all that is in it, for a file that no manifest has the hash of.
+/// As [`write_tensors`], with hashes of all that is in it, for a file that no manifest has the hash of. Opening it compares that of the header.
 ///
 /// # Errors
 /// As [`write_tensors`].
@@ -69,14 +70,19 @@ pub fn write_sealed(path: &Path, tensors: &[Tensor], metadata: &[(&str, String)]
     let mut sorted: Vec<&Tensor> = tensors.iter().collect();
     sorted.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
     let said = metadata.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    let hash = seal(&said, sorted.iter().map(|t| &t.bytes[..]));
-    write_tensors(path, tensors, &[metadata, &[(SEAL, hash)]].concat())
+    let header = seal_of_header(&said, &tensors.iter().map(|t| (t.name.as_str(), (t.dtype, &t.shape[..]))).collect());
+    let data = seal_of_data(sorted.iter().map(|t| &t.bytes[..]));
+    write_tensors(path, tensors, &[metadata, &[(SEAL, format!("{header}:{data}"))]].concat())
 }
 
-/// blake3 of metadata and of the bytes of tensors in the order of the file, hex.
-fn seal<'a>(metadata: &BTreeMap<&str, &str>, data: impl Iterator<Item = &'a [u8]>) -> String {
+/// blake3 of metadata and of names, types and shapes of tensors, hex.
+fn seal_of_header(metadata: &BTreeMap<&str, &str>, tensors: &BTreeMap<&str, (Dtype, &[usize])>) -> String {
+    blake3::hash(serde_json::json!([metadata, tensors]).to_string().as_bytes()).to_hex().to_string()
+}
+
+/// blake3 of the bytes of tensors in the order of the file, hex.
+fn seal_of_data<'a>(data: impl Iterator<Item = &'a [u8]>) -> String {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(serde_json::json!(metadata).to_string().as_bytes());
     data.for_each(|bytes| {
         hasher.update(bytes);
     });
@@ -128,7 +134,7 @@ impl TensorFile {
     /// Maps and checks `path`.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be opened, [`Error::Corrupt`] when the header is absurd or does not fit the file.
+    /// [`Error::Io`] when it cannot be opened, [`Error::Corrupt`] when the header is absurd, does not fit the file or is not the one that it was sealed with.
     pub fn open(path: &Path) -> Result<Self> {
         let io = |e| Error::io("open", path, e);
         let file = File::open(path).map_err(io)?;
@@ -147,23 +153,37 @@ impl TensorFile {
         };
         let tensors = parsed.iter().map(|(name, view)| (name.to_string(), entry(&view))).collect();
         let metadata = header.metadata().clone().unwrap_or_default();
-        Ok(TensorFile { path: path.into(), tensors, metadata, map })
+        let file = TensorFile { path: path.into(), tensors, metadata, map };
+        file.check_header()?;
+        Ok(file)
     }
 
-    /// Compares what is in the file with the hash that it was written with; a file without one passes.
+    /// Compares the bytes of all tensors with the hash that they were written with; a file without one passes.
     ///
     /// # Errors
     /// [`Error::Corrupt`] with the beginnings of both.
     pub fn check_seal(&self) -> Result<()> {
-        let Some(expected) = self.metadata.get(SEAL) else { return Ok(()) };
-        let said = self.metadata.iter().filter(|(key, _)| *key != SEAL).map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let Some((_, expected)) = self.seal() else { return Ok(()) };
         let header = u64::from_le_bytes(self.map[..8].try_into().expect("eight bytes"));
-        let found = seal(&said, std::iter::once(&self.map[8 + header as usize..]));
-        if found == *expected {
-            return Ok(());
-        }
+        self.same_seal("blake3 of its tensors", &seal_of_data(std::iter::once(&self.map[8 + header as usize..])), expected)
+    }
+
+    /// The hashes of header and tensors.
+    fn seal(&self) -> Option<(&str, &str)> {
+        self.metadata.get(SEAL)?.split_once(':')
+    }
+
+    fn check_header(&self) -> Result<()> {
+        let Some((expected, _)) = self.seal() else { return Ok(()) };
+        let said = self.metadata.iter().filter(|(key, _)| *key != SEAL).map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let tensors = self.tensors.iter().map(|(name, entry)| (name.as_str(), (entry.dtype, &entry.shape[..]))).collect();
+        self.same_seal("blake3 of its header", &seal_of_header(&said, &tensors), expected)
+    }
+
+    fn same_seal(&self, which: &str, found: &str, expected: &str) -> Result<()> {
         let brief = |hash: &str| hash.chars().take(16).collect::<String>();
-        Err(Error::Corrupt { path: self.path.clone(), what: format!("its blake3 is {}, it was written with {}", brief(&found), brief(expected)) })
+        let what = || format!("the {which} is {}, it was written with {}", brief(found), brief(expected));
+        if found == expected { Ok(()) } else { Err(Error::Corrupt { path: self.path.clone(), what: what() }) }
     }
 
     pub fn path(&self) -> &Path {
@@ -261,13 +281,15 @@ mod tests {
         write_sealed(&path, &tensors, &[("run", "settings".into())]).unwrap();
         TensorFile::open(&path).unwrap().check_seal().unwrap();
         let whole = std::fs::read(&path).unwrap();
-        let settings = whole.windows(8).position(|w| w == b"settings").unwrap();
-        for at in [settings, whole.len() - 30, whole.len() - 1] {
+        let find = |text: &[u8]| whole.windows(text.len()).position(|w| w == text).unwrap();
+        // A value, a name, a type, a shape; a number of the one tensor and of the other.
+        let header = [find(b"settings"), find(b"\"n\"") + 1, find(b"\"F32\"") + 1, find(b"[2,3]") + 1];
+        for at in header.into_iter().chain([whole.len() - 30, whole.len() - 1]) {
             let mut damaged = whole.clone();
             damaged[at] ^= 1;
             std::fs::write(&path, damaged).unwrap();
-            let error = TensorFile::open(&path).unwrap().check_seal().unwrap_err().to_string();
-            assert!(error.contains("is damaged: its blake3 is"), "{error}");
+            let checked = TensorFile::open(&path).and_then(|file| file.check_seal());
+            assert!(matches!(checked, Err(Error::Corrupt { .. })), "{at}: {checked:?}");
         }
         TensorFile::open(&sample(dir.path())).unwrap().check_seal().unwrap();
     }

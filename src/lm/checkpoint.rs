@@ -42,11 +42,11 @@ impl Checkpoints {
     pub fn load(&self, engine: &mut dyn Engine) -> Result<Standing> {
         let path = self.files().pop().ok_or_else(|| Error::NoCheckpoint { path: self.dir.clone() })?;
         let file = TensorFile::open(&path)?;
+        file.check_seal()?;
         let found = file.metadata().get("run").cloned().unwrap_or_default();
         if let Some((what, settings)) = settings::other_identity(&found, &self.identity) {
             return Err(Error::OtherRun { path, what, settings });
         }
-        file.check_seal()?;
         let counts = file.u64s("counts")?;
         let figures = file.bytes("figures", crate::artifact::Dtype::F64, &[Some(4)])?;
         let figures: Vec<f64> = figures.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("chunks of eight"))).collect();

@@ -2,7 +2,7 @@
 
 use super::stages::lm_manifest;
 use crate::activations::ReadRows;
-use crate::artifact::{Manifest, RunDir, grouped, shell_word};
+use crate::artifact::{Manifest, RunDir, TensorFile, grouped, shell_word};
 use crate::features::NEURONS;
 use crate::lm::LmConfig;
 use crate::sae::{Begun, SAE_FORMAT_VERSION, TrainConfig, WEIGHTS, WEIGHTS_FILE};
@@ -47,29 +47,39 @@ pub fn saes_in_words(run: &RunDir, without: Option<&str>) -> String {
     }
 }
 
-/// What an SAE of the run is, in a line: kind, width and figures of the last batch, or why there are none.
+/// What an SAE of the run is, in a line: kind, width and figures of its training's last batch, or why there are none. Weights are looked at, not read.
 pub fn in_a_line(run: &RunDir, name: &str) -> String {
     let dir = run.sae(name);
     if is_unfinished(run, name) {
-        let saved = |begun: Begun| format!("{}; unfinished, saved after step {} of {}", kind(&begun.config), begun.step, begun.config.steps());
-        return begun(run, name).map_or("unfinished, and its checkpoint cannot be read".into(), saved);
+        return match Begun::read(&run.sae_checkpoints(name), &dir) {
+            Ok(Some(begun)) => format!("{}; unfinished, saved after step {} of {}", kind(&begun.config), begun.step, begun.config.steps()),
+            Ok(None) => "unfinished, no checkpoint yet".into(),
+            Err(error) => format!("unfinished; {}", first_line(&error)),
+        };
     }
-    match Manifest::read(&dir, "sae", SAE_FORMAT_VERSION) {
-        Ok(made) => {
-            let figure = |key: &str, decimals: usize| made.details[key].as_f64().map_or("-".into(), |x| format!("{x:.decimals$}"));
-            let of = serde_json::from_value::<TrainConfig>(made.config.clone()).map_or("of an older program".into(), |config| kind(&config));
-            let stale = if lm_manifest(run).ok().is_some_and(|lm| made.inputs.get("lm") == Some(&lm.hash())) { "" } else { "; of another model" };
-            let damaged =
-                made.check_files(&dir).err().map_or(String::new(), |error| format!("; {}", error.to_string().lines().next().unwrap_or_default()));
-            format!("{of}; fvu {}, L0 {}{stale}{damaged}", figure("fvu", 4), figure("l0", 1))
-        }
-        Err(_) if !dir.join(WEIGHTS_FILE).exists() => "a dictionary alone".into(),
-        Err(_) => "its manifest.json is not there or cannot be read".into(),
+    if !dir.join(WEIGHTS_FILE).exists() {
+        return if run.features(name).is_file() { "a dictionary alone".into() } else { "no weights".into() };
     }
+    let Ok(made) = Manifest::read(&dir, "sae", SAE_FORMAT_VERSION) else { return "its manifest.json is missing or cannot be read".into() };
+    let figure = |key: &str, decimals: usize| made.details[key].as_f64().map_or("-".into(), |x| format!("{x:.decimals$}"));
+    let of = serde_json::from_value::<TrainConfig>(made.config.clone()).map_or("of an older program".into(), |config| kind(&config));
+    let shuffled = if made.inputs.contains_key(WEIGHTS) { " of the model with its weights shuffled" } else { "" };
+    let stale = match lm_manifest(run) {
+        Ok(lm) if made.inputs.get("lm") == Some(&lm.hash()) => "",
+        Ok(_) => "; the model has changed since",
+        Err(_) => "; the model is missing or damaged",
+    };
+    let damaged = TensorFile::open(&dir.join(WEIGHTS_FILE)).err().map_or(String::new(), |error| format!("; {}", first_line(&error)));
+    format!("{of}{shuffled}; last batch: fvu {}, L0 {}{stale}{damaged}", figure("fvu", 4), figure("l0", 1))
+}
+
+fn first_line(error: &dyn std::error::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().into()
 }
 
 fn kind(config: &TrainConfig) -> String {
-    format!("{}, {} latents", config.sae.recipe.in_words(), grouped(config.sae.d_sae as u64))
+    let transcoder = if config.sae.target.is_some() { ", a transcoder" } else { "" };
+    format!("{}, {} latents{transcoder}", config.sae.recipe.in_words(), grouped(config.sae.d_sae as u64))
 }
 
 fn begun(run: &RunDir, name: &str) -> Option<Begun> {
@@ -166,7 +176,7 @@ mod tests {
         assert_eq!(saes_in_words(&run, Some("main")), "wide (unfinished)");
         let said = in_a_line(&run, "wide");
         assert_eq!(said, "TopK (k 2), 8 latents; unfinished, saved after step 7 of 10");
-        assert_eq!(in_a_line(&run, "main"), "a dictionary alone");
+        assert_eq!(in_a_line(&run, "main"), "no weights");
         let said = train_it(&run, "wide");
         assert!(said.contains("go on with: monosem sae train --name wide") && said.ends_with("--resume"), "{said}");
         let said = train_it(&run, "other");
@@ -190,7 +200,11 @@ mod tests {
         made.inputs.insert("rows".into(), ROWS.into());
         made.details = json!({ "fvu": 0.25, "l0": 2.0 });
         made.write(&run.sae("main")).unwrap();
-        assert_eq!(in_a_line(&run, "main"), "TopK (k 2), 8 latents; fvu 0.2500, L0 2.0; of another model");
+        let weights = run.sae("main").join(WEIGHTS_FILE);
+        write_tensors(&weights, &[Tensor::f32("x", &[1], &[0.0])], &[]).unwrap();
+        assert_eq!(in_a_line(&run, "main"), "TopK (k 2), 8 latents; last batch: fvu 0.2500, L0 2.0; the model is missing or damaged");
+        fs::write(&weights, "short").unwrap();
+        assert!(in_a_line(&run, "main").contains("sae_weights.safetensors is damaged"), "{}", in_a_line(&run, "main"));
         assert!(train_command(&run, "main").ends_with("--resume"), "a finished one has its settings in its manifest");
         interrupt(&run, "main-shuffled", json!({ "rows": ROWS, WEIGHTS: "shuffled, seed 0" }));
         assert!(train_it(&run, "main-shuffled").contains("go on with: monosem sae controls --name main "), "{}", train_it(&run, "main-shuffled"));

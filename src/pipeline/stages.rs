@@ -375,7 +375,7 @@ pub(super) fn refuse_other_settings(recipe: &Recipe, run: &RunDir) -> Result<()>
         add(Stage::Lm, settings::differences(&manifest.config, &wanted));
     }
     let rows = BTreeMap::from([("rows".into(), recipe.sae.rows())]);
-    let place = Place { out: run.sae(&recipe.sae.name), inputs: rows, ..Place::default() };
+    let place = Place { out: run.sae(&recipe.sae.name), checkpoints: run.sae_checkpoints(&recipe.sae.name), inputs: rows, ..Place::default() };
     add(Stage::Sae, place.differences(&recipe.sae.train)?);
     if differs.is_empty() { Ok(()) } else { Err(Error::OtherSettings { run: run.root.clone(), differs }) }
 }

@@ -131,22 +131,25 @@ impl Checkpoint<'_> {
         damaged.map_or(Ok(None), |error| Err(error.into()))
     }
 
-    /// A checkpoint of `dir` that is newer than `step`; where that is the newest that can be read, it is damaged.
+    /// A checkpoint of `dir` that is newer than `step`, the newest that can be read, and why it cannot be.
     ///
     /// # Errors
     /// A folder that cannot be read.
-    pub fn after(dir: &Path, step: u64) -> Result<Option<PathBuf>> {
-        Ok(all(dir)?.pop().filter(|path| step_of(path) > step))
+    pub fn passed_over(dir: &Path, step: u64) -> Result<Option<(PathBuf, String)>> {
+        let Some(path) = all(dir)?.pop().filter(|path| step_of(path) > step) else { return Ok(None) };
+        let why = TensorFile::open(&path).and_then(|file| file.check_seal()).err();
+        let why = why.map_or("it lacks what this training needs".into(), |error| error.to_string().lines().next().unwrap_or_default().to_string());
+        Ok(Some((path, why)))
     }
 
     fn read(path: &Path, config: &SaeConfig, run: &str) -> Result<Self> {
         let (d, e, f) = (config.d_in, config.d_out(), config.d_sae);
         let file = TensorFile::open(path)?;
+        file.check_seal()?;
         let found = file.metadata().get("run").cloned().unwrap_or_default();
         if let Some((what, settings)) = settings::other_identity(&found, run) {
             return Err(Error::OtherRun { path: path.into(), what, settings });
         }
-        file.check_seal()?;
         let names = file.names();
         let vectors = |part: &str| -> Result<Vec<Vec<f32>>> {
             let named = (0..).map(|i| format!("{part}/vector-{i}")).take_while(|name| names.iter().any(|n| n == name));

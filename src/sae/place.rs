@@ -85,21 +85,19 @@ impl Place {
     }
 
     /// How the SAE that is finished here differs in its settings from what is asked for, the order of rows and what was done to the model included; empty where there is none.
+    /// Of weights whose manifest is missing or no JSON nobody can tell, unless a checkpoint leads back to them.
     ///
     /// # Errors
-    /// A manifest that cannot be read.
+    /// A manifest that cannot be read, or of another program.
     pub fn differences(&self, config: &TrainConfig) -> artifact::Result<Vec<String>> {
         if !self.out.join("manifest.json").exists() {
-            return Ok(Vec::new());
+            let is_known = !self.out.join(WEIGHTS_FILE).exists() || Checkpoint::refuse_any(&self.checkpoints).is_err();
+            return Ok(if is_known { Vec::new() } else { vec!["which, nobody can tell: its manifest.json is missing".into()] });
         }
-        let there = Manifest::read(&self.out, "sae", SAE_FORMAT_VERSION).map_err(|error| match error {
-            artifact::Error::Json { path, source } => artifact::Error::Refused {
-                path,
-                what: format!("it is not the JSON that was expected: {source}"),
-                next: "choose another --name, or replace the SAE: the same command with --yes".into(),
-            },
-            other => other,
-        })?;
+        let there = match Manifest::read(&self.out, "sae", SAE_FORMAT_VERSION) {
+            Err(artifact::Error::Json { source, .. }) => return Ok(vec![format!("which, nobody can tell: its manifest.json is no JSON ({source})")]),
+            there => there?,
+        };
         let all = |config: &serde_json::Value, inputs: &BTreeMap<String, String>| json!({ "train": config, "rows": inputs.get("rows"), WEIGHTS: inputs.get(WEIGHTS) });
         let here = serde_json::to_value(config).expect("plain data");
         Ok(settings::differences(&all(&there.config, &there.inputs), &all(&here, &self.inputs)))
@@ -139,19 +137,7 @@ pub(super) fn already(config: &TrainConfig, place: &Place) -> Result<Option<Trai
         return Ok(Some(done));
     }
     Checkpoint::refuse_any(&place.checkpoints)?;
-    refuse_unknown(place)?;
     Ok(None)
-}
-
-/// Refuses where there are weights that no manifest tells anything of: those of another program, or what is left of a damaged SAE.
-fn refuse_unknown(place: &Place) -> Result<()> {
-    let there = place.out.join(WEIGHTS_FILE).exists() && !place.out.join("manifest.json").exists();
-    let refused = || artifact::Error::Refused {
-        path: place.out.clone(),
-        what: format!("it holds {WEIGHTS_FILE}, and no manifest.json that says how they were made"),
-        next: "choose another --name, or replace them: the same command with --yes".into(),
-    };
-    if there { Err(refused().into()) } else { Ok(()) }
 }
 
 /// Whether the log beside the checkpoints is that of a whole training, or was handed over already.

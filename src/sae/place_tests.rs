@@ -86,13 +86,21 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_gone_on_with() {
         fs::write(path, bytes).unwrap();
     };
     let cut = |path: &Path| fs::write(path, &fs::read(path).unwrap()[..1000]).unwrap();
-    for (damage, stop) in [(&flip as &dyn Fn(&Path), 14), (&cut, 23)] {
+    // In what tells whose it is: it is damaged, not that of another training.
+    let flip_settings = |path: &Path| {
+        let mut bytes = fs::read(path).unwrap();
+        let at = bytes.windows(5).position(|w| w == b"d_sae").unwrap();
+        bytes[at] ^= 1;
+        fs::write(path, bytes).unwrap();
+    };
+    for (damage, stop) in [(&flip as &dyn Fn(&Path), 14), (&flip_settings, 19), (&cut, 24)] {
         interrupted(&config, &going, stop);
-        let newest = Checkpoint::after(&going.checkpoints, 0).unwrap().unwrap();
+        let (newest, _) = Checkpoint::passed_over(&going.checkpoints, 0).unwrap().unwrap();
         damage(&newest);
         let mut watch = Watch { stop_after_rows: Some(64), ..Watch::default() };
         train(&mut rows(), &config, &going, &mut watch).unwrap_err();
-        assert!(watch.notes.iter().any(|note| note.contains(&format!("{} is damaged", newest.display()))), "{:?}", watch.notes);
+        let said = |note: &String| note.contains(&format!("{0} is passed over: {0} is damaged", newest.display()));
+        assert!(watch.notes.iter().any(said), "{:?}", watch.notes);
     }
     train(&mut rows(), &config, &going, &mut Silent).unwrap();
     let weights = |dir: &Path| fs::read(dir.join("sae").join(WEIGHTS_FILE)).unwrap();

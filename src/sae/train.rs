@@ -98,8 +98,8 @@ fn begin<'a>(source: &mut dyn RowSource, jobs: &[(&'a TrainConfig, &'a Place)], 
         let found = jobs.iter().map(newest).collect::<Result<Vec<_>>>()?;
         for ((_, place), checkpoint) in jobs.iter().zip(&found).filter(|_| limit == u64::MAX) {
             let Some(checkpoint) = checkpoint else { continue };
-            if let Some(path) = Checkpoint::after(&place.checkpoints, checkpoint.step)? {
-                progress.note(&format!("{} is damaged and passed over", path.display()));
+            if let Some((path, why)) = Checkpoint::passed_over(&place.checkpoints, checkpoint.step)? {
+                progress.note(&format!("{} is passed over: {why}", path.display()));
             }
         }
         let steps: Vec<u64> = found.iter().flatten().map(|checkpoint| checkpoint.step).collect();
@@ -119,7 +119,7 @@ fn begin<'a>(source: &mut dyn RowSource, jobs: &[(&'a TrainConfig, &'a Place)], 
         if steps.len() < jobs.len() {
             let names: Vec<String> = without.iter().map(|place| place.name(jobs.len())).collect();
             let what = format!(
-                "of {} SAEs that are trained together {} {} no checkpoint that goes with step {least} of the others; go on without, or train all anew with --yes in place of --resume",
+                "of {} SAEs that are trained together {} {} no checkpoint that goes with step {least} of the others; go on with each by its own name and --resume, or train all anew with --yes in place of --resume",
                 jobs.len(),
                 names.join(", "),
                 if names.len() == 1 { "has" } else { "have" }

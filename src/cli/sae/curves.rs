@@ -33,7 +33,7 @@ pub(super) fn run(args: &Args, global: &Global, run: &RunDir) -> anyhow::Result<
     for name in &args.names {
         let Some((dir, log)) = logged(run, name) else { bail!(without_log(run, name)) };
         // Of the training that this log is of, and of no other of the name.
-        if let Some(begun) = Begun::read(&dir, &dir)? {
+        if let Ok(Some(begun)) = Begun::read(&dir, &dir) {
             targets.extend(begun.config.target_l0);
             windows.push(begun.config.dead_window_rows);
         }

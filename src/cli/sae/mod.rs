@@ -132,13 +132,15 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
         bail!("--neurons is {n}, and there are {} at {hook}\n  keep fewer", sae.d_in);
     }
     let record = config.record(run, &args.name, &stream)?;
-    let before = read_json::<Eval>(&dir.join("eval.json")).ok().map(|eval| eval.n_eval_tokens);
     tell!(
         "reads   {} held-out tokens, fewer where there are no more; of half B {} in whole windows for the cross-entropies of the model with the SAE{}",
         grouped(args.tokens),
         grouped(args.ce_tokens),
         if target.is_none() { " and with its controls" } else { "" }
     );
+    if let Some(said) = read_json(&dir.join("eval.json")).ok().and_then(|there| replaces_more(&there, &config)) {
+        tell!("note: {said}");
+    }
     let mut progress = Terminal::new();
     if let Some(target) = target {
         if args.neurons.is_some() {
@@ -151,7 +153,6 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
         pipeline::write_eval(&dir, &eval, record)?;
         say_transcoder(&dir, &eval, global)?;
         if !global.json {
-            fewer_than_before(before, &eval).iter().for_each(|note| tell!("note: {note}"));
             say_next(&args.name, run);
         }
         return Ok(());
@@ -162,7 +163,7 @@ fn evaluate(args: &Evaluate, global: &Global, run: &RunDir) -> anyhow::Result<()
     };
     pipeline::write_evaluated(&dir, &evaluated, record)?;
     let Evaluated { eval, controls } = evaluated;
-    let said = [of_another_model(&dir)?, cautions(&eval), beaten_by(&controls, eval.l0, sae.d_in), fewer_than_before(before, &eval)].concat();
+    let said = [of_another_model(&dir)?, cautions(&eval), beaten_by(&controls, eval.l0, sae.d_in)].concat();
     if global.json {
         say!("{}", serde_json::json!({"eval": eval, "controls": controls, "cautions": said}));
         return Ok(());
@@ -225,7 +226,7 @@ fn say_figures(dir: &Path, eval: &Eval) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tokens below which cross-entropies are called rough: the next token's varies by some 3 nats, a share of a gap of one or two nats by percents then.
+/// Tokens below which cross-entropies are called rough: fewer than a hundred windows.
 const FEW_CE_TOKENS: u64 = 10_000;
 
 /// Share of latents with a near duplicate above which that is said.
@@ -238,21 +239,20 @@ fn cautions(eval: &Eval) -> Vec<String> {
     let alike = eval.near_duplicate_frac.filter(|share| *share > MANY_ALIKE);
     let alike = alike.map(|share| format!("{:.0} % of the latents have a near duplicate: many numbers for few features", 100.0 * share));
     let few = eval.n_ce_tokens.filter(|&n| n < FEW_CE_TOKENS);
-    let few = few.map(|n| format!("cross-entropies on {} tokens are rough: shares of one are off by percents, and above 1 by chance", grouped(n)));
+    let few =
+        few.map(|n| format!("cross-entropies on {} tokens are rough: what is recovered varies with the text, and may come out above 1", grouped(n)));
     flatters.then(|| said.to_string()).into_iter().chain(alike).chain(few).collect()
 }
 
-/// Said where figures of more tokens were there before.
-fn fewer_than_before(before: Option<u64>, eval: &Eval) -> Vec<String> {
-    let more = before.filter(|&before| before > eval.n_eval_tokens);
-    let said = |before| {
-        format!(
-            "replaces figures on {} tokens by figures on {}; without --tokens they are on up to a million",
-            grouped(before),
-            grouped(eval.n_eval_tokens)
-        )
+/// Said where figures of more tokens than are asked for are there; none where there are no more.
+fn replaces_more(there: &Eval, config: &EvalConfig) -> Option<String> {
+    let ce = there.n_ce_tokens.unwrap_or(0);
+    let more = there.n_eval_tokens > config.tokens || ce > config.ce_tokens;
+    let said = || {
+        let (tokens, ce) = (grouped(there.n_eval_tokens), grouped(ce));
+        format!("replaces figures on {tokens} tokens, cross-entropies on {ce}; --tokens and --ce-tokens say on how many")
     };
-    more.map(said).into_iter().collect()
+    more.then(said)
 }
 
 /// Said of a control that was trained on the model with its weights shuffled.
@@ -481,6 +481,18 @@ mod tests {
         let run = RunDir::new(Path::new("runs"), "r");
         let said = Subject::open(&run, "main@100").err().unwrap().to_string();
         assert!(said.contains("snapshot") && said.contains("monosem sae compare main main@100 --run r"), "{said}");
+    }
+
+    #[test]
+    fn what_a_smaller_measurement_replaces_is_told() {
+        let config = EvalConfig { hook: HookPoint::mlp_post(0), tokens: 1000, ce_tokens: 100, neurons: None, seed: 0 };
+        let there = |n_eval_tokens: u64, n_ce_tokens: u64| Eval { n_eval_tokens, n_ce_tokens: Some(n_ce_tokens), ..Eval::default() };
+        assert_eq!(replaces_more(&there(1000, 100), &config), None);
+        for more in [there(192_226, 100), there(1000, 200_000)] {
+            let said = replaces_more(&more, &config).unwrap();
+            assert!(said.contains(&grouped(more.n_eval_tokens)) && said.contains("--ce-tokens"), "{said}");
+        }
+        assert_eq!(cautions(&Eval { n_ce_tokens: Some(9_999), ..Eval::default() }).len(), 1);
     }
 
     #[test]

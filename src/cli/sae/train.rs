@@ -27,7 +27,7 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
     let _lock = run.lock()?;
     let stream = open_stream(run)?;
     let lm = open_lm(run, &stream)?;
-    let begun = if args.only_resumes() { begun_as(run, &args.name)? } else { vec![] };
+    let begun = if args.only_resumes() { begun_as(run, &args.name, args.yes)? } else { vec![] };
     if args.only_resumes() && begun.is_empty() {
         bail!("{}", nothing_to_go_on_with(run, &args.name));
     }
@@ -47,9 +47,9 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
         }
         // Settings of its own would be those of another SAE.
         Some(None) if together > 1 => bail!(
-            "the {together} unfinished SAEs of {}- do not read the same rows\n  each goes on by its own name: {}",
+            "the {together} unfinished SAEs of {}- were not begun together: rows, model or text differ, or an older program recorded them\n  each goes on by its own name: {}",
             args.name,
-            members(run, &args.name).join(", ")
+            unfinished_members(run, &args.name).join(", ")
         ),
         Some(None) => bail!(
             "which rows {} reads is not recorded in a way that this program knows: an older one began it\n  go on by the flags it was begun with and --resume, or begin anew by the flags it is to have and --yes",
@@ -106,22 +106,31 @@ pub(super) fn run(args: &Train, global: &Global, run: &RunDir) -> anyhow::Result
     }
 }
 
-/// What was begun by that name, or the unfinished SAEs of a sweep of that name, each with what stands behind the name.
-fn begun_as(run: &RunDir, name: &str) -> anyhow::Result<Vec<(String, Begun)>> {
+/// What was begun by that name, each with what stands behind the name: one SAE, or the unfinished ones of a sweep. Where the one of that name is finished it is those that are meant, unless
+/// it may begin `anew`.
+fn begun_as(run: &RunDir, name: &str, anew: bool) -> anyhow::Result<Vec<(String, Begun)>> {
     let read = |name: &str| Begun::read(&run.sae_checkpoints(name), &run.sae(name));
-    if let Some(begun) = read(name)? {
-        return Ok(vec![(String::new(), begun)]);
+    let own = read(name)?;
+    if own.as_ref().is_some_and(|own| anew || own.step < own.config.steps()) {
+        return Ok(own.map(|own| (String::new(), own)).into_iter().collect());
     }
     let mut begun = vec![];
-    for member in members(run, name).into_iter().filter(|member| is_unfinished(run, member)) {
+    for member in unfinished_members(run, name) {
         let Some(one) = read(&member)? else {
             bail!(
-                "{member} was begun and has no checkpoint yet, so that nothing tells its settings\n  go on by the flags that all were begun with and --resume"
+                "{member} was begun and has no checkpoint yet, so that nothing tells its settings\n  go on by the flags that all were begun with and --resume, or with each of the others by its own name"
             );
         };
         begun.push((member[name.len()..].to_string(), one));
     }
+    if begun.is_empty() {
+        begun.extend(own.map(|own| (String::new(), own)));
+    }
     Ok(begun)
+}
+
+fn unfinished_members(run: &RunDir, name: &str) -> Vec<String> {
+    members(run, name).into_iter().filter(|member| is_unfinished(run, member)).collect()
 }
 
 /// Said where a name alone says what to train, and nothing was begun by that name.
@@ -207,8 +216,7 @@ fn train_on<S: WindowRows>(
         }
         if done.fvu > POOR {
             let next = towards_a_better_reconstruction(config, done.l0);
-            let how =
-                if done.fvu > 1.0 { "reconstructs worse than the mean of all rows does" } else { "has learned little: most of the variance is left" };
+            let how = if done.fvu > 1.0 { "reconstructs worse than the mean of all rows does" } else { "leaves most of the variance" };
             tell!("note: {} {how} (fvu {:.2}): {next}", place.out.display(), done.fvu);
         }
     }
@@ -337,7 +345,10 @@ fn towards_a_better_reconstruction(config: &TrainConfig, l0: f64) -> String {
         Some(_) if l0 < 1.0 => {
             format!("its penalty leaves an L0 of {l0:.1}; lower the coefficient (--set {}=X), or steer it with --target-l0", recipe.coefficient())
         }
-        _ => "train on more rows".into(),
+        Some(_) => {
+            format!("train on more rows, or lower what keeps its L0 at {l0:.1}: --target-l0, or the coefficient (--set {}=X)", recipe.coefficient())
+        }
+        None => format!("train on more rows, or with more than {l0:.1} latents active (--k)"),
     }
 }
 
@@ -360,7 +371,7 @@ mod tests {
         fs::write(run.sae_checkpoints("sweep-k64").join("step"), "").unwrap();
         let said = nothing_to_go_on_with(&run, "sweep");
         assert!(said.contains("of a sweep of that name: sweep-k16, sweep-k32, sweep-k64; each"), "{said}");
-        let error = begun_as(&run, "sweep").unwrap_err().to_string();
+        let error = begun_as(&run, "sweep", false).unwrap_err().to_string();
         assert!(error.starts_with("sweep-k64 was begun and has no checkpoint yet"), "{error}");
     }
 
@@ -369,9 +380,10 @@ mod tests {
         for recipe in Recipe::all() {
             let config = TrainConfig::short(SaeConfig::new(8, 16, recipe.clone()), 640, 64, 0);
             let (silent, active) = (towards_a_better_reconstruction(&config, 0.1), towards_a_better_reconstruction(&config, 8.0));
-            assert_eq!(active, "train on more rows");
+            let more = if recipe.sparsity(8).is_some() { format!("--set {}=", recipe.coefficient()) } else { "--k".into() };
+            assert!(active.starts_with("train on more rows, or") && active.contains("8.0") && active.contains(&more), "{active}");
             match recipe.sparsity(8) {
-                None => assert_eq!(silent, active, "{}", recipe.name()),
+                None => assert_eq!(silent, active.replace("8.0", "0.1"), "{}", recipe.name()),
                 Some(_) => assert!(silent.contains("L0 of 0.1") && silent.contains(&format!("--set {}=", recipe.coefficient())), "{silent}"),
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! A block of the other factor is packed so that it stays in the first-level cache. Two rows of the result are summed in registers: the zeros of their factor are found as
 //! bit masks, and each row of the block that is named by a bit is added, first to both what both name, then to each what it alone does. Alone, a row of the result costs a load
-//! from the cache for each multiply-add, which a core does in the same time; the two share a third of them. A dense product does with few loads, but for every element. The blocks and
+//! from the cache for each multiply-add, which a core does in the same time; the two share a quarter of these where half is not zero. A dense product does with few loads, but for every element. The blocks and
 //! the order of every sum are fixed, so results do not depend on the number of threads.
 //!
 //! m, n = rows and columns of the result, k = summed dimension, as in `gemm`.

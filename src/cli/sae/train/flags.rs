@@ -103,7 +103,7 @@ pub(in crate::cli::sae) struct Train {
     /// Shuffle buffer in RAM, MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = one_or_more::<usize>)]
     buffer_mib: usize,
-    /// Go on from the last checkpoint. With --name alone beside it, with the flags that it was begun with
+    /// Go on from the last checkpoint. With --name alone beside it, with the flags that it was begun with; all of a sweep by its name
     #[arg(long)]
     pub resume: bool,
     /// Replace a finished SAE of other settings, and checkpoints. Beside --resume with --name alone: go on, or begin anew with its settings where its model has changed
