@@ -36,7 +36,10 @@ pub fn consistency_formulas() -> BTreeMap<&'static str, String> {
     let pairs = "the pairs (a, b) of decoder directions that match two SAEs one to one with the largest sum of |cos(a, b)| (Song et al. 2025)";
     [
         ("pw_mcc", format!("mean of |cos(a, b)| over {pairs}")),
-        ("pw_mcc_by_chance", "pw_mcc of as many directions drawn uniformly from the sphere of the same dimension, seed 0".into()),
+        (
+            "pw_mcc_by_chance",
+            format!("pw_mcc of as many directions drawn uniformly from the sphere of the same dimension, seed 0; absent beyond {MOST_BY_CHANCE} pairs of latents, whose matching takes long"),
+        ),
         ("matched_frac", format!("share with |cos(a, b)| >= {MATCHED} of {pairs}")),
         ("n_pairs", "latents of the smaller SAE".into()),
     ]
