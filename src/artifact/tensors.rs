@@ -48,14 +48,20 @@ impl<'a> Tensor<'a> {
 /// # Errors
 /// [`Error::Io`] with the path, also when the header is longer than the 100 MB that readers accept or a tensor name is given twice.
 pub fn write_tensors(path: &Path, tensors: &[Tensor], metadata: &[(&str, String)]) -> Result<()> {
-    let mut sorted: Vec<&Tensor> = tensors.iter().collect();
-    sorted.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
+    let sorted = in_file_order(tensors);
     let header = header(&sorted, metadata).map_err(|e| Error::io("write", path, std::io::Error::other(e)))?;
     write_atomic(path, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
         sorted.iter().try_for_each(|t| out.write_all(&t.bytes))
     })
+}
+
+/// Widest type first, then by name.
+fn in_file_order<'a>(tensors: &'a [Tensor<'a>]) -> Vec<&'a Tensor<'a>> {
+    let mut sorted: Vec<&Tensor> = tensors.iter().collect();
+    sorted.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
+    sorted
 }
 
 /// The metadata of a sealed file that hold two hashes, with a colon between: of its header, that is of the other metadata and of names, types and shapes, and of the
@@ -67,8 +73,7 @@ const SEAL: &str = "blake3";
 /// # Errors
 /// As [`write_tensors`].
 pub fn write_sealed(path: &Path, tensors: &[Tensor], metadata: &[(&str, String)]) -> Result<()> {
-    let mut sorted: Vec<&Tensor> = tensors.iter().collect();
-    sorted.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
+    let sorted = in_file_order(tensors);
     let said = metadata.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let header = seal_of_header(&said, &tensors.iter().map(|t| (t.name.as_str(), (t.dtype, &t.shape[..]))).collect());
     let data = seal_of_data(sorted.iter().map(|t| &t.bytes[..]));

@@ -298,7 +298,7 @@ fn tell_plan<S: WindowRows>(source: &Shuffled<S>, rows_are: &str, model: Option<
     );
 }
 
-/// Fraction of variance unexplained above which an SAE is said to have learned little.
+/// Fraction of variance unexplained above which that is said at the end, with what to try.
 const POOR: f64 = 0.5;
 
 /// Share of dead latents that explains why L0 is low.
