@@ -1,5 +1,6 @@
 //! One SAE training step at the real shapes, on random rows:
-//! `cargo bench --bench sae_step -- [--json] topk|relu|RECIPE [--batch N] [--d N] [--f N] [--k N] [--l0 N] [--reps N] [--dead N]`.
+//! `cargo bench --bench sae_step -- [--json] topk|relu|RECIPE [--batch N] [--d N] [--f N] [--k N] [--l0 N] [--reps N] [--dead N]`,
+//! or on the rows of a run, of the same flags: `--run DIR/RUN --sae NAME` takes the rows that `monosem harvest` keeps there, and weights and sizes of that SAE.
 //! `cargo bench --bench sae_step -- relu --switch`, of the same flags: both paths of a step beside each other by the share of active latents.
 //! RECIPE is any of `monosem sae recipes`; `--l0` gives the encoder a bias under which so many latents are active (else a ReLU begins with half).
 //!
@@ -8,20 +9,36 @@
 
 mod peer;
 
-use monosem::artifact::seed;
+use monosem::activations::{Cached, CachedRows, ShuffleConfig};
+use monosem::artifact::{Manifest, RunDir, seed};
+use monosem::corpus::TokenStream;
 use monosem::kernels::gemm::matmul_nt;
-use monosem::sae::{CpuEngine, Engine, Params, Recipe, Relu2023, SaeConfig, StepSettings, TrainConfig};
+use monosem::lm::HookPoint;
+use monosem::sae::{CpuEngine, Engine, Params, Recipe, Relu2023, RowSource, Sae, SaeConfig, Select, StepSettings, TrainConfig};
 use rand::RngExt;
 
 fn main() {
-    peer::knows(&["--json", "--batch", "--d", "--f", "--k", "--l0", "--reps", "--dead", "--switch"]);
+    peer::knows(&["--json", "--batch", "--d", "--f", "--k", "--l0", "--reps", "--dead", "--switch", "--run", "--sae"]);
     let known = |word: &str| word == "relu" || Recipe::NAMES.contains(&word);
-    let words: Vec<String> = std::env::args().skip(1).filter(|a| a.starts_with(char::is_alphabetic)).collect();
+    let args: Vec<String> = std::env::args().collect();
+    let is_value = |before: &String| before.starts_with("--") && !["--bench", "--json", "--switch"].contains(&&**before);
+    let words: Vec<&String> = args.windows(2).filter(|pair| !is_value(&pair[0]) && !pair[1].starts_with("--")).map(|pair| &pair[1]).collect();
     assert!(words.iter().all(|w| known(w)), "{words:?}: relu, or one of {}", Recipe::NAMES.join(", "));
-    let mode = words.first().map_or("topk", String::as_str);
-    let [batch, d, f, k, l0_asked, reps, n_dead] =
+    let mode = words.first().map_or("topk", |word| word.as_str());
+    let [batch, mut d, mut f, mut k, l0_asked, reps, n_dead] =
         [("--batch", 4096), ("--d", 512), ("--f", 16_384), ("--k", 32), ("--l0", 0), ("--reps", 7), ("--dead", 0)]
             .map(|(name, default)| peer::number(name, default));
+    let trained = peer::flag("--run").map(|root| {
+        let run = RunDir { root: root.into() };
+        let sae = Sae::load(&run.sae(&peer::flag("--sae").expect("--run and --sae go together"))).expect("an SAE");
+        (run, sae)
+    });
+    if let Some((_, sae)) = &trained {
+        (d, f) = (sae.d_in, sae.d_sae);
+        if let Select::TopK { k: of_sae } = sae.select {
+            k = of_sae;
+        }
+    }
     let recipe = match mode {
         "relu" => Relu2023 { l1: 1e-3 / d as f64 }.into(),
         "topk" => Recipe::topk(k, true),
@@ -36,8 +53,11 @@ fn main() {
     if peer::has("--switch") {
         return switch(&config, reps);
     }
-    let mut engine = CpuEngine::new(&config, params(&config.sae, l0_asked as f64 / f as f64));
-    let x = random(batch * d, 2);
+    let (params, batches) = match &trained {
+        Some((run, sae)) => of_run(run, sae, batch, reps + 1),
+        None => (params(&config.sae, l0_asked as f64 / f as f64), vec![random(batch * d, 2)]),
+    };
+    let mut engine = CpuEngine::new(&config, params);
     // The first latents stand for dead ones where that is asked for.
     let dead: Vec<u32> = (0..n_dead as u32).collect();
     // Small, so that L0 stays where it is.
@@ -46,7 +66,8 @@ fn main() {
     let mut phases: Vec<(&str, Vec<f64>)> = Vec::new();
     let mut l0 = 0.0;
     for rep in 0..=reps {
-        let seconds = peer::seconds(|| l0 = engine.step(&x, &settings).l0);
+        let x = &batches[rep % batches.len()];
+        let seconds = peer::seconds(|| l0 = engine.step(x, &settings).l0);
         // The first step makes the buffers.
         if rep > 0 {
             times.push(seconds * 1e3);
@@ -97,6 +118,23 @@ fn main() {
             println!("  ours / {name}: {:.1}", rows_per_s / theirs);
         }
     }
+}
+
+/// A trained SAE as a step begins with it, and (B, D) rows of its run, so many batches.
+fn of_run(run: &RunDir, sae: &Sae, batch: usize, n: usize) -> (Params, Vec<Vec<f32>>) {
+    assert!(sae.apply_b_dec_to_input && matches!(sae.select, Select::TopK { .. } | Select::Relu), "a TopK or ReLU of 2023 is timed on rows of a run");
+    let stream = TokenStream::open(&run.tokens()).expect("tokens");
+    let lm = Manifest::read(&run.lm(), "lm", monosem::lm::FORMAT_VERSION).expect("a language model");
+    let hook = HookPoint::mlp_post(0);
+    let rows = CachedRows::open(&run.activations(&hook.to_string()), hook, &lm, &stream, "monosem harvest").expect("harvested rows");
+    let mut rows = Cached::open(rows, &stream, ShuffleConfig::default()).expect("rows that count");
+    let mut next = || {
+        let mut x = vec![0.0; batch * sae.d_in];
+        assert_eq!(rows.next_rows(&mut x).expect("rows"), batch, "rows of the run are short");
+        x
+    };
+    let Sae { w_enc, b_enc, w_dec, b_dec, .. } = sae.clone();
+    (Params { w_enc, b_enc, w_dec, b_dec, ..Params::default() }, (0..n).map(|_| next()).collect())
 }
 
 /// Random directions, of whose latents `share` are active on Gaussian rows; half of them where it is 0.
