@@ -3,7 +3,7 @@
 //! Weights are packed in panels of 32 latents, [panel][word][latent], rows in groups of 12, [group][word][row]. A tile of 32 latents by 12 rows is 24 registers of sums,
 //! which leaves room for two registers of weights and one input. `int8` and `bf16` make the tiles.
 
-use super::lists::{Lists, Panels};
+use super::lists::{Exact, Lists, Panels};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -24,7 +24,14 @@ pub type Tile = unsafe fn(*const u32, *const u32, usize, *const i32) -> Sums;
 /// # Safety
 /// As there; `tile` is the product's.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub unsafe fn screen(panels: &Panels, (part, strip): (Range<usize>, Range<usize>), lists: &mut Lists, words: usize, k: Option<usize>, tile: Tile) {
+pub unsafe fn screen(
+    panels: &Panels,
+    (part, strip): (Range<usize>, Range<usize>),
+    lists: &mut Lists,
+    words: usize,
+    largest: Option<(usize, &Exact)>,
+    tile: Tile,
+) {
     let full = lists.stride - PANEL;
     let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     let nothing = _mm512_set1_ps(f32::NEG_INFINITY);
@@ -80,9 +87,7 @@ pub unsafe fn screen(panels: &Panels, (part, strip): (Range<usize>, Range<usize>
                     }
                     *lists.len.get_unchecked_mut(row) = len;
                     if len > *lists.compact_at.get_unchecked(row) {
-                        lists.raise(row, k);
-                        drop_below_limit(lists, row);
-                        lists.settle(row, full);
+                        lists.compact(row, full, largest, |lists, row| drop_below_limit(lists, row));
                     }
                 }
             }

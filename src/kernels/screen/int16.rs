@@ -6,7 +6,7 @@
 //! **Nothing overflows.** A row x is packed as q = round(x / s) with s so large that |q| <= [`LARGEST_NORM`] and no |q_i| is above [`LARGEST`]. Any part of a sum of
 //! products of two such rows is, by Cauchy-Schwarz, at most `LARGEST_NORM`^2 < 2^31.
 
-use super::lists::{Lists, Panels};
+use super::lists::{Exact, Lists, Panels};
 use super::product::Packed;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -81,7 +81,13 @@ pub unsafe fn pack(x: &[f32], norm: f64, out: *mut u32, stride: usize) -> Packed
 /// # Safety
 /// As there.
 #[target_feature(enable = "avx2,fma")]
-pub unsafe fn screen(panels: &Panels, (part, strip): (Range<usize>, Range<usize>), lists: &mut Lists, pairs: usize, k: Option<usize>) {
+pub unsafe fn screen(
+    panels: &Panels,
+    (part, strip): (Range<usize>, Range<usize>),
+    lists: &mut Lists,
+    pairs: usize,
+    largest: Option<(usize, &Exact)>,
+) {
     let full = lists.stride - PANEL;
     let nothing = _mm256_set1_ps(f32::NEG_INFINITY);
     for (panel, weights) in panels.packed.chunks_exact(pairs * PANEL).enumerate().skip(part.start).take(part.len()) {
@@ -127,9 +133,7 @@ pub unsafe fn screen(panels: &Panels, (part, strip): (Range<usize>, Range<usize>
                         (at, found) = (at + 1, found & (found - 1));
                     }
                     if *lists.len.get_unchecked(row) > *lists.compact_at.get_unchecked(row) {
-                        lists.raise(row, k);
-                        lists.drop_below_limit(row);
-                        lists.settle(row, full);
+                        lists.compact(row, full, largest, Lists::drop_below_limit);
                     }
                 }
             }

@@ -91,6 +91,8 @@ pub struct Lists {
     pub scale: Vec<f32>,
     /// Rows that the screen leaves to exact arithmetic.
     pub undecided: Vec<bool>,
+    /// Of rows that were given up: what at least k of its latents reach; 0 where that is not known.
+    pub reached: Vec<f32>,
     /// (groups, P, group)
     pub packed: Vec<u32>,
     keys: Vec<u32>,
@@ -123,6 +125,8 @@ impl Lists {
         self.limit.clear();
         self.undecided.clear();
         self.undecided.resize(padded, false);
+        self.reached.clear();
+        self.reached.resize(padded, 0.0);
         if self.latent.len() < padded * stride {
             self.latent.resize(padded * stride, 0);
             self.upper.resize(padded * stride, 0.0);
@@ -136,6 +140,30 @@ impl Lists {
     pub fn strips(&self, (words, group): (usize, usize)) -> impl Iterator<Item = Range<usize>> + use<> {
         let (groups, at_once) = (self.len.len() / group, (STRIP_WORDS / (words * group).max(1)).max(1));
         (0..groups).step_by(at_once).map(move |start| start..(start + at_once).min(groups))
+    }
+
+    /// Makes room in a row that is full: raises its limit, drops what is below, and where that leaves it nearly full, rescores those of it that are likely to be the largest, so that its limit is exact.
+    /// Gives the row up where even that leaves it nearly full, because it would be sorted out again after every tile. `drop` is [`Lists::drop_below_limit`] or as good.
+    ///
+    /// Where all above their limits are wanted no limit is raised and nothing rescored.
+    pub fn compact(&mut self, row: usize, full: usize, largest: Option<(usize, &Exact)>, drop: impl Fn(&mut Lists, usize)) {
+        let is_nearly_full = |lists: &Lists| lists.len[row] > full / 4 * 3;
+        self.raise(row, largest.map(|(k, _)| k));
+        drop(self, row);
+        if let Some((k, exact)) = largest.filter(|_| is_nearly_full(self)) {
+            self.open.clear();
+            self.choose(row, Some(k + k / 2));
+            (0..self.open.len()).for_each(|i| self.rescore_one(self.open[i], exact));
+            self.raise(row, Some(k));
+            drop(self, row);
+        }
+        self.compact_at[row] = (2 * self.len[row]).clamp(ROOM.min(full), full);
+        if is_nearly_full(self) {
+            self.undecided[row] = true;
+            self.reached[row] = if self.least[row] > self.guessed[row] { self.least[row] } else { 0.0 };
+            self.len[row] = 0;
+            self.least[row] = f32::INFINITY;
+        }
     }
 
     /// Raises the limit of a row to its k-th largest lower bound. Without a k limits stay.
@@ -162,13 +190,16 @@ impl Lists {
             self.choose(row, k.map(|k| k + k / 2));
         }
         self.order(exact.bias.len());
-        let d = exact.w.len() / exact.bias.len();
-        for &(j, at) in &self.ordered {
-            let (j, at) = (j as usize, at as usize);
-            let z = dot(&exact.w[j * d..][..d], &exact.x[at / self.stride * d..][..d]) + exact.bias[j];
-            (self.lower[at], self.upper[at]) = (z, z);
-        }
+        (0..self.ordered.len()).for_each(|i| self.rescore_one(self.ordered[i], exact));
         (0..rows).for_each(|row| self.raise(row, k));
+    }
+
+    /// Puts both bounds of a candidate, its latent and place, at its value.
+    #[inline(always)]
+    fn rescore_one(&mut self, (j, at): (u32, u32), exact: &Exact) {
+        let (j, at, d) = (j as usize, at as usize, exact.w.len() / exact.bias.len());
+        let z = dot(&exact.w[j * d..][..d], &exact.x[at / self.stride * d..][..d]) + exact.bias[j];
+        (self.lower[at], self.upper[at]) = (z, z);
     }
 
     /// Appends to `open` what is to be rescored of a row: all, or so many that are likely to be the largest.
@@ -235,17 +266,5 @@ impl Lists {
     /// Of a row whose candidates are all rescored: whether the guess that its limit began with was a lower bound of the k-th largest.
     pub fn guessed_well(&self, row: usize, k: usize) -> bool {
         self.guessed[row] == f32::from_bits(1) || self.upper[self.entries(row)].iter().filter(|&&z| z >= self.guessed[row]).count() >= k
-    }
-
-    /// After a compaction: when to compact again, and whether the row is given up, because it would be sorted out again after every tile.
-    pub fn settle(&mut self, row: usize, full: usize) {
-        self.compact_at[row] = (2 * self.len[row]).clamp(ROOM.min(full), full);
-        if self.len[row] > full / 4 * 3 {
-            self.undecided[row] = true;
-        }
-        if self.undecided[row] {
-            self.len[row] = 0;
-            self.least[row] = f32::INFINITY;
-        }
     }
 }

@@ -72,6 +72,14 @@ pub const MOST_ABOVE: usize = 1024;
 /// long in 8 bits as in bf16; random rows, with 0.3 % (32 of 16,384 wanted) and 0.9 % (96 of them), take a fifth less for the whole step.
 const IN_VAIN: f64 = 0.02;
 
+/// Candidates for the k largest that a row has room for, and how many times as many where that did not do.
+#[cfg(target_arch = "x86_64")]
+fn room(k: usize) -> usize {
+    (24 * k).max(3 * ROOM)
+}
+#[cfg(target_arch = "x86_64")]
+const LONGER: usize = 3;
+
 /// The shares of the encoder, one in so many, after which the largest candidates are rescored: the first where lists are long.
 #[cfg(target_arch = "x86_64")]
 const ROUNDS: [usize; 2] = [4, 1];
@@ -302,18 +310,16 @@ impl Screen {
         let n = x.len() / self.d;
         let largest = if let Keep::Largest(k) = wanted.keep { Some(k) } else { None };
         let guess = largest.map_or(0.0, |k| self.guess.of(k));
-        let list = |x: &[f32], guess, lists: &mut Lists| {
-            self.list(wanted, x, guess, lists);
-            lists.rescore(x.len() / self.d, None, &Exact { w: wanted.w, bias: wanted.bias, x });
-        };
-        list(x, guess, lists);
+        self.list(wanted, x, largest.map_or(MOST_ABOVE, room), |_, norm| guess * norm, lists);
         again.clear();
-        if let Some(k) = largest.filter(|_| guess > 0.0) {
-            again.extend((0..n).filter(|&row| !lists.undecided[row] && !lists.guessed_well(row, k)));
+        if let Some(k) = largest {
+            // Norms are out of range where they are zero.
+            let is_open = |&row: &usize| if lists.undecided[row] { lists.norm[row] > 0.0 } else { !lists.guessed_well(row, k) };
+            again.extend((0..n).filter(is_open));
             again_x.clear();
             again.iter().for_each(|&row| again_x.extend_from_slice(&x[row * self.d..][..self.d]));
             if !again.is_empty() {
-                list(again_x, 0.0, again_lists);
+                self.list(wanted, again_x, LONGER * room(k), |at, _| lists.reached[again[at]], again_lists);
             }
         }
         let mut late = again.iter().enumerate().peekable();
@@ -351,17 +357,24 @@ impl Screen {
         count
     }
 
-    /// Fills the lists with the candidates of x (n, D), those that are surely not wanted dropped. Limits for the k largest begin at `guess` times the norm of a
-    /// row; whether that was right can be asked when all are rescored.
+    /// Fills the lists with the candidates of x (n, D), those that are surely not wanted dropped, and rescores them. A list has `room` for so many. Limits for the k largest begin at
+    /// what `start` has for a row and its norm; whether a guess was right can be asked then.
     #[cfg(target_arch = "x86_64")]
-    fn list(&self, wanted: Wanted, x: &[f32], guess: f32, lists: &mut Lists) {
+    fn list(&self, wanted: Wanted, x: &[f32], room: usize, start: impl Fn(usize, f32) -> f32, lists: &mut Lists) {
+        self.candidates(wanted, x, room, start, lists);
+        lists.rescore(x.len() / self.d, None, &Exact { w: wanted.w, bias: wanted.bias, x });
+    }
+
+    /// As [`Screen::list`], with the candidates as they were listed.
+    #[cfg(target_arch = "x86_64")]
+    fn candidates(&self, wanted: Wanted, x: &[f32], room: usize, start: impl Fn(usize, f32) -> f32, lists: &mut Lists) {
         let (d, words, n, product) = (self.d, self.product.words(self.d), x.len() / self.d, self.product);
-        let (k, room, first_look) = match wanted.keep {
-            Keep::Largest(k) => (Some(k), (24 * k).max(3 * ROOM), ROOM),
-            // No limit is raised: a list is looked at when it is full, and its row given up.
-            Keep::Above { .. } => (None, MOST_ABOVE, MOST_ABOVE),
-        };
         let room = room.min(self.f).next_multiple_of(16);
+        let (k, first_look) = match wanted.keep {
+            Keep::Largest(k) => (Some(k), ROOM),
+            // No limit is raised: a list is looked at when it is full, and its row given up.
+            Keep::Above { .. } => (None, room),
+        };
         let (_, group) = product.tile();
         lists.reset(n, words, (room, first_look), product.tile());
         lists.limit.extend((0..self.f).map(|j| wanted.keep.limit(j)));
@@ -379,7 +392,7 @@ impl Screen {
                     lists.by_change[row] = up((1.0 + g + 8.0 * U) * of_row.norm);
                     lists.scale[row] = of_row.scale;
                     lists.norm[row] = whole as f32;
-                    lists.guessed[row] = (guess * lists.norm[row]).max(lists.least[row]);
+                    lists.guessed[row] = start(row, lists.norm[row]).max(lists.least[row]);
                     lists.least[row] = lists.guessed[row];
                     continue;
                 }
@@ -395,7 +408,7 @@ impl Screen {
         for end in rounds.iter().map(|part| panels / part) {
             for strip in lists.strips((words, group)) {
                 // SAFETY: the product is one that the CPU has; panels and lists were made for it and for this D.
-                unsafe { product.screen(&self.panels, (done..end, strip), lists, words, k) };
+                unsafe { product.screen(&self.panels, (done..end, strip), lists, words, k.map(|k| (k, &exact))) };
             }
             done = end;
             // Lists that a good guess has kept short need no better limit on the way.

@@ -1,7 +1,7 @@
 //! The products that find candidates, and which of them this CPU has.
 
 #[cfg(target_arch = "x86_64")]
-use super::lists::{Lists, Panels};
+use super::lists::{Exact, Lists, Panels};
 #[cfg(target_arch = "x86_64")]
 use super::{avx512, bf16, int8, int16};
 use crate::kernels::simd::{Level, level};
@@ -104,18 +104,25 @@ impl Product {
         }
     }
 
-    /// Fills the lists of a strip of groups of rows with every latent of a part of the panels whose upper bound reaches its own limit and its row's: of the k largest, or (`None`) of all above their limits.
+    /// Fills the lists of a strip of groups of rows with every latent of a part of the panels whose upper bound reaches its own limit and its row's: of the k largest, of whose latents these are the exact values, or (`None`) of all above their limits.
     /// Rows with too many become undecided.
     ///
     /// # Safety
     /// The CPU must have the product; panels and lists are packed for it, in rows of these words; lists are reset and have a limit for each latent of the panels.
-    pub unsafe fn screen(self, panels: &Panels, part: (Range<usize>, Range<usize>), lists: &mut Lists, words: usize, k: Option<usize>) {
+    pub unsafe fn screen(
+        self,
+        panels: &Panels,
+        part: (Range<usize>, Range<usize>),
+        lists: &mut Lists,
+        words: usize,
+        largest: Option<(usize, &Exact)>,
+    ) {
         // SAFETY: promised by the caller.
         unsafe {
             match self {
-                Product::Int8 => avx512::screen(panels, part, lists, words, k, int8::tile),
-                Product::Bf16 => avx512::screen(panels, part, lists, words, k, bf16::tile),
-                Product::Int16 => int16::screen(panels, part, lists, words, k),
+                Product::Int8 => avx512::screen(panels, part, lists, words, largest, int8::tile),
+                Product::Bf16 => avx512::screen(panels, part, lists, words, largest, bf16::tile),
+                Product::Int16 => int16::screen(panels, part, lists, words, largest),
                 Product::F32 => unreachable!("products in f32 are not packed"),
             }
         }

@@ -129,7 +129,7 @@ proptest! {
             screen.update(&w, &bias);
             let mut lists = Lists::default();
             let above = Wanted { w: &w, bias: &bias, keep: Keep::Above { floor: 0.0, threshold: None } };
-            screen.list(above, &x, 0.0, &mut lists);
+            screen.candidates(above, &x, MOST_ABOVE, |_, _| 0.0, &mut lists);
             let mut seen = 0;
             for (row, x) in x.chunks_exact(d).enumerate() {
                 let listed = lists.entries(row);
@@ -213,6 +213,20 @@ fn rows_that_overflow_their_list_are_left_undecided_and_then_found_exactly() {
             let (rows, _) = screened(product, largest(&w, &vec![bias; f], 7), &x, d);
             assert!(left >= 3 && rows[1].is_none() && rows[2].is_none() && rows[4].is_none(), "{left}");
         }
+    }
+}
+
+#[test]
+fn rows_with_more_candidates_than_a_list_holds_are_found_in_a_longer_one() {
+    let (d, f, k) = (20, 5000, 7);
+    // A third of the latents are the same: more than the first list of a row holds, fewer than the second.
+    let mut w = random(f * d, 1);
+    let same = w[..d].to_vec();
+    w.chunks_exact_mut(d).step_by(3).for_each(|w| w.copy_from_slice(&same));
+    assert!((room(k)..LONGER * room(k) / 4 * 3).contains(&f.div_ceil(3)));
+    let x: Vec<f32> = (0..9).flat_map(|r| same.iter().map(|v| v * (r as f32 - 1.5)).collect::<Vec<f32>>()).collect();
+    for bias in [0.0, 0.5] {
+        assert_eq!(check(largest(&w, &vec![bias; f], k), &x, d), 0);
     }
 }
 
