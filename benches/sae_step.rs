@@ -83,10 +83,11 @@ fn main() {
     let rows_per_s = batch as f64 / ms * 1e3;
     if peer::has("--json") {
         let peak = peer::peak_gib();
+        let phases: std::collections::BTreeMap<&str, f64> = phases.iter_mut().map(|(name, times)| (*name, peer::median(times))).collect();
         println!(
             "{}",
-            serde_json::json!({"bench": "sae_step", "mode": mode, "median_ms": ms, "rows_per_s": rows_per_s, "peak_gib": peak, "l0": l0,
-                "batch": batch, "d_in": d, "d_sae": f, "k": k, "reps": reps})
+            serde_json::json!({"bench": "sae_step", "mode": mode, "median_ms": ms, "least_ms": times[0], "rows_per_s": rows_per_s, "peak_gib": peak, "l0": l0,
+                "batch": batch, "d_in": d, "d_sae": f, "k": k, "reps": reps, "phases_ms": phases})
         );
         return;
     }

@@ -426,7 +426,7 @@ mod tests {
         assert_eq!((want.n_rows(), want.n_active()), (1500, 1500 * K));
         for product in Product::available() {
             let mut screen = Screen::with(product);
-            screen.update(&sae.w_enc, &sae.b_enc);
+            screen.update(&sae.w_enc, &sae.b_enc, &x);
             for threads in 1..=3 {
                 let mut got = SparseRows::default();
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -164,12 +164,14 @@ impl Encoder<'_> {
         }
         let prepared = screen.get_or_insert_with(|| {
             let mut screen = Screen::default();
-            screen.update(&sae.w_enc, &sae.b_enc);
+            let mut centred = Vec::new();
+            let like = if sae.apply_b_dec_to_input { encode::subtract(x, &sae.b_dec, &mut centred) } else { x };
+            screen.update(&sae.w_enc, &sae.b_enc, like);
             screen
         });
         encode::encode(sae.view(), Some(prepared), x, scratch, out);
         if prepared.is_too_coarse() {
-            prepared.update(&sae.w_enc, &sae.b_enc);
+            prepared.update(&sae.w_enc, &sae.b_enc, &[]);
         }
     }
 }

@@ -80,7 +80,7 @@ pub struct Lists {
     pub least: Vec<f32>,
     /// |x|
     pub norm: Vec<f32>,
-    /// What `least` began with, where that was a guess, else the smallest number above zero.
+    /// The last guess that `least` was set to, else the smallest number above zero.
     pub guessed: Vec<f32>,
     /// (F',): what it must reach whatever the row. Filled by the caller.
     pub limit: Vec<f32>,
@@ -95,6 +95,8 @@ pub struct Lists {
     pub reached: Vec<f32>,
     /// (groups, P, group)
     pub packed: Vec<u32>,
+    /// Room for a row before it is packed.
+    pub stretched: Vec<f32>,
     keys: Vec<u32>,
     /// Candidates to rescore: latent, and place in the lists.
     open: Vec<(u32, u32)>,
@@ -202,16 +204,27 @@ impl Lists {
         (self.lower[at], self.upper[at]) = (z, z);
     }
 
+    /// Takes the candidate of this rank, by the middle of its bounds, for one that is below the k-th largest of all, where the limit of its row is lower. Whether it is can be asked in the end.
+    /// Rows with few more candidates are left as they are: it would save them little.
+    pub fn guess(&mut self, row: usize, rank: usize) {
+        let entries = self.entries(row);
+        let n = entries.len();
+        if n < 2 * rank {
+            return;
+        }
+        self.keys.clear();
+        self.keys.extend(self.lower[entries.clone()].iter().zip(&self.upper[entries]).map(middle));
+        let guess = f32::from_bits(*self.keys.select_nth_unstable(n - rank).1) * 0.5;
+        if guess > self.least[row] {
+            (self.least[row], self.guessed[row]) = (guess, guess);
+        }
+    }
+
     /// Appends to `open` what is to be rescored of a row: all, or so many that are likely to be the largest.
     fn choose(&mut self, row: usize, most: Option<usize>) {
         let entries = self.entries(row);
         let Lists { latent, upper, lower, keys, open, .. } = self;
         let (low, high) = (&lower[entries.clone()], &upper[entries.clone()]);
-        // The bits of floats that are not negative have the order of the floats. A bound that is not a number tells nothing of its latent.
-        let middle = |(low, high): (&f32, &f32)| {
-            let sum = low + high;
-            if sum.is_finite() { sum.max(0.0).to_bits() } else { 0 }
-        };
         let mut least = 0;
         if let Some(most) = most.filter(|&most| most < entries.len()) {
             keys.clear();
@@ -267,4 +280,10 @@ impl Lists {
     pub fn guessed_well(&self, row: usize, k: usize) -> bool {
         self.guessed[row] == f32::from_bits(1) || self.upper[self.entries(row)].iter().filter(|&&z| z >= self.guessed[row]).count() >= k
     }
+}
+
+/// The sum of a candidate's bounds as a number that has the order of floats that are not negative: as their bits have. A bound that is not a number tells nothing of its latent.
+fn middle((low, high): (&f32, &f32)) -> u32 {
+    let sum = low + high;
+    if sum.is_finite() { sum.max(0.0).to_bits() } else { 0 }
 }

@@ -12,17 +12,17 @@
 //! themselves (`lists`), or a guess that k rescored latents are found to reach in the end (`guess`). At least k latents have z_j >= t, so one with z'_j + e_j < t is not among the k largest, ties included; nor is one with z'_j + e_j <= 0. Of those above a limit l_j >= 0: all
 //! but where z'_j + e_j < l_j. The bound that is not a number (an infinite weight) keeps its latent.
 //!
-//! **The bound of a low-precision product.** x~ and w~ are the rounded row and weights: to bf16 on CPUs that multiply those, else to integers times a scale of the row; 8-bit integers are of rows
-//! R x and R w with one orthogonal R (`int8`), which |x| and x.w do not notice. By the triangle inequality and Cauchy-Schwarz
+//! **The bound of a low-precision product.** X and V are a row x and weights w as they are, or before 8-bit products as `stretch` makes them, where X.V is x.w to within t |V| and |w| <= 1.1 |V|. x~ and v~ are X and V rounded: to bf16 on
+//! CPUs that multiply those, else to integers times a scale of the row; 8-bit integers are of rows R X and R V with one orthogonal R (`int8`), which |X| and X.V do not notice. By the triangle inequality and Cauchy-Schwarz
 //!
-//! |x.w - x~.w~| <= |R x - x~| |w| + |x~| |R w - w~|
+//! |X.V - x~.v~| <= |R X - x~| |V| + |x~| |R V - v~|
 //!
 //! where the norms of the differences are measured, not estimated (what the rotation itself errs by is added). The product in bf16 adds D exact products, in an order that the CPU chooses; an
-//! addition that errs by at most 2u of its result gives g(2D + 16) |x~| |w~|, and |w~| <= |w| + |R w - w~|. The instruction flushes denormal
-//! results: D 2^-124. The product of integers is exact; bringing it to f32 and scaling it, three roundings, costs 4u |x~| |w~|, which is less. The definition itself errs from x.w by g(2D + 16) |x| |w|.
-//! Adding the bias and computing z' +- e costs at most 8u (|x| |w| + |x~| |w~| + |b|). All norms are sums in f64, enlarged by 1e-6 and rounded up, which also covers computing e in f32. Together
+//! addition that errs by at most 2u of its result gives g(2D + 16) |x~| |v~|, and |v~| <= |V| + |R V - v~|. The instruction flushes denormal
+//! results: D 2^-124. The product of integers is exact; bringing it to f32 and scaling it, three roundings, costs 4u |x~| |v~|, which is less. The definition itself errs from x.w by g(2D + 16) |x| |w|.
+//! Adding the bias and computing z' +- e costs at most 8u (|x| |w| + |x~| |v~| + |b|). All norms are sums in f64, enlarged by 1e-6 and rounded up, which also covers computing e in f32. Together
 //!
-//! e_j = n_x |w_j| + c_x |R w_j - w~_j| + s_j,   n_x = |R x - x~| + (g + 8u)(|x| + |x~|),   c_x = (1 + g + 8u) |x~|,   s_j = 8u |b_j| + D 2^-124
+//! e_j = n_x |V_j| + c_x |R V_j - v~_j| + s_j,   n_x = |R X - x~| + (g + 8u)(1.1 |x| + |x~|) + t,   c_x = (1 + g + 8u) |x~|,   s_j = 8u |b_j| + D 2^-124
 //!
 //! **The bound of the f32 product** (CPUs without low-precision products, few rows, and rows that the screen could not decide): summing in another order gives
 //! 2 g(2D + 16) |x| max |w| + D 2^-147, and (1 +- 4u) for the bias. Whether z'_j is above a limit l_j is asked with a margin of this and 16u (max l + this).
@@ -48,10 +48,14 @@ mod int8;
 mod lists;
 mod product;
 #[cfg(target_arch = "x86_64")]
+mod stretch;
+#[cfg(target_arch = "x86_64")]
 use lists::{Exact, Lists, Panels, ROOM};
 pub use product::Product;
 #[cfg(target_arch = "x86_64")]
 use product::Side;
+#[cfg(target_arch = "x86_64")]
+use stretch::Stretch;
 
 use super::select::{SelectScratch, keep_largest, nearly_above, nearly_largest, topk};
 use super::simd::dispatch;
@@ -80,9 +84,9 @@ fn room(k: usize) -> usize {
 #[cfg(target_arch = "x86_64")]
 const LONGER: usize = 3;
 
-/// The shares of the encoder, one in so many, after which the largest candidates are rescored: the first where lists are long.
+/// Updates between two looks at rows for directions in which they are long (`stretch`).
 #[cfg(target_arch = "x86_64")]
-const ROUNDS: [usize; 2] = [4, 1];
+const STRETCHED_FOR: u32 = 63;
 
 /// Updates with the next product after one in which the coarsest was of no use.
 const PAUSE: u32 = 256;
@@ -106,6 +110,11 @@ pub struct Screen {
     panels: Panels,
     #[cfg(target_arch = "x86_64")]
     guess: guess::Guess,
+    #[cfg(target_arch = "x86_64")]
+    stretch: Stretch,
+    /// Updates until rows are looked at again for it.
+    #[cfg(target_arch = "x86_64")]
+    stretched_for: u32,
 }
 
 /// Counts that threads add to.
@@ -126,7 +135,7 @@ pub struct ScreenScratch {
     #[cfg(target_arch = "x86_64")]
     again: (Vec<usize>, Vec<f32>, Lists),
     #[cfg(target_arch = "x86_64")]
-    of_rows: Vec<f32>,
+    seen: guess::Seen,
     select: SelectScratch,
     row: RowScratch,
     #[cfg(target_arch = "x86_64")]
@@ -229,6 +238,10 @@ impl Screen {
             panels: Panels::default(),
             #[cfg(target_arch = "x86_64")]
             guess: guess::Guess::default(),
+            #[cfg(target_arch = "x86_64")]
+            stretch: Stretch::default(),
+            #[cfg(target_arch = "x86_64")]
+            stretched_for: 0,
         }
     }
 
@@ -244,8 +257,8 @@ impl Screen {
         finer && (10 * undecided > rows || in_vain as f64 > IN_VAIN * (self.f * (rows - undecided)) as f64)
     }
 
-    /// Takes over new weights. Shapes: w (F, D), bias (F,).
-    pub fn update(&mut self, w: &[f32], bias: &[f32]) {
+    /// Takes over new weights. Shapes: w (F, D), bias (F,). `like` (n, D) are rows of the kind that will come, if some are at hand; what they are changes no result.
+    pub fn update(&mut self, w: &[f32], bias: &[f32], like: &[f32]) {
         let f = bias.len();
         let d = w.len() / f.max(1);
         assert!(f > 0 && w.len() == f * d, "{} weights for {f} latents", w.len());
@@ -258,11 +271,25 @@ impl Screen {
         (self.d, self.f) = (d, f);
         #[cfg(target_arch = "x86_64")]
         if self.fast() {
+            self.learn_stretch(w, like);
             self.largest_norm = self.pack(w, bias);
             return;
         }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = like;
         let norm = |(w, b): (&[f32], &f32)| bounded(norm(w), *b);
         self.largest_norm = w.par_chunks_exact(d).zip(bias).with_min_len(64).map(norm).reduce(|| 0.0, f64::max);
+    }
+
+    /// Looks at rows from time to time for directions in which they are long; for 8-bit products alone, which are the ones that it helps.
+    #[cfg(target_arch = "x86_64")]
+    fn learn_stretch(&mut self, w: &[f32], like: &[f32]) {
+        match self.product {
+            Product::Int8 if self.stretched_for > 0 => self.stretched_for -= 1,
+            Product::Int8 if like.is_empty() => {}
+            Product::Int8 => (self.stretch, self.stretched_for) = (Stretch::learned(like, w, self.d), STRETCHED_FOR),
+            _ => (self.stretch, self.stretched_for) = (Stretch::default(), 0),
+        }
     }
 
     /// Fills the panels; returns the largest norm.
@@ -271,17 +298,21 @@ impl Screen {
         let (d, words, product) = (self.d, self.product.words(self.d), self.product);
         let width = product.tile().0;
         self.panels.reset(self.f, (width, words));
+        let stretch = &self.stretch;
         let Panels { packed, norm: norms, change, slack, bias: panel_bias, scale, start, .. } = &mut self.panels;
         let panel = |(((w, bias), (packed, start)), (norms, change, slack, panel_bias, scale)): (Latents, Stats)| {
             let mut largest = 0.0f64;
+            let mut room = vec![];
             for (j, (w, &b)) in w.chunks_exact(d).zip(bias).enumerate() {
-                let whole = norm(w);
+                let own = bounded(stretch.norm(w), b);
+                largest = largest.max(own);
+                let holds = own.is_finite() && stretch.fits(own);
+                let w = if holds { stretch.weights(w, &mut room) } else { w };
+                let whole = if stretch.is_none() { own } else { norm(w) };
                 // SAFETY: the product is one that the CPU has; latent j of the panel has its words from j on, a panel's width apart.
                 let of_latent = unsafe { product.pack(w, whole, Side::Weights, packed[j..].as_mut_ptr(), width) };
-                let whole = bounded(whole, b);
-                largest = largest.max(whole);
                 (panel_bias[j], scale[j], start[j]) = (b, of_latent.scale, of_latent.start);
-                (norms[j], change[j], slack[j]) = match whole.is_finite() {
+                (norms[j], change[j], slack[j]) = match holds {
                     true => (up(whole), up(of_latent.change), up(8.0 * U * b.abs() as f64 + d as f64 * (-124f64).exp2())),
                     // No bound: always a candidate.
                     false => (f32::INFINITY, 0.0, f32::INFINITY),
@@ -306,11 +337,12 @@ impl Screen {
     pub fn rows(&self, wanted: Wanted, x: &[f32], scratch: &mut ScreenScratch, mut emit: impl FnMut(Option<(&[u32], &[f32])>)) -> ScreenCount {
         self.check(wanted, x.len());
         assert!(self.fast(), "a screen of {:?} decides no rows", self.product);
-        let ScreenScratch { lists, again: (again, again_x, again_lists), of_rows, row: work, latent, act, .. } = scratch;
+        let ScreenScratch { lists, again: (again, again_x, again_lists), seen, row: work, latent, act, .. } = scratch;
         let n = x.len() / self.d;
         let largest = if let Keep::Largest(k) = wanted.keep { Some(k) } else { None };
         let guess = largest.map_or(0.0, |k| self.guess.of(k));
-        self.list(wanted, x, largest.map_or(MOST_ABOVE, room), |_, norm| guess * norm, lists);
+        let ranks = largest.map_or([0; 2], |k| self.guess.ranks(k));
+        self.list(wanted, x, largest.map_or(MOST_ABOVE, room), (|_, norm| guess * norm, ranks), lists);
         again.clear();
         if let Some(k) = largest {
             // Norms are out of range where they are zero.
@@ -319,11 +351,11 @@ impl Screen {
             again_x.clear();
             again.iter().for_each(|&row| again_x.extend_from_slice(&x[row * self.d..][..self.d]));
             if !again.is_empty() {
-                self.list(wanted, again_x, LONGER * room(k), |at, _| lists.reached[again[at]], again_lists);
+                self.list(wanted, again_x, LONGER * room(k), (|at, _| lists.reached[again[at]], [0; 2]), again_lists);
             }
         }
         let mut late = again.iter().enumerate().peekable();
-        of_rows.clear();
+        seen.clear();
         let mut count = ScreenCount { rows: n, ..ScreenCount::default() };
         let mut kept = 0;
         for row in 0..n {
@@ -341,13 +373,17 @@ impl Screen {
             keep(wanted, found, &mut work.keys, latent, act);
             kept += latent.len();
             if let Some(k) = largest {
-                let least = if latent.len() == k { act.iter().fold(f32::INFINITY, |least, &a| least.min(a)) } else { 0.0 };
-                of_rows.push(if lists.norm[row] > 0.0 { least / lists.norm[row] } else { 0.0 });
+                let all = latent.len() == k;
+                let least = if all { act.iter().fold(f32::INFINITY, |least, &a| least.min(a)) } else { 0.0 };
+                seen.of_norm.push(if lists.norm[row] > 0.0 { least / lists.norm[row] } else { 0.0 });
+                for (within, end) in seen.within.iter_mut().zip(self.ends()) {
+                    within.push(if all { latent.partition_point(|&j| (j as usize) < end) as u16 } else { u16::MAX });
+                }
             }
             emit(Some((latent, act)));
         }
         if let Some(k) = largest {
-            self.guess.learn(k, of_rows);
+            self.guess.learn(k, seen);
         }
         if self.product == self.products[0] {
             let Tally { rows, undecided, in_vain } = &self.tally;
@@ -358,16 +394,16 @@ impl Screen {
     }
 
     /// Fills the lists with the candidates of x (n, D), those that are surely not wanted dropped, and rescores them. A list has `room` for so many. Limits for the k largest begin at
-    /// what `start` has for a row and its norm; whether a guess was right can be asked then.
+    /// what `guess` has for a row and its norm, and are raised to the candidates of its ranks in parts of the encoder; whether that was right can be asked then.
     #[cfg(target_arch = "x86_64")]
-    fn list(&self, wanted: Wanted, x: &[f32], room: usize, start: impl Fn(usize, f32) -> f32, lists: &mut Lists) {
-        self.candidates(wanted, x, room, start, lists);
+    fn list(&self, wanted: Wanted, x: &[f32], room: usize, guess: (impl Fn(usize, f32) -> f32, [usize; 2]), lists: &mut Lists) {
+        self.candidates(wanted, x, room, guess, lists);
         lists.rescore(x.len() / self.d, None, &Exact { w: wanted.w, bias: wanted.bias, x });
     }
 
     /// As [`Screen::list`], with the candidates as they were listed.
     #[cfg(target_arch = "x86_64")]
-    fn candidates(&self, wanted: Wanted, x: &[f32], room: usize, start: impl Fn(usize, f32) -> f32, lists: &mut Lists) {
+    fn candidates(&self, wanted: Wanted, x: &[f32], room: usize, (start, ranks): (impl Fn(usize, f32) -> f32, [usize; 2]), lists: &mut Lists) {
         let (d, words, n, product) = (self.d, self.product.words(self.d), x.len() / self.d, self.product);
         let room = room.min(self.f).next_multiple_of(16);
         let (k, first_look) = match wanted.keep {
@@ -384,14 +420,16 @@ impl Screen {
             if row < n {
                 let packed = &mut lists.packed[row / group * group * words + row % group..];
                 let x = &x[row * d..][..d];
-                let whole = norm(x);
-                if whole <= LARGEST {
+                let own = self.stretch.norm(x);
+                if own <= LARGEST && self.stretch.fits(own) {
+                    let x = self.stretch.input(x, &mut lists.stretched);
+                    let whole = if self.stretch.is_none() { own } else { norm(x) };
                     // SAFETY: the product is one that the CPU has; the row has its words from here on, a group's rows apart.
                     let of_row = unsafe { product.pack(x, whole, Side::Input, packed.as_mut_ptr(), group) };
-                    lists.by_norm[row] = up(of_row.change + (g + 8.0 * U) * (whole + of_row.norm));
+                    lists.by_norm[row] = up(of_row.change + (g + 8.0 * U) * (1.1 * own + of_row.norm) + self.stretch.error(own, whole));
                     lists.by_change[row] = up((1.0 + g + 8.0 * U) * of_row.norm);
                     lists.scale[row] = of_row.scale;
-                    lists.norm[row] = whole as f32;
+                    lists.norm[row] = own as f32;
                     lists.guessed[row] = start(row, lists.norm[row]).max(lists.least[row]);
                     lists.least[row] = lists.guessed[row];
                     continue;
@@ -401,22 +439,34 @@ impl Screen {
             lists.least[row] = f32::INFINITY;
         }
         let exact = Exact { w: wanted.w, bias: wanted.bias, x };
-        let panels = self.panels.bias.len() / product.tile().0;
         // Limits that are near the final ones after few latents keep the lists short.
-        let rounds: &[usize] = if k.is_some() { &ROUNDS } else { &[1] };
+        let ends = self.ends().map(|end| end / product.tile().0);
+        let last = ends.len() - 1;
         let mut done = 0;
-        for end in rounds.iter().map(|part| panels / part) {
+        for (part, &end) in ends.iter().enumerate().skip(if k.is_some() { 0 } else { last }) {
             for strip in lists.strips((words, group)) {
                 // SAFETY: the product is one that the CPU has; panels and lists were made for it and for this D.
                 unsafe { product.screen(&self.panels, (done..end, strip), lists, words, k.map(|k| (k, &exact))) };
             }
             done = end;
-            // Lists that a good guess has kept short need no better limit on the way.
-            if k.is_some_and(|k| end == panels || lists.are_longer_than(2 * k)) {
-                lists.rescore(n, k, &exact);
-                (0..n).for_each(|row| lists.drop_below_limit(row));
+            let Some(k) = k else { continue };
+            match ranks.get(part).filter(|&&rank| rank > 0) {
+                Some(&rank) => (0..n).for_each(|row| lists.guess(row, rank)),
+                // Lists that a good guess has kept short need no better limit on the way.
+                None if part == last || lists.are_longer_than(2 * k) => {
+                    lists.rescore(n, Some(k), &exact);
+                    (0..n).for_each(|row| lists.drop_below_limit(row));
+                }
+                None => {}
             }
         }
+    }
+
+    /// The latents before which each part of the encoder ends: whole panels.
+    #[cfg(target_arch = "x86_64")]
+    fn ends(&self) -> [usize; 3] {
+        let width = self.product.tile().0;
+        guess::PARTS.map(|part| self.panels.bias.len() / width / part * width)
     }
 
     /// As on x86-64, where `fast` can be true.

@@ -126,7 +126,7 @@ mod tests {
         all.sort_by_key(|&(_, r, j)| (r, j));
         let want: Vec<(usize, u32, f32)> = all.iter().map(|&(z, r, j)| (r, j as u32, z)).collect();
         let mut screen = Screen::default();
-        screen.update(&w, &bias);
+        screen.update(&w, &bias, &x);
         for guess in [0.0, 1.0, 5.5, 1e9] {
             let mut chunks: Vec<Chunk> = (0..b.div_ceil(CHUNK)).map(|_| Chunk::default()).collect();
             let mut floor = guess;

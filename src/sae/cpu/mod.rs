@@ -86,10 +86,10 @@ struct PreparedScreen {
 }
 
 impl PreparedScreen {
-    /// Of these weights: w_enc (F, D), b_enc (F,).
-    fn of(&mut self, w_enc: &[f32], b_enc: &[f32]) -> &Screen {
+    /// Of these weights, w_enc (F, D) and b_enc (F,), for rows like x (n, D), if some are at hand.
+    fn of(&mut self, w_enc: &[f32], b_enc: &[f32], x: &[f32]) -> &Screen {
         if !self.is_current {
-            self.screen.update(w_enc, b_enc);
+            self.screen.update(w_enc, b_enc, x);
             self.is_current = true;
         }
         &self.screen
@@ -258,7 +258,7 @@ impl Engine for CpuEngine {
         });
         let pre_bias = self.config.pre_bias().then_some(&params.b_dec[..]);
         let (w_enc, screen) = self.encoder.parts(params);
-        let screen = (!matches!(select, Select::Pursuit { .. })).then(|| screen.of(w_enc, &params.b_enc));
+        let screen = (!matches!(select, Select::Pursuit { .. })).then(|| screen.of(w_enc, &params.b_enc, &[]));
         let view = EncoderView { w_enc, b_enc: &params.b_enc, w_dec: &params.w_dec, pre_bias, select: &select };
         encode(view, screen, x, &mut self.work.encode, out);
     }

@@ -183,7 +183,7 @@ impl CpuEngine {
 
         match recipe.selection() {
             Selection::TopK { k } => {
-                let screen = clock.phase("prepare encoder", || screen.of(w_enc, &params.b_enc));
+                let screen = clock.phase("prepare encoder", || screen.of(w_enc, &params.b_enc, centred));
                 let wanted = Wanted { w: w_enc, bias: &params.b_enc, keep: Keep::Largest(k) };
                 let mut parts: Vec<&mut SparseRows> = chunks.iter_mut().map(|chunk| &mut chunk.rows).collect();
                 *screened = clock.phase("encode", || encode_wanted(wanted, screen, true, centred, pre, screens, &mut parts));
@@ -191,7 +191,7 @@ impl CpuEngine {
             Selection::BatchTopK { k } => {
                 let wanted = (k * batch as f64).round().max(1.0) as usize;
                 let [first_floor, floor] = batch_floors;
-                let screen = clock.phase("prepare encoder", || screen.of(w_enc, &params.b_enc));
+                let screen = clock.phase("prepare encoder", || screen.of(w_enc, &params.b_enc, centred));
                 let encoder = &mut batch_topk::Encoder { w_enc, b_enc: &params.b_enc, screen, pre, pool: screens, count: screened };
                 if let Some(step) = recipe.refine() {
                     clock.phase("refine", || {
@@ -340,7 +340,7 @@ fn elementwise(
     let keep = Keep::Above { floor: 0.0, threshold: threshold.as_deref() };
     let share = clock.phase("density", || density(context, centred, threshold.as_deref()));
     if share <= dense_above {
-        let screen = clock.phase("prepare encoder", || screen.of(context.w_enc, &params.b_enc));
+        let screen = clock.phase("prepare encoder", || screen.of(context.w_enc, &params.b_enc, centred));
         let wanted = Wanted { w: context.w_enc, bias: &params.b_enc, keep };
         // Rows differ, and more latents are near their limit than above it.
         let try_screen = 2.0 * share * (f as f64) < MOST_ABOVE as f64;
