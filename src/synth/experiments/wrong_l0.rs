@@ -6,7 +6,8 @@
 //! which as many a row are on average as the SAE has, as BatchTopK keeps them.
 //!
 //! What tells the right L0 without the truth: of a batch of B rows all B F products (x - b_dec) . w_j in falling order, with their signs; the one at place n B, n somewhat above L0. Mixed
-//! directions see features that are not theirs; it is least where directions are clean. Source: the code beside the paper.
+//! directions see features that are not theirs; it is small where directions are clean, and from there on. Source: the code beside the paper, which takes the k where it is least. With more than the right k
+//! it stays near zero, though, and what is left there is of single features that a training lost; so the finder here takes the smallest k at which it has fallen by [`FALLEN`] of all that it falls by.
 //!
 //! As published the rate is constant and rows are taken as they come, with a b_dec that begins at zero. Where they are centred first (as selections have it here by themselves) directions at k = 9
 //! are mixed more, but with too large a k latents stand for the absence of a feature, products are negative, and the least of them is no judge (LOG.md).
@@ -44,7 +45,9 @@ const RIGHT: usize = 11;
 const SMALL: usize = 9;
 /// Mean matched cosine above which directions are the true ones: of 50 at most one is lost.
 const CLEAN: f64 = 0.98;
-/// n of the product that judges them.
+/// How much of its fall the product that judges directions has behind it at the k that is found.
+const FALLEN: f64 = 0.9;
+/// n of that product.
 const NTH: usize = 20;
 
 /// Rows that SAEs are scored on, and rows of the batch whose products are put in order.
@@ -119,7 +122,7 @@ fn run(ask: &Ask, progress: &mut dyn Progress) -> Result<Outcome> {
     let says = format!(
         "As published: with as many latents per row as features fire, directions are the true ones; with fewer the SAE does better than the truth could at the same mean \
          number, for it mixes features that fire together; and which k is right shows without the truth in what latents that are not used still see of the rows, the {NTH}th \
-         largest product per row in the order of a whole batch, which is least there. What of it holds here is beside each figure.{}",
+         largest product per row in the order of a whole batch: it falls until there and is small from there on. What of it holds here is beside each figure.{}",
         not_clean(&figures, &ask.on_rows(&WRONG_L0))
     );
     Ok(Outcome { experiment: WRONG_L0.name, says, figures })
@@ -184,16 +187,23 @@ fn conclusions(label: &str, tried: &[(f64, Chosen)], seen: &[Vec<Seen>], truth: 
         ]);
     }
     if tried.len() > 1 {
-        let least = |seed_idx: usize| {
-            let of_ks = tried.iter().zip(seen).map(|((k, _), seen)| (*k, seen[seed_idx].projection));
-            of_ks.fold((0.0, f64::INFINITY), |best, at| if at.1 < best.1 { at } else { best }).0
-        };
-        let least: Vec<f64> = (0..seen[0].len()).map(least).collect();
-        let furthest = least.iter().map(|k| (k - RIGHT as f64).abs()).fold(0.0, f64::max);
+        let of_seed = |seed_idx: usize| tried.iter().zip(seen).map(|((k, _), seen)| (*k, seen[seed_idx].projection)).collect::<Vec<_>>();
+        let of_seeds: Vec<Vec<(f64, f64)>> = (0..seen[0].len()).map(of_seed).collect();
+        let least: Vec<f64> =
+            of_seeds.iter().map(|of_ks| of_ks.iter().fold((0.0, f64::INFINITY), |best, at| if at.1 < best.1 { *at } else { best }).0).collect();
+        let found: Vec<f64> = of_seeds.iter().map(|of_ks| found_k(of_ks)).collect();
+        let furthest = found.iter().map(|k| (k - RIGHT as f64).abs()).fold(0.0, f64::max);
         figures.push(figure("k with the least projection", &least).published(RIGHT as f64));
+        figures.push(figure(&format!("k at which it has fallen by {FALLEN}"), &found));
         figures.push(figure(&format!("the same, furthest from {RIGHT} of any seed"), &[furthest]).within(0.0, 1.0));
     }
     figures
+}
+
+/// Of projections by k, k ascending: the smallest k at which [`FALLEN`] of the way from the largest to the least is behind it.
+fn found_k(of_ks: &[(f64, f64)]) -> f64 {
+    let (least, largest) = of_ks.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), at| (at.1.min(least), at.1.max(most)));
+    of_ks.iter().find(|at| at.1 <= largest - FALLEN * (largest - least)).map_or(f64::NAN, |at| at.0)
 }
 
 fn column(seen: &[Seen], value: fn(&Seen) -> f64) -> Vec<f64> {
@@ -287,9 +297,10 @@ mod tests {
 
     #[test]
     fn conclusions_are_drawn_over_seeds_from_the_k_that_there_are() {
-        // Two seeds: the projection is least at 11 and at 12.
-        let seen =
-            |k: f64, least: [f64; 2]| least.map(|at| Seen { l0: k + 0.1, mcc: k / 20.0, mse: 0.1 * k, projection: (k - at).abs() - 0.5 }).to_vec();
+        // Two seeds: the projection falls until 11 and until 12, where it is least.
+        let seen = |k: f64, least: [f64; 2]| {
+            least.map(|at| Seen { l0: k + 0.1, mcc: k / 20.0, mse: 0.1 * k, projection: if k == at { -0.5 } else { (at - k).max(-0.4) } }).to_vec()
+        };
         let of = |text: &str| {
             let tried = tried(&Architecture::parse(text).unwrap()).unwrap();
             let seen: Vec<Vec<Seen>> = tried.iter().map(|(k, _)| seen(*k, [11.0, 12.0])).collect();
@@ -299,6 +310,7 @@ mod tests {
         let figure = |what: &str| all.iter().find(|f| f.what == what).unwrap();
         let (found, furthest) = (figure("k with the least projection"), figure("the same, furthest from 11 of any seed"));
         assert_eq!((found.ours, found.sd.is_some(), furthest.ours, furthest.holds()), (11.5, true, 1.0, Some(true)));
+        assert_eq!(figure("k at which it has fallen by 0.9").ours, 11.5);
         // A mean of 11 that no seed has found.
         let seen: Vec<Vec<Seen>> = tried(&Architecture::parse("batch-topk").unwrap()).unwrap().iter().map(|(k, _)| seen(*k, [9.0, 13.0])).collect();
         let all = conclusions("x", &tried(&Architecture::parse("batch-topk").unwrap()).unwrap(), &seen, &[1.0, 1.8]);
@@ -306,11 +318,19 @@ mod tests {
         assert_eq!(all.iter().find(|f| f.what == "l0, k = 9").unwrap().holds(), Some(true));
         assert!((figure("matched cosine, k = 11 less k = 9").ours - 0.1).abs() < 1e-12);
         assert!((figure("mse, k = 9, over that of the true directions").ours - 0.7).abs() < 1e-12);
-        assert_eq!(of("batch-topk").len(), 10);
+        assert_eq!(of("batch-topk").len(), 11);
         let whats = |text: &str| of(text).into_iter().map(|f| f.what).collect::<Vec<_>>();
         assert_eq!(whats("batch-topk:k=11"), ["l0, k = 11", "matched cosine, k = 11"]);
         assert_eq!(whats("batch-topk:k=9").len(), 5);
         assert_eq!(whats("batch-topk:k=10").len(), 0);
+    }
+
+    #[test]
+    fn the_k_that_is_found_is_where_the_fall_ends_and_not_where_what_is_left_is_least() {
+        let found = |projections: &[f64]| found_k(&projections.iter().enumerate().map(|(i, &p)| (7.0 + i as f64, p)).collect::<Vec<_>>());
+        assert_eq!(found(&[0.15, 0.10, 0.07, 0.04, 0.0015, 0.03, 0.0004, 0.01, 0.0001]), 11.0);
+        assert_eq!(found(&[0.15, 0.10, 0.07, 0.04, 0.03, 0.0]), 12.0);
+        assert_eq!(found(&[0.5, 0.5]), 7.0);
     }
 
     #[test]
