@@ -24,7 +24,6 @@ fn main() {
     let is_value = |before: &String| before.starts_with("--") && !["--bench", "--json", "--switch"].contains(&&**before);
     let words: Vec<&String> = args.windows(2).filter(|pair| !is_value(&pair[0]) && !pair[1].starts_with("--")).map(|pair| &pair[1]).collect();
     assert!(words.iter().all(|w| known(w)), "{words:?}: relu, or one of {}", Recipe::NAMES.join(", "));
-    let mode = words.first().map_or("topk", |word| word.as_str());
     let [batch, mut d, mut f, mut k, l0_asked, reps, n_dead] =
         [("--batch", 4096), ("--d", 512), ("--f", 16_384), ("--k", 32), ("--l0", 0), ("--reps", 7), ("--dead", 0)]
             .map(|(name, default)| peer::number(name, default));
@@ -33,10 +32,12 @@ fn main() {
         let sae = Sae::load(&run.sae(&peer::flag("--sae").expect("--run and --sae go together"))).expect("an SAE");
         (run, sae)
     });
+    let mut mode = words.first().map_or("topk", |word| word.as_str());
     if let Some((_, sae)) = &trained {
         (d, f) = (sae.d_in, sae.d_sae);
-        if let Select::TopK { k: of_sae } = sae.select {
-            k = of_sae;
+        match sae.select {
+            Select::TopK { k: of_sae } => (mode, k) = ("topk", of_sae),
+            _ => mode = "relu",
         }
     }
     let recipe = match mode {

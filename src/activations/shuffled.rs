@@ -83,7 +83,7 @@ impl<'a, S: WindowRows> Shuffled<'a, S> {
     /// One line for the story: buffer, memory, visits and how well it shuffles.
     pub fn describe(&self) -> String {
         format!(
-            "shuffle buffer of {} rows, {}; {} rows per epoch in {} visit{} of each window; neighbours from one document {:.2} times as frequent as under a perfect permutation",
+            "shuffle buffer of {} rows, {}; {} rows per epoch, which first positions of windows and <|endoftext|> are not, in {} visit{} of each window; neighbours from one document {:.2} times as frequent as under a perfect permutation",
             grouped(self.plan.max_refill_rows() as u64),
             size(self.memory_bytes()),
             grouped(self.plan.rows_per_epoch()),

@@ -87,7 +87,7 @@ mod tests {
         guess.learn(8, &mut seen(vec![5.0; ONE_IN - 1], |_| 1));
         assert!(guess.of(8) < 1.0 && guess.ranks(8) == [100, 199], "few rows teach nothing");
         guess.learn(8, &mut seen(vec![5.0; n], |r| if r < 20 { u16::MAX } else { 1 }));
-        assert_eq!(guess.ranks(8)[0], u16::MAX as usize, "where rows have fewer than k no list reaches the rank");
+        assert_eq!(guess.ranks(8)[0], u16::MAX as usize, "where rows have fewer than k the rank is out of reach");
         for nothing in [0.0, f32::INFINITY, f32::NAN, -1.0] {
             guess.learn(8, &mut seen(vec![nothing; ONE_IN], |_| 1));
             assert_eq!(guess.of(8), 0.0, "{nothing}");

@@ -76,7 +76,7 @@ pub struct Lists {
     pub latent: Vec<u32>,
     pub upper: Vec<f32>,
     pub lower: Vec<f32>,
-    /// What a candidate's upper bound must reach in each row, above zero; NaN bounds pass. At least k latents seen so far have this value or a larger one, unless it is still the guess that it began with.
+    /// What a candidate's upper bound must reach in each row, above zero; NaN bounds pass. At least k latents seen so far have this value or a larger one, unless it is `guessed`.
     pub least: Vec<f32>,
     /// |x|
     pub norm: Vec<f32>,
@@ -144,20 +144,25 @@ impl Lists {
         (0..groups).step_by(at_once).map(move |start| start..(start + at_once).min(groups))
     }
 
-    /// Makes room in a row that is full: raises its limit, drops what is below, and where that leaves it nearly full, rescores those of it that are likely to be the largest, so that its limit is exact.
-    /// Gives the row up where even that leaves it nearly full, because it would be sorted out again after every tile. `drop` is [`Lists::drop_below_limit`] or as good.
+    /// Makes room in a row that is full: raises its limit, drops what is below, and where that leaves it nearly full, rescores those of it that are likely to be the largest, which raises it further.
+    /// Gives the row up where even that leaves it nearly full, because it would be sorted out again after every tile. `sort_out` is [`Lists::drop_below_limit`] or as good.
     ///
     /// Where all above their limits are wanted no limit is raised and nothing rescored.
-    pub fn compact(&mut self, row: usize, full: usize, largest: Option<(usize, &Exact)>, drop: impl Fn(&mut Lists, usize)) {
+    pub fn compact(&mut self, row: usize, full: usize, largest: Option<(usize, &Exact)>, sort_out: impl Fn(&mut Lists, usize)) {
+        // Latents without a bound go on being listed in a row that was given up, and in those that only fill a group, of which there is no input.
+        if self.undecided[row] {
+            self.len[row] = 0;
+            return;
+        }
         let is_nearly_full = |lists: &Lists| lists.len[row] > full / 4 * 3;
         self.raise(row, largest.map(|(k, _)| k));
-        drop(self, row);
+        sort_out(self, row);
         if let Some((k, exact)) = largest.filter(|_| is_nearly_full(self)) {
             self.open.clear();
             self.choose(row, Some(k + k / 2));
             (0..self.open.len()).for_each(|i| self.rescore_one(self.open[i], exact));
             self.raise(row, Some(k));
-            drop(self, row);
+            sort_out(self, row);
         }
         self.compact_at[row] = (2 * self.len[row]).clamp(ROOM.min(full), full);
         if is_nearly_full(self) {
@@ -276,7 +281,7 @@ impl Lists {
         self.len.iter().sum::<usize>() > mean * self.len.len()
     }
 
-    /// Of a row whose candidates are all rescored: whether the guess that its limit began with was a lower bound of the k-th largest.
+    /// Of a row whose candidates are all rescored: whether the last guess of its limit was a lower bound of the k-th largest.
     pub fn guessed_well(&self, row: usize, k: usize) -> bool {
         self.guessed[row] == f32::from_bits(1) || self.upper[self.entries(row)].iter().filter(|&&z| z >= self.guessed[row]).count() >= k
     }

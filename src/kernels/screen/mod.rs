@@ -27,7 +27,7 @@
 //! **The bound of the f32 product** (CPUs without low-precision products, few rows, and rows that the screen could not decide): summing in another order gives
 //! 2 g(2D + 16) |x| max |w| + D 2^-147, and (1 +- 4u) for the bias. Whether z'_j is above a limit l_j is asked with a margin of this and 16u (max l + this).
 //!
-//! **When neither holds.** Norms above 10^18 (whose products could overflow on the way), and rows with more candidates than their list holds (ties in
+//! **When neither holds.** Norms above 10^18 (whose products could overflow on the way), with `stretch` those above 10^12 and below 10^-12 too, and rows with more candidates than a list holds, of the k largest than a second, longer list holds (ties in
 //! great number, a few huge inputs, more than [`MOST_ABOVE`] latents near their limits), go to the next path: f32, then the definition. Nothing is
 //! lost, only time.
 //!
@@ -84,6 +84,10 @@ fn room(k: usize) -> usize {
 #[cfg(target_arch = "x86_64")]
 const LONGER: usize = 3;
 
+/// Candidates that the longer lists of a block have room for, of 12 bytes each: what is behind is left undecided.
+#[cfg(target_arch = "x86_64")]
+const MOST_LISTED: usize = 1 << 22;
+
 /// Updates between two looks at rows for directions in which they are long (`stretch`).
 #[cfg(target_arch = "x86_64")]
 const STRETCHED_FOR: u32 = 63;
@@ -131,7 +135,7 @@ struct Tally {
 pub struct ScreenScratch {
     #[cfg(target_arch = "x86_64")]
     lists: Lists,
-    /// Rows whose guess was too high, and their candidates without it.
+    /// Rows whose guess was too high or whose list was too short, these rows, and their candidates without the guess in longer lists.
     #[cfg(target_arch = "x86_64")]
     again: (Vec<usize>, Vec<f32>, Lists),
     #[cfg(target_arch = "x86_64")]
@@ -268,6 +272,10 @@ impl Screen {
         let coarsest = usize::from(self.pause > 0).min(self.products.len() - 1);
         let fits = |p: &&Product| d <= p.most_inputs();
         self.product = *self.products[coarsest..].iter().find(fits).unwrap_or(&Product::F32);
+        #[cfg(target_arch = "x86_64")]
+        if self.d != d {
+            (self.stretch, self.stretched_for) = (Stretch::default(), 0);
+        }
         (self.d, self.f) = (d, f);
         #[cfg(target_arch = "x86_64")]
         if self.fast() {
@@ -286,7 +294,7 @@ impl Screen {
     fn learn_stretch(&mut self, w: &[f32], like: &[f32]) {
         match self.product {
             Product::Int8 if self.stretched_for > 0 => self.stretched_for -= 1,
-            Product::Int8 if like.is_empty() => {}
+            Product::Int8 if like.len() < Stretch::FEWEST * self.d => {}
             Product::Int8 => (self.stretch, self.stretched_for) = (Stretch::learned(like, w, self.d), STRETCHED_FOR),
             _ => (self.stretch, self.stretched_for) = (Stretch::default(), 0),
         }
@@ -345,13 +353,16 @@ impl Screen {
         self.list(wanted, x, largest.map_or(MOST_ABOVE, room), (|_, norm| guess * norm, ranks), lists);
         again.clear();
         if let Some(k) = largest {
-            // Norms are out of range where they are zero.
-            let is_open = |&row: &usize| if lists.undecided[row] { lists.norm[row] > 0.0 } else { !lists.guessed_well(row, k) };
+            let longer = LONGER * room(k);
+            // Norms that are out of range have not been kept. Where a list has room for all latents a longer one helps none.
+            let helps = |row: usize| lists.norm[row] > 0.0 && room(k) < self.f;
+            let is_open = |&row: &usize| if lists.undecided[row] { helps(row) } else { !lists.guessed_well(row, k) };
             again.extend((0..n).filter(is_open));
+            again.drain((MOST_LISTED / longer.min(self.f)).min(again.len())..).for_each(|row| lists.undecided[row] = true);
             again_x.clear();
             again.iter().for_each(|&row| again_x.extend_from_slice(&x[row * self.d..][..self.d]));
             if !again.is_empty() {
-                self.list(wanted, again_x, LONGER * room(k), (|at, _| lists.reached[again[at]], [0; 2]), again_lists);
+                self.list(wanted, again_x, longer, (|at, _| lists.reached[again[at]], [0; 2]), again_lists);
             }
         }
         let mut late = again.iter().enumerate().peekable();
@@ -377,7 +388,7 @@ impl Screen {
                 let least = if all { act.iter().fold(f32::INFINITY, |least, &a| least.min(a)) } else { 0.0 };
                 seen.of_norm.push(if lists.norm[row] > 0.0 { least / lists.norm[row] } else { 0.0 });
                 for (within, end) in seen.within.iter_mut().zip(self.ends()) {
-                    within.push(if all { latent.partition_point(|&j| (j as usize) < end) as u16 } else { u16::MAX });
+                    within.push(if all { latent.partition_point(|&j| (j as usize) < end).min(u16::MAX as usize) as u16 } else { u16::MAX });
                 }
             }
             emit(Some((latent, act)));

@@ -104,7 +104,7 @@ impl Product {
         }
     }
 
-    /// Fills the lists of a strip of groups of rows with every latent of a part of the panels whose upper bound reaches its own limit and its row's: of the k largest, of whose latents these are the exact values, or (`None`) of all above their limits.
+    /// Fills the lists of a strip of groups of rows with every latent of a part of the panels whose upper bound reaches its own limit and its row's: to find the k largest, given what their exact values are of, or (`None`) all above their limits.
     /// Rows with too many become undecided.
     ///
     /// # Safety

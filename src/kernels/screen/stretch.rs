@@ -34,7 +34,11 @@ const LOOKED_AT: usize = 1024;
 /// Directions that would be stretched by less are left alone, in multiples of what a sample of n rows that are alike in all D directions has: its largest variance is (1 + sqrt(D / n))^2 times their
 /// mean (Marchenko and Pastur 1967).
 const LEAST: f64 = 1.15;
-const LARGEST: f64 = 64.0;
+const LONGEST: f64 = 64.0;
+
+/// What rounding rows and weights of Gaussian numbers to 8 bits errs by, in multiples of |X| |V|; and how much of the bound must be saved by stretching, which is work.
+const ROUNDED: f64 = 0.015;
+const SAVED: f64 = 0.05;
 
 /// Times that directions are turned towards those of the rows.
 const TURNS: usize = 4;
@@ -57,6 +61,9 @@ pub struct Stretch {
 }
 
 impl Stretch {
+    /// Rows that something can be learned from.
+    pub const FEWEST: usize = ROWS_EACH;
+
     /// For rows like x (n, D) and weights w (F, D): the directions of the largest spread, as far as they are worth it.
     pub fn learned(x: &[f32], w: &[f32], d: usize) -> Self {
         let [x, w] = [sample(x, d), sample(w, d)];
@@ -86,11 +93,25 @@ impl Stretch {
         };
         let ((of_x, x_elsewhere), (of_w, w_elsewhere)) = (spread(&x), spread(&w));
         // The fourth root of a ratio of squares.
-        let by = |i: usize| (of_x[i] * w_elsewhere / (of_w[i] * x_elsewhere)).powf(0.25).min(LARGEST);
+        let by = |i: usize| (of_x[i] * w_elsewhere / (of_w[i] * x_elsewhere)).powf(0.25).min(LONGEST);
         let least = LEAST * (1.0 + (d as f64 / n as f64).sqrt()).sqrt();
         let chosen: Vec<(usize, f64)> = (0..r).map(|i| (i, by(i))).filter(|(_, by)| *by >= least).collect();
         let directions = chosen.iter().flat_map(|&(i, _)| &p[i * d..][..d]).copied().collect();
-        Stretch::of(directions, d, &chosen.iter().map(|&(_, by)| by as f32).collect::<Vec<f32>>())
+        let stretch = Stretch::of(directions, d, &chosen.iter().map(|&(_, by)| by as f32).collect::<Vec<f32>>());
+        if stretch.saves(&x, &w, d) { stretch } else { Stretch::default() }
+    }
+
+    /// Whether the bound of 8-bit products of these rows is smaller for it, with what stretching itself errs by, which is much where few directions are very long or D is large.
+    fn saves(&self, x: &[f32], w: &[f32], d: usize) -> bool {
+        let mut room = vec![];
+        let mean = |rows: &[f32], of: &mut dyn FnMut(&[f32]) -> f64| rows.chunks_exact(d).map(of).sum::<f64>() / (rows.len() / d) as f64;
+        let before = ROUNDED * mean(x, &mut norm) * mean(w, &mut norm);
+        let of_weights = mean(w, &mut |w| norm(self.weights(w, &mut room)));
+        let of_row = |x: &[f32]| {
+            let stretched = norm(self.input(x, &mut room));
+            ROUNDED * stretched + self.error(norm(x), stretched)
+        };
+        mean(x, &mut { of_row }) * of_weights < (1.0 - SAVED) * before
     }
 
     /// Along these directions (r, D), by these factors (r,), each 1 or more; none where the directions are far from orthonormal.
@@ -213,7 +234,7 @@ mod tests {
     #[test]
     fn products_stay_within_the_bound_and_rows_become_shorter() {
         let (n, f) = (200, 90);
-        for (d, by) in [(7, 10.0), (64, 3.0), (100, 20.0), (513, 300.0), (512, 1e5)] {
+        for (d, by) in [(7, 10.0), (64, 3.0), (100, 20.0), (513, 30.0)] {
             let (x, w) = (long_in_few(n, d, by, 1), random(f * d, 9));
             let stretch = Stretch::learned(&x, &w, d);
             assert!((1..=3).contains(&stretch.all.len()), "{} directions at {d}", stretch.all.len());
@@ -233,8 +254,6 @@ mod tests {
             }
             println!("{d}: {} of {} directions, {:.3} of the length, off by {worst:.1e}", stretch.all.len(), d, after / before);
             assert!(after < 0.95 * before && worst > 0.0, "{after} of {before} at {d}");
-            // Less than the 0.0075 that rounding a row of Gaussian numbers to 8 bits errs by.
-            assert!(stretch.error(1.0, 1.0) < 0.0075, "{}", stretch.error(1.0, 1.0));
         }
     }
 
@@ -246,7 +265,9 @@ mod tests {
             x[70] = v;
             x
         };
-        for x in [random(1000 * d, 1), vec![], random(3 * d, 1), vec![0.0; 100 * d], broken(f32::NAN), broken(f32::INFINITY), broken(1e30)] {
+        // So long that stretching as far as it goes errs by more than rounding what is left of it.
+        let far = long_in_few(1000, d, 1e6, 5);
+        for x in [random(1000 * d, 1), vec![], random(3 * d, 1), vec![0.0; 100 * d], broken(f32::NAN), broken(f32::INFINITY), broken(1e30), far] {
             let stretch = Stretch::learned(&x, &w, d);
             assert!(stretch.is_none() && stretch.fits(1e30) && stretch.error(1.0, 1.0) == 0.0);
             assert_eq!(stretch.input(&w[..d], &mut vec![]), &w[..d]);

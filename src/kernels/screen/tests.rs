@@ -42,10 +42,24 @@ fn fast() -> Vec<Product> {
     found
 }
 
-/// What the screen decides with this product (`None`: left to the next path), of rows that were said to be like these.
+/// 40 rows of ordinary size that are long in one direction, for which the screen stretches all rows and weights where it has 8-bit products and D is not tiny.
+fn long(d: usize) -> Vec<f32> {
+    let (mut rows, direction, along) = (random(40 * d, 501), random(d, 502), random(40, 503));
+    for (row, along) in rows.chunks_exact_mut(d).zip(along) {
+        row.iter_mut().zip(&direction).for_each(|(v, p)| *v += 20.0 * along * p);
+    }
+    rows
+}
+
+/// What the screen decides with this product (`None`: left to the next path), prepared for rows like these with other, sound weights.
 fn screened(product: Product, wanted: Wanted, x: &[f32], like: &[f32], d: usize) -> (Vec<Option<Row>>, ScreenCount) {
     let mut screen = Screen::with(product);
-    screen.update(wanted.w, wanted.bias, like);
+    if !like.is_empty() {
+        screen.update(&random(wanted.w.len(), 500), wanted.bias, like);
+        #[cfg(target_arch = "x86_64")]
+        assert!(product != Product::Int8 || !(8..1000).contains(&d) || !screen.stretch.is_none(), "{d}");
+    }
+    screen.update(wanted.w, wanted.bias, &[]);
     let mut rows = vec![];
     let bits = |(latent, act): (&[u32], &[f32])| (latent.to_vec(), act.iter().map(|a| a.to_bits()).collect());
     let count = screen.rows(wanted, x, &mut ScreenScratch::default(), |row| rows.push(row.map(bits)));
@@ -74,6 +88,7 @@ fn check(wanted: Wanted, x: &[f32], d: usize) -> usize {
     for (row, (got, want)) in from_products(wanted, x, d).iter().zip(&want).enumerate() {
         assert_eq!(got, want, "row {row} from f32 products");
     }
+    let long = long(d);
     let undecided = |product| {
         let undecided = |like| {
             let (rows, count) = screened(product, wanted, x, like, d);
@@ -82,7 +97,8 @@ fn check(wanted: Wanted, x: &[f32], d: usize) -> usize {
             }
             count.undecided
         };
-        undecided(&[]).max(undecided(x))
+        undecided(&long[..]);
+        undecided(&[])
     };
     fast().into_iter().filter(|p| d <= p.most_inputs()).map(undecided).max().unwrap_or(0)
 }
@@ -239,6 +255,19 @@ fn rows_with_more_candidates_than_a_list_holds_are_found_in_a_longer_one() {
     for bias in [0.0, 0.5] {
         assert_eq!(check(largest(&w, &vec![bias; f], k), &x, d), 0);
     }
+}
+
+#[test]
+fn latents_without_a_bound_are_not_mistaken_for_the_largest_where_a_row_is_given_up() {
+    let d = 20;
+    // The same latents until the row is given up, then biases that are no numbers: they are listed whatever the limit, and more of them than a list holds.
+    let (v, f, sound) = (random(d, 1), 1600, 600);
+    let w = v.repeat(f);
+    let bias: Vec<f32> = (0..f).map(|j| if j < sound { 0.0 } else { f32::NAN }).collect();
+    check(largest(&w, &bias, 7), &v, d);
+    // All without a bound, in a group that is not full: the rest of it has no inputs.
+    check(largest(&w[..300 * d], &[f32::NAN; 300], 200), &v, d);
+    check(largest(&[f32::NAN].repeat(300 * d), &[0.0; 300], 200), &v, d);
 }
 
 #[test]
