@@ -68,7 +68,7 @@ impl Stretch {
     pub fn learned(x: &[f32], w: &[f32], d: usize) -> Self {
         let [x, w] = [sample(x, d), sample(w, d)];
         let (n, most) = (x.len() / d, MOST.min(d / 2).min(x.len() / d / ROWS_EACH));
-        if most == 0 || x.iter().chain(&w).any(|v| !(v.abs() < ORDINARY.end as f32)) {
+        if most == 0 || x.iter().chain(&w).any(|v| v.is_nan() || v.abs() >= ORDINARY.end as f32) {
             return Stretch::default();
         }
         // Block power iteration on x^T x, from the rows themselves.
@@ -119,18 +119,16 @@ impl Stretch {
         let r = by.len();
         let (of_input, of_weights): (Vec<f32>, Vec<f32>) = by.iter().map(|c| (c.recip() - 1.0, c - 1.0)).unzip();
         let (mut lacks, mut skew) = (0.0, 0.0);
-        for i in 0..r {
-            for k in 0..r {
-                let [p, q] = [i, k].map(|i| &directions[i * d..][..d]);
+        for (i, (p, &a)) in directions.chunks_exact(d).zip(&of_input).enumerate() {
+            for (k, (q, &b)) in directions.chunks_exact(d).zip(&of_weights).enumerate() {
                 let g: f64 = p.iter().zip(q).map(|(&p, &q)| p as f64 * q as f64).sum();
-                let (a, b) = (of_input[i] as f64, of_weights[k] as f64);
+                let (a, b) = (a as f64, b as f64);
                 let (own, one) = if i == k { (a + b, 1.0) } else { (0.0, 0.0) };
                 lacks += (a * b * g + own).powi(2);
                 skew += (g - one).powi(2);
             }
         }
-        // A NaN is not below.
-        if !(skew.sqrt() < 1e-3) {
+        if skew.is_nan() || skew.sqrt() >= 1e-3 {
             return Stretch::default();
         }
         let largest = of_weights.iter().fold(0.0f32, |m, &b| m.max(b)) as f64;
