@@ -210,7 +210,7 @@ impl App {
 fn rare_and_junk(eval: &crate::sae::Eval) -> Fact {
     let note = match eval.ultra_rare_frac {
         Some(_) => "of features",
-        None => "of features; ultra-rare is told on more than a million held-out tokens (sae eval --tokens 2000000)",
+        None => "of features; ultra-rare is told on more than a million held-out tokens, if the text has as many (sae eval --tokens 2000000)",
     };
     let rare = eval.ultra_rare_frac.map_or("not told".into(), percent);
     Fact::new("ultra-rare, junk", format!("{rare}, {}", eval.junk_frac.map_or("-".into(), percent)), note)

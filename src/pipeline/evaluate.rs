@@ -126,7 +126,8 @@ pub fn evaluate_transcoder(
     let (mut x, mut y, mut y_hat, mut acts) = (Vec::new(), Vec::new(), Vec::new(), SparseRows::default());
     let (n_ctx, end_of_text) = (engine.config().n_ctx, stream.end_of_text());
     let mut left = config.tokens;
-    progress.begin("reconstruction of held-out text", left.min(held_out(stream)), "tokens");
+    let (total, mut done) = (left.min(held_out(stream)), 0);
+    progress.begin("reconstruction of held-out text", total, "tokens");
     for split in [Split::HeldOutA, Split::HeldOutB] {
         let windows = stream.windows(split, n_ctx);
         let per_batch = (4096 / n_ctx).max(1);
@@ -155,10 +156,13 @@ pub fn evaluate_transcoder(
             y_hat.resize(y.len(), 0.0);
             sae.reconstruct(&x, &acts, &mut y_hat);
             metrics.add(&y, &y_hat, &acts);
-            left -= acts.n_rows() as u64;
-            progress.advance(acts.n_rows() as u64);
+            let n = acts.n_rows() as u64;
+            (left, done) = (left - n, done + n);
+            progress.advance(n);
         }
     }
+    // Where the text ended first, the rest of it was read and does not count.
+    progress.advance(total - done);
     progress.end();
     let mut eval = metrics.finish(sae);
     with_cross_entropies(&mut eval, &ce);
@@ -242,7 +246,8 @@ pub(super) fn each_held_out(
 ) -> Result<()> {
     let d_in = hook.d_in(engine.config());
     let (mut x, mut left) = (Vec::new(), n_tokens);
-    progress.begin("reconstruction of held-out text", n_tokens.min(held_out(stream)), "tokens");
+    let (total, mut done) = (n_tokens.min(held_out(stream)), 0);
+    progress.begin("reconstruction of held-out text", total, "tokens");
     for split in [Split::HeldOutA, Split::HeldOutB] {
         let mut windows = Sequential::open(engine, stream, hook, split, None)?;
         while left > 0 {
@@ -254,10 +259,12 @@ pub(super) fn each_held_out(
             check_finite(&x, d_in, n_tokens - left)?;
             with(&x);
             let n = (x.len() / d_in) as u64;
-            left -= n;
+            (left, done) = (left - n, done + n);
             progress.advance(n);
         }
     }
+    // Where the text ended first, the rest of it was read and does not count.
+    progress.advance(total - done);
     progress.end();
     Ok(())
 }

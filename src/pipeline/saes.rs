@@ -9,7 +9,7 @@ use crate::sae::{Begun, SAE_FORMAT_VERSION, TrainConfig, WEIGHTS, WEIGHTS_FILE};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Names of the run's SAEs, those with a dictionary first, `main` before others: finished ones, those in the making, and dictionaries that were imported without one.
+/// Names of the run's SAEs, those with a dictionary first, `main` before others, `k8` before `k16`: finished ones, those in the making, and dictionaries that were imported without one.
 pub fn saes(run: &RunDir) -> Vec<String> {
     let inside = |path: PathBuf| beside(&path);
     let named = |path: &Path| Some(path.file_name()?.to_str()?.to_string());
@@ -18,9 +18,27 @@ pub fn saes(run: &RunDir) -> Vec<String> {
     let dictionaries = inside(run.features("x")).filter_map(|path| Some(named(&path)?.strip_suffix(".sqlite")?.to_string()));
     let imported = dictionaries.filter(|name| name != NEURONS && !name.starts_with('.'));
     let mut names: Vec<String> = finished.chain(making).chain(imported).collect();
-    names.sort_by_key(|name| (!run.features(name).is_file(), name != "main", name.clone()));
+    names.sort_by_key(|name| (!run.features(name).is_file(), name != "main", by_numbers(name), name.clone()));
     names.dedup();
     names
+}
+
+/// A name as pieces of text, each with the number behind it, for an order in which 8 comes before 16.
+fn by_numbers(name: &str) -> Vec<(String, u64)> {
+    let mut pieces = vec![(String::new(), 0u64)];
+    let mut in_number = false;
+    for c in name.chars() {
+        match c.to_digit(10) {
+            Some(digit) => {
+                let number = &mut pieces.last_mut().expect("never empty").1;
+                *number = number.saturating_mul(10).saturating_add(digit.into());
+            }
+            None if in_number => pieces.push((c.into(), 0)),
+            None => pieces.last_mut().expect("never empty").0.push(c),
+        }
+        in_number = c.is_ascii_digit();
+    }
+    pieces
 }
 
 /// What lies in the folder of a path.
@@ -161,6 +179,13 @@ mod tests {
         let path = run.sae_checkpoints(name).join("step-0000000007.safetensors");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         write_tensors(&path, &[Tensor::f32("x", &[1], &[0.0])], &[("run", identity)]).unwrap();
+    }
+
+    #[test]
+    fn names_are_in_the_order_of_their_numbers() {
+        let mut names = ["s-k16-s1", "s-k8", "s", "s-k16-s0", "s-k100", "9", "10"];
+        names.sort_by_key(|name| by_numbers(name));
+        assert_eq!(names, ["9", "10", "s", "s-k8", "s-k16-s0", "s-k16-s1", "s-k100"]);
     }
 
     #[test]

@@ -20,7 +20,6 @@
 //! where the twos are more than enough for 1.001 and 1 - h. Norms are kept to ordinary sizes ([`Stretch::fits`]), where what is lost to denormals is nothing beside h.
 
 use super::{U, norm};
-
 use crate::kernels::gemm::{matmul_nt, matmul_tn};
 use crate::kernels::sparse::{dot, gather_axpy};
 
