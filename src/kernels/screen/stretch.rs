@@ -23,7 +23,7 @@ use super::{U, norm};
 use crate::kernels::gemm::{matmul_nt, matmul_tn};
 use crate::kernels::sparse::{dot, gather_axpy};
 
-/// Directions at most: at D = 512 half of a first-level cache. Twice as many take three times as long, which costs as much as it saves.
+/// Directions at most: at D = 512 half of a first-level cache. Twice as many cost more time than they saved on real text (LOG.md).
 const MOST: usize = 8;
 
 /// Rows that are looked at for each direction, at least, and rows and latents that are looked at in all.
